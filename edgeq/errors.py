@@ -1,0 +1,70 @@
+"""Errors a person can act on: what happened, where, why, and what to do next.
+
+Every failure edgeq foresees is an :class:`EdgeqError`. The command line prints its one line and exits with its
+status; nothing else in edgeq calls ``sys.exit`` or prints a traceback for bad input.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "ArtifactError",
+    "ConfigError",
+    "DeviceError",
+    "EdgeqError",
+    "GateFailed",
+    "MeasurementError",
+    "UnsupportedError",
+]
+
+
+class EdgeqError(Exception):
+    """One line for a person: *what*, *where* (a module path, file or op), *why*, and a *hint* for the next step."""
+
+    exit_status: ClassVar[int] = 2
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", hint: str = "") -> None:
+        self.what, self.where, self.why, self.hint = what, where, why, hint
+        line = what
+        if where:
+            line += f" at {where}"
+        if why:
+            line += f": {why}"
+        if hint:
+            line += f" ({hint})"
+        super().__init__(" ".join(line.split()))
+
+
+class GateFailed(EdgeqError):
+    """A measured value missed a threshold the user set."""
+
+    exit_status = 1
+
+
+class ConfigError(EdgeqError):
+    """The command line, a TOML file, weights or images are not what they should be."""
+
+    exit_status = 2
+
+
+class ArtifactError(ConfigError):
+    """A file could not be read or written whole."""
+
+
+class UnsupportedError(EdgeqError):
+    """The network holds something edgeq, or the chosen target, cannot express in integers."""
+
+    exit_status = 3
+
+
+class DeviceError(EdgeqError):
+    """A device could not be reached or could not do its part."""
+
+    exit_status = 4
+
+
+class MeasurementError(EdgeqError):
+    """A measurement ran but must not be believed."""
+
+    exit_status = 5

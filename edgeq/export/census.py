@@ -1,0 +1,35 @@
+"""What a file, or the runtime that loaded it, is made of: integer kernels, float islands, data movement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Census"]
+
+
+@dataclass(frozen=True)
+class Census:
+    """Counts of one model. `kinds` maps the runtime's own op name to how often it occurs; the rest are sums over it.
+
+    `quantize` and `dequantize` count *inner* conversions, the ones at the model's inputs and outputs not included.
+    `spatial_pads` are padding ops over height or width that a convolution or pooling should have carried.
+    """
+
+    kinds: Mapping[str, int]
+    float_ops: int
+    transposes: int
+    quantize: int
+    dequantize: int
+    spatial_pads: int = 0
+    float_convolutions: int = 0
+    float_matmuls: int = 0
+
+    @property
+    def ops(self) -> int:
+        return sum(self.kinds.values())
+
+    @property
+    def clean(self) -> bool:
+        """All integer, nothing moved that need not be."""
+        return not (self.float_ops or self.transposes or self.quantize or self.dequantize or self.spatial_pads)

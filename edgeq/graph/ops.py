@@ -1,0 +1,337 @@
+"""One frozen dataclass per op kind, each checking the shapes it is given.
+
+Shapes are logical and in torch's order (NCHW, weights OIHW) whatever a file later uses. The leading dimension of every
+activation is the batch; graphs are captured with batch 1 and can be run with any. Spatial padding is always explicit
+and per side, ``(top, bottom, left, right)``, so that torch's symmetric and TensorFlow's SAME padding are the same op.
+
+To add an op: a dataclass here, its torch meaning in `run.py`, the ATen call it comes from in `capture.py`, its integers
+in `integer/reference.py`, and one emitter per writer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from edgeq.errors import UnsupportedError
+
+__all__ = [
+    "OPS",
+    "RELU",
+    "RELU6",
+    "Add",
+    "AvgPool2d",
+    "BatchNorm",
+    "Clamp",
+    "Concat",
+    "Conv2d",
+    "GlobalAvgPool",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool2d",
+    "Op",
+    "Pad",
+    "Reshape",
+    "Shape",
+    "Sides",
+    "Slice",
+    "Softmax",
+    "op_from_json",
+    "op_to_json",
+]
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+Sides = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base of all op kinds. `weights` counts the leading-to-trailing inputs that are parameters, not activations."""
+
+    shares_quantization: ClassVar[bool] = False
+    """Output carries its (first) input's scale and zero point: the op only moves or selects values."""
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        """The output shape, or `UnsupportedError` when the inputs cannot be this op's."""
+        raise NotImplementedError(type(self).__name__)
+
+    def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
+        """Multiply-accumulates for these shapes; 0 where the op does none worth counting."""
+        return 0
+
+
+OPS: dict[str, type[Op]] = {}
+"""Every op kind by name; the name is what a saved graph stores."""
+
+_Kind = TypeVar("_Kind", bound=type[Op])
+
+
+def _op(kind: _Kind) -> _Kind:
+    OPS[kind.__name__] = kind
+    return kind
+
+
+def _require(condition: bool, op: Op, inputs: Sequence[Shape], why: str) -> None:
+    if not condition:
+        raise UnsupportedError(f"{type(op).__name__} got shapes {list(inputs)}", why=why)
+
+
+@_op
+@dataclass(frozen=True)
+class Clamp(Op):
+    """Limit values to ``[minimum, maximum]``. ReLU and ReLU6 are clamps; a convolution, linear or add can carry one."""
+
+    minimum: float = -math.inf
+    maximum: float = math.inf
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 1, self, inputs, "takes one input")
+        return inputs[0]
+
+
+RELU = Clamp(0.0, math.inf)
+RELU6 = Clamp(0.0, 6.0)
+
+
+def _window(size: int, kernel: int, stride: int, before: int, after: int, dilation: int = 1) -> int:
+    return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+
+
+@_op
+@dataclass(frozen=True)
+class Conv2d(Op):
+    """Convolution. Inputs: x ``(N, I, H, W)``, weight ``(O, I/groups, kh, kw)``, optional bias ``(O,)``."""
+
+    stride: Pair = (1, 1)
+    padding: Sides = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    activation: Clamp | None = None
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) in (2, 3) and len(inputs[0]) == 4 and len(inputs[1]) == 4, self, inputs, "takes x, w[, b]")
+        (n, c, h, w), (o, i, kh, kw) = inputs[0], inputs[1]
+        _require(c == i * self.groups and o % self.groups == 0, self, inputs, f"channels do not fit {self.groups} groups")
+        _require(len(inputs) == 2 or inputs[2] == (o,), self, inputs, f"bias is not ({o},)")
+        top, bottom, left, right = self.padding
+        oh = _window(h, kh, self.stride[0], top, bottom, self.dilation[0])
+        ow = _window(w, kw, self.stride[1], left, right, self.dilation[1])
+        _require(oh > 0 and ow > 0, self, inputs, "window is larger than the padded input")
+        return (n, o, oh, ow)
+
+    def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return math.prod(output[1:]) * math.prod(inputs[1][1:])
+
+    def depthwise(self, weight: Shape) -> bool:
+        """One filter (or a whole multiple) per input channel."""
+        return self.groups > 1 and weight[1] == 1
+
+
+@_op
+@dataclass(frozen=True)
+class Linear(Op):
+    """Inputs: x ``(N, I)``, weight ``(O, I)``, optional bias ``(O,)``."""
+
+    activation: Clamp | None = None
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) in (2, 3) and len(inputs[0]) == 2 and len(inputs[1]) == 2, self, inputs, "takes x, w[, b]")
+        (n, i), (o, wi) = inputs[0], inputs[1]
+        _require(i == wi, self, inputs, f"{i} features in, weight has {wi}")
+        _require(len(inputs) == 2 or inputs[2] == (o,), self, inputs, f"bias is not ({o},)")
+        return (n, o)
+
+    def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return math.prod(inputs[1])
+
+
+@_op
+@dataclass(frozen=True)
+class BatchNorm(Op):
+    """Inputs: x ``(N, C, ...)``, then gamma, beta, running mean, running variance, each ``(C,)``. Inference form."""
+
+    eps: float = 1e-5
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 5 and len(inputs[0]) >= 2, self, inputs, "takes x, gamma, beta, mean, variance")
+        _require(all(s == (inputs[0][1],) for s in inputs[1:]), self, inputs, "parameters are not one per channel")
+        return inputs[0]
+
+
+@_op
+@dataclass(frozen=True)
+class LeakyReLU(Op):
+    slope: float = 0.01
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 1, self, inputs, "takes one input")
+        return inputs[0]
+
+
+@_op
+@dataclass(frozen=True)
+class Softmax(Op):
+    """Softmax over the last dimension of ``(N, C)``."""
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 1 and len(inputs[0]) == 2, self, inputs, "takes one (N, C) input")
+        return inputs[0]
+
+
+@_op
+@dataclass(frozen=True)
+class Add(Op):
+    """Sum of two activations of one shape."""
+
+    activation: Clamp | None = None
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 2 and inputs[0] == inputs[1], self, inputs, "takes two inputs of one shape")
+        return inputs[0]
+
+
+@_op
+@dataclass(frozen=True)
+class Concat(Op):
+    """Join along a dimension counted from the front, batch included (1 is channels)."""
+
+    axis: int = 1
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) >= 1 and 1 <= self.axis < len(inputs[0]), self, inputs, f"cannot join along {self.axis}")
+        rest = {(*s[: self.axis], *s[self.axis + 1 :]) for s in inputs}
+        _require(len(rest) == 1, self, inputs, "other dimensions differ")
+        first = inputs[0]
+        return (*first[: self.axis], sum(s[self.axis] for s in inputs), *first[self.axis + 1 :])
+
+
+@dataclass(frozen=True)
+class _Pool2d(Op):
+    kernel: Pair = (2, 2)
+    stride: Pair = (2, 2)
+    padding: Sides = (0, 0, 0, 0)
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 1 and len(inputs[0]) == 4, self, inputs, "takes one (N, C, H, W) input")
+        n, c, h, w = inputs[0]
+        top, bottom, left, right = self.padding
+        oh = _window(h, self.kernel[0], self.stride[0], top, bottom)
+        ow = _window(w, self.kernel[1], self.stride[1], left, right)
+        _require(oh > 0 and ow > 0, self, inputs, "window is larger than the padded input")
+        return (n, c, oh, ow)
+
+
+@_op
+@dataclass(frozen=True)
+class MaxPool2d(_Pool2d):
+    """Maximum over a window; padding never wins. torch's ``ceil_mode`` arrives as bottom and right padding."""
+
+
+@_op
+@dataclass(frozen=True)
+class AvgPool2d(_Pool2d):
+    """Mean over a window. ``count_padding`` false divides by the number of real pixels under the window."""
+
+    count_padding: bool = False
+
+
+@_op
+@dataclass(frozen=True)
+class GlobalAvgPool(Op):
+    """Mean over height and width: ``(N, C, H, W)`` to ``(N, C, 1, 1)``. Has a scale of its own."""
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 1 and len(inputs[0]) == 4, self, inputs, "takes one (N, C, H, W) input")
+        return (*inputs[0][:2], 1, 1)
+
+
+@_op
+@dataclass(frozen=True)
+class Pad(Op):
+    """Surround with zeros (real 0.0). ``before`` and ``after`` hold one count per dimension, batch included."""
+
+    before: Shape = ()
+    after: Shape = ()
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 1, self, inputs, "takes one input")
+        (shape,) = inputs
+        counts = (*self.before, *self.after)
+        fits = len(self.before) == len(self.after) == len(shape) and min(counts) >= 0
+        _require(fits and not (self.before[0] or self.after[0]), self, inputs, f"cannot pad by {self.before}, {self.after}")
+        return tuple(b + s + a for b, s, a in zip(self.before, shape, self.after, strict=True))
+
+
+@_op
+@dataclass(frozen=True)
+class Slice(Op):
+    """``x[start:stop:step]`` along every dimension (batch: all of it); ``stop`` is exclusive and within the shape."""
+
+    start: Shape = ()
+    stop: Shape = ()
+    step: Shape = ()
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 1, self, inputs, "takes one input")
+        (shape,) = inputs
+        ok = len(self.start) == len(self.stop) == len(self.step) == len(shape) and all(
+            0 <= a < b <= s and k > 0 for a, b, k, s in zip(self.start, self.stop, self.step, shape, strict=True)
+        )
+        _require(ok, self, inputs, f"cannot take {self.start}:{self.stop}:{self.step}")
+        sizes = (len(range(a, b, k)) for a, b, k in zip(self.start, self.stop, self.step, strict=True))
+        return (shape[0], *tuple(sizes)[1:])
+
+
+@_op
+@dataclass(frozen=True)
+class Reshape(Op):
+    """Same values in torch's order, new ``shape`` per sample (batch dimension kept and not listed)."""
+
+    shape: Shape = ()
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 1, self, inputs, "takes one input")
+        _require(math.prod(inputs[0][1:]) == math.prod(self.shape), self, inputs, f"cannot become {self.shape}")
+        return (inputs[0][0], *self.shape)
+
+
+def op_to_json(op: Op) -> dict[str, Any]:
+    """A plain dictionary that `op_from_json` turns back into an equal op. Infinite limits are stored as null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Op):
+            return op_to_json(value)
+        if isinstance(value, float) and math.isinf(value):
+            return None
+        return list(value) if isinstance(value, tuple) else value
+
+    return {"kind": type(op).__name__} | {f.name: plain(getattr(op, f.name)) for f in dataclasses.fields(op)}
+
+
+def op_from_json(data: dict[str, Any]) -> Op:
+    """Inverse of `op_to_json`; unknown kinds and fields are an `UnsupportedError`."""
+    kind = OPS.get(str(data.get("kind")))
+    names = {f.name for f in dataclasses.fields(kind)} if kind else set()
+    if kind is None or not set(data) - {"kind"} <= names:
+        raise UnsupportedError(f"unknown op {data.get('kind')!r} in a saved graph", hint="was it written by a newer edgeq?")
+    arguments: dict[str, Any] = {}
+    for name, value in data.items():
+        if name == "kind":
+            continue
+        if isinstance(value, dict):
+            value = op_from_json(value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        elif value is None and kind is Clamp:
+            value = -math.inf if name == "minimum" else math.inf
+        arguments[name] = value
+    return kind(**arguments)

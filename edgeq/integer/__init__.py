@@ -1,0 +1,1 @@
+"""The frozen integers and the exact arithmetic on them. Nothing here knows of torch."""

@@ -1,0 +1,156 @@
+"""IntegerGraph: the single source of truth every writer, the reference and the reports read.
+
+Integers, scales and zero points and nothing else: int8 weights (symmetric, one scale per output channel), int32 biases
+(scale = input scale x weight scale), one scale and zero point for every activation. Same nodes, ops and logical NCHW
+order as the float `Graph` it was frozen from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save
+
+from edgeq.errors import ArtifactError, UnsupportedError
+from edgeq.graph.ir import Node
+from edgeq.graph.ops import Shape, op_from_json, op_to_json
+
+__all__ = ["LIMITS", "IntegerGraph", "Quantization"]
+
+LIMITS: Mapping[str, tuple[int, int]] = {
+    "int4": (-8, 7),
+    "int8": (-128, 127),
+    "int16": (-32768, 32767),
+    "int32": (-(2**31), 2**31 - 1),
+}
+"""Smallest and largest integer of each storage type. Activations are always described signed; a writer may shift them."""
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """real = scale x (integer - zero_point).
+
+    `scale` is float32, one number (shape ``()``) or one per slice along `axis`; `zero_point` is int32 of the same shape.
+    `dtype` is a key of `LIMITS`.
+    """
+
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int32]
+    dtype: str = "int8"
+    axis: int | None = None
+
+    def __post_init__(self) -> None:
+        scale = np.asarray(self.scale, dtype=np.float32)
+        zero = np.asarray(self.zero_point, dtype=np.int32)
+        if zero.shape == () and scale.shape != ():
+            zero = np.broadcast_to(zero, scale.shape).copy()
+        low, high = LIMITS[self.dtype]
+        if scale.shape != zero.shape or (self.axis is None) != (scale.shape == ()):
+            raise UnsupportedError("a quantization needs one zero point per scale, and an axis when there are several")
+        if not (np.all(np.isfinite(scale)) and np.all(scale > 0) and np.all(zero >= low) and np.all(zero <= high)):
+            raise UnsupportedError("a quantization needs positive finite scales and zero points its type can hold")
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "zero_point", zero)
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        return LIMITS[self.dtype]
+
+    def quantize(self, real: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """Nearest integers, saturated; for values quantized per tensor. Rounds half away from zero as TFLite does."""
+        ratio = np.asarray(real, dtype=np.float32) / self.scale
+        nearest = np.sign(ratio) * np.floor(np.abs(ratio) + np.float32(0.5)) + self.zero_point
+        return np.clip(nearest, *self.limits).astype(np.int8 if self.dtype == "int8" else np.int32)
+
+    def dequantize(self, integers: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Real values, per tensor."""
+        return (integers.astype(np.int32) - self.zero_point).astype(np.float32) * self.scale
+
+
+@dataclass(frozen=True)
+class IntegerGraph:
+    """Frozen integers of a network. `shapes` and `quantizations` cover inputs, constants and every node's output."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, npt.NDArray[Any]]
+    quantizations: Mapping[str, Quantization]
+    input_shapes: Mapping[str, Shape]
+    shapes: Mapping[str, Shape] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        shapes: dict[str, Shape] = {name: tuple(self.input_shapes[name]) for name in self.inputs}
+        shapes |= {name: tuple(array.shape) for name, array in self.constants.items()}
+        for node in self.nodes:
+            if not all(name in shapes for name in node.inputs):
+                raise UnsupportedError("an input is used before it is made", where=node.name)
+            shapes[node.name] = node.op.infer([shapes[name] for name in node.inputs])
+        bare = [name for name in shapes if name not in self.quantizations]
+        if bare or not all(name in shapes for name in self.outputs):
+            raise UnsupportedError(f"value {bare[0] if bare else 'output'} has no quantization", where=self.name)
+        object.__setattr__(self, "shapes", shapes)
+
+    def activations(self, node: Node) -> tuple[str, ...]:
+        """The inputs of `node` that are not constants."""
+        return tuple(name for name in node.inputs if name not in self.constants)
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file: integer constants and scales as tensors, structure as JSON in its metadata."""
+        tensors: dict[str, npt.NDArray[Any]] = {f"constant.{k}": np.ascontiguousarray(v) for k, v in self.constants.items()}
+        table = {}
+        for name, q in self.quantizations.items():
+            tensors[f"scale.{name}"] = np.atleast_1d(q.scale)
+            tensors[f"zero.{name}"] = np.atleast_1d(q.zero_point)
+            table[name] = {"dtype": q.dtype, "axis": q.axis}
+        structure = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "inputs": {name: list(self.input_shapes[name]) for name in self.inputs},
+            "outputs": list(self.outputs),
+            "nodes": [[n.name, op_to_json(n.op), list(n.inputs)] for n in self.nodes],
+            "quantizations": table,
+        }
+        return bytes(save(tensors, metadata={"edgeq": json.dumps(structure, sort_keys=True)}))
+
+    def digest(self) -> str:
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @classmethod
+    def load(cls, path: Path) -> IntegerGraph:
+        """Read what `to_bytes` wrote. Raises `ArtifactError` for anything else."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                structure = json.loads((file.metadata() or {})["edgeq"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if structure["schema"] != SCHEMA:
+                raise ArtifactError(f"{path} has schema {structure['schema']}", hint=f"this edgeq reads {SCHEMA}")
+            quantizations = {}
+            for name, entry in structure["quantizations"].items():
+                scale, zero = tensors[f"scale.{name}"], tensors[f"zero.{name}"]
+                if entry["axis"] is None:
+                    scale, zero = scale.reshape(()), zero.reshape(())
+                quantizations[name] = Quantization(scale, zero, entry["dtype"], entry["axis"])
+            return cls(
+                name=structure["name"],
+                inputs=tuple(structure["inputs"]),
+                outputs=tuple(structure["outputs"]),
+                nodes=tuple(Node(n, op_from_json(op), tuple(i)) for n, op, i in structure["nodes"]),
+                constants={k.removeprefix("constant."): v for k, v in tensors.items() if k.startswith("constant.")},
+                quantizations=quantizations,
+                input_shapes={name: tuple(shape) for name, shape in structure["inputs"].items()},
+            )
+        except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
+            raise ArtifactError(f"{path} is not an integer graph", why=str(error)) from error
