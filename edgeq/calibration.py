@@ -1,0 +1,51 @@
+"""CalibrationSet: the images that fix activation ranges, wherever they came from.
+
+Kept apart from evaluation sets by type: nothing that calibrates or trains accepts anything but a `CalibrationSet`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import ArtifactError
+
+__all__ = ["CalibrationSet"]
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """`inputs` are float32 ``(N, C, H, W)``, normalised as the network was trained; `labels` int64 ``(N,)``, -1 unknown."""
+
+    inputs: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    method: str
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def digest(self) -> str:
+        return hashlib.sha256(np.ascontiguousarray(self.inputs).tobytes() + self.labels.tobytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """A ``.npz`` with ``inputs``, ``labels`` and ``method``; the same set gives the same bytes."""
+        buffer = io.BytesIO()
+        np.savez(buffer, inputs=self.inputs, labels=self.labels, method=np.array(self.method))
+        return buffer.getvalue()
+
+    @classmethod
+    def load(cls, path: Path) -> CalibrationSet:
+        """Read what `to_bytes` wrote. Raises `ArtifactError` for anything else."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                inputs, labels = file["inputs"], file["labels"]
+                if inputs.dtype != np.float32 or inputs.ndim != 4 or labels.shape != inputs.shape[:1]:
+                    raise ValueError("inputs must be float32 (N, C, H, W) with one label each")
+                return cls(inputs, labels.astype(np.int64), str(file["method"]))
+        except (OSError, KeyError, ValueError, EOFError) as error:
+            raise ArtifactError(f"{path} is not a calibration set", why=str(error)) from error

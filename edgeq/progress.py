@@ -1,0 +1,30 @@
+"""How long work says where it is: a small protocol, and the silent default."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["Progress", "Silent"]
+
+
+class Progress(Protocol):
+    """Told what happens; decides how to show it."""
+
+    def stage(self, name: str) -> None:
+        """A stage of the pipeline begins."""
+
+    def step(self, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` units of the running stage are finished."""
+
+    def done(self, name: str, seconds: float, cached: bool) -> None:
+        """A stage ended, or was found `cached`."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def stage(self, name: str) -> None: ...
+
+    def step(self, done: int, total: int, note: str = "") -> None: ...
+
+    def done(self, name: str, seconds: float, cached: bool) -> None: ...

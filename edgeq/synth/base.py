@@ -1,0 +1,73 @@
+"""What a synthesizer is given, what it gives back, and where it is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgeq.calibration import CalibrationSet
+from edgeq.graph.ir import Graph
+from edgeq.progress import Progress, Silent
+from edgeq.registry import Registry
+
+__all__ = ["SYNTHESIZERS", "Request", "Synthesizer", "balanced_labels", "batch_sizes", "batch_generator"]
+
+Synthesizer = Callable[["Request"], CalibrationSet]
+
+SYNTHESIZERS: Registry[Synthesizer] = Registry("synthesizer", ("edgeq.synth.baselines", "edgeq.synth.gznq"))
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything a data-free method may know: the captured network, how its input is normalised, and a seed.
+
+    `graph` still holds its batch norms. `low` and `high` are the normalised values of pixel 0 and pixel 255 per channel
+    ``(C,)``. `classes` is 0 when the network is no classifier. `checkpoint` is a folder where finished batches are kept,
+    so that an interrupted run continues with the same bytes.
+    """
+
+    graph: Graph
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
+    classes: int
+    images: int
+    seed: int
+    effort: str = "balanced"
+    checkpoint: Path | None = None
+    progress: Progress = field(default_factory=Silent)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """One input image, ``(C, H, W)``."""
+        _, c, h, w = self.graph.shapes[self.graph.inputs[0]]
+        return c, h, w
+
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """Pixel range as tensors ``(1, C, 1, 1)``."""
+        low, high = (torch.from_numpy(np.asarray(v, np.float32)).view(1, -1, 1, 1) for v in (self.low, self.high))
+        return low, high
+
+
+def batch_sizes(images: int, batch: int) -> list[int]:
+    """Split `images` into batches as equal as can be: batch statistics need company, so no tiny last batch."""
+    count = max(1, -(-images // batch))
+    return [images // count + (i < images % count) for i in range(count)]
+
+
+def balanced_labels(images: int, classes: int, seed: int) -> Tensor:
+    """Labels with every class as often as any other (±1), int64 ``(images,)``, in a seeded random order."""
+    generator = torch.Generator().manual_seed(seed)
+    rounds = [torch.randperm(classes, generator=generator) for _ in range(-(-images // classes))]
+    labels = torch.cat(rounds)[:images]
+    return labels[torch.randperm(images, generator=generator)]
+
+
+def batch_generator(seed: int, batch: int) -> torch.Generator:
+    """Random numbers of one batch, independent of which batches ran before it in this process."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + batch * 7919 + 17) % (2**63))

@@ -1,0 +1,32 @@
+"""What every synthesizer must beat: inputs that know nothing of the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from edgeq.calibration import CalibrationSet
+from edgeq.synth.base import SYNTHESIZERS, Request
+
+__all__ = ["noise", "uniform"]
+
+
+def _unlabelled(inputs: torch.Tensor, method: str) -> CalibrationSet:
+    array = inputs.numpy().astype(np.float32)
+    return CalibrationSet(array, np.full(len(array), -1, np.int64), method)
+
+
+@SYNTHESIZERS.register("noise")
+def noise(request: Request) -> CalibrationSet:
+    """Gaussian noise in the network's normalised input space, N(0, 1) per value, not clipped to pixels: what the
+    literature calls the noise baseline."""
+    generator = torch.Generator().manual_seed(request.seed)
+    return _unlabelled(torch.randn((request.images, *request.shape), generator=generator), "noise")
+
+
+@SYNTHESIZERS.register("uniform")
+def uniform(request: Request) -> CalibrationSet:
+    """Uniform random pixels over the whole pixel range."""
+    generator = torch.Generator().manual_seed(request.seed)
+    low, high = request.limits()
+    return _unlabelled(low + (high - low) * torch.rand((request.images, *request.shape), generator=generator), "uniform")

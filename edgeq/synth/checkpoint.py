@@ -1,0 +1,36 @@
+"""Finished batches of a synthesis on disk, so that an interrupted run continues and ends with the same bytes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["finished", "keep"]
+
+
+def _file(folder: Path, index: int) -> Path:
+    return folder / f"batch-{index:04d}.npy"
+
+
+def finished(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
+    """The images of batch `index` if an earlier run finished them."""
+    if folder is None or not _file(folder, index).is_file():
+        return None
+    try:
+        return np.load(_file(folder, index), allow_pickle=False).astype(np.float32, copy=False)  # type: ignore[no-any-return]
+    except (OSError, ValueError):
+        return None  # a torn file is a batch that never finished
+
+
+def keep(folder: Path | None, index: int, images: npt.NDArray[np.float32]) -> None:
+    """Store batch `index`: written beside, then renamed, so that a file that exists is whole."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = _file(folder, index).with_suffix(".partial")
+    with beside.open("wb") as file:
+        np.save(file, images)
+    os.replace(beside, _file(folder, index))

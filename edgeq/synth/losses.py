@@ -1,0 +1,69 @@
+"""Losses that pull images towards what a network remembers of its data. Each is differentiable in the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgeq.graph.ir import Graph
+from edgeq.graph.ops import BatchNorm
+
+__all__ = ["Moments", "batch_moments", "gaussian_kl", "squared_gaps", "stored_moments", "total_variation"]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and (biased) variance per channel, both ``(C,)``."""
+
+    mean: Tensor
+    var: Tensor
+
+
+def batch_moments(value: Tensor) -> Moments:
+    """Moments of an activation ``(N, C, ...)`` over batch and space: biased variance, as batch norm itself uses."""
+    dims = [0, *range(2, value.dim())]
+    mean = value.mean(dims)
+    centred = value - mean.view(1, -1, *([1] * (value.dim() - 2)))
+    return Moments(mean, centred.square().mean(dims))
+
+
+def stored_moments(graph: Graph) -> dict[str, Moments]:
+    """Running mean and variance of every batch norm, keyed by the value the batch norm reads."""
+    found: dict[str, Moments] = {}
+    for node in graph.of_kind(BatchNorm):
+        value, _, _, mean, var = node.inputs
+        found[value] = Moments(torch.from_numpy(graph.constants[mean]), torch.from_numpy(graph.constants[var]))
+    return found
+
+
+def squared_gaps(seen: Mapping[str, Moments], stored: Mapping[str, Moments], floor: float = 1e-6) -> Tensor:
+    """Σ over layers of the channel mean of ((m̂−m)²/v + (v̂−v)²/v²), divided by the number of layers.
+
+    The squared loss on batch-norm mean and variance that GZNQ builds on (its Eq. 10 and 11), each gap in units of the
+    layer's own stored variance. Without units the loss belongs to whichever layer happens to have the largest variance;
+    `floor` keeps channels that never fire from dominating instead (variance below `floor` x the layer's mean variance).
+    """
+    total = torch.zeros(())
+    for name, want in stored.items():
+        have = seen[name]
+        unit = want.var.clamp_min(1e-12).clamp_min(floor * float(want.var.mean()))
+        total = total + ((have.mean - want.mean).square() / unit + ((have.var - want.var) / unit).square()).mean()
+    return total / max(1, len(stored))
+
+
+def gaussian_kl(have: Moments, want: Moments, floor: float = 1e-6) -> Tensor:
+    """KL( N(m̂, v̂) ‖ N(m, v) ) per channel ``(C,)``: ≥ 0, and 0 exactly when equal (DFQ-AKD, ZS-CGAN)."""
+    var, stored = have.var.clamp_min(floor), want.var.clamp_min(floor)
+    return ((have.mean - want.mean).square() + var) / (2 * stored) - 0.5 * (var / stored).log() - 0.5
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels, along rows, columns and both diagonals: smoothness of pictures."""
+    across = (images[..., :, 1:] - images[..., :, :-1]).square().mean()
+    down = (images[..., 1:, :] - images[..., :-1, :]).square().mean()
+    falling = (images[..., 1:, 1:] - images[..., :-1, :-1]).square().mean()
+    rising = (images[..., :-1, 1:] - images[..., 1:, :-1]).square().mean()
+    return across + down + falling + rising
