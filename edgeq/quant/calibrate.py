@@ -1,0 +1,92 @@
+"""Calibrate: a graph and a calibration set to a quantization for every activation and weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.calibration import CalibrationSet
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Clamp, Conv2d, LeakyReLU, Linear
+from edgeq.integer.graph import Quantization
+from edgeq.quant.biascorrect import correct_biases
+from edgeq.quant.fakequant import quantize_weight
+from edgeq.quant.observe import OBSERVERS, Histogram, Transfer, collect, minmax
+from edgeq.quant.scheme import Fixed, Own, Scheme, Shared, grid, specify
+
+__all__ = ["Calibration", "calibrate"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Decisions, before any integer exists: quantizations of activations and weights by name, and what to add to biases."""
+
+    activations: Mapping[str, Quantization]
+    weights: Mapping[str, Quantization]
+    bias_corrections: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+
+def calibrate(
+    graph: Graph,
+    calibration: CalibrationSet,
+    input_range: tuple[float, float],
+    *,
+    scheme: Scheme,
+    observer: str = "mse",
+    correct_bias: bool = True,
+) -> Calibration:
+    """Ranges for every value of an optimised `graph`.
+
+    `input_range` is the real range of normalised pixels: the network input is never calibrated. Only `calibration` is
+    looked at. Raises `ConfigError` for an unknown observer.
+    """
+    rule = OBSERVERS.get(observer)
+    specs = specify(graph, input_range, scheme)
+    own = {name: spec for name, spec in specs.items() if isinstance(spec, Own)}
+    histograms = collect(graph, {name: spec.members for name, spec in own.items()}, calibration)
+    qmin, qmax = scheme.activation_limits
+    activations: dict[str, Quantization] = {}
+    for name, spec in own.items():
+        chosen = minmax if spec.exact else rule
+        low, high = chosen(histograms[name], qmax - qmin + 1, _transfer(graph, name, spec))
+        activations[name] = grid(*_bounded(histograms[name], low, high, spec.cap), (qmin, qmax))
+    for name, spec in specs.items():
+        if isinstance(spec, Fixed):
+            activations[name] = spec.quantization
+    for name, spec in specs.items():
+        if isinstance(spec, Shared):
+            activations[name] = activations[spec.source]
+    weights = {
+        node.inputs[1]: quantize_weight(graph.constants[node.inputs[1]], scheme.weight_limit)
+        for node in graph.of_kind(Conv2d, Linear)
+    }
+    corrections = {}
+    if correct_bias:
+        corrections = correct_biases(graph, activations, weights, calibration, scheme.weight_limit)
+    return Calibration(activations, weights, corrections)
+
+
+def _bounded(histogram: Histogram, low: float, high: float, cap: float) -> tuple[float, float]:
+    """A value that is never negative starts at exactly 0 (so that the zero point is the lowest integer and saturation is
+    the ReLU); one behind a ReLU6 ends at 6 at most."""
+    return (0.0 if histogram.low >= 0.0 else low), min(high, cap)
+
+
+def _transfer(graph: Graph, name: str, spec: Own) -> Transfer | None:
+    """The elementwise op that is the value's only reader, if it has one."""
+    if len(spec.members) != 1 or name in graph.outputs:
+        return None
+    readers: list[Node] = graph.consumers()[name]
+    if len(readers) != 1:
+        return None
+    op = readers[0].op
+    if isinstance(op, LeakyReLU):
+        slope = op.slope
+        return lambda x: np.where(x > 0, x, slope * x)
+    if isinstance(op, Clamp):
+        low, high = op.minimum, op.maximum
+        return lambda x: np.clip(x, low, high)
+    return None

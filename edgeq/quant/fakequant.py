@@ -1,0 +1,63 @@
+"""Quantize and dequantize in float: the simulation used while calibrating, with the same grid the integers will have."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Add, Clamp, Conv2d, Linear
+from edgeq.integer.graph import Quantization
+
+__all__ = ["LINEAR", "fake_quantize", "quantize_weight", "simulation", "weight_integers"]
+
+LINEAR = "/linear"
+"""Suffix of the value before a fused activation, in a `simulation` graph."""
+
+
+def fake_quantize(value: Tensor, quantization: Quantization) -> Tensor:
+    """`value` on the grid of a per-tensor `quantization`, rounding half away from zero as the integer kernels do."""
+    scale, zero = float(quantization.scale), int(quantization.zero_point)
+    low, high = quantization.limits
+    ratio = value / scale
+    nearest = ratio.sign() * (ratio.abs() + 0.5).floor()
+    return (nearest.clamp(low - zero, high - zero)) * scale
+
+
+def quantize_weight(weight: npt.NDArray[np.float32], limit: int) -> Quantization:
+    """Symmetric, one scale per output channel (the first axis): max|w| / limit. All-zero channels get a tiny scale, to be
+    raised by `freeze` to what a runtime accepts."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1).astype(np.float64)
+    scale = np.maximum(largest / limit, 1e-12).astype(np.float32)
+    return Quantization(scale, np.zeros(len(weight), np.int32), "int8", axis=0)
+
+
+def weight_integers(weight: npt.NDArray[np.float32], quantization: Quantization, limit: int) -> npt.NDArray[np.int8]:
+    """Nearest integers of a weight, in ±limit."""
+    scale = quantization.scale.astype(np.float64).reshape(-1, *([1] * (weight.ndim - 1)))
+    return np.clip(np.round(weight / scale), -limit, limit).astype(np.int8)
+
+
+def simulation(graph: Graph, weights: Mapping[str, Quantization], limit: int) -> Graph:
+    """`graph` with its weights on their integer grids and fused activations split off again.
+
+    A node ``c`` with an activation becomes ``c/linear`` and a clamp named ``c``: the value before the clamp is where bias
+    correction looks, the value ``c`` is where the runtime rounds.
+    """
+    constants = dict(graph.constants)
+    for name, quantization in weights.items():
+        integers = weight_integers(constants[name], quantization, limit)
+        scale = quantization.scale.reshape(-1, *([1] * (integers.ndim - 1)))
+        constants[name] = integers.astype(np.float32) * scale
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if isinstance(node.op, (Conv2d, Linear, Add)) and isinstance(node.op.activation, Clamp):
+            nodes.append(Node(node.name + LINEAR, dataclasses.replace(node.op, activation=None), node.inputs))
+            nodes.append(Node(node.name, node.op.activation, (node.name + LINEAR,)))
+        else:
+            nodes.append(node)
+    return graph.replace(nodes=tuple(nodes), constants=constants)

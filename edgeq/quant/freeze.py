@@ -1,0 +1,89 @@
+"""Freeze: a float graph and its calibration to integers, once, for every writer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import UnsupportedError
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import BatchNorm, Conv2d, Linear
+from edgeq.integer.graph import IntegerGraph, Quantization
+from edgeq.quant.calibrate import Calibration
+from edgeq.quant.fakequant import weight_integers
+from edgeq.quant.scheme import Scheme
+
+__all__ = ["Frozen", "freeze"]
+
+SMALLEST_MULTIPLIER = 2.0**-16
+"""Smallest input x weight / output scale ratio given to a kernel. Far below what a live channel has, far above where
+fixed-point multipliers (31 bits) and XNNPACK (2^-32) give up."""
+
+LARGEST_BIAS = 2.0**30
+"""Half of int32, leaving the other half to the accumulator."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The integer graph, and per node how many output channels had a scale too small for a runtime."""
+
+    graph: IntegerGraph
+    dead_channels: Mapping[str, int]
+
+
+def freeze(graph: Graph, calibration: Calibration, scheme: Scheme) -> Frozen:
+    """Round weights and biases of an optimised `graph` onto the calibrated grids.
+
+    Every convolution and linear leaves with a bias. Raises `UnsupportedError` if a batch norm is still there.
+    """
+    left = next(graph.of_kind(BatchNorm), None)
+    if left is not None:
+        raise UnsupportedError("a batch norm cannot be frozen", where=left.name, hint="run passes.optimize first")
+    constants: dict[str, npt.NDArray[Any]] = {}
+    quantizations = {name: q for name, q in calibration.activations.items() if name in graph.shapes}
+    nodes: list[Node] = []
+    dead: dict[str, int] = {}
+    for node in graph.nodes:
+        if not isinstance(node.op, (Conv2d, Linear)):
+            nodes.append(node)
+            continue
+        weight_name = node.inputs[1]
+        bias_name = node.inputs[2] if len(node.inputs) == 3 else f"{node.name}.bias"
+        weight = graph.constants[weight_name]
+        bias = graph.constants.get(bias_name, np.zeros(len(weight), np.float32)).astype(np.float64)
+        bias = bias + calibration.bias_corrections.get(node.name, 0.0)
+        x_scale = float(quantizations[node.inputs[0]].scale)
+        wanted = calibration.weights[weight_name].scale.astype(np.float64)
+        smallest = np.maximum(
+            SMALLEST_MULTIPLIER * float(quantizations[node.name].scale) / x_scale, np.abs(bias) / (x_scale * LARGEST_BIAS)
+        )
+        if np.any(wanted < smallest):
+            dead[node.name] = int(np.sum(wanted < smallest))
+        zeros = np.zeros(len(weight), np.int32)
+        weights = Quantization(np.maximum(wanted, smallest).astype(np.float32), zeros, "int8", axis=0)
+        biases = Quantization(np.float32(x_scale) * weights.scale, zeros, "int32", axis=0)
+        weight_name = _unshared(weight_name, node, constants)
+        bias_name = _unshared(bias_name, node, constants)
+        constants[weight_name] = weight_integers(weight, weights, scheme.weight_limit)
+        constants[bias_name] = np.round(bias / biases.scale.astype(np.float64)).astype(np.int32)
+        quantizations |= {weight_name: weights, bias_name: biases}
+        nodes.append(Node(node.name, node.op, (node.inputs[0], weight_name, bias_name)))
+    integer = IntegerGraph(
+        name=graph.name,
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+        nodes=tuple(nodes),
+        constants=constants,
+        quantizations=quantizations,
+        input_shapes=graph.input_shapes,
+    )
+    return Frozen(integer, dead)
+
+
+def _unshared(name: str, node: Node, taken: Mapping[str, npt.NDArray[Any]]) -> str:
+    """A parameter used by two layers becomes two: its bias scale depends on each layer's own input."""
+    return name if name not in taken else f"{node.name}/{name}"

@@ -1,0 +1,152 @@
+"""Which value gets its quantization from where: its own range, another value's, a product, or a fixed rule.
+
+The four kinds follow torch's PT2E vocabulary (own, shared, derived, fixed). `specify` decides the kind for every value of
+an optimised graph; `grid` turns a range into scale and zero point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.errors import UnsupportedError
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Add, Clamp, Conv2d, Linear, Pad, Reshape, Slice, Softmax
+from edgeq.integer.graph import Quantization
+
+__all__ = ["Derived", "Fixed", "Own", "Scheme", "Shared", "Spec", "grid", "softmax_output", "specify"]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What a target executes. `weight_bits` 8 means integers in ±127, 7 means ±63."""
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+
+    @property
+    def weight_limit(self) -> int:
+        return int(2 ** (self.weight_bits - 1)) - 1
+
+    @property
+    def activation_limits(self) -> tuple[int, int]:
+        half = int(2 ** (self.activation_bits - 1))
+        return -half, half - 1
+
+
+@dataclass(frozen=True)
+class Own:
+    """A range of its own, observed on the calibration set over all `members`, which share the result.
+
+    `cap` is the largest real value worth representing (6 behind a ReLU6), `exact` asks for the whole observed range
+    (network outputs: a clipped logit can tie with another).
+    """
+
+    members: tuple[str, ...]
+    cap: float = float("inf")
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Exactly the quantization of `source`."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Bias: scale = input scale x weight scale, zero point 0, int32."""
+
+    value: str
+    weight: str
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Known without looking: the network input from its preprocessing, softmax from its definition."""
+
+    quantization: Quantization
+
+
+Spec = Own | Shared | Derived | Fixed
+
+
+def grid(low: float, high: float, limits: tuple[int, int] = (-128, 127)) -> Quantization:
+    """Scale and zero point covering ``[low, high]``, widened to hold 0, which is always exactly representable."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    qmin, qmax = limits
+    scale = max((high - low) / (qmax - qmin), 1e-8)
+    zero = int(np.clip(np.round(qmin - low / scale), qmin, qmax))
+    return Quantization(np.float32(scale), np.int32(zero))  # type: ignore[arg-type]
+
+
+def softmax_output() -> Quantization:
+    """The quantization TFLite requires of an int8 softmax: 1/256, zero point -128."""
+    return Quantization(np.float32(1 / 256), np.int32(-128))  # type: ignore[arg-type]
+
+
+def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> dict[str, Spec]:
+    """A specification for every activation and bias of an optimised `graph` (weights: per channel, from themselves).
+
+    Values joined by ops that only move or select (pooling, concat, reshape ...) form one group with one quantization,
+    named after its first member. Raises `UnsupportedError` where two fixed quantizations would have to be one.
+    """
+    leader = _groups(graph)
+    groups: dict[str, list[str]] = {}
+    for name, first in leader.items():
+        groups.setdefault(first, []).append(name)
+    fixed = {name: grid(*input_range, scheme.activation_limits) for name in graph.inputs}
+    fixed |= {node.name: softmax_output() for node in graph.of_kind(Softmax)}
+    specs: dict[str, Spec] = {}
+    for first, members in groups.items():
+        rules = [fixed[name] for name in members if name in fixed]
+        if any(rule != rules[0] for rule in rules[1:]):
+            raise UnsupportedError("two values of fixed scale are joined", where=first, hint="add an op between them")
+        for name in members:
+            specs[name] = Shared(first)
+        caps = [_cap(graph, name) for name in members]
+        exact = any(name in graph.outputs for name in members)
+        specs[first] = Fixed(rules[0]) if rules else Own(tuple(members), max(caps), exact)
+    for node in graph.of_kind(Conv2d, Linear):
+        if len(node.inputs) == 3:
+            specs[node.inputs[2]] = Derived(node.inputs[0], node.inputs[1])
+    return specs
+
+
+def _groups(graph: Graph) -> dict[str, str]:
+    """Union-find over activations: every value to the first value it must share a quantization with."""
+    parent = {name: name for name in graph.shapes if name not in graph.constants}
+
+    def find(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    order = {name: place for place, name in enumerate(parent)}
+    for node in graph.nodes:
+        if node.op.shares_quantization:
+            for name in graph.activations(node):
+                ends = sorted((find(name), find(node.name)), key=order.__getitem__)
+                parent[ends[1]] = ends[0]
+    return {name: find(name) for name in parent}
+
+
+def _cap(graph: Graph, name: str) -> float:
+    """The largest value an op can produce, where its definition bounds it."""
+    node = graph.node(name)
+    clamp = _clamp(node) if node else None
+    if clamp is not None:
+        return clamp.maximum
+    if node is not None and isinstance(node.op, (Pad, Reshape, Slice)):
+        return _cap(graph, node.inputs[0])
+    if node is not None and node.op.shares_quantization:
+        return max(_cap(graph, source) for source in graph.activations(node))
+    return float("inf")
+
+
+def _clamp(node: Node) -> Clamp | None:
+    if isinstance(node.op, Clamp):
+        return node.op
+    return node.op.activation if isinstance(node.op, (Conv2d, Linear, Add)) else None
