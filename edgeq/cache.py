@@ -1,0 +1,93 @@
+"""Stages remembered by the hash of what they read.
+
+An entry is a folder named after the stage and its key. It is filled beside and renamed into place, so an entry that
+exists is whole and an interrupted stage leaves nothing behind but its checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.errors import ArtifactError
+from edgeq.progress import Progress
+
+__all__ = ["Result", "StageCache", "key_of"]
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """A short stable hash of JSON-able facts."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Files a stage made (by name), the facts it noted, and how long it took when it really ran."""
+
+    files: Mapping[str, Path]
+    facts: Mapping[str, Any]
+    seconds: float
+    cached: bool
+
+
+Work = Callable[[Path], Mapping[str, Any]]
+"""Does a stage's work into the folder it is given and returns JSON-able facts."""
+
+
+class StageCache:
+    """Runs stages or finds them done. `forced` names stages that run again whatever the cache holds."""
+
+    def __init__(self, folder: Path, progress: Progress, forced: frozenset[str] = frozenset()) -> None:
+        self.folder, self.progress, self.forced = folder, progress, forced
+
+    def scratch(self, stage: str, parts: Mapping[str, Any]) -> Path:
+        """A folder that survives interruption, for the checkpoints of a long stage."""
+        return self.folder / "unfinished" / f"{stage}-{key_of(parts)}"
+
+    def run(self, stage: str, parts: Mapping[str, Any], work: Work) -> Result:
+        """The result of `work` for these `parts`, from the cache where an equal run has finished before."""
+        entry = self.folder / f"{stage}-{key_of(parts)}"
+        if stage in self.forced:
+            shutil.rmtree(entry, ignore_errors=True)
+        found = _read(entry)
+        if found is not None:
+            self.progress.done(stage, found.seconds, cached=True)
+            return found
+        self.progress.stage(stage)
+        beside = self.folder / f".{entry.name}.{os.getpid()}"
+        shutil.rmtree(beside, ignore_errors=True)
+        try:
+            beside.mkdir(parents=True)
+            started = time.monotonic()
+            facts = work(beside)
+            seconds = time.monotonic() - started
+            (beside / "facts.json").write_text(json.dumps({"seconds": seconds, "facts": dict(facts)}))
+            shutil.rmtree(entry, ignore_errors=True)
+            os.replace(beside, entry)
+        except OSError as error:
+            why = f"{error.strerror or error}: {error.filename or entry}"
+            raise ArtifactError(f"cannot keep the result of {stage}", why=why, hint="free some space or set --cache") from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(self.scratch(stage, parts), ignore_errors=True)
+        result = _read(entry)
+        if result is None:
+            raise ArtifactError(f"the cache entry of {stage} vanished", where=str(entry), hint="run again")
+        self.progress.done(stage, result.seconds, cached=False)
+        return Result(result.files, result.facts, result.seconds, cached=False)
+
+
+def _read(entry: Path) -> Result | None:
+    try:
+        noted = json.loads((entry / "facts.json").read_text())
+        files = {path.name: path for path in sorted(entry.iterdir()) if path.name != "facts.json"}
+        return Result(files, noted["facts"], float(noted["seconds"]), cached=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
