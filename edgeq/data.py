@@ -1,0 +1,221 @@
+"""Labelled images for measuring, and the user's own pictures for calibrating: two types that never mix.
+
+What measures takes an `EvaluationSet`, what calibrates takes a `CalibrationSet`; only `calibration_from_images` turns
+pictures into the latter, and it refuses pictures that are also in the evaluation set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.calibration import CalibrationSet
+from edgeq.errors import ConfigError
+from edgeq.pictures import PICTURES, find_labelled, find_plain, read_picture
+from edgeq.pycode import call, import_callable
+from edgeq.spec import ModelSpec
+
+__all__ = ["EvaluationSet", "calibration_from_images", "load_images"]
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+Choice = Callable[[int], Sequence[int]]
+"""Number of images there are -> indices of those wanted: decided before anything is decoded."""
+
+IN_MEMORY = 512 * 2**20
+"""Decoded pictures beyond this many bytes live in an unnamed temporary file instead of memory."""
+
+NPZ_LIMIT = 8 * 2**30
+"""Bytes an ``.npz`` may unpack to: a few kilobytes can promise terabytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationSet:
+    """`images` are uint8 ``(N, H, W, C)`` at the network's input size, `labels` int64 ``(N,)`` within its classes.
+
+    `source` is what the user named; `sha256` is of pixels and labels, whatever files they came in.
+    """
+
+    images: Pixels
+    labels: Labels
+    source: str
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, spec: ModelSpec, size: int = 64) -> Iterator[tuple[npt.NDArray[np.float32], Labels]]:
+        """Normalised inputs ``(n, C, H, W)`` with their labels, at most `size` at a time."""
+        for start in range(0, len(self), size):
+            yield spec.normalise(self.images[start : start + size]), self.labels[start : start + size]
+
+
+def load_images(path: str | Path, spec: ModelSpec, limit: int | None = None) -> EvaluationSet:
+    """The labelled images at `path`, every one decoded and checked now rather than after hours of work.
+
+    `path` is an ``.npz`` (uint8 NHWC ``images``, integer ``labels``), a folder of class folders (sorted names are class
+    indices), a ``.csv`` with columns filename,label, or ``file.py:function`` returning (images, labels). `limit` takes
+    that many, evenly spaced, so that sets sorted by class keep every class. Raises `ConfigError`.
+    """
+    if spec.task != "classification":
+        raise ConfigError(
+            f"evaluation images for {spec.task}", why="only classification is measured on labelled images"
+        )
+    pixels, labels = _read(str(path), spec, lambda total: _spread(total, limit))
+    if labels is None:
+        raise ConfigError(
+            f"{path} holds pictures without labels", hint="use class folders, or a CSV with columns filename,label"
+        )
+    if labels.min() < 0 or labels.max() >= spec.classes:
+        raise ConfigError(
+            f"labels of {path} go from {labels.min()} to {labels.max()}",
+            why=f"{spec.name} has {spec.classes} classes, 0 to {spec.classes - 1}",
+        )
+    return EvaluationSet(pixels, labels, str(path), _digest(pixels, labels))
+
+
+def calibration_from_images(
+    path: str | Path, spec: ModelSpec, count: int, seed: int = 0, *, forbidden: EvaluationSet | None = None
+) -> CalibrationSet:
+    """``images:PATH``: `count` pictures (or all there are, when fewer), picked at random by `seed`, as calibration set.
+
+    `path` may also be a folder of pictures without labels. Raises `ConfigError`, also when a picture is in `forbidden`:
+    accuracy on images that set the ranges proves nothing.
+    """
+    pixels, labels = _read(
+        str(path), spec, lambda total: sorted(np.random.default_rng(seed).permutation(total)[:count])
+    )
+    if forbidden is not None:
+        taken = {hashlib.sha256(image.tobytes()).digest() for image in forbidden.images}
+        shared = sum(hashlib.sha256(image.tobytes()).digest() in taken for image in pixels)
+        if shared:
+            raise ConfigError(
+                f"{shared} of {len(pixels)} calibration images in {path} are also evaluation images",
+                where=forbidden.source,
+                hint="calibrate with other pictures, such as some of the training set",
+            )
+    known = labels if labels is not None else np.full(len(pixels), -1, np.int64)
+    return CalibrationSet(spec.normalise(pixels), known, f"images:{Path(path).name}")
+
+
+def _read(path: str, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Labels | None]:
+    source = Path(path)
+    if path.rpartition(":")[0].endswith(".py"):
+        pixels, labels = _from_function(path, spec)
+    elif not source.exists():
+        raise ConfigError(f"images {path} do not exist")
+    elif source.suffix == ".npz":
+        pixels, labels = _from_npz(source, spec)
+    elif source.is_dir() or source.suffix == ".csv":
+        return _from_files(source, spec, choose)
+    else:
+        raise ConfigError(f"images {path}", why="must be an .npz, a .csv, a folder, or file.py:function")
+    chosen = choose(len(pixels))
+    return (pixels, labels) if len(chosen) == len(pixels) else (pixels[chosen], labels[chosen])
+
+
+def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Labels]:
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > NPZ_LIMIT:
+            raise ConfigError(f"{path} unpacks to {unpacked / 2**30:.0f} GiB", hint="use a folder of pictures instead")
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in ("images", "labels") if name not in file.files]
+            if missing:
+                raise ConfigError(
+                    f"{path} has no array {missing[0]!r}", hint=f"it holds {', '.join(file.files) or 'nothing'}"
+                )
+            for name in ("images", "labels"):
+                arrays[name] = file[name]
+    except ConfigError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on a bad file
+        raise ConfigError(
+            f"{path} cannot be read", why=str(error).splitlines()[0] if str(error) else type(error).__name__
+        ) from error
+    return _checked(arrays["images"], arrays["labels"], str(path), spec)
+
+
+def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Labels]:
+    made = call(import_callable(reference), reference, {})
+    if not isinstance(made, tuple) or len(made) != 2:
+        raise ConfigError(f"{reference} returned {type(made).__name__}", why="must return (images, labels)")
+    return _checked(np.asarray(made[0]), np.asarray(made[1]), reference, spec)
+
+
+def _checked(images: npt.NDArray[Any], labels: npt.NDArray[Any], source: str, spec: ModelSpec) -> tuple[Pixels, Labels]:
+    """Arrays of the right kind at the network's input size."""
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ConfigError(
+            f"images of {source} are {images.dtype} {list(images.shape)}", why="must be uint8 (N, H, W, C)"
+        )
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+        raise ConfigError(
+            f"labels of {source} are {labels.dtype} {list(labels.shape)}",
+            why=f"must be {len(images)} integers, one per image",
+        )
+    if not len(images):
+        raise ConfigError(f"{source} holds no images")
+    if spec.resize is not None or spec.crop is not None:
+        from PIL import Image
+
+        from edgeq.pictures import fitted
+
+        images = np.stack([fitted(Image.fromarray(np.squeeze(image)), spec, source) for image in images])
+    channels, height, width = spec.input_shape
+    if images.shape[1:] != (height, width, channels):
+        raise ConfigError(
+            f"images of {source} are {list(images.shape[1:])}",
+            why=f"{spec.name} takes {[height, width, channels]} (height, width, channels)",
+            hint="set resize and crop under [input]",
+        )
+    return images, labels.astype(np.int64)
+
+
+def _from_files(path: Path, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Labels | None]:
+    files, labels = find_labelled(path)
+    files = files or find_plain(path)
+    if not files:
+        raise ConfigError(f"{path} holds no pictures", hint=f"they end in {', '.join(PICTURES)}")
+    chosen = choose(len(files))
+    pixels = _decoded([files[i] for i in chosen], spec)
+    return pixels, np.array([labels[i] for i in chosen], np.int64) if labels else None
+
+
+def _decoded(files: Sequence[Path], spec: ModelSpec) -> Pixels:
+    channels, height, width = spec.input_shape
+    shape = (len(files), height, width, channels)
+    if np.prod(shape, dtype=np.int64) <= IN_MEMORY:
+        pixels: Pixels = np.empty(shape, np.uint8)
+    else:
+        with tempfile.TemporaryFile() as file:  # unlinked at once; the mapping keeps its pages alive
+            pixels = np.memmap(file, np.uint8, "w+", shape=shape)
+    for index, file_path in enumerate(files):
+        pixels[index] = read_picture(file_path, spec)
+    return pixels
+
+
+def _spread(total: int, limit: int | None) -> list[int]:
+    """`limit` indices below `total`, evenly spaced; all of them where `limit` is None or large."""
+    if limit is None or limit >= total:
+        return list(range(total))
+    return [int(i) for i in np.linspace(0, total - 1, limit).round()]
+
+
+def _digest(pixels: Pixels, labels: Labels) -> str:
+    total = hashlib.sha256(str(pixels.shape).encode())
+    for image in pixels:
+        total.update(image.tobytes())
+    total.update(labels.tobytes())
+    return total.hexdigest()

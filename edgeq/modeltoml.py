@@ -1,0 +1,104 @@
+"""model.toml: a network described in a file, and the folder of networks that ship with edgeq. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.errors import ConfigError
+from edgeq.registry import nearest
+from edgeq.resources import data_folder
+from edgeq.spec import TASKS, ModelSpec
+from edgeq.tomlfile import Table, expand, read_toml
+
+__all__ = ["DEFAULT_MODEL", "ModelFile", "read_model_file", "shipped_model", "shipped_models"]
+
+DEFAULT_MODEL = "signs-mobilenetv2"
+"""What `edgeq build` builds where nobody names a model."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A parsed model.toml: `factory` is ``file.py:callable`` (absolute path) or ``package.module:callable``."""
+
+    path: Path
+    spec: ModelSpec
+    factory: str
+    arguments: Mapping[str, Any]
+    weights: Path
+
+
+def shipped_models() -> list[str]:
+    """Names of the networks in `models/`, sorted."""
+    return sorted(path.parent.name for path in data_folder("models").glob("*/model.toml"))
+
+
+def shipped_model(name: str) -> Path:
+    """The model.toml of a shipped network. Raises `ConfigError` with the nearest name."""
+    names = shipped_models()
+    if name not in names:
+        hint = nearest(name, names) if names else "no models are installed"
+        raise ConfigError(
+            f"unknown model {name!r}",
+            hint=f"{hint}; or give torchvision:NAME, a model.toml, file.py:factory, or a .pt2",
+        )
+    return data_folder("models") / name / "model.toml"
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Parse and check a model.toml; relative paths in it are relative to its folder, ``${NAME}`` is expanded."""
+    root = read_toml(path).only("name", "network", "input", "output", "evaluation")
+    network = root.table("network").only("factory", "arguments", "weights")
+    name = root.text("name")
+    if any(sign in name for sign in "/\\") or name.startswith("."):
+        raise ConfigError(
+            f"name = {name!r}", where=root.where, why="names a folder, so it holds no slash and no leading dot"
+        )
+    return ModelFile(
+        path=path,
+        spec=_spec(root, name, path.parent),
+        factory=_factory(network, path.parent),
+        arguments=network.table("arguments").data if "arguments" in network else {},
+        weights=_beside(network, "weights", path.parent),
+    )
+
+
+def _spec(root: Table, name: str, folder: Path) -> ModelSpec:
+    pixels = root.table("input").only("shape", "mean", "std", "resize", "crop")
+    output = root.table("output").only("task", "classes")
+    shape = pixels.integers("shape")
+    evaluation = None
+    if "evaluation" in root:
+        evaluation = str(_beside(root.table("evaluation").only("images"), "images", folder))
+    try:
+        return ModelSpec(
+            name=name,
+            input_shape=shape,  # type: ignore[arg-type]  # ModelSpec checks that there are three
+            mean=pixels.numbers("mean"),
+            std=pixels.numbers("std"),
+            resize=pixels.integer("resize") if "resize" in pixels else None,
+            crop=pixels.integer("crop") if "crop" in pixels else None,
+            task=output.choice("task", TASKS),
+            classes=output.integer("classes"),
+            evaluation=evaluation,
+        )
+    except ConfigError as error:
+        raise (
+            error if error.where else ConfigError(error.what, where=root.where, why=error.why, hint=error.hint)
+        ) from error
+
+
+def _beside(table: Table, key: str, folder: Path) -> Path:
+    return folder / Path(expand(table.text(key), table.where)).expanduser()
+
+
+def _factory(table: Table, folder: Path) -> str:
+    text = expand(table.text("factory"), table.where)
+    source, colon, function = text.rpartition(":")
+    if not colon or not source or not function.isidentifier():
+        raise ConfigError(
+            f"factory = {text!r}", where=table.where, why="must be file.py:callable or package.module:callable"
+        )
+    return f"{folder / source}:{function}" if source.endswith(".py") else text

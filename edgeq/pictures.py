@@ -1,0 +1,104 @@
+"""Picture files: finding them with their labels, and decoding one to the network's input size."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from edgeq.errors import ConfigError
+from edgeq.spec import ModelSpec
+
+__all__ = ["PICTURES", "find_labelled", "find_plain", "fitted", "read_picture"]
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+
+_MODES = {1: "L", 3: "RGB"}
+
+
+def find_labelled(path: Path) -> tuple[list[Path], list[int]]:
+    """Files and class indices of a folder of class folders, or of a CSV with columns filename,label."""
+    if path.suffix == ".csv":
+        return _csv(path)
+    files: list[Path] = []
+    labels: list[int] = []
+    classes = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    for label, folder in enumerate(classes):
+        found = find_plain(folder)
+        files += found
+        labels += [label] * len(found)
+    return files, labels
+
+
+def find_plain(folder: Path) -> list[Path]:
+    """Pictures directly in a folder, sorted by name."""
+    return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURES) if folder.is_dir() else []
+
+
+def _csv(path: Path) -> tuple[list[Path], list[int]]:
+    files: list[Path] = []
+    labels: list[int] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if not {"filename", "label"} <= set(rows.fieldnames or ()):
+                raise ConfigError(f"{path} has columns {rows.fieldnames or []}", why="must have filename and label")
+            for row in rows:
+                where = f"{path} line {rows.line_num}"
+                try:
+                    labels.append(int(row["label"]))
+                except (TypeError, ValueError) as error:
+                    raise ConfigError(f"label {row['label']!r}", where=where, why="must be an integer") from error
+                files.append(_beside(path, row["filename"], where))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read", why=str(error)) from error
+    return files, labels
+
+
+def _beside(path: Path, name: str, where: str) -> Path:
+    for folder in (path.parent, path.parent / "images"):
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(f"picture {name!r} is neither beside the CSV nor in images/", where=where)
+
+
+def read_picture(path: Path, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """One picture, ``(H, W, C)`` at the network's input size. Raises `ConfigError` naming the file."""
+    channels = spec.input_shape[0]
+    if channels not in _MODES:
+        raise ConfigError(f"{spec.name} takes {channels} channels", why="pictures give 1 or 3", hint="use an .npz")
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns of pictures that unpack to gigabytes, until they are twice as large as that.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                image = picture.convert(_MODES[channels])
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ConfigError(f"picture {path} cannot be read", why=str(error).splitlines()[0]) from error
+    return fitted(image, spec, str(path))
+
+
+def fitted(image: Image.Image, spec: ModelSpec, source: str) -> npt.NDArray[np.uint8]:
+    """Short side to `spec.resize` and the centre cut out, as the spec says and no more; then the size must be right.
+
+    The same arithmetic as torchvision's Resize (bilinear, antialiased) and CenterCrop on pictures.
+    """
+    channels, height, width = spec.input_shape
+    if spec.resize is not None:
+        short, long = sorted(image.size)
+        scaled = int(spec.resize * long / short)
+        wide = image.width > image.height
+        image = image.resize((scaled, spec.resize) if wide else (spec.resize, scaled), Image.Resampling.BILINEAR)
+    if (spec.resize is not None or spec.crop is not None) and image.width >= width and image.height >= height:
+        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+        image = image.crop((left, top, left + width, top + height))
+    if image.size != (width, height):
+        raise ConfigError(
+            f"picture {source} is {image.height} x {image.width}", why=f"{spec.name} takes {height} x {width}",
+            hint="set resize and crop under [input]",
+        )  # fmt: skip
+    return np.asarray(image, np.uint8).reshape(height, width, channels)

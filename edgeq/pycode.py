@@ -1,0 +1,69 @@
+"""Python the user named (``file.py:callable``, ``package.module:callable``): imported, called, failures in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from edgeq.errors import ConfigError
+
+__all__ = ["call", "import_callable", "last_line"]
+
+
+def last_line(error: BaseException) -> str:
+    """What a traceback would end with."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[-1].strip()}" if text else type(error).__name__
+
+
+def import_callable(reference: str) -> Callable[..., Any]:
+    """The function `reference` names. Raises `ConfigError` when it cannot be imported, with the error's last line."""
+    source, _, name = reference.rpartition(":")
+    if not source or not name.isidentifier():
+        raise ConfigError(f"{reference!r} names no function", why="must be file.py:callable or package.module:callable")
+    if source.endswith(".py") and not Path(source).is_file():
+        raise ConfigError(f"Python file {source} does not exist")
+    try:
+        module = _from_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"cannot import {source}", why=last_line(error)) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ConfigError(f"{source} has no callable {name!r}")
+    return function  # type: ignore[no-any-return]
+
+
+def _from_file(path: Path) -> ModuleType:
+    """Import by path under a name of its own; modules beside the file can be imported while it is."""
+    path = path.resolve()
+    name = f"_edgeq_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not Python source")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling look their module up here
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def call(function: Callable[..., Any], reference: str, arguments: Mapping[str, Any]) -> Any:
+    """``function(**arguments)``; whatever it raises becomes a `ConfigError` with the error's last line."""
+    try:
+        return function(**arguments)
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{reference} failed", why=last_line(error)) from error

@@ -1,0 +1,14 @@
+"""Where `targets/` and `models/` are: at the top of a checkout, inside the package in a wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["data_folder"]
+
+
+def data_folder(name: str) -> Path:
+    """The folder `name` (``targets`` or ``models``); it may not exist in a stripped installation."""
+    package = Path(__file__).resolve().parent
+    packed = package / "_data" / name
+    return packed if packed.is_dir() else package.parent / name

@@ -1,0 +1,204 @@
+"""The model contract: what MODEL may be on a command line, and how each becomes a network in eval mode.
+
+A name in `models/`, ``torchvision:NAME``, a model.toml (or its folder), ``file.py:factory``,
+``package.module:factory``, or a ``.pt2`` exported program. Python is imported only where the user, or the file the
+user named, names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from edgeq.errors import ConfigError
+from edgeq.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
+from edgeq.pycode import call, import_callable, last_line
+from edgeq.spec import ModelSpec
+from edgeq.torchvisionzoo import import_torchvision, torchvision_model
+from edgeq.weights import digest, fit, read_weights
+
+__all__ = ["DEFAULT_MODEL", "LoadedModel", "ModelSpec", "import_torchvision", "load_model", "shipped_models"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready for capture: eval mode, float32, on the CPU. `reference` is what the user typed."""
+
+    spec: ModelSpec
+    module: nn.Module | ExportedProgram
+    reference: str
+
+    def weights_sha256(self) -> str:
+        """sha256 of the state dict: what edgeq.lock calls the weights."""
+        return digest(self.module.state_dict())
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The command line's own say about the model, which beats what files say."""
+
+    reference: str
+    weights: str | None
+    input_shape: tuple[int, int, int] | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+
+def load_model(
+    reference: str,
+    *,
+    weights: str | None = None,
+    input_shape: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> LoadedModel:
+    """Load MODEL. `weights` is a file, or ``random`` (seeded, for structure tests), or None for the model's own.
+
+    `input_shape` ``(C, H, W)``, `mean` and `std` replace what the model states. The network has run once on zeros when
+    this returns, so its input shape and number of classes are right. Raises `ConfigError`.
+    """
+    shape = None if input_shape is None else tuple(int(v) for v in input_shape)
+    if shape is not None and len(shape) != 3:
+        raise ConfigError(f"input shape {list(shape)}", why="must be channels, height, width")
+    request = _Request(
+        reference,
+        weights,
+        shape,
+        None if mean is None else tuple(mean),
+        None if std is None else tuple(std),
+    )
+    loader = _loader(reference)
+    spec, module = loader(request)
+    if request.input_shape is not None and request.input_shape != spec.input_shape:
+        # Another size than the file's: its resize and crop belong to the old one.
+        spec = replace(spec, input_shape=request.input_shape, resize=None, crop=None)
+    spec = replace(spec, mean=request.mean or spec.mean, std=request.std or spec.std)
+    if isinstance(module, nn.Module):
+        module = module.eval().float().cpu()
+        spec = _tried(spec, module)
+    return LoadedModel(spec, module, reference)
+
+
+def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module | ExportedProgram]]:
+    if reference.startswith("torchvision:"):
+        return _from_torchvision
+    path = Path(reference)
+    if path.suffix == ".pt2":
+        return _from_pt2
+    if path.suffix == ".toml" or (path / "model.toml").is_file():
+        return _from_toml
+    if ":" in reference:
+        return _from_factory
+    if path.suffix in (".pt", ".pth", ".safetensors", ".onnx", ".tflite"):
+        raise ConfigError(
+            f"{reference} is no model", why="weights alone do not say what the network is" * (path.suffix[1] in "ps"),
+            hint="name a factory: file.py:factory --weights FILE, or write a model.toml",
+        )  # fmt: skip
+    return _shipped
+
+
+def _shipped(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    return _from_toml(replace(request, reference=str(shipped_model(request.reference))))
+
+
+def _from_toml(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    path = Path(request.reference)
+    file = read_model_file(path if path.suffix == ".toml" else path / "model.toml")
+    module = _made(file.factory, file.arguments)
+    _weigh(module, request.weights or str(file.weights))
+    return file.spec, module
+
+
+def _from_factory(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    module = _made(request.reference, {})
+    if request.weights is not None:
+        _weigh(module, request.weights)
+    source, _, function = request.reference.rpartition(":")
+    return _guessed_spec(request, f"{Path(source).stem.rpartition('.')[2]}-{function}", module), module
+
+
+def _made(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a factory without weights gives the same network every time
+        module = call(import_callable(factory), factory, arguments)
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"factory {factory} returned {type(module).__name__}", why="must return a torch.nn.Module")
+    return module
+
+
+def _weigh(module: nn.Module, weights: str) -> None:
+    if weights != "random":
+        fit(module, read_weights(Path(weights)), weights)
+
+
+def _guessed_spec(request: _Request, name: str, module: nn.Module | None) -> ModelSpec:
+    """A spec where no file states one: timm's ``default_cfg`` where there is one, else ImageNet's mean and std."""
+    stated = getattr(module, "default_cfg", None)
+    stated = stated if isinstance(stated, Mapping) else {}
+    shape = request.input_shape or (tuple(stated["input_size"]) if "input_size" in stated else None)
+    if shape is None:
+        raise ConfigError(
+            f"{request.reference} does not say its input shape", hint="give --input-shape C,H,W, or write a model.toml"
+        )
+    assumed = tuple(field for field in ("mean", "std") if field not in stated and getattr(request, field) is None)
+    mean, std = ((0.5,), (0.5,)) if shape[0] == 1 else (IMAGENET_MEAN, IMAGENET_STD)
+    return ModelSpec(
+        name=name,
+        input_shape=shape,
+        mean=request.mean or tuple(stated.get("mean", mean)),
+        std=request.std or tuple(stated.get("std", std)),
+        assumed=assumed,
+    )
+
+
+def _from_torchvision(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    name = request.reference.partition(":")[2]
+    spec, module = torchvision_model(name, request.weights)
+    if request.weights is not None:
+        _weigh(module, request.weights)
+    return spec, module
+
+
+def _from_pt2(request: _Request) -> tuple[ModelSpec, ExportedProgram]:
+    from edgeq.pt2 import load_program
+
+    if request.weights is not None:
+        raise ConfigError("--weights with a .pt2", why="an exported program carries its own weights")
+    program, shape, classes = load_program(Path(request.reference))
+    if request.input_shape not in (None, shape):
+        raise ConfigError(
+            f"{request.reference} was exported for input {list(shape)}", why=f"not {list(request.input_shape or ())}"
+        )
+    spec = _guessed_spec(replace(request, input_shape=shape), Path(request.reference).stem, None)
+    return replace(spec, classes=classes), program
+
+
+def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
+    """Run the network once: its input must fit, and a classifier's outputs must be as many as the spec says."""
+    try:
+        with torch.no_grad():
+            output = module(torch.zeros(1, *spec.input_shape))
+    except Exception as error:  # whatever the user's forward raises
+        raise ConfigError(
+            f"{spec.name} cannot take an input of shape {list(spec.input_shape)}", why=last_line(error)
+        ) from error
+    if spec.task != "classification":
+        return spec
+    if not isinstance(output, Tensor) or output.numel() != output.shape[-1]:
+        got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ConfigError(
+            f"{spec.name} is no classifier",
+            why=f"it returns {got}, not (1, classes)",
+            hint="state [output] task in a model.toml",
+        )
+    if spec.classes not in (0, output.numel()):
+        raise ConfigError(f"{spec.name} has {output.numel()} outputs", why=f"its spec says classes = {spec.classes}")
+    return replace(spec, classes=output.numel())
