@@ -1,0 +1,95 @@
+"""The networks of the benchmark table: what each is measured on, what it is calibrated with, and what it is held against.
+
+Paths below are relative to the folder `EDGEQ_DATA` names (default: `../shared/data` beside the repository).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+NETWORKS = ROOT / "benchmarks" / "networks"
+PEERS = ROOT / "build" / "peers"
+ROWS = ROOT / "build" / "benchmarks"
+
+
+def data_folder() -> Path:
+    """Where weights and images are; also exported, because the networks' TOMLs name ``${EDGEQ_DATA}``."""
+    folder = Path(os.environ.setdefault("EDGEQ_DATA", str(ROOT.parent / "shared" / "data")))
+    if not folder.is_dir():
+        raise SystemExit("no weights and images here: set EDGEQ_DATA to the folder that holds them")
+    return folder
+
+
+@dataclass(frozen=True)
+class PeerFile:
+    """An integer .tflite somebody else made of the same network (or one very like it), kept with the images.
+
+    `pixels`: the file wants raw pixels (0..255) rather than normalised ones. `shift`: class 0 of the file is "background",
+    so its classes are one higher. `size`: square input side when it is not the network's.
+    """
+
+    label: str
+    path: str
+    pixels: bool = False
+    shift: int = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network. `training` are real images for calibrated baselines; `evaluations` maps a label to labelled images."""
+
+    name: str
+    training: str
+    evaluations: dict[str, str]
+    methods: tuple[str, ...] = ("gznq", "noise", "images")
+    peer_files: tuple[PeerFile, ...] = ()
+
+    @property
+    def toml(self) -> Path:
+        return NETWORKS / f"{self.name}.toml"
+
+
+_CIFAR = "cifar10/train_0000_1999.npz"
+_IMAGENET = "imagenet_train250/labels.csv"
+_VALIDATION = {"val1000": "imagenet_val1000/labels.csv"}
+
+CASES = {
+    case.name: case
+    for case in (
+        Case(
+            "resnet20",
+            _CIFAR,
+            {"lossless500": "cifar10/test_0000_0499.npz", "shifted5000": "cifar10/test_jpeg_5000.npz"},
+        ),
+        Case(
+            "resnet8",
+            _CIFAR,
+            {"ic01-200": "mlperf_tiny/ic01_200.npz", "lossless500": "cifar10/test_0000_0499.npz"},
+            peer_files=(PeerFile("Google converter, real data", "mlperf_tiny/ic01_resnet8_int8.tflite", pixels=True),),
+        ),
+        Case(
+            "person-detect",
+            _IMAGENET,  # no training images of its own were to be had: everyday photographs stand in
+            {"vww-500": "mlperf_tiny/vww01_500.npz"},
+            peer_files=(PeerFile("Google converter, real data", "mlperf_tiny/vww01_int8.tflite"),),
+        ),
+        Case("mobilenetv1-0.25", _IMAGENET, _VALIDATION),
+        Case(
+            "mobilenetv2-folded",
+            _IMAGENET,
+            _VALIDATION,
+            methods=("images", "noise"),  # batch norm is folded away: nothing for GZNQ to match
+            peer_files=(
+                PeerFile(
+                    "PyTorch to integer TFLite, same checkpoint", "peer_tflite/mobilenet_v2_quantized_1x3x224x224.tflite"
+                ),
+                PeerFile(
+                    "Google PTQ, other checkpoint", "peer_tflite/tf2_mobilenet_v2_1.0_224_ptq.tflite", pixels=True, shift=1
+                ),
+            ),
+        ),
+    )
+}
