@@ -73,7 +73,9 @@ class Graph:
         """A graph with these fields changed, checked again."""
         return dataclasses.replace(self, **changes)
 
-    def with_nodes(self, nodes: Iterable[Node], constants: Mapping[str, npt.NDArray[np.float32]] | None = None) -> Graph:
+    def with_nodes(
+        self, nodes: Iterable[Node], constants: Mapping[str, npt.NDArray[np.float32]] | None = None
+    ) -> Graph:
         """A graph of these nodes, without the nodes and constants that no output needs any more."""
         pool = dict(self.constants) | dict(constants or {})
         kept: list[Node] = []

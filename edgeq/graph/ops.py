@@ -115,7 +115,9 @@ class Conv2d(Op):
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         _require(len(inputs) in (2, 3) and len(inputs[0]) == 4 and len(inputs[1]) == 4, self, inputs, "takes x, w[, b]")
         (n, c, h, w), (o, i, kh, kw) = inputs[0], inputs[1]
-        _require(c == i * self.groups and o % self.groups == 0, self, inputs, f"channels do not fit {self.groups} groups")
+        _require(
+            c == i * self.groups and o % self.groups == 0, self, inputs, f"channels do not fit {self.groups} groups"
+        )
         _require(len(inputs) == 2 or inputs[2] == (o,), self, inputs, f"bias is not ({o},)")
         top, bottom, left, right = self.padding
         oh = _window(h, kh, self.stride[0], top, bottom, self.dilation[0])
@@ -265,7 +267,9 @@ class Pad(Op):
         (shape,) = inputs
         counts = (*self.before, *self.after)
         fits = len(self.before) == len(self.after) == len(shape) and min(counts) >= 0
-        _require(fits and not (self.before[0] or self.after[0]), self, inputs, f"cannot pad by {self.before}, {self.after}")
+        _require(
+            fits and not (self.before[0] or self.after[0]), self, inputs, f"cannot pad by {self.before}, {self.after}"
+        )
         return tuple(b + s + a for b, s, a in zip(self.before, shape, self.after, strict=True))
 
 
@@ -322,7 +326,9 @@ def op_from_json(data: dict[str, Any]) -> Op:
     kind = OPS.get(str(data.get("kind")))
     names = {f.name for f in dataclasses.fields(kind)} if kind else set()
     if kind is None or not set(data) - {"kind"} <= names:
-        raise UnsupportedError(f"unknown op {data.get('kind')!r} in a saved graph", hint="was it written by a newer edgeq?")
+        raise UnsupportedError(
+            f"unknown op {data.get('kind')!r} in a saved graph", hint="was it written by a newer edgeq?"
+        )
     arguments: dict[str, Any] = {}
     for name, value in data.items():
         if name == "kind":

@@ -1,1 +1,34 @@
+"""Graph rewrites. A pass is a function Graph -> Graph that computes the same network and changes nothing it was given;
+when it finds nothing to do it returns the very graph it got, which is how `optimize` knows it is finished.
+"""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from edgeq.errors import UnsupportedError
+from edgeq.graph.ir import Graph
+from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
+from edgeq.graph.passes.fold_pad import fold_pad
+from edgeq.graph.passes.fuse_activation import fuse_activation
+from edgeq.graph.passes.simplify import simplify
+
+__all__ = ["PASSES", "Pass", "fold_batchnorm", "fold_pad", "fuse_activation", "optimize", "simplify"]
+
+Pass = Callable[[Graph], Graph]
+
+PASSES: Sequence[Pass] = (simplify, fold_batchnorm, fuse_activation, fold_pad)
+"""In this order: batch norm must be gone before an activation can meet its convolution."""
+
+
+def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
+    """Run `passes` in order, again and again until none finds anything to do."""
+    for _ in range(len(graph.nodes) + 1):
+        before = graph
+        for rewrite in passes:
+            graph = rewrite(graph)
+        if graph is before:
+            return graph
+    raise UnsupportedError(
+        "passes undo each other's work", where=graph.name, hint="this is a bug in edgeq, please report it"
+    )

@@ -1,0 +1,324 @@
+"""torch.export -> Graph: a float network as edgeq's own plain data.
+
+The exported program is made functional first (no in-place calls, so no aliases to reason about) and each remaining ATen
+call goes through the rules of `aten`. Batch norm stays: synthesis reads its statistics. Nothing is guessed: a call nobody
+knows is an error that names it, where it stands and what would be supported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import operator
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+from edgeq.errors import ConfigError, EdgeqError, UnsupportedError
+from edgeq.graph.aten import ATEN, Call, Constant, Value
+from edgeq.graph.hints import hint_for
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.naming import Draft, final_names
+from edgeq.graph.ops import Op, Shape
+
+__all__ = ["capture", "capture_program", "unsupported_calls"]
+
+
+def capture(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph:
+    """The network as a graph, traced in eval mode at batch 1.
+
+    `input_shape` is one sample's, e.g. ``(3, 224, 224)``; ``(1, 3, 224, 224)`` means the same. Raises `ConfigError` when
+    the network does not run on that shape, `UnsupportedError` when it cannot be traced or holds calls edgeq does not know.
+    """
+    return capture_program(_export(module, input_shape, name), name)
+
+
+def capture_program(program: ExportedProgram, name: str) -> Graph:
+    """The same for an exported program, e.g. a loaded ``.pt2``; it must take one image with a batch of 1 or any."""
+    capturing = _Capture(_functional(program, name), name)
+    errors = capturing.errors
+    if errors:
+        first = errors[0]
+        more = f"{first.hint}; {len(errors) - 1} more unsupported, `edgeq build --plan` lists them"
+        raise UnsupportedError(first.what, where=first.where, why=first.why, hint=more if errors[1:] else first.hint)
+    return capturing.graph()
+
+
+def unsupported_calls(
+    network: nn.Module | ExportedProgram, input_shape: tuple[int, ...] = (), name: str = "network"
+) -> list[UnsupportedError]:
+    """Every call `capture` would refuse, in order, instead of the first; empty when the network can be captured.
+
+    Still raises for what stops before the first call: a wrong input shape, a network that cannot be traced.
+    """
+    program = network if isinstance(network, ExportedProgram) else _export(network, input_shape, name)
+    return _Capture(_functional(program, name), name).errors
+
+
+def _export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> ExportedProgram:
+    full = tuple(input_shape) if len(input_shape) == 4 and input_shape[0] == 1 else (1, *input_shape)
+    if len(full) < 2 or any(not isinstance(size, int) or size < 1 for size in full):
+        raise ConfigError(f"{input_shape} is not an input shape", where=name, hint="e.g. (3, 224, 224)")
+    _one_input(module, name)
+    floats = (p.dtype for p in module.parameters() if p.is_floating_point())
+    example = torch.zeros(full, dtype=next(floats, torch.float32))
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with _quiet(), torch.no_grad():
+            try:
+                module(example)
+            except Exception as error:
+                raise ConfigError(
+                    "the network does not run on its input", where=name, why=_first_line(error),
+                    hint=f"the input shape given is {list(full[1:])}",
+                ) from error  # fmt: skip
+            try:
+                return torch.export.export(module, (example,))
+            except Exception as error:
+                raise UnsupportedError(
+                    "the network cannot be traced", where=name, why=_first_line(error),
+                    hint="make forward a fixed sequence of tensor calls: no branches or loops that read tensor values",
+                ) from error  # fmt: skip
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def _one_input(module: nn.Module, name: str) -> None:
+    needed = [
+        p.name
+        for p in inspect.signature(module.forward).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    if len(needed) > 1:
+        raise UnsupportedError(
+            f"the network takes {len(needed)} inputs ({', '.join(needed)})",
+            where=name,
+            hint="wrap it to take one image",
+        )
+
+
+def _functional(program: ExportedProgram, name: str) -> ExportedProgram:
+    """Static shapes, no in-place calls, composite calls (conv2d, linear, flatten) kept whole."""
+    users = [spec for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
+    if len(users) != 1:
+        raise UnsupportedError(f"the program takes {len(users)} inputs", where=name, hint="wrap it to take one image")
+    (value,) = (n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name == users[0].arg.name)
+    if not isinstance(value, Tensor):
+        raise UnsupportedError("the program's input is not a tensor", where=name)
+    shape = tuple(value.shape)
+    with _quiet(), torch.no_grad():
+        try:
+            if any(isinstance(size, torch.SymInt) for size in shape):
+                if any(isinstance(size, torch.SymInt) for size in shape[1:]):
+                    raise UnsupportedError(
+                        "the program's image size is dynamic", where=name, hint="export it for one height and width"
+                    )
+                example = torch.zeros((1, *shape[1:]), dtype=value.dtype)
+                program = torch.export.export(program.module(), (example,))
+            elif not shape or shape[0] != 1:
+                raise UnsupportedError(
+                    f"the program's input has shape {list(shape)}", where=name, hint="export it with a batch of 1"
+                )
+            return program.run_decompositions({})
+        except EdgeqError:
+            raise
+        except Exception as error:
+            raise UnsupportedError(
+                "the program cannot be made functional", where=name, why=_first_line(error)
+            ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch's tracer logs tracebacks of errors it then raises; the raised one is enough."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:300]
+
+
+class _Capture:
+    """One walk over an exported program: drafts of nodes, the constants they use, and the calls nobody knows."""
+
+    def __init__(self, program: ExportedProgram, name: str) -> None:
+        self._name = name
+        self._drafts: list[Draft] = []
+        self._constants: dict[str, Tensor] = {}
+        self._values: dict[torch.fx.Node, Any] = {}
+        self._node: torch.fx.Node
+        self._inputs: dict[str, Shape] = {}
+        self.errors: list[UnsupportedError] = []
+        self._outputs: list[str] = []
+        with torch.no_grad():
+            self._walk(program)
+
+    def graph(self) -> Graph:
+        names = final_names(self._drafts, taken=[*self._inputs, *self._constants])
+        nodes = tuple(Node(names[d.key], d.op, tuple(names.get(key, key) for key in d.inputs)) for d in self._drafts)
+        graph = Graph(
+            name=self._name,
+            inputs=tuple(self._inputs),
+            outputs=tuple(names.get(key, key) for key in self._outputs),
+            nodes=nodes,
+            constants={name: _array(tensor) for name, tensor in self._constants.items()},
+            input_shapes=self._inputs,
+        )
+        return graph.with_nodes(nodes)
+
+    def _walk(self, program: ExportedProgram) -> None:
+        specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+        tensors: Mapping[str, Any] = {**program.constants, **program.state_dict}
+        for node in program.graph.nodes:
+            self._node = node
+            if node.op == "placeholder":
+                spec = specs[node.name]
+                if spec.kind is InputKind.USER_INPUT:
+                    shape = _shape(node.meta["val"])
+                    self._inputs[node.name] = shape
+                    self._values[node] = Value(node.name, shape, shape)
+                else:
+                    self._values[node] = Constant(str(spec.target), tensors[str(spec.target)])
+            elif node.op == "call_function":
+                self._values[node] = self._call(node)
+        self._finish(program)
+
+    def _finish(self, program: ExportedProgram) -> None:
+        made = {node.name: value for node, value in self._values.items()}
+        for spec in program.graph_signature.output_specs:
+            if spec.kind is not OutputKind.USER_OUTPUT:
+                self.errors.append(UnsupportedError(
+                    f"the network changes its own state ({spec.target})", where=self._name,
+                    hint="call model.eval() before exporting",
+                ))  # fmt: skip
+                continue
+            value = made.get(getattr(spec.arg, "name", ""))
+            if not isinstance(value, Value):
+                self.errors.append(UnsupportedError("an output does not depend on the input", where=self._name))
+                continue
+            self._outputs.append(value.key)
+
+    def _call(self, node: torch.fx.Node) -> Any:
+        args = torch.fx.map_arg((node.args, node.kwargs), lambda n: self._values[n])
+        if node.target is operator.getitem:
+            source, index = args[0]
+            return source if isinstance(source, Value) and index == 0 else self._item(source, index)
+        leaves = torch.utils._pytree.tree_leaves(args)
+        if not any(isinstance(leaf, Value) for leaf in leaves):
+            return self._evaluate(node, args)
+        try:
+            return self._rule(node)(Call(_title(node), _bind(node, args), _shape(node.meta["val"]), self._emit))
+        except UnsupportedError as error:
+            self.errors.append(
+                UnsupportedError(error.what, where=_path(node) or self._name, why=error.why, hint=error.hint)
+            )
+            shape = _shape(node.meta["val"])  # go on with what torch says comes out, so that later calls are judged too
+            return Value(node.name, shape, shape)
+
+    def _rule(self, node: torch.fx.Node) -> Any:
+        known = set(ATEN)
+        title = _title(node)
+        packet = ".".join(title.split(".")[:2])
+        try:
+            return ATEN.get(packet)
+        except ConfigError:
+            raise UnsupportedError(f"{title} is not supported", hint=hint_for(packet, known)) from None
+
+    def _item(self, source: Any, index: int) -> Any:
+        if isinstance(source, (tuple, list)):
+            return source[index]
+        self.errors.append(
+            UnsupportedError(
+                f"output {index} of {_title(self._node.args[0])} is not supported", where=_path(self._node)
+            )  # type: ignore[arg-type]
+        )
+        return source
+
+    def _evaluate(self, node: torch.fx.Node, args: Any) -> Any:
+        """A call on parameters alone gives a parameter, named after the first it was computed from."""
+        found: list[str] = []
+
+        def plain(leaf: Any) -> Any:
+            if isinstance(leaf, Constant):
+                found.append(leaf.name)
+                return leaf.tensor
+            return leaf
+
+        positional, named = torch.utils._pytree.tree_map(plain, args)
+        result = node.target(*positional, **named)  # type: ignore[operator]
+        name = found[0] if found else node.name
+        return torch.utils._pytree.tree_map(lambda r: Constant(name, r) if isinstance(r, Tensor) else r, result)
+
+    def _emit(self, op: Op, inputs: Sequence[Value | Constant], label: str) -> Value:
+        keys = [self._use(given) if isinstance(given, Constant) else given.key for given in inputs]
+        shape = op.infer(
+            [tuple(given.tensor.shape) if isinstance(given, Constant) else given.shape for given in inputs]
+        )
+        key = f"%{len(self._drafts)}"
+        weights = [given.name for given in inputs if isinstance(given, Constant)]
+        self._drafts.append(Draft(key, op, tuple(keys), _path(self._node), weights[0] if weights else "", label))
+        return Value(key, shape, shape)
+
+    def _use(self, constant: Constant) -> str:
+        """The name under which this constant is kept; a different tensor of the same origin gets a suffix."""
+        name, count = constant.name, 0
+        while name in self._constants and not _same(self._constants[name], constant.tensor):
+            count += 1
+            name = f"{constant.name}_{count}"
+        self._constants[name] = constant.tensor
+        return name
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    return left is right or (left.shape == right.shape and bool(torch.equal(left, right)))
+
+
+def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
+    return np.array(tensor.detach().cpu().float().contiguous().numpy(), dtype=np.float32, order="C")
+
+
+def _shape(value: Any) -> Shape:
+    """Shape of a call's result; of its first tensor where there are several."""
+    while isinstance(value, (tuple, list)) and value:
+        value = value[0]
+    return tuple(int(size) for size in value.shape) if isinstance(value, Tensor) else ()
+
+
+def _title(node: torch.fx.Node) -> str:
+    return str(node.target)
+
+
+def _bind(node: torch.fx.Node, args: Any) -> dict[str, Any]:
+    """Arguments by schema name, defaults filled in."""
+    positional, named = args
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        raise UnsupportedError(f"{_title(node)} is not supported", hint="use torch.nn modules and torch functions")
+    bound = {a.name: a.default_value if a.has_default_value() else None for a in schema.arguments}
+    bound |= dict(zip([a.name for a in schema.arguments], positional, strict=False)) | named
+    return {name: value for name, value in bound.items() if value is not None}
+
+
+def _path(node: torch.fx.Node) -> str:
+    """Path of the innermost module the call was made in, "" for the network itself."""
+    stack = node.meta.get("nn_module_stack") or {}
+    innermost = next(reversed(stack.values()), ("", None)) if stack else ("", None)
+    return str(innermost[0]).split("@")[0]

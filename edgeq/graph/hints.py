@@ -1,0 +1,51 @@
+"""What to do about an ATen call edgeq cannot express: the nearest form it can."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["hint_for"]
+
+_ACTIVATION = "use ReLU, ReLU6 or LeakyReLU and fine-tune"
+_NORM = "use nn.BatchNorm2d, which folds into the convolution before it"
+_LOGITS = "end the network at its logits"
+_GATE = "scaling one activation by another (squeeze-and-excitation, attention) has no integer form here yet"
+_SIZE = "changing the image size inside the network is not supported yet; only pooling and strides are"
+_INPUT = "input normalisation belongs in [input] mean and std of model.toml; fold other constants into a convolution"
+_EVAL = "call model.eval() before exporting, and keep track_running_stats=True"
+_MATRIX = "use nn.Linear on (N, features) with a constant weight"
+
+_HINTS = {
+    **dict.fromkeys(
+        ("silu", "silu_", "hardswish", "hardswish_", "gelu", "elu", "elu_", "celu", "selu", "mish", "tanh", "softplus",
+         "hardsigmoid", "sigmoid", "threshold", "rrelu_with_noise_functional", "glu"), _ACTIVATION,
+    ),
+    **dict.fromkeys(("layer_norm", "native_layer_norm", "group_norm", "native_group_norm", "instance_norm", "rms_norm"), _NORM),
+    **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk", "logsigmoid"), _LOGITS),
+    **dict.fromkeys(("mul", "div", "sub", "rsub"), f"{_GATE}; {_INPUT}"),
+    **dict.fromkeys(
+        ("upsample_nearest2d", "upsample_bilinear2d", "conv_transpose2d", "pixel_shuffle", "_upsample_bilinear2d_aa",
+         "upsample_bicubic2d", "grid_sampler_2d", "upsample_nearest_exact2d"), _SIZE,
+    ),
+    **dict.fromkeys(
+        ("_native_batch_norm_legit", "_native_batch_norm_legit_functional", "bernoulli", "rand", "rand_like"), _EVAL
+    ),
+    **dict.fromkeys(("matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"), _MATRIX),
+    **dict.fromkeys(("conv1d", "conv3d", "max_pool1d", "avg_pool1d", "max_pool3d", "avg_pool3d"), "use the 2d form"),
+    **dict.fromkeys(("slice_scatter", "select_scatter", "index_put", "copy"), "build a new tensor instead of writing into one"),
+}  # fmt: skip
+
+
+def hint_for(name: str, known: Iterable[str]) -> str:
+    """Advice for the unknown call `name` (``aten.silu``): a written one, the nearest spelling, or all that is known."""
+    bare = name.removeprefix("aten.")
+    if bare in _HINTS:
+        return _HINTS[bare]
+    choices = sorted(k.removeprefix("aten.") for k in known if not k.endswith("_"))
+    close = difflib.get_close_matches(bare, choices, n=1, cutoff=0.7)
+    return (
+        f"the nearest supported is {close[0]}"
+        if close
+        else f"supported: {', '.join(c for c in choices if c[0] != '_')}"
+    )

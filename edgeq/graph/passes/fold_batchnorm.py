@@ -1,0 +1,83 @@
+"""Batch norm in inference is a scale and a shift per channel: into the convolution or linear layer before it.
+
+    w' = w * gamma / sqrt(variance + eps)        b' = beta + (b - mean) * gamma / sqrt(variance + eps)
+
+Where nothing before it can take them, it becomes a depthwise 1x1 convolution. Afterwards no BatchNorm is left.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import UnsupportedError
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import BatchNorm, Conv2d, Linear, Reshape
+from edgeq.graph.passes._edit import Edit
+
+__all__ = ["fold_batchnorm"]
+
+Doubles = npt.NDArray[np.float64]
+
+
+def fold_batchnorm(graph: Graph) -> Graph:
+    edit = Edit(graph)
+    for node in graph.of_kind(BatchNorm):
+        scale, shift = _affine(graph, node)
+        before = edit.producer(node.inputs[0])
+        takes = before is not None and isinstance(before.op, (Conv2d, Linear)) and before.op.activation is None
+        if before is not None and takes and _constant(graph, before) and edit.only_reader(before.name) is node:
+            _into(edit, before, node, scale, shift)
+        else:
+            _depthwise(edit, node, scale, shift)
+    return edit.done()
+
+
+def _constant(graph: Graph, node: Node) -> bool:
+    return all(name in graph.constants for name in node.inputs[1:])
+
+
+def _affine(graph: Graph, node: Node) -> tuple[Doubles, Doubles]:
+    """(scale, shift) per channel, in double precision."""
+    gamma, beta, mean, variance = (graph.constants[name].astype(np.float64) for name in node.inputs[1:])
+    assert isinstance(node.op, BatchNorm)  # noqa: S101 - narrows for mypy
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(variance + node.op.eps)
+        shift = beta - mean * scale
+    if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+        raise UnsupportedError(
+            "batch norm has statistics that are not finite", where=node.name,
+            why="a running variance is negative or a value is NaN", hint="is the checkpoint whole?",
+        )  # fmt: skip
+    return scale, shift
+
+
+def _into(edit: Edit, node: Node, norm: Node, scale: Doubles, shift: Doubles) -> None:
+    constants = edit.graph.constants
+    weight = constants[node.inputs[1]].astype(np.float64)
+    bias = constants[node.inputs[2]].astype(np.float64) if len(node.inputs) == 3 else 0.0
+    weight_name = edit.constant(node.inputs[1], weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), node)
+    bias_name = node.inputs[2] if len(node.inputs) == 3 else f"{node.name}.bias"
+    bias_name = edit.constant(bias_name, shift + bias * scale, node)
+    edit.replace(node, Node(node.name, node.op, (node.inputs[0], weight_name, bias_name)))
+    edit.forward(norm.name, node.name)
+
+
+def _depthwise(edit: Edit, node: Node, scale: Doubles, shift: Doubles) -> None:
+    shape, channels = edit.graph.shapes[node.inputs[0]], len(scale)
+    weight = edit.constant(f"{node.name}.weight", scale.reshape(channels, 1, 1, 1), node)
+    bias = edit.constant(f"{node.name}.bias", shift, node)
+    conv = Node(node.name, replace(Conv2d(), groups=channels), (node.inputs[0], weight, bias))
+    if len(shape) == 4:
+        edit.replace(node, conv)
+        return
+    image = (channels, math.prod(shape[2:]), 1)
+    edit.replace(
+        node,
+        Node(f"{node.name}.image", Reshape(image), (node.inputs[0],)),
+        Node(f"{node.name}.scale", conv.op, (f"{node.name}.image", weight, bias)),
+        Node(node.name, Reshape(shape[1:]), (f"{node.name}.scale",)),
+    )

@@ -1,0 +1,61 @@
+"""Nodes that do nothing, and pairs that are one: reshapes, slices, pads and clamps."""
+
+from __future__ import annotations
+
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Clamp, Op, Pad, Reshape, Slice
+from edgeq.graph.passes._edit import Edit
+from edgeq.graph.passes._known import non_negative
+
+__all__ = ["simplify"]
+
+
+def simplify(graph: Graph) -> Graph:
+    edit = Edit(graph)
+    positive = non_negative(graph)
+    for node in graph.of_kind(Clamp, Pad, Reshape, Slice):
+        (value,) = node.inputs
+        before = edit.producer(value)
+        if _nothing(graph, node, value in positive):
+            edit.forward(node.name, value)
+        elif before is not None and not edit.touched(before):
+            joined = _join(before.op, node.op)
+            if joined is not None:
+                edit.replace(node, Node(node.name, joined, before.inputs))
+    return edit.done()
+
+
+def _nothing(graph: Graph, node: Node, positive: bool) -> bool:
+    op, (value,) = node.op, node.inputs
+    if isinstance(op, Clamp):
+        low = float("-inf") if op.minimum <= 0 and positive else op.minimum
+        return low == float("-inf") and op.maximum == float("inf")
+    if isinstance(op, Slice):
+        return all(k == 1 for k in op.step) and graph.shapes[node.name] == graph.shapes[value]
+    return graph.shapes[node.name] == graph.shapes[value]
+
+
+def _join(first: Op, second: Op) -> Op | None:
+    """One op for `second` after `first`, None where there is none."""
+    if isinstance(first, Reshape) and isinstance(second, Reshape):
+        return second
+    if isinstance(first, Clamp) and isinstance(second, Clamp):
+        low = min(max(first.minimum, second.minimum), second.maximum)
+        return Clamp(low, max(min(first.maximum, second.maximum), second.minimum))
+    if isinstance(first, Pad) and isinstance(second, Pad):
+        before = tuple(a + b for a, b in zip(first.before, second.before, strict=True))
+        return Pad(before, tuple(a + b for a, b in zip(first.after, second.after, strict=True)))
+    if isinstance(first, Slice) and isinstance(second, Slice):
+        return _slices(first, second)
+    return None
+
+
+def _slices(first: Slice, second: Slice) -> Slice:
+    pieces = []
+    for a, b, k, c, d, m in zip(
+        first.start, first.stop, first.step, second.start, second.stop, second.step, strict=True
+    ):
+        inner = range(a, b, k)[c:d:m]
+        pieces.append((inner.start, min(inner.stop, b), inner.step))
+    start, stop, step = (tuple(column) for column in zip(*pieces, strict=True))
+    return Slice(start, stop, step)
