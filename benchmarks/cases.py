@@ -1,4 +1,4 @@
-"""The networks of the benchmark table: what each is measured on, what it is calibrated with, and what it is held against.
+"""The networks of the benchmark table: what each is measured on, calibrated with, and held against.
 
 Paths below are relative to the folder `EDGEQ_DATA` names (default: `../shared/data` beside the repository).
 """
@@ -27,8 +27,8 @@ def data_folder() -> Path:
 class PeerFile:
     """An integer .tflite somebody else made of the same network (or one very like it), kept with the images.
 
-    `pixels`: the file wants raw pixels (0..255) rather than normalised ones. `shift`: class 0 of the file is "background",
-    so its classes are one higher. `size`: square input side when it is not the network's.
+    `pixels`: the file wants raw pixels (0..255) rather than normalised ones. `shift`: class 0 of the file is
+    "background", so its classes are one higher.
     """
 
     label: str
@@ -39,7 +39,7 @@ class PeerFile:
 
 @dataclass(frozen=True)
 class Case:
-    """One network. `training` are real images for calibrated baselines; `evaluations` maps a label to labelled images."""
+    """One network. `training`: real images for calibrated baselines; `evaluations`: labelled images by a short name."""
 
     name: str
     training: str
@@ -84,10 +84,14 @@ CASES = {
             methods=("images", "noise"),  # batch norm is folded away: nothing for GZNQ to match
             peer_files=(
                 PeerFile(
-                    "PyTorch to integer TFLite, same checkpoint", "peer_tflite/mobilenet_v2_quantized_1x3x224x224.tflite"
+                    "PyTorch to integer TFLite, same checkpoint",
+                    "peer_tflite/mobilenet_v2_quantized_1x3x224x224.tflite",
                 ),
                 PeerFile(
-                    "Google PTQ, other checkpoint", "peer_tflite/tf2_mobilenet_v2_1.0_224_ptq.tflite", pixels=True, shift=1
+                    "Google PTQ, other checkpoint",
+                    "peer_tflite/tf2_mobilenet_v2_1.0_224_ptq.tflite",
+                    pixels=True,
+                    shift=1,
                 ),
             ),
         ),

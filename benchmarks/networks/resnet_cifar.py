@@ -1,4 +1,4 @@
-"""The CIFAR-10 ResNets of He et al. 2016 (section 4.2) with shortcut option A: subsample, then pad channels with zeros."""
+"""The CIFAR-10 ResNets of He et al. 2016 (section 4.2), shortcut option A: subsample, then pad channels with zeros."""
 
 from __future__ import annotations
 

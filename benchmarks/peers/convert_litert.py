@@ -1,8 +1,8 @@
 """Float and static-int8 TFLite files by the official PyTorch-to-TFLite converter. Runs in the peers' environment.
 
 The int8 recipe is the converter's own: PT2E quantization with `PT2EQuantizer`, symmetric per-channel weights, static
-activations. `fold_quantize=False` because the converter refuses graphs with folded weights. The files take and give int8.
-`--layout nhwc` wraps the network in the converter's own `to_channel_last_io`, so that the file starts without a transpose.
+activations. `fold_quantize=False` because the converter refuses graphs with folded weights. The files take and give
+int8. `--layout nhwc` wraps the network in the converter's own `to_channel_last_io`: no transpose at the file's start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def quantize(program: torch.export.ExportedProgram, images: torch.Tensor) -> tup
     return convert_pt2e(prepared, fold_quantize=False), QuantConfig(pt2e_quantizer=quantizer)
 
 
-def convert(module: torch.nn.Module, sample: torch.Tensor, layout: str, config: QuantConfig | None, path: Path) -> float:
+def convert(
+    module: torch.nn.Module, sample: torch.Tensor, layout: str, config: QuantConfig | None, path: Path
+) -> float:
     """Write `path`; seconds it took."""
     start = time.perf_counter()
     if layout == "nhwc":
@@ -52,7 +54,9 @@ def main() -> None:
     record: dict[str, object] = {"litert-torch": version("litert-torch"), "torch": torch.__version__}
     record["calibration_images"] = len(images)
     for layout in arguments.layout:
-        seconds = convert(program.module(), images[:1], layout, None, arguments.folder / f"litert_float_{layout}.tflite")
+        seconds = convert(
+            program.module(), images[:1], layout, None, arguments.folder / f"litert_float_{layout}.tflite"
+        )
         record[f"float_{layout}_seconds"] = round(seconds, 1)
         start = time.perf_counter()
         module, config = quantize(program, images)

@@ -38,7 +38,9 @@ def main() -> None:
     images = np.load(folder / "calibration.npy")
     program = torch.export.load(folder / "network.pt2")
     float_path, prepared = folder / "ort_float.onnx", folder / "ort_prepared.onnx"
-    torch.onnx.export(program, (torch.from_numpy(images[:1]),), str(float_path), input_names=["input"], external_data=False)
+    torch.onnx.export(
+        program, (torch.from_numpy(images[:1]),), str(float_path), input_names=["input"], external_data=False
+    )
     start = time.perf_counter()
     quant_pre_process(str(float_path), str(prepared))
     quantize_static(
