@@ -122,7 +122,8 @@ def _from_factory(request: _Request) -> tuple[ModelSpec, nn.Module]:
     if request.weights is not None:
         _weigh(module, request.weights)
     source, _, function = request.reference.rpartition(":")
-    return _guessed_spec(request, f"{Path(source).stem.rpartition('.')[2]}-{function}", module), module
+    stem = Path(source).stem if source.endswith(".py") else source.rpartition(".")[2]
+    return _guessed_spec(request, f"{stem}-{function}", module), module
 
 
 def _made(factory: str, arguments: Mapping[str, Any]) -> nn.Module:

@@ -1,0 +1,228 @@
+"""BuildConfig: everything a build is told, and where each setting came from.
+
+A setting comes from the command line, else from the environment (``EDGEQ_<KEY>``), else from ``edgeq.toml``, else from
+its default. `BuildConfig`'s fields are the single list of settings: options, environment and file are read from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeq import settings
+from edgeq.errors import ConfigError
+from edgeq.settings import Kind
+from edgeq.tomlfile import read_toml
+
+__all__ = [
+    "CONFIG_FILE",
+    "EFFORTS",
+    "OBSERVERS",
+    "Budget",
+    "BuildConfig",
+    "Effective",
+    "Setting",
+    "resolve",
+    "settings_of",
+]
+
+CONFIG_FILE = "edgeq.toml"
+EFFORTS = ("fast", "balanced", "best")
+OBSERVERS = ("minmax", "percentile", "mse")
+
+
+def _setting(default: Any, kind: Kind, text: str, flag: str = "") -> Any:
+    return field(default=default, metadata={"kind": kind, "help": text, "flag": flag})
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """One build, or one per target. None means: the model's, the target's, or whatever suits the method."""
+
+    model: str | None = _setting(
+        None,
+        settings.TEXT,
+        "models/ name, torchvision:NAME, model.toml, file.py:factory, package.module:factory or .pt2",
+    )
+    weights: str | None = _setting(None, settings.TEXT, "weights file, or 'random' (structure tests only)")
+    input_shape: tuple[int, int, int] | None = _setting(
+        None, settings.SHAPE, "C,H,W of one image, where the model does not say"
+    )
+    mean: tuple[float, ...] | None = _setting(None, settings.NUMBERS, "per channel, on the 0..1 scale")
+    std: tuple[float, ...] | None = _setting(None, settings.NUMBERS, "per channel, on the 0..1 scale")
+    targets: tuple[str, ...] = _setting(
+        ("tflite-arm",), settings.NAMES, "target to build for; may be repeated", "--target"
+    )
+    method: str = _setting("auto", settings.TEXT, "calibration images: auto, gznq, noise, ... or images:PATH")
+    images: int = _setting(128, settings.COUNT, "number of calibration images")
+    bits: str = _setting("w8a8", settings.one_of("w8a8"), "bits of weights and activations")
+    seed: int = _setting(0, settings.SEED, "seed of everything random")
+    effort: str = _setting("balanced", settings.one_of(*EFFORTS), "how long synthesis may take")
+    observer: str = _setting("mse", settings.one_of(*OBSERVERS), "how ranges are picked")
+    io: str | None = _setting(None, settings.one_of("int8", "uint8", "float32"), "type of inputs and outputs")
+    output: Path | None = _setting(None, settings.PATH, "folder to write, default build/MODEL-TARGET")  # noqa: RUF009
+    threads: int | None = _setting(None, settings.COUNT, "threads of the runtime while latency is measured")
+    cache: Path = _setting(Path(".edgeq-cache"), settings.PATH, "folder of finished stages")  # noqa: RUF009
+    evaluation: str | None = _setting(
+        None, settings.TEXT, "labelled images to measure with, in place of the model's own"
+    )
+    eval_limit: int | None = _setting(None, settings.COUNT, "measure on this many of them, evenly spaced")
+    strict: bool = _setting(False, settings.SWITCH, "exit 5 when a measurement must not be believed")
+    force: tuple[str, ...] = _setting(
+        (), settings.NAMES_OR_NONE, "stage to run again although cached ('all' for all); may be repeated"
+    )
+
+    @property
+    def target(self) -> str:
+        """The one target of this build; `split` makes builds of one target each."""
+        (name,) = self.targets
+        return name
+
+    def split(self) -> list[BuildConfig]:
+        """One config per target. With several, each writes into its own folder under `output`."""
+        if len(self.targets) == 1:
+            return [self]
+        outputs = [None if self.output is None else self.output / Path(name).stem for name in self.targets]
+        return [
+            dataclasses.replace(self, targets=(name,), output=output)
+            for name, output in zip(self.targets, outputs, strict=True)
+        ]
+
+    def output_folder(self, model_name: str) -> Path:
+        """Where this build writes, for a model of this name."""
+        return self.output if self.output is not None else Path("build") / f"{model_name}-{Path(self.target).stem}"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What `edgeq check` holds a finished build to. None: not checked."""
+
+    max_drop: float | None = _setting(None, settings.AMOUNT, "largest loss of top-1, in points")
+    min_agreement: float | None = _setting(
+        None, settings.SHARE, "smallest share of images with the float network's answer"
+    )
+    max_bytes: int | None = _setting(None, settings.SIZE, "largest file, e.g. 300k or 4M")
+    max_latency_ratio: float | None = _setting(None, settings.AMOUNT, "largest integer / float latency")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a settings class, as the outside sees it."""
+
+    name: str
+    flag: str
+    variable: str
+    kind: Kind
+    help: str
+    default: Any
+
+
+def settings_of(kind: type[BuildConfig] | type[Budget]) -> dict[str, Setting]:
+    """Name to setting, in order of declaration."""
+    return {
+        f.name: Setting(
+            f.name,
+            f.metadata["flag"] or "--" + f.name.replace("_", "-"),
+            "EDGEQ_" + (f.metadata["flag"].strip("-") or f.name).upper(),
+            f.metadata["kind"],
+            f.metadata["help"],
+            f.default,
+        )
+        for f in dataclasses.fields(kind)
+    }
+
+
+@dataclass(frozen=True)
+class Effective:
+    """Settings after precedence. `origin` says where each came from: a flag, a variable, a file, or the default."""
+
+    config: BuildConfig
+    budget: Budget
+    origin: Mapping[str, str]
+
+    def to_toml(self) -> str:
+        """The settings as an ``edgeq.toml`` that reproduces them, with a comment per key saying where it came from."""
+        lines = [self._line(name, getattr(self.config, name), name) for name in settings_of(BuildConfig)]
+        budget = [self._line(name, getattr(self.budget, name), f"budget.{name}") for name in settings_of(Budget)]
+        return "\n".join([*lines, "", "[budget]", *budget]) + "\n"
+
+    def to_json(self) -> dict[str, Any]:
+        """Key to value and origin."""
+        values = dataclasses.asdict(self.config) | {
+            f"budget.{k}": v for k, v in dataclasses.asdict(self.budget).items()
+        }
+        plain = {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+        return {key: {"value": value, "from": self.origin[key]} for key, value in plain.items()}
+
+    def _line(self, name: str, value: Any, key: str) -> str:
+        text = f"# {name} is not set" if value is None else f"{name} = {settings.toml_value(value)}"
+        return f"{text}  # {self.origin[key]}"
+
+
+def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None) -> Effective:
+    """Apply precedence. `flags` are settings given on the command line by name (budget keys included), values as typed.
+
+    `file` None reads ``edgeq.toml`` in the working directory when there is one. Raises `ConfigError` naming the flag,
+    variable or file that is wrong.
+    """
+    path = Path(CONFIG_FILE) if file is None else file
+    table = read_toml(path) if file is not None or path.is_file() else None
+    origin: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    budget: dict[str, Any] = {}
+    from_file: Mapping[str, Any] = {}
+    if table is not None:
+        names = list(settings_of(BuildConfig))
+        table.only(*names, "target", "budget")
+        from_file = {
+            "targets" if key == "target" else key: value for key, value in table.data.items() if key != "budget"
+        }
+        if "target" in table and "targets" in table:
+            raise ConfigError("both target and targets are given", where=table.where)
+    limits = table.table("budget").only(*settings_of(Budget)).data if table is not None and "budget" in table else {}
+    if flags.get("model") or environment.get("EDGEQ_MODEL"):
+        # The file's network is not the one asked for, so what it says about its network does not apply.
+        from_file = {key: value for key, value in from_file.items() if key not in _OF_THE_MODEL}
+    for kind, given, prefix, into in (
+        (BuildConfig, from_file, "", values), (Budget, limits, "budget.", budget),
+    ):  # fmt: skip
+        for name, setting in settings_of(kind).items():
+            into[name], origin[prefix + name] = _pick(setting, flags, environment, given, path)
+    return Effective(BuildConfig(**values), Budget(**budget), origin)
+
+
+def _pick(
+    setting: Setting, flags: Mapping[str, Any], environment: Mapping[str, str], given: Mapping[str, Any], path: Path
+) -> tuple[Any, str]:
+    for source, value, where in (
+        (setting.flag if setting.name != "model" else "MODEL", flags.get(setting.name), ""),
+        (setting.variable, environment.get(setting.variable) or None, ""),
+        (str(path), given.get(setting.name), f"{path} "),
+    ):
+        if value is not None:
+            parsed = setting.kind.parse(value, where + (setting.name if where else source))
+            if where and path.parent != Path():
+                parsed = _anchored(setting, parsed, path.parent)
+            return parsed, source
+    return setting.default, "default"
+
+
+_OF_THE_MODEL = ("weights", "input_shape", "mean", "std", "evaluation", "output")
+_FILES = ("model", "weights", "evaluation", "method")
+
+
+def _anchored(setting: Setting, value: Any, folder: Path) -> Any:
+    """Paths in a config file elsewhere are relative to it; names that are no paths stay."""
+    if isinstance(value, Path):
+        return folder / value
+    if setting.name not in _FILES:
+        return value
+    prefix, rest = ("images:", value[7:]) if value.startswith("images:") else ("", value)
+    return (
+        prefix + str(folder / rest)
+        if (folder / rest.rpartition(":")[0]).is_file() or (folder / rest).exists()
+        else value
+    )

@@ -1,0 +1,150 @@
+"""Kinds of settings: how a value from a command line, a shell variable or a TOML file is read, and printed again."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.errors import ConfigError
+from edgeq.registry import nearest
+
+__all__ = [
+    "AMOUNT", "COUNT", "NAMES", "NAMES_OR_NONE", "NUMBERS", "PATH", "SEED", "SHAPE", "SHARE", "SIZE", "SWITCH", "TEXT",
+    "Kind", "one_of", "parse_size", "toml_value",
+]  # fmt: skip
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?i?)b?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`parse` takes the value (text, or what TOML gave) and where it stood, and raises `ConfigError`."""
+
+    metavar: str
+    parse: Callable[[Any, str], Any]
+    switch: bool = False
+    repeated: bool = False
+
+
+def _bad(value: Any, where: str, wanted: str) -> ConfigError:
+    return ConfigError(f"{where} {value!r}", why=f"must be {wanted}")
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise _bad(value, where, "a non-empty string")
+    return value
+
+
+def _whole(minimum: int, wanted: str) -> Callable[[Any, str], int]:
+    def parse(value: Any, where: str) -> int:
+        text = str(value).strip()
+        if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,18}", text) or int(text) < minimum:
+            raise _bad(value, where, wanted)
+        return int(text)
+
+    return parse
+
+
+def _number(high: float, wanted: str) -> Callable[[Any, str], float]:
+    def parse(value: Any, where: str) -> float:
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not 0 <= number <= high or math.isinf(number):
+            raise _bad(value, where, wanted)
+        return number
+
+    return parse
+
+
+def parse_size(value: Any, where: str = "size") -> int:
+    """Bytes from ``4M``, ``300k``, ``1.5MiB`` (k, M, G are powers of ten; Ki, Mi, Gi of two) or a plain number."""
+    match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value).strip())
+    if match is None or match.group(2).lower() not in _UNITS:
+        raise _bad(value, where, "a size such as 300k, 4M or 4194304")
+    return round(float(match.group(1)) * _UNITS[match.group(2).lower()])
+
+
+def _switch(value: Any, where: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if str(value).lower() not in known:
+        raise _bad(value, where, "true or false")
+    return known[str(value).lower()]
+
+
+def _names(minimum: int) -> Callable[[Any, str], tuple[str, ...]]:
+    def parse(value: Any, where: str) -> tuple[str, ...]:
+        parts = value if isinstance(value, list | tuple) else str(value).split(",")
+        names = tuple(part.strip() for part in parts if isinstance(part, str) and part.strip())
+        if len(names) != len(parts) or len(names) < minimum:
+            raise _bad(value, where, "one name or more")
+        return tuple(dict.fromkeys(names))
+
+    return parse
+
+
+def _numbers(value: Any, where: str) -> tuple[float, ...]:
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    try:
+        return tuple(float(part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise _bad(value, where, "numbers such as 0.485,0.456,0.406") from error
+
+
+def _shape(value: Any, where: str) -> tuple[int, ...]:
+    parts = value if isinstance(value, list | tuple) else re.split(r"[,x]", str(value))
+    try:
+        shape = tuple(int(part) for part in parts)
+    except (TypeError, ValueError):
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1:
+        raise _bad(value, where, "C,H,W such as 3,224,224")
+    return shape
+
+
+def _path(value: Any, where: str) -> Path:
+    return Path(_text(value, where)).expanduser()
+
+
+def one_of(*choices: str) -> Kind:
+    """Exactly one of these words; a miss suggests the nearest."""
+
+    def parse(value: Any, where: str) -> str:
+        if value not in choices:
+            raise ConfigError(f"{where} {value!r}", hint=nearest(str(value), list(choices)))
+        return str(value)
+
+    return Kind(f"[{'|'.join(choices)}]", parse)
+
+
+TEXT = Kind("TEXT", _text)
+PATH = Kind("PATH", _path)
+COUNT = Kind("N", _whole(1, "a whole number of at least 1"))
+SEED = Kind("N", _whole(0, "a whole number of at least 0"))
+AMOUNT = Kind("NUMBER", _number(math.inf, "a number of at least 0"))
+SHARE = Kind("SHARE", _number(1.0, "a share between 0 and 1"))
+SIZE = Kind("BYTES", parse_size)
+SWITCH = Kind("", _switch, switch=True)
+NUMBERS = Kind("NUMBERS", _numbers)
+SHAPE = Kind("C,H,W", _shape)
+NAMES = Kind("NAME", _names(1), repeated=True)
+NAMES_OR_NONE = Kind("NAME", _names(0), repeated=True)
+
+
+def toml_value(value: Any) -> str:
+    """A setting as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
+    if isinstance(value, int | float):
+        return repr(value)
+    return json.dumps(str(value), ensure_ascii=False)  # a JSON string is a TOML basic string

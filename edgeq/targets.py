@@ -1,0 +1,101 @@
+"""Targets: what a runtime on a kind of machine can execute, as data in `targets/*.toml`. No code per target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeq.errors import ConfigError
+from edgeq.registry import nearest
+from edgeq.resources import data_folder
+from edgeq.tomlfile import Table, read_toml
+
+__all__ = ["IO_TYPES", "Target", "load_target", "target_names", "targets"]
+
+FORMATS = ("tflite", "onnx")
+RUNTIMES = ("litert", "onnxruntime")
+MACHINES = ("aarch64", "x86_64")
+ACTIVATIONS = ("int8", "uint8")
+IO_TYPES = ("int8", "uint8", "float32")
+_KERNELS = ("xnnpack", "builtin", "mlas")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One target file. `io` is the default type of the model's inputs and outputs, `threads` what latency is measured
+    with. `weight_bits_without_vnni` applies to x86 machines that lack VNNI (None: no difference). `session` holds
+    onnxruntime session options by name.
+    """
+
+    name: str
+    description: str
+    format: str
+    machine: str
+    runtime: str
+    kernels: str
+    activations: str
+    io: str
+    weight_bits: int
+    weight_bits_without_vnni: int | None
+    threads: int
+    session: Mapping[str, str] = field(default_factory=dict)
+
+    def bits_of_weights(self, *, vnni: bool) -> int:
+        """Bits weights may use on a machine with or without VNNI."""
+        if vnni or self.weight_bits_without_vnni is None:
+            return self.weight_bits
+        return self.weight_bits_without_vnni
+
+
+def target_names() -> list[str]:
+    """Names of all targets, sorted."""
+    return sorted(path.stem for path in data_folder("targets").glob("*.toml"))
+
+
+def targets() -> list[Target]:
+    """All targets, sorted by name."""
+    return [load_target(name) for name in target_names()]
+
+
+def load_target(name: str) -> Target:
+    """The target called `name`, or in the file `name` when that ends in ``.toml``. Raises `ConfigError`."""
+    if name.endswith(".toml"):
+        return _read(Path(name))
+    if name not in target_names():
+        raise ConfigError(f"unknown target {name!r}", hint=nearest(name, target_names()))
+    return _read(data_folder("targets") / f"{name}.toml")
+
+
+def _read(path: Path) -> Target:
+    root = read_toml(path).only(
+        "description", "format", "machine", "runtime", "kernels", "activations", "io",
+        "weight_bits", "weight_bits_without_vnni", "threads", "session",
+    )  # fmt: skip
+    narrow = "weight_bits_without_vnni"
+    return Target(
+        name=path.stem,
+        description=root.text("description"),
+        format=root.choice("format", FORMATS),
+        machine=root.choice("machine", MACHINES),
+        runtime=root.choice("runtime", RUNTIMES),
+        kernels=root.choice("kernels", _KERNELS),
+        activations=root.choice("activations", ACTIVATIONS),
+        io=root.choice("io", IO_TYPES),
+        weight_bits=_bits(root, "weight_bits"),
+        weight_bits_without_vnni=_bits(root, narrow) if narrow in root else None,
+        threads=root.integer("threads"),
+        session=_session(root),
+    )
+
+
+def _bits(root: Table, name: str) -> int:
+    bits = root.integer(name, minimum=2)
+    if bits > 8:
+        raise ConfigError(f"{name} = {bits}", where=root.where, why="weights have at most 8 bits")
+    return bits
+
+
+def _session(root: Table) -> dict[str, str]:
+    table = root.table("session") if "session" in root else Table({}, root.where)
+    return {name: table.text(name) for name in table.data}
