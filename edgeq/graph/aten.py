@@ -1,16 +1,17 @@
 """ATen call -> op: one registry of small functions, looked up by the call's name without its overload.
 
-A rule reads its call's arguments by their schema names (so `conv2d.default` and `conv2d.padding` are one rule), emits ops
-and returns the value that stands for the call's result. Calls whose tensor arguments are all constants never come here:
-`capture` evaluates those.
+A rule reads its call's arguments by their schema names (so `conv2d.default` and `conv2d.padding` are one rule), emits
+ops and returns the value that stands for the call's result. Calls whose tensor arguments are all constants never come
+here: `capture` evaluates those.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -44,12 +45,16 @@ Emit = Callable[[Op, Sequence["Value | Constant"], str], Value]
 
 @dataclass(frozen=True)
 class Call:
-    """One ATen call: its name, arguments by schema name (activations as `Value`, parameters as `Constant`), result shape."""
+    """One ATen call: name, arguments by schema name (`Value` or `Constant` where torch has tensors), result shapes."""
 
     name: str
     arguments: Mapping[str, Any]
-    shape: Shape
+    shapes: tuple[Shape, ...]
     sink: Emit
+
+    @property
+    def shape(self) -> Shape:
+        return self.shapes[0]
 
     def __getitem__(self, argument: str) -> Any:
         return self.arguments[argument]
@@ -59,7 +64,7 @@ class Call:
         return default if found is None else found
 
     def value(self, argument: str = "self") -> Value:
-        """The activation given as `argument`; UnsupportedError for constants and for values without a batch dimension."""
+        """The activation given as `argument`; `UnsupportedError` for a constant or one without a batch dimension."""
         return self.activation(self.arguments[argument])
 
     def activation(self, given: Any) -> Value:
@@ -93,7 +98,7 @@ class Call:
         return UnsupportedError(f"{self.name} is not supported in this form", why=why, hint=hint)
 
 
-Rule = Callable[[Call], Value]
+Rule = Callable[[Call], "Value | tuple[Value, ...]"]
 ATEN: Registry[Rule] = Registry("aten")
 """Rules by ATen name, e.g. ``aten.conv2d``."""
 
@@ -103,10 +108,13 @@ _CONSTANT_HINT = (
 _BATCH_HINT = "use flatten(1), or name the dimensions to squeeze"
 
 
-def _aten(*names: str) -> Callable[[Rule], Rule]:
+_R = TypeVar("_R", bound=Rule)
+
+
+def _aten(*names: str) -> Callable[[_R], _R]:
     """Register a rule under each name, in-place spellings (``relu_``) included."""
 
-    def add(rule: Rule) -> Rule:
+    def add(rule: _R) -> _R:
         for name in names:
             ATEN.register(f"aten.{name}")(rule)
         return rule
@@ -221,7 +229,7 @@ def _leaky_relu(call: Call) -> Value:
 @_aten("prelu", "_prelu_kernel")
 def _prelu(call: Call) -> Value:
     slope = call.constant("weight")
-    if slope is None or slope.tensor.unique().numel() != 1:
+    if slope is None or bool((slope.tensor != slope.tensor.flatten()[0]).any()):
         raise call.unsupported("it has a slope per channel", "use nn.LeakyReLU, or nn.PReLU with one parameter")
     return call.emit(ops.LeakyReLU(float(slope.tensor.flatten()[0])), call.value())
 
@@ -260,37 +268,37 @@ def _max_pool2d(call: Call) -> Value:
     if call.pair("dilation", (1, 1)) != (1, 1):
         raise call.unsupported("it is dilated", "use a max pool without dilation")
     value, kernel = call.value(), call.pair("kernel_size")
-    stride = call.pair("stride", kernel)
-    sides, _ = _pool_padding(call, value, kernel, stride)
-    return call.emit(ops.MaxPool2d(kernel, stride, sides), value)
+    stride, before = call.pair("stride", kernel), call.pair("padding", (0, 0))
+    return call.emit(ops.MaxPool2d(kernel, stride, _pool_sides(call, value, kernel, stride, before)), value)
 
 
 @_aten("avg_pool2d")
 def _avg_pool2d(call: Call) -> Value:
     value, kernel = call.value(), call.pair("kernel_size")
-    stride = call.pair("stride", kernel)
-    sides, rounded_up = _pool_padding(call, value, kernel, stride)
-    padded = any(call.pair("padding", (0, 0)))
-    counted = padded and bool(call.get("count_include_pad", True))
-    divisor = call.get("divisor_override")
-    whole = divisor is None or (divisor == kernel[0] * kernel[1] and not any(sides))
-    if not whole or (counted and rounded_up):
+    stride, before = call.pair("stride", kernel), call.pair("padding", (0, 0))
+    if any(before) and call.get("count_include_pad", True):
+        # Zeros that count are zeros like any others; no integer runtime's average pool counts its own padding.
+        around = (0, 0, *before)
+        value, before = call.emit(ops.Pad(around, around), value), (0, 0)
+    sides = _pool_sides(call, value, kernel, stride, before)
+    if call.get("divisor_override", kernel[0] * kernel[1]) != kernel[0] * kernel[1] or (
+        "divisor_override" in call.arguments and any(sides)
+    ):
         raise call.unsupported("it divides by something else than the pixels under the window", "drop divisor_override")
-    if not padded and kernel == value.shape[2:]:
+    if not any(sides) and kernel == value.shape[2:]:
         return call.emit(ops.GlobalAvgPool(), value)
-    return call.emit(ops.AvgPool2d(kernel, stride, sides, counted), value)
+    return call.emit(ops.AvgPool2d(kernel, stride, sides), value)
 
 
-def _pool_padding(call: Call, value: Value, kernel: Pair, stride: Pair) -> tuple[Sides, bool]:
-    """Sides that give torch's output size with a floor, and whether ``ceil_mode`` added a window."""
+def _pool_sides(call: Call, value: Value, kernel: Pair, stride: Pair, before: Pair) -> Sides:
+    """Padding that gives torch's output size with a floor: ``ceil_mode`` adds at the bottom and right."""
     if len(value.shape) != 4:
         raise call.unsupported(f"its input has shape {list(value.shape)}", "pool (N, C, H, W)")
-    before = call.pair("padding", (0, 0))
     after = [
         max(p, (out - 1) * s + k - size - p)
         for out, s, k, size, p in zip(call.shape[2:], stride, kernel, value.shape[2:], before, strict=True)
     ]
-    return (before[0], after[0], before[1], after[1]), tuple(after) != before
+    return (before[0], after[0], before[1], after[1])
 
 
 @_aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
@@ -392,6 +400,15 @@ def _select(call: Call) -> Value:
     axis = _axis(int(call["dim"]), len(value.shape))
     index = int(call["index"]) % value.shape[axis]
     return _reshaped(call, _cut(call, value, axis, index, index + 1, 1), call.shape)
+
+
+@_aten("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk")
+def _split(call: Call) -> tuple[Value, ...]:
+    value = call.value()
+    axis = _axis(int(call.get("dim", 0)), len(value.shape))
+    ends = list(itertools.accumulate(shape[axis] for shape in call.shapes))
+    starts = [0, *ends[:-1]]
+    return tuple(_cut(call, value, axis, first, last, 1) for first, last in zip(starts, ends, strict=True))
 
 
 def _cut(call: Call, value: Value, axis: int, first: int, last: int, step: int) -> Value:

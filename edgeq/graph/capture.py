@@ -1,8 +1,8 @@
 """torch.export -> Graph: a float network as edgeq's own plain data.
 
-The exported program is made functional first (no in-place calls, so no aliases to reason about) and each remaining ATen
-call goes through the rules of `aten`. Batch norm stays: synthesis reads its statistics. Nothing is guessed: a call nobody
-knows is an error that names it, where it stands and what would be supported.
+The exported program is made functional first (no in-place calls, so no aliases to reason about) and each remaining
+ATen call goes through the rules of `aten`. Batch norm stays: synthesis reads its statistics. Nothing is guessed: a call
+nobody knows is an error that names it, where it stands and what would be supported.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from edgeq.errors import ConfigError, EdgeqError, UnsupportedError
-from edgeq.graph.aten import ATEN, Call, Constant, Value
+from edgeq.graph.aten import ATEN, Call, Constant, Rule, Value
 from edgeq.graph.hints import hint_for
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.naming import Draft, final_names
@@ -35,8 +36,9 @@ __all__ = ["capture", "capture_program", "unsupported_calls"]
 def capture(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph:
     """The network as a graph, traced in eval mode at batch 1.
 
-    `input_shape` is one sample's, e.g. ``(3, 224, 224)``; ``(1, 3, 224, 224)`` means the same. Raises `ConfigError` when
-    the network does not run on that shape, `UnsupportedError` when it cannot be traced or holds calls edgeq does not know.
+    `input_shape` is one sample's, e.g. ``(3, 224, 224)``; ``(1, 3, 224, 224)`` means the same. Raises `ConfigError`
+    when the network does not run on that shape, `UnsupportedError` when it cannot be traced or holds calls edgeq does
+    not know.
     """
     return capture_program(_export(module, input_shape, name), name)
 
@@ -129,7 +131,8 @@ def _functional(program: ExportedProgram, name: str) -> ExportedProgram:
                 raise UnsupportedError(
                     f"the program's input has shape {list(shape)}", where=name, hint="export it with a batch of 1"
                 )
-            return program.run_decompositions({})
+            functional: ExportedProgram = program.run_decompositions({})
+            return functional
         except EdgeqError:
             raise
         except Exception as error:
@@ -165,6 +168,7 @@ class _Capture:
         self._constants: dict[str, Tensor] = {}
         self._values: dict[torch.fx.Node, Any] = {}
         self._node: torch.fx.Node
+        self._failed: set[Any] = set()
         self._inputs: dict[str, Shape] = {}
         self.errors: list[UnsupportedError] = []
         self._outputs: list[str] = []
@@ -192,13 +196,15 @@ class _Capture:
             if node.op == "placeholder":
                 spec = specs[node.name]
                 if spec.kind is InputKind.USER_INPUT:
-                    shape = _shape(node.meta["val"])
+                    (shape,) = _shapes(node.meta["val"])
                     self._inputs[node.name] = shape
                     self._values[node] = Value(node.name, shape, shape)
                 else:
                     self._values[node] = Constant(str(spec.target), tensors[str(spec.target)])
             elif node.op == "call_function":
                 self._values[node] = self._call(node)
+            elif node.op == "get_attr":  # the body of a higher-order call, which no rule knows
+                self._values[node] = None
         self._finish(program)
 
     def _finish(self, program: ExportedProgram) -> None:
@@ -217,39 +223,51 @@ class _Capture:
             self._outputs.append(value.key)
 
     def _call(self, node: torch.fx.Node) -> Any:
-        args = torch.fx.map_arg((node.args, node.kwargs), lambda n: self._values[n])
+        args: Any = torch.fx.map_arg((node.args, node.kwargs), lambda n: self._values[n])
+        results = _shapes(node.meta.get("val"))
+        if not results and not node.users:
+            return None  # an assertion about shapes or types, settled by now
         if node.target is operator.getitem:
             source, index = args[0]
-            return source if isinstance(source, Value) and index == 0 else self._item(source, index)
-        leaves = torch.utils._pytree.tree_leaves(args)
-        if not any(isinstance(leaf, Value) for leaf in leaves):
+            return self._item(node, source, index)
+        if not any(isinstance(leaf, Value) for leaf in pytree.tree_leaves(args)):
             return self._evaluate(node, args)
         try:
-            return self._rule(node)(Call(_title(node), _bind(node, args), _shape(node.meta["val"]), self._emit))
+            rule = self._rule(node)
+            made = rule(Call(str(node.target), _bind(node, args), results, self._emit))
+            seen = made.seen if isinstance(made, Value) else made[0].seen
+            if seen != results[0]:
+                raise UnsupportedError(
+                    f"{node.target} gives {list(results[0])} in torch and {list(seen)} here",
+                    hint="this is a bug in edgeq, please report it",
+                )
         except UnsupportedError as error:
-            self.errors.append(
-                UnsupportedError(error.what, where=_path(node) or self._name, why=error.why, hint=error.hint)
-            )
-            shape = _shape(node.meta["val"])  # go on with what torch says comes out, so that later calls are judged too
-            return Value(node.name, shape, shape)
+            where = _path(node) or self._name
+            self.errors.append(UnsupportedError(error.what, where=where, why=error.why, hint=error.hint))
+            self._failed.add(node)
+            return _stand_in(node)
+        return made
 
-    def _rule(self, node: torch.fx.Node) -> Any:
-        known = set(ATEN)
-        title = _title(node)
-        packet = ".".join(title.split(".")[:2])
+    def _rule(self, node: torch.fx.Node) -> Rule:
+        packet = ".".join(str(node.target).split(".")[:2])
         try:
             return ATEN.get(packet)
         except ConfigError:
-            raise UnsupportedError(f"{title} is not supported", hint=hint_for(packet, known)) from None
+            raise UnsupportedError(f"{node.target} is not supported", hint=hint_for(packet, ATEN)) from None
 
-    def _item(self, source: Any, index: int) -> Any:
+    def _item(self, node: torch.fx.Node, source: Any, index: int) -> Any:
+        """One result of a call with several; a rule may give only the first."""
+        maker = node.args[0]
+        if maker in self._failed:
+            return _stand_in(node)
         if isinstance(source, (tuple, list)):
             return source[index]
-        self.errors.append(
-            UnsupportedError(
-                f"output {index} of {_title(self._node.args[0])} is not supported", where=_path(self._node)
-            )  # type: ignore[arg-type]
-        )
+        if index != 0 and node.users:
+            target = getattr(maker, "target", maker)
+            self.errors.append(
+                UnsupportedError(f"result {index} of {target} is not supported", where=_path(node) or self._name)
+            )
+            return _stand_in(node)
         return source
 
     def _evaluate(self, node: torch.fx.Node, args: Any) -> Any:
@@ -262,10 +280,10 @@ class _Capture:
                 return leaf.tensor
             return leaf
 
-        positional, named = torch.utils._pytree.tree_map(plain, args)
+        positional, named = pytree.tree_map(plain, args)
         result = node.target(*positional, **named)  # type: ignore[operator]
         name = found[0] if found else node.name
-        return torch.utils._pytree.tree_map(lambda r: Constant(name, r) if isinstance(r, Tensor) else r, result)
+        return pytree.tree_map(lambda r: Constant(name, r) if isinstance(r, Tensor) else r, result)
 
     def _emit(self, op: Op, inputs: Sequence[Value | Constant], label: str) -> Value:
         keys = [self._use(given) if isinstance(given, Constant) else given.key for given in inputs]
@@ -295,23 +313,22 @@ def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
     return np.array(tensor.detach().cpu().float().contiguous().numpy(), dtype=np.float32, order="C")
 
 
-def _shape(value: Any) -> Shape:
-    """Shape of a call's result; of its first tensor where there are several."""
-    while isinstance(value, (tuple, list)) and value:
-        value = value[0]
-    return tuple(int(size) for size in value.shape) if isinstance(value, Tensor) else ()
+def _shapes(value: Any) -> tuple[Shape, ...]:
+    """Shapes of a call's results, from torch's own record of them."""
+    tensors = value if isinstance(value, (tuple, list)) else (value,)
+    return tuple(tuple(int(size) for size in t.shape) for t in tensors if isinstance(t, Tensor))
 
 
-def _title(node: torch.fx.Node) -> str:
-    return str(node.target)
+def _stand_in(node: torch.fx.Node) -> Value:
+    """What torch says comes out of a call that failed, so that the calls after it are judged too."""
+    shape = (_shapes(node.meta.get("val")) or ((),))[0]
+    return Value(node.name, shape, shape)
 
 
 def _bind(node: torch.fx.Node, args: Any) -> dict[str, Any]:
     """Arguments by schema name, defaults filled in."""
     positional, named = args
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        raise UnsupportedError(f"{_title(node)} is not supported", hint="use torch.nn modules and torch functions")
+    schema = node.target._schema  # type: ignore[union-attr]
     bound = {a.name: a.default_value if a.has_default_value() else None for a in schema.arguments}
     bound |= dict(zip([a.name for a in schema.arguments], positional, strict=False)) | named
     return {name: value for name, value in bound.items() if value is not None}

@@ -21,7 +21,9 @@ _HINTS = {
         ("silu", "silu_", "hardswish", "hardswish_", "gelu", "elu", "elu_", "celu", "selu", "mish", "tanh", "softplus",
          "hardsigmoid", "sigmoid", "threshold", "rrelu_with_noise_functional", "glu"), _ACTIVATION,
     ),
-    **dict.fromkeys(("layer_norm", "native_layer_norm", "group_norm", "native_group_norm", "instance_norm", "rms_norm"), _NORM),
+    **dict.fromkeys(
+        ("layer_norm", "native_layer_norm", "group_norm", "native_group_norm", "instance_norm", "rms_norm"), _NORM
+    ),
     **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk", "logsigmoid"), _LOGITS),
     **dict.fromkeys(("mul", "div", "sub", "rsub"), f"{_GATE}; {_INPUT}"),
     **dict.fromkeys(
@@ -33,7 +35,9 @@ _HINTS = {
     ),
     **dict.fromkeys(("matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"), _MATRIX),
     **dict.fromkeys(("conv1d", "conv3d", "max_pool1d", "avg_pool1d", "max_pool3d", "avg_pool3d"), "use the 2d form"),
-    **dict.fromkeys(("slice_scatter", "select_scatter", "index_put", "copy"), "build a new tensor instead of writing into one"),
+    **dict.fromkeys(
+        ("slice_scatter", "select_scatter", "index_put", "copy"), "build a new tensor instead of writing into one"
+    ),
 }  # fmt: skip
 
 

@@ -36,8 +36,8 @@ class Node:
 class Graph:
     """A network as data: logical NCHW, batch 1 shapes, float32 constants.
 
-    `shapes` holds the shape of every value (inputs, node outputs, constants). Checked on construction: names are unique,
-    inputs are defined before use, every shape is what the op infers; a graph that exists is well formed.
+    `shapes` holds the shape of every value (inputs, node outputs, constants). Checked on construction: names are
+    unique, inputs are defined before use, every shape is what the op infers; a graph that exists is well formed.
     """
 
     name: str

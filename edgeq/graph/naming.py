@@ -47,8 +47,8 @@ class Draft:
 def final_names(drafts: Sequence[Draft], taken: Iterable[str]) -> dict[str, str]:
     """A name per draft key, in order.
 
-    A module that is one op lends its path (``layer1.0.conv1``; used again: ``layer1.0.relu_1``). A call made in a larger
-    module's forward is that path and a word (``layer1.0.add``). Where the path is lost, the weight's path stands in.
+    A module that is one op lends its path (``layer1.0.conv1``; used again: ``layer1.0.relu_1``). A call made in a
+    larger module's forward is that path and a word (``layer1.0.add``). Where the path is lost, the weight's stands in.
     """
     paths = [_path(draft) for draft in drafts]
     inner = {".".join(path.split(".")[:depth]) for path in paths for depth in range(1, path.count(".") + 1)}

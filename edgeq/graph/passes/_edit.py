@@ -44,7 +44,7 @@ class Edit:
         """Whoever reads `value` reads `to` from now on."""
         self._stands_for[value] = to
 
-    def constant(self, name: str, array: npt.NDArray[np.floating], node: Node) -> str:
+    def constant(self, name: str, array: npt.NDArray[np.float64], node: Node) -> str:
         """Keep `array` for `node`, under `name` unless another node reads or another change writes that name."""
         stem, count = name, 0
         while name in self._constants or name in self.nodes or any(r is not node for r in self.readers.get(name, [])):

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import Add, AvgPool2d, Clamp, Concat, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Pad, Reshape
-from edgeq.graph.ops import LeakyReLU, Slice, Softmax
+from edgeq.graph.ops import (
+    Add,
+    AvgPool2d,
+    Clamp,
+    Concat,
+    Conv2d,
+    GlobalAvgPool,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    Pad,
+    Reshape,
+    Slice,
+    Softmax,
+)
 
 __all__ = ["non_negative"]
 

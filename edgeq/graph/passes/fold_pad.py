@@ -1,7 +1,7 @@
-"""Zero padding of height and width into the convolution or pooling that follows.
+"""Zero padding of height and width into the convolution or max pool that follows.
 
-Into a convolution always. Into a max pool only when the zeros could not have won: values known to be at least zero, and
-a real pixel under every window. Into an average pool as padding that counts.
+Into a convolution always. Into a max pool only when leaving the zeros out changes nothing: values known to be at least
+zero, and a real pixel under every window. Never into an average pool: there the zeros count.
 """
 
 from __future__ import annotations
