@@ -1,0 +1,170 @@
+"""Settings: precedence, provenance, and mistakes that name where they were made."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from edgeq.config import Budget, BuildConfig, resolve, settings_of
+from edgeq.errors import ConfigError
+from edgeq.settings import parse_size
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(text: str, path: str = "edgeq.toml") -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+
+
+def test_defaults() -> None:
+    found = resolve({}, {})
+    assert found.config == BuildConfig()
+    assert found.budget == Budget()
+    assert set(found.origin.values()) == {"default"}
+
+
+def test_flag_beats_environment_beats_file_beats_default() -> None:
+    write('seed = 1\nimages = 10\neffort = "fast"\n')
+    found = resolve({"seed": "3"}, {"EDGEQ_SEED": "2", "EDGEQ_IMAGES": "20"})
+    config = found.config
+    assert (config.seed, config.images, config.effort, config.observer) == (3, 20, "fast", "mse")
+    origin = [found.origin[key] for key in ("seed", "images", "effort", "observer")]
+    assert origin == ["--seed", "EDGEQ_IMAGES", "edgeq.toml", "default"]
+
+
+def test_falsy_values_are_values() -> None:
+    write("seed = 5\nstrict = true\n[budget]\nmax_drop = 2.0\n")
+    found = resolve({"seed": "0", "strict": False, "max_drop": "0"}, {})
+    assert (found.config.seed, found.config.strict, found.budget.max_drop) == (0, False, 0.0)
+
+
+def test_every_setting_survives_print_config() -> None:
+    flags = {
+        "model": "net.toml", "weights": 'a"b\\c.pth', "input_shape": "1,8,9", "mean": "0.5", "std": "0.25",
+        "targets": ("onnx-arm", "tflite-arm"), "method": "images:pictures", "images": "7", "seed": "3",
+        "effort": "best", "observer": "minmax", "io": "uint8", "output": "out", "threads": "2", "cache": "c", "evaluation": "e.npz",
+        "eval_limit": "50", "strict": True, "force": ("synthesize",), "max_drop": "0.5", "min_agreement": "0.97",
+        "max_bytes": "4M", "max_latency_ratio": "1.1",
+    }  # fmt: skip
+    first = resolve(flags, {})
+    assert {key for key, origin in first.origin.items() if origin == "default"} == {"bits"}
+    write(first.to_toml())
+    again = resolve({}, {})
+    assert (again.config, again.budget) == (first.config, first.budget)
+    assert {origin for key, origin in again.origin.items()} == {"edgeq.toml"}
+    assert "seed = 3  # --seed" in first.to_toml()
+    write(resolve({}, {}, Path("edgeq.toml")).to_toml())
+    assert resolve({}, {}).config == first.config
+
+
+def test_print_config_of_defaults_is_loadable() -> None:
+    text = resolve({}, {}).to_toml()
+    assert "# model is not set  # default" in text
+    assert 'targets = ["tflite-arm"]  # default' in text
+    write(text)
+    assert resolve({}, {}).config == BuildConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sed = 1", r"unknown key 'sed' at edgeq.toml \(did you mean 'seed'\?\)"),
+        ("[budget]\nmax_dorp = 1", r"unknown key 'max_dorp' at edgeq.toml \[budget\] \(did you mean 'max_drop'\?\)"),
+        ("seed = -1", "edgeq.toml seed -1: must be a whole number"),
+        ("seed = true", "edgeq.toml seed True: must be a whole number"),
+        ('effort = "bets"', r"edgeq.toml effort 'bets' \(did you mean 'best'\?\)"),
+        ("targets = []", "must be one name or more"),
+        ('target = "onnx-arm"\ntargets = ["onnx-arm"]', "both target and targets"),
+        ("model = 3", "must be a non-empty string"),
+        ("budget = 3", "must be a table"),
+        ("seed = ", "edgeq.toml is not valid TOML"),
+        ('bits = "w4a4"', "bits 'w4a4'"),
+    ],
+)
+def test_mistakes_in_the_file(text: str, message: str) -> None:
+    write(text)
+    with pytest.raises(ConfigError, match=message):
+        resolve({}, {})
+
+
+def test_mistakes_elsewhere_name_their_place() -> None:
+    with pytest.raises(ConfigError, match="--images 'many': must be a whole number of at least 1"):
+        resolve({"images": "many"}, {})
+    with pytest.raises(ConfigError, match="EDGEQ_IMAGES '0': must be a whole number of at least 1"):
+        resolve({}, {"EDGEQ_IMAGES": "0"})
+    with pytest.raises(ConfigError, match="--input-shape '3,32': must be C,H,W"):
+        resolve({"input_shape": "3,32"}, {})
+    with pytest.raises(ConfigError, match="--min-agreement '97': must be a share between 0 and 1"):
+        resolve({"min_agreement": "97"}, {})
+    with pytest.raises(ConfigError, match=r"cannot read gone\.toml"):
+        resolve({}, {}, Path("gone.toml"))
+
+
+def test_target_in_file_and_environment() -> None:
+    write('target = "onnx-arm"')
+    assert resolve({}, {}).config.targets == ("onnx-arm",)
+    assert resolve({}, {"EDGEQ_TARGET": "onnx-x86, tflite-x86"}).config.targets == ("onnx-x86", "tflite-x86")
+
+
+def test_another_model_does_not_inherit_the_file_s_model_s_settings() -> None:
+    write('model = "a.toml"\nweights = "a.pth"\ninput_shape = [3, 8, 8]\nseed = 4\noutput = "a"\n')
+    assert resolve({}, {}).config.weights == "a.pth"
+    config = resolve({"model": "b.toml"}, {}).config
+    assert (config.model, config.weights, config.input_shape, config.output, config.seed) == (
+        "b.toml",
+        None,
+        None,
+        None,
+        4,
+    )
+    assert resolve({}, {"EDGEQ_MODEL": "b.toml"}).config.weights is None
+
+
+def test_paths_in_a_file_elsewhere_are_relative_to_it() -> None:
+    write('model = "net.toml"\nweights = "random"\nmethod = "images:pictures"\noutput = "out"\n', "team/edgeq.toml")
+    write("", "team/net.toml")
+    Path("team/pictures").mkdir()
+    config = resolve({}, {}, Path("team/edgeq.toml")).config
+    assert (config.model, config.weights, config.method) == ("team/net.toml", "random", "images:team/pictures")
+    assert config.output == Path("team/out")
+    write('model = "net.py:make"\n', "team/edgeq.toml")
+    write("", "team/net.py")
+    assert resolve({}, {}, Path("team/edgeq.toml")).config.model == "team/net.py:make"
+    write('model = "torchvision:resnet18"\n', "team/edgeq.toml")
+    assert resolve({}, {}, Path("team/edgeq.toml")).config.model == "torchvision:resnet18"
+
+
+def test_several_targets_are_several_builds() -> None:
+    config = BuildConfig(model="m", targets=("onnx-arm", "tflite-arm"))
+    assert [one.target for one in config.split()] == ["onnx-arm", "tflite-arm"]
+    assert [one.output_folder("m") for one in config.split()] == [Path("build/m-onnx-arm"), Path("build/m-tflite-arm")]
+    chosen = dataclasses.replace(config, output=Path("out"))
+    assert [one.output_folder("m") for one in chosen.split()] == [Path("out/onnx-arm"), Path("out/tflite-arm")]
+    single = dataclasses.replace(chosen, targets=("onnx-arm",))
+    assert [one.output_folder("m") for one in single.split()] == [Path("out")]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4M", 4_000_000), ("300k", 300_000), ("1.5MiB", 1_572_864), ("2Ki", 2048), ("17", 17), (17, 17), ("1 GB", 10**9)],
+)
+def test_sizes(text: str | int, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-4M", "4Q", "4i", "4 M M", "1e3", True])
+def test_sizes_that_are_none(text: str | bool) -> None:
+    with pytest.raises(ConfigError, match="must be a size such as"):
+        parse_size(text)
+
+
+def test_flags_and_variables_are_unique_and_documented() -> None:
+    every = [*settings_of(BuildConfig).values(), *settings_of(Budget).values()]
+    assert len({s.flag for s in every}) == len({s.variable for s in every}) == len(every)
+    assert all(s.help for s in every)

@@ -1,0 +1,52 @@
+"""Target files: the shipped ones are whole, and a wrong one says what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeq.errors import ConfigError
+from edgeq.resources import data_folder
+from edgeq.targets import load_target, target_names, targets
+
+
+def test_the_four_targets() -> None:
+    assert target_names() == ["onnx-arm", "onnx-x86", "tflite-arm", "tflite-x86"]
+    found = {target.name: target for target in targets()}
+    assert {t.format for t in found.values() if t.name.startswith("tflite")} == {"tflite"}
+    assert all(t.activations == "int8" and t.io == "int8" for t in found.values() if t.format == "tflite")
+    assert found["onnx-arm"].activations == "int8"
+    assert found["onnx-arm"].session == {"session.qdqisint8allowed": "1"}
+    assert found["onnx-x86"].activations == "uint8"
+    assert [found["onnx-x86"].bits_of_weights(vnni=v) for v in (True, False)] == [8, 7]
+    assert [found["tflite-x86"].bits_of_weights(vnni=v) for v in (True, False)] == [8, 8]
+
+
+def test_unknown_target_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown target 'tflite-amr' \(did you mean 'tflite-arm'\?\)"):
+        load_target("tflite-amr")
+    with pytest.raises(ConfigError, match=r"unknown target '\.\./tflite-arm'"):
+        load_target("../tflite-arm")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('format = "tflite"', 'format = "tflit"', "did you mean 'tflite'"),
+        ("weight_bits = 8", "weight_bits = 9", "at most 8 bits"),
+        ("weight_bits = 8", "weigth_bits = 8", "unknown key 'weigth_bits'"),
+        ("threads = 1", "threads = 0", "an integer of at least 1"),
+        ("threads = 1", "", "key 'threads' is missing"),
+    ],
+)
+def test_own_target_files(tmp_path: Path, before: str, after: str, message: str) -> None:
+    text = (data_folder("targets") / "tflite-arm.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    assert load_target(str(path)).name == "mine"
+    assert before in text
+    path.write_text(text.replace(before, after))
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_target(str(path))
+    assert "mine.toml" in str(caught.value)
