@@ -122,7 +122,7 @@ def predictions(
     shift: int = 0,
 ) -> npt.NDArray[np.int64]:
     """The class of each image ``(N, H, W, C)``. With `pixels` an integer input gets the pixels themselves (an int8 one
-    less 128) and a float one 0..255; `shift` is subtracted from the class, and classes below it are never predicted."""
+    less 128) and a float one 0..255; `shift` is what the file's class numbers are too high by."""
     outputs = onnx_outputs(path) if path.suffix == ".onnx" else tflite_outputs(path)
     found = []
     for start in range(0, len(images), 50):
@@ -131,7 +131,7 @@ def predictions(
             values = _as_real(batch, path)
         else:
             values = (batch.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
-        found.append(outputs(values)[:, shift:].argmax(1))
+        found.append(outputs(values).argmax(1) - shift)
     return np.concatenate(found)
 
 

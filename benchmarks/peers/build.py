@@ -20,7 +20,10 @@ sys.path.insert(0, str(HERE.parent))
 
 from cases import CASES, PEERS, ROOT, Case, data_folder  # noqa: E402
 
-IMAGES = 128
+IMAGES = 64
+"""What both quantizers calibrate with. More is not better for min-max ranges: on MobileNetV1-0.25 onnxruntime's u8s8
+gave 48.4 % with 32 of these images, 45.9 with 64 and 38.3 with 128."""
+
 PYTHON = ROOT / ".peers" / "venv" / "bin" / "python"
 
 
