@@ -1,0 +1,254 @@
+"""Files and folders that are there whole or not at all.
+
+Everything is written beside its destination, flushed to the disk and renamed into place. A writer holds a lock on what
+it is writing; the kernel drops it when the process dies, however it dies, so the next writer can tell what a killed run
+left behind from what a living one is still filling.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeq.errors import ArtifactError, EdgeqError
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["MARKER", "replace_folder", "staged", "write_atomic"]
+
+MARKER = "edgeq.lock"
+"""A folder that holds this file was made by a build, and a build may replace it."""
+
+_PARTIAL = ".partial"
+_STAGING = ".staging"
+_PREVIOUS = ".previous"
+
+_GRACE = 2.0
+"""Seconds a new name may stand unlocked: its writer has just made it and is about to lock it."""
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) to `path`: afterwards it holds all of it, or what it held before.
+
+    Raises `ArtifactError` when the disk is full, the folder is missing or writing is forbidden.
+    """
+    final = Path(os.path.realpath(path))
+    payload = data.encode() if isinstance(data, str) else data
+    _sweep(final, _PARTIAL)
+    beside = _beside(final, _PARTIAL)
+    try:
+        with beside.open("xb") as file:
+            _lock(file.fileno())
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(beside, final)
+        _sync(final.parent)
+    except OSError as error:
+        raise _failed(final, error) from error
+    finally:
+        _discard(beside)
+
+
+@contextlib.contextmanager
+def staged(final: str | Path) -> Iterator[Path]:
+    """A fresh folder beside `final` to fill; it takes `final`'s place when the block ends without an exception.
+
+    Until then, and after any failure or interruption, `final` is what it was. Put a file named `MARKER` inside, or the
+    next build will refuse to replace the folder. Raises `ArtifactError`, at once when `final` may not be replaced.
+    """
+    target = Path(os.path.realpath(final))
+    _sweep(target, _STAGING)
+    _recover(target)
+    _refuse_foreign(target)
+    staging = _beside(target, _STAGING)
+    handle = -1
+    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staging.mkdir()
+            handle = os.open(staging, os.O_RDONLY)
+            _lock(handle)
+        except OSError as error:
+            raise _failed(target, error) from error
+        yield staging
+        replace_folder(staging, target)
+    finally:
+        if handle >= 0:
+            os.close(handle)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def replace_folder(staging: str | Path, final: str | Path) -> None:
+    """Put the finished folder `staging` in the place of `final`, which must be missing, empty or an earlier build.
+
+    Both must be on one filesystem. Where the system can exchange two folders there is no moment without `final`; where
+    it cannot, the earlier build stands beside for a moment, and is brought back by the next run should this one die
+    just then. Raises `ArtifactError`, with `final` as it was.
+    """
+    source, target = Path(staging), Path(os.path.realpath(final))
+    _refuse_foreign(target)
+    try:
+        _sync_tree(source)
+        if not target.exists():
+            os.replace(source, target)
+        elif _exchange(source, target):
+            shutil.rmtree(source, ignore_errors=True)  # now holds the earlier build
+        else:
+            _swap_in_two_steps(source, target)
+        _sync(target.parent)
+    except OSError as error:
+        raise _failed(target, error) from error
+
+
+def _swap_in_two_steps(source: Path, target: Path) -> None:
+    previous = _beside(target, _PREVIOUS)
+    os.replace(target, previous)
+    try:
+        os.replace(source, target)
+    except BaseException:
+        os.replace(previous, target)
+        raise
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step, as Linux can on most filesystems; False where that is not to be had."""
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _refuse_foreign(target: Path) -> None:
+    """Never delete what no build made: `--output ~/photos` must cost nobody their photos."""
+    try:
+        foreign = not target.is_dir() or (any(target.iterdir()) and not (target / MARKER).is_file())
+        if target.exists() and foreign:
+            raise ArtifactError(
+                f"{target} would be replaced", why=f"it was not made by a build (it has no {MARKER})",
+                hint="choose another --output",
+            )  # fmt: skip
+    except OSError as error:
+        raise _failed(target, error) from error
+
+
+def _beside(final: Path, suffix: str) -> Path:
+    """A new name in the same folder, so that renaming moves no bytes; recognised again by `_leftovers`."""
+    return final.with_name(f".{final.name}.{secrets.token_hex(6)}{suffix}")
+
+
+def _leftovers(final: Path, suffix: str) -> list[Path]:
+    try:
+        names = os.listdir(final.parent)
+    except OSError:
+        return []
+    start = f".{final.name}."
+    middle = {name: name[len(start) : -len(suffix)] for name in names if name.startswith(start)}
+    ours = (n for n, m in middle.items() if n.endswith(suffix) and len(m) == 12 and set(m) <= set("0123456789abcdef"))
+    return [final.with_name(name) for name in sorted(ours)]
+
+
+def _sweep(final: Path, suffix: str) -> None:
+    """Remove what killed runs left; what a living process holds is not ours to touch."""
+    for path in _leftovers(final, suffix):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _GRACE and not _held(path):
+                _discard(path)
+
+
+def _recover(target: Path) -> None:
+    """After a run died between the two steps of a swap: the earlier build back in place, or away when not needed."""
+    for path in _leftovers(target, _PREVIOUS):
+        if target.exists():
+            _discard(path)
+        else:
+            with contextlib.suppress(OSError):
+                os.replace(path, target)
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _lock(handle: int) -> None:
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):  # some network filesystems have no locks; nothing else depends on one
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _held(path: Path) -> bool:
+    """Whether a living process is filling `path`. True where nobody can tell."""
+    if sys.platform == "win32":
+        return True
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename outlast a power cut; some filesystems refuse, and lose nothing but that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            handle = os.open(Path(root) / name, os.O_RDONLY)
+            try:
+                os.fsync(handle)  # a full disk may show only here
+            finally:
+                os.close(handle)
+        _sync(Path(root))
+
+
+_HINTS = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EACCES: "choose a folder you may write to",
+    errno.EPERM: "choose a folder you may write to",
+    errno.EROFS: "choose a folder you may write to",
+    errno.EBUSY: "the folder is a mount point: choose one inside it",
+    errno.ENOENT: "create the folder first",
+}
+
+
+def _failed(path: Path, error: OSError) -> EdgeqError:
+    why = error.strerror or str(error) or type(error).__name__
+    return ArtifactError(f"cannot write {path}", why=why, hint=_HINTS.get(error.errno or 0, ""))
