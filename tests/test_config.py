@@ -48,9 +48,9 @@ def test_every_setting_survives_print_config() -> None:
     flags = {
         "model": "net.toml", "weights": 'a"b\\c.pth', "input_shape": "1,8,9", "mean": "0.5", "std": "0.25",
         "targets": ("onnx-arm", "tflite-arm"), "method": "images:pictures", "images": "7", "seed": "3",
-        "effort": "best", "observer": "minmax", "io": "uint8", "output": "out", "threads": "2", "cache": "c", "evaluation": "e.npz",
-        "eval_limit": "50", "strict": True, "force": ("synthesize",), "max_drop": "0.5", "min_agreement": "0.97",
-        "max_bytes": "4M", "max_latency_ratio": "1.1",
+        "effort": "best", "observer": "minmax", "io": "uint8", "output": "out", "threads": "2", "cache": "c",
+        "evaluation": "e.npz", "eval_limit": "50", "strict": True, "force": ("synthesize",),
+        "max_drop": "0.5", "min_agreement": "0.97", "max_bytes": "4M", "max_latency_ratio": "1.1",
     }  # fmt: skip
     first = resolve(flags, {})
     assert {key for key, origin in first.origin.items() if origin == "default"} == {"bits"}

@@ -76,7 +76,7 @@ def test_every_container_of_the_same_images_has_the_same_digest(tmp_path: Path) 
     )
     above = load_images(tmp_path / "above.csv", SPEC)
     (tmp_path / "code.py").write_text(
-        f"import numpy\ndef made():\n    f = numpy.load({str(tmp_path / 'a.npz')!r})\n    return f['images'], f['labels']\n"
+        f"import numpy\nf = numpy.load({str(tmp_path / 'a.npz')!r})\ndef made():\n    return f['images'], f['labels']"
     )
     made = load_images(f"{tmp_path}/code.py:made", SPEC)
     assert len({s.sha256 for s in (sorted_npz, folders, beside, above, made)}) == 1

@@ -1,1 +1,31 @@
+"""The command line: a table of verbs, each loaded when it is used. Help loads no torch."""
 
+from __future__ import annotations
+
+from edgeq.cli.shell import Shell
+
+__all__ = ["cli", "main"]
+
+cli = Shell(
+    "edgeq",
+    {
+        "build": "edgeq.cli.build:build",
+        "check": "edgeq.cli.check:check",
+        "targets": "edgeq.cli.listing:targets",
+        "models": "edgeq.cli.listing:models",
+        "methods": "edgeq.cli.listing:methods",
+        "version": "edgeq.cli.listing:version",
+    },
+    help="""Pretrained PyTorch CNN in, proven integer model for an edge device out, without training data.
+
+    \b
+    edgeq build --target tflite-arm        the model edgeq.toml names, else the shipped default
+    edgeq build net/model.toml --plan      what a build would do, without doing it
+    edgeq check build/NAME-tflite-arm --max-drop 1.0
+    """,
+)
+
+
+def main() -> None:
+    """Entry point of the `edgeq` command."""
+    cli(prog_name="edgeq")

@@ -1,0 +1,87 @@
+"""`edgeq build`: one build per target, progress while it runs, a summary a person can read at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeq.cli.options import settings_options
+from edgeq.cli.shell import print_json, say
+from edgeq.config import BuildConfig, resolve
+from edgeq.modeltoml import DEFAULT_MODEL
+from edgeq.targets import load_target
+
+__all__ = ["build"]
+
+
+@click.command()
+@click.argument("model", required=False)
+@settings_options(BuildConfig, skip=("model",))
+@click.option(
+    "--config", "file", type=click.Path(path_type=Path), help="settings file [default: edgeq.toml, where there is one]"
+)
+@click.option("--plan", is_flag=True, help="print stages, shapes, sizes and unsupported ops; do no work")
+@click.option("--print-config", is_flag=True, help="print every setting and where it came from; do no work")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
+@click.option("--quiet", "-q", is_flag=True, help="no progress, no summary")
+def build(file: Path | None, plan: bool, print_config: bool, as_json: bool, quiet: bool, **flags: Any) -> None:
+    """Turn MODEL into an integer model for a target, and measure what was made.
+
+    MODEL is a name in models/, torchvision:NAME, a model.toml, file.py:factory, package.module:factory or a .pt2.
+    Without MODEL: what edgeq.toml in this folder names, else the model that ships with edgeq.
+
+    \b
+    edgeq build --target tflite-arm
+    edgeq build resnet20/model.toml --target onnx-x86 --effort best
+    edgeq build torchvision:mobilenet_v2 --weights mine.pth --method images:photos/ --target tflite-arm
+    """
+    effective = resolve({key: None if value == () else value for key, value in flags.items()}, os.environ, file)
+    if print_config:
+        if as_json:
+            print_json(effective.to_json())
+        else:
+            click.echo(effective.to_toml(), nl=False)
+        return
+    config = effective.config
+    if config.model is None:
+        say(f"edgeq: no MODEL and no model in edgeq.toml: building the shipped default, {DEFAULT_MODEL}")
+        config = dataclasses.replace(config, model=DEFAULT_MODEL)
+    for name in config.targets:
+        load_target(name)  # a misspelt second target is found before the first is built
+    configs = config.split()
+    results = [_planned(one) if plan else _built(one, quiet) for one in configs]
+    if as_json:
+        print_json(results[0] if len(results) == 1 else results)
+    elif not quiet:
+        _show(configs, results, plan)
+
+
+def _planned(config: BuildConfig) -> dict[str, Any]:
+    from edgeq.pipeline import plan
+
+    return plan(config)
+
+
+def _built(config: BuildConfig, quiet: bool) -> dict[str, Any]:
+    # torch takes seconds to import: say what is going on before, and only where work is really done.
+    from edgeq.cli.progress import progress
+
+    with progress(quiet) as shown:
+        shown.stage("load")
+        from edgeq.pipeline import build as run_build
+
+        return run_build(config, shown)
+
+
+def _show(configs: list[BuildConfig], results: list[dict[str, Any]], plan: bool) -> None:
+    from edgeq.cli.summary import model_name, show_plan, show_report
+
+    for config, result in zip(configs, results, strict=True):
+        if plan:
+            show_plan(result)
+        else:
+            show_report(result, config.output_folder(model_name(result)))

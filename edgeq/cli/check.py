@@ -1,0 +1,44 @@
+"""`edgeq check`: hold a finished build to a budget; exit 0 or 1."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeq.cli.options import settings_options
+from edgeq.cli.shell import print_json
+from edgeq.config import Budget, resolve
+from edgeq.errors import ConfigError
+
+__all__ = ["check"]
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@settings_options(Budget)
+@click.option("--config", "file", type=click.Path(path_type=Path), help="settings file [default: edgeq.toml, if there]")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
+@click.pass_context
+def check(ctx: click.Context, /, folder: Path, file: Path | None, as_json: bool, **flags: Any) -> None:
+    """Check the build in DIR against a budget: exit 0 when all of it holds, 1 when not.
+
+    Limits come from the options, else the environment, else [budget] in edgeq.toml.
+
+    \b
+    edgeq check build/resnet20-tflite-arm --max-drop 1.0 --min-agreement 0.97 --max-bytes 4M
+    """
+    from edgeq.cli.summary import show_check
+    from edgeq.report.check import check as run_check
+
+    budget = resolve(flags, os.environ, file).budget
+    if budget == Budget():
+        raise ConfigError("nothing to check", hint="give a limit such as --max-drop 1.0, or [budget] in edgeq.toml")
+    verdict = run_check(folder, budget)
+    if as_json:
+        print_json(verdict)
+    else:
+        show_check(verdict)
+    ctx.exit(0 if verdict["passed"] else 1)

@@ -1,0 +1,106 @@
+"""`edgeq targets`, `models`, `methods`, `version`: what there is to choose from."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import click
+
+from edgeq.cli.shell import print_json
+
+__all__ = ["methods", "models", "targets", "version"]
+
+_json = click.option("--json", "as_json", is_flag=True, help="print as JSON")
+
+
+@click.command()
+@_json
+def targets(as_json: bool) -> None:
+    """List targets: what --target takes, and what each sets."""
+    from edgeq.targets import targets as all_targets
+
+    found = all_targets()
+    if as_json:
+        print_json([dataclasses.asdict(target) for target in found])
+        return
+    rows = [[t.name, t.format, f"activations {t.activations}", f"I/O {t.io}", t.description] for t in found]
+    _columns(rows)
+
+
+@click.command()
+@_json
+def models(as_json: bool) -> None:
+    """List the models that ship with edgeq."""
+    from edgeq.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
+
+    rows: list[dict[str, Any]] = []
+    for name in shipped_models():
+        spec = read_model_file(shipped_model(name)).spec
+        rows.append(
+            {
+                "name": name,
+                "default": name == DEFAULT_MODEL,
+                "input_shape": list(spec.input_shape),
+                "task": spec.task,
+                "classes": spec.classes,
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    _columns(
+        [
+            [
+                r["name"],
+                "x".join(map(str, r["input_shape"])),
+                r["task"],
+                f"{r['classes']} classes",
+                "default" if r["default"] else "",
+            ]
+            for r in rows
+        ]
+    )
+
+
+@click.command()
+@_json
+def methods(as_json: bool) -> None:
+    """List where calibration images can come from: what --method takes."""
+    from edgeq.synth.base import SYNTHESIZERS
+
+    rows = [
+        ("auto", "gznq where the network has batch-norm statistics, else the best that needs none"),
+        ("images:PATH", "your own pictures: .npz, .csv, a folder of pictures or of class folders"),
+    ]
+    rows += [(name, (SYNTHESIZERS.get(name).__doc__ or "").strip().partition("\n\n")[0]) for name in SYNTHESIZERS]
+    if as_json:
+        print_json([{"name": name, "what": " ".join(what.split())} for name, what in rows])
+        return
+    _columns([[name, " ".join(what.split())] for name, what in rows])
+
+
+@click.command()
+@_json
+def version(as_json: bool) -> None:
+    """Print the versions of edgeq and of what it stands on."""
+    found = {"edgeq": metadata.version("edgeq"), "python": platform.python_version()}
+    for package in ("torch", "torchvision", "onnx", "onnxruntime", "ai-edge-litert", "tflite-runtime", "numpy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    if as_json:
+        print_json(found)
+        return
+    _columns([[name, number] for name, number in found.items()])
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns on standard output; the last is not padded."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    for row in rows:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

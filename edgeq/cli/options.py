@@ -1,0 +1,47 @@
+"""Click options made from the fields of the settings classes, so that flag, variable and file never drift apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from edgeq.config import Budget, BuildConfig, settings_of
+
+__all__ = ["settings_options"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def settings_options(
+    kind: type[BuildConfig] | type[Budget], skip: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
+    """Decorator: an option per setting of `kind`. Values arrive as typed (None: not given), for `resolve` to parse."""
+
+    def decorate(command: Command) -> Command:
+        for setting in reversed(settings_of(kind).values()):
+            if setting.name in skip:
+                continue
+            unset = setting.default in (None, ()) or setting.kind.switch
+            shown = "" if unset else f" [default: {_text(setting.default)}]"
+            if setting.kind.switch:
+                flag = f"{setting.flag}/--no-{setting.flag[2:]}"
+                option = click.option(flag, setting.name, default=None, help=setting.help)
+            else:
+                option = click.option(
+                    setting.flag,
+                    *(["-o"] if setting.name == "output" else []),
+                    setting.name,
+                    metavar=setting.kind.metavar,
+                    multiple=setting.kind.repeated,
+                    help=setting.help + shown,
+                )
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _text(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,88 @@
+"""A click group that loads a command when it is used, and turns every failure into one line and an exit status.
+
+0 done; 1 a gate failed; 2 wrong input or settings; 3 the network is not supported; 4 a device could not be reached;
+5 a measurement must not be believed; 70 a bug in edgeq; 130 interrupted; 141 the reader of our output went away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+from edgeq.errors import EdgeqError
+
+__all__ = ["BUG", "INTERRUPTED", "PIPE_CLOSED", "Shell", "print_json", "say"]
+
+BUG, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
+
+
+def say(text: str) -> None:
+    """A line for a person: standard error, so that standard output holds results only."""
+    click.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """A result for a program, on standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+class Shell(click.Group):
+    """`table` maps verbs to ``module:command``."""
+
+    def __init__(self, name: str, table: Mapping[str, str], *, help: str) -> None:  # noqa: A002  # click's word
+        super().__init__(
+            name, help=help, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+        )
+        self._table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._table:
+            return None
+        module, _, name = self._table[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        status = 0
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # so that a closed pipe shows here and not while the interpreter shuts down
+            return result
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except (KeyboardInterrupt, click.Abort):
+            say("edgeq: interrupted")
+            status = INTERRUPTED
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = PIPE_CLOSED
+        except EdgeqError as error:
+            _explain(f"edgeq: {error}")
+            status = error.exit_status
+        except OSError as error:  # a full disk, a folder that may not be written: the machine's state, not a bug
+            named = f" {error.filename}" if error.filename else ""
+            _explain(f"edgeq: cannot write or read{named}: {error.strerror or error}")
+            status = 2
+        except Exception as error:
+            last = (str(error).strip().splitlines() or [""])[0]
+            _explain(
+                f"edgeq: bug: {type(error).__name__}: {last} (run again with EDGEQ_TRACEBACK=1 and report the output)"
+            )
+            status = BUG
+        return ctx.exit(status)
+
+
+def _explain(line: str) -> None:
+    if os.environ.get("EDGEQ_TRACEBACK"):
+        traceback.print_exc()
+    say(line)

@@ -1,0 +1,186 @@
+"""What a person reads after a build or a plan: a short table, where the report is, and what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+__all__ = ["check_command", "model_name", "show_check", "show_plan", "show_report"]
+
+WIDTH = 110  # where there is no terminal to ask
+
+
+def _console() -> Console:
+    console = Console(stderr=True, highlight=False)
+    return console if console.is_terminal else Console(stderr=True, highlight=False, width=WIDTH)
+
+
+def _at(report: Mapping[str, Any], path: str) -> Any:
+    """``report["a"]["b"]`` for ``a.b``; None where any part is missing, as for a model without evaluation images."""
+    value: Any = report
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def show_report(report: Mapping[str, Any], folder: Path) -> None:
+    """The summary of a finished build in `folder`, from the fields of report.json."""
+    console = _console()
+    name = model_name(report)
+    console.print(f"\n[bold]{escape(name)}[/bold] for [bold]{escape(str(report['target']))}[/bold]")
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for title, text in _rows(report):
+        table.add_row(title, text)
+    console.print(table)
+    for warning in report.get("warnings") or []:
+        console.print(f"[yellow]note[/yellow]  {escape(str(warning))}")
+    console.print(f"report  {folder / 'report.html'}", soft_wrap=True, markup=False)
+    console.print(f"next    {check_command(report, folder)}", soft_wrap=True, markup=False)
+
+
+def model_name(report: Mapping[str, Any]) -> str:
+    """`model` is a name, or a table that holds one."""
+    model = report["model"]
+    return str(model["name"] if isinstance(model, Mapping) else model)
+
+
+def check_command(report: Mapping[str, Any], folder: Path) -> str:
+    """The gate to try on this build: the command, with thresholds that suit what can be checked."""
+    drop = " --max-drop 1.0" if _at(report, "accuracy.integer.top1") is not None else ""
+    return (
+        f"edgeq check {folder}{drop}" if drop else f"edgeq check {folder} --max-bytes {_at(report, 'artifact.bytes')}"
+    )
+
+
+def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    size, float_size = _at(report, "artifact.bytes"), _at(report, "float.bytes")
+    if size is not None:
+        smaller = f", float {_bytes(float_size)}: {float_size / size:.1f} times smaller" if float_size else ""
+        rows.append(("file", f"{escape(str(_at(report, 'artifact.path')))}, {_bytes(size)}{smaller}"))
+    rows += _accuracy(report)
+    values, equal = _at(report, "exactness.values"), _at(report, "exactness.equal")
+    if values:
+        step = _at(report, "exactness.max_step")
+        share = "every one" if equal == values else f"{100 * equal / values:.4f} %, largest step {step}"
+        rows.append(
+            ("exactness", f"{share} of {values:,} values equals {escape(str(_at(report, 'exactness.reference')))}")
+        )
+    census = report.get("census")
+    if census:
+        rows.append(
+            (
+                "census",
+                f"{census['ops']} ops, {census['float_ops']} float, {census['transposes']} transposes, "
+                f"{census['quantize']} quantize, {census['dequantize']} dequantize",
+            )
+        )
+    rows += _latency(report)
+    synthesis = report.get("synthesis")
+    if synthesis:
+        rows.append(
+            (
+                "calibration",
+                f"{synthesis['images']} images by {escape(str(synthesis['method']))}, {synthesis['seconds']:.1f} s",
+            )
+        )
+    seconds = report.get("seconds")
+    if seconds:
+        rows.append(
+            ("seconds", ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items() if spent is not None))
+        )
+    return rows
+
+
+def _accuracy(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    before, after = _at(report, "accuracy.float.top1"), _at(report, "accuracy.integer.top1")
+    agreement = _at(report, "accuracy.agreement")
+    images = _at(report, "accuracy.n")
+    rows = []
+    if before is not None and after is not None:
+        rows.append(("top-1", f"{after:.2f} %, float {before:.2f} % ({after - before:+.2f} points) on {images} images"))
+    if agreement is not None:
+        rows.append(("agreement", f"{100 * agreement:.2f} % of answers are the float network's"))
+    return rows or [("accuracy", "not measured: no evaluation images (--evaluation PATH)")]
+
+
+def _latency(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    latency = report.get("latency")
+    if not latency:
+        return []
+    text = (
+        f"{latency['integer_median_ms']:.2f} ms, float {latency['float_median_ms']:.2f} ms "
+        f"(ratio {latency['ratio']:.2f}), p90 {latency['p90_ms']:.2f} ms, {latency['threads']} thread(s)"
+    )
+    host = _at(report, "latency.conditions.machine") or _at(report, "latency.conditions.cpu")
+    rows = [("latency", f"{text} on {'this host' + (f' ({host})' if host else '')}")]
+    if latency.get("valid") is False:
+        rows.append(("", "[red]do not believe this latency: the conditions changed while measuring[/red]"))
+    return [(title, text if "[red]" in text else escape(text)) for title, text in rows]
+
+
+def _bytes(count: int | None) -> str:
+    if count is None:
+        return "unknown"
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def show_plan(plan: Mapping[str, Any]) -> None:
+    """A plan as a person reads it: facts first, then every list of rows as a table."""
+    console = _console()
+    facts = Table(box=None, show_header=False, padding=(0, 2))
+    for name, value in plan.items():
+        if not _is_rows(value):
+            facts.add_row(name.replace("_", " "), escape(_flat(value)))
+    console.print(facts)
+    for name, value in plan.items():
+        if _is_rows(value):
+            console.print(_table(name, value))
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
+
+
+def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title=escape(name.replace("_", " ")), title_justify="left", box=None, padding=(0, 2))
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for column in columns:
+        table.add_column(escape(column), justify="right" if isinstance(rows[0].get(column), int | float) else "left")
+    for row in rows:
+        table.add_row(*(escape(_flat(row.get(column, ""))) for column in columns))
+    return table
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        numeric = bool(value) and all(isinstance(item, int) for item in value)
+        return ("x" if numeric else ", ").join(str(item) if numeric else _flat(item) for item in value) or "none"
+    return str(value)
+
+
+def show_check(verdict: Mapping[str, Any]) -> None:
+    """What held and by how much, a line per limit, then the verdict."""
+    console = _console()
+    table = Table(box=None, padding=(0, 2))
+    for title in ("", "limit", "value", "margin", ""):
+        table.add_column(title, justify="right" if title else "left")
+    for row in verdict["rows"]:
+        held = "[green]held[/green]" if row["passed"] else "[red]MISSED[/red]"
+        table.add_row(escape(str(row["name"])), *(_flat(row.get(key)) for key in ("limit", "value", "margin")), held)
+    console.print(table)
+    missed = sum(not row["passed"] for row in verdict["rows"])
+    console.print("passed" if verdict["passed"] else f"failed: {missed} of {len(verdict['rows'])} limits missed")
