@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ def load_images(path: str | Path, spec: ModelSpec, limit: int | None = None) -> 
     """The labelled images at `path`, every one decoded and checked now rather than after hours of work.
 
     `path` is an ``.npz`` (uint8 NHWC ``images``, integer ``labels``), a folder of class folders (sorted names are class
-    indices), a ``.csv`` with columns filename,label, or ``file.py:function`` returning (images, labels). `limit` takes
+    indices), a ``.csv`` with columns filename,label, or ``file.py:function`` returning (images, labels)
+    or a dictionary with both. `limit` takes
     that many, evenly spaced, so that sets sorted by class keep every class. Raises `ConfigError`.
     """
     if spec.task != "classification":
@@ -149,8 +150,12 @@ def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Labels]:
 
 def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Labels]:
     made = call(import_callable(reference), reference, {})
+    if isinstance(made, Mapping) and {"images", "labels"} <= set(made):
+        made = (made["images"], made["labels"])
     if not isinstance(made, tuple) or len(made) != 2:
-        raise ConfigError(f"{reference} returned {type(made).__name__}", why="must return (images, labels)")
+        raise ConfigError(
+            f"{reference} returned {type(made).__name__}", why="must return (images, labels), or a dictionary with both"
+        )
     return _checked(np.asarray(made[0]), np.asarray(made[1]), reference, spec)
 
 

@@ -76,10 +76,12 @@ def test_every_container_of_the_same_images_has_the_same_digest(tmp_path: Path) 
     )
     above = load_images(tmp_path / "above.csv", SPEC)
     (tmp_path / "code.py").write_text(
-        f"import numpy\nf = numpy.load({str(tmp_path / 'a.npz')!r})\ndef made():\n    return f['images'], f['labels']"
+        f"import numpy\nf = numpy.load({str(tmp_path / 'a.npz')!r})\ndef made():\n    return f['images'], f['labels']\n"
+        "def table():\n    return dict(f, boxes=None)\n"
     )
     made = load_images(f"{tmp_path}/code.py:made", SPEC)
-    assert len({s.sha256 for s in (sorted_npz, folders, beside, above, made)}) == 1
+    table = load_images(f"{tmp_path}/code.py:table", SPEC)
+    assert len({s.sha256 for s in (sorted_npz, folders, beside, above, made, table)}) == 1
     other = load_images(npz(tmp_path / "b.npz"), SPEC)
     assert other.sha256 != folders.sha256
 

@@ -1,0 +1,124 @@
+"""Wrong models, weights and images through the whole command: one line, the right exit status, nothing half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
+from torch import nn
+
+from edgeq.cli import cli
+
+pytest.importorskip("edgeq.pipeline", reason="edgeq.pipeline is not there")
+
+NET = """
+from torch import nn
+
+def tiny():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+
+class Sine(nn.Module):
+    def forward(self, x):
+        return x.sin()
+
+def odd():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Sine(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+
+TOML = """
+name = "tiny"
+[network]
+factory = "net.py:tiny"
+weights = "tiny.safetensors"
+[input]
+shape = [3, 8, 8]
+mean = [0.5, 0.5, 0.5]
+std = [0.25, 0.25, 0.25]
+[output]
+task = "classification"
+classes = 4
+[evaluation]
+images = "test.npz"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "model.toml").write_text(TOML)
+    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+    save_file(nn.Sequential(*layers).state_dict(), tmp_path / "tiny.safetensors")
+    np.savez(tmp_path / "test.npz", images=np.zeros((4, 8, 8, 3), np.uint8), labels=np.arange(4))
+    return tmp_path
+
+
+def fails(status: int, *parts: str, arguments: tuple[str, ...] = ("model.toml",)) -> None:
+    result = CliRunner().invoke(cli, ["build", *arguments, "--method", "noise", "--images", "4", "--quiet"])
+    assert result.exit_code == status, (result.stderr, result.exception)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("edgeq: ")
+    for part in parts:
+        assert part in lines[0], lines[0]
+    assert not list(Path().glob("build/tiny*"))
+
+
+def test_missing_weights(folder: Path) -> None:
+    (folder / "tiny.safetensors").unlink()
+    fails(2, "weights file tiny.safetensors does not exist")
+
+
+def test_corrupt_weights(folder: Path) -> None:
+    (folder / "tiny.safetensors").write_bytes(b"scrambled")
+    fails(2, "weights file tiny.safetensors cannot be read")
+
+
+def test_weights_that_do_not_fit(folder: Path) -> None:
+    save_file({"0.weight": torch.zeros(4, 3, 3, 3), "head.bias": torch.zeros(4)}, folder / "tiny.safetensors")
+    fails(2, "do not fit the network", "missing 0.bias", "unexpected head.bias")
+
+
+def test_wrong_input_shape(folder: Path) -> None:
+    (folder / "model.toml").write_text(TOML.replace("[3, 8, 8]", "[1, 8, 8]").replace("0.5, 0.5, 0.5", "0.5"))
+    fails(2, "std")
+    fails(2, "cannot take an input of shape [4, 8, 8]", arguments=(
+        "net.py:tiny", "--input-shape", "4,8,8", "--mean", "0,0,0,0", "--std", "1,1,1,1"))  # fmt: skip
+
+
+def test_unknown_target(folder: Path) -> None:
+    fails(2, "unknown target 'tflite'", arguments=("model.toml", "--target", "tflite"))
+
+
+def test_unknown_key(folder: Path) -> None:
+    (folder / "model.toml").write_text(TOML.replace("mean", "means"))
+    fails(2, "unknown key 'means'", "did you mean 'mean'?")
+
+
+def test_unsupported_op(folder: Path) -> None:
+    fails(3, "sin", arguments=("net.py:odd", "--input-shape", "3,8,8"))
+
+
+def test_unknown_model_and_method(folder: Path) -> None:
+    fails(2, "unknown model 'resnet-99'", arguments=("resnet-99",))
+    result = CliRunner().invoke(cli, ["build", "model.toml", "--method", "gznk", "--quiet"])
+    assert result.exit_code == 2
+    assert "'gznk'" in result.stderr
+    assert "did you mean 'gznq'?" in result.stderr
+
+
+def test_labels_out_of_range(folder: Path) -> None:
+    np.savez(folder / "test.npz", images=np.zeros((4, 8, 8, 3), np.uint8), labels=np.arange(4) + 1)
+    fails(2, "labels of test.npz go from 1 to 4", "tiny has 4 classes")
+
+
+def test_unreadable_images(folder: Path) -> None:
+    (folder / "pictures" / "a").mkdir(parents=True)
+    (folder / "pictures" / "a" / "broken.png").write_bytes(b"no picture")
+    fails(2, "broken.png cannot be read", arguments=("model.toml", "--evaluation", "pictures"))
+    fails(2, "images gone do not exist", arguments=("model.toml", "--evaluation", "gone"))
