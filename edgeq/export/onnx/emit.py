@@ -1,0 +1,179 @@
+"""One emitter per op kind: what the op is called in ONNX and how its attributes read there. Same for float and integer.
+
+Attributes at their ONNX default are left out. ONNX orders padding ``(top, left, bottom, right)``, the graph
+``(top, bottom, left, right)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from edgeq.errors import UnsupportedError
+from edgeq.export.onnx.context import Context
+from edgeq.graph.ir import Node
+from edgeq.graph.ops import (
+    Add,
+    AvgPool2d,
+    BatchNorm,
+    Clamp,
+    Concat,
+    Conv2d,
+    GlobalAvgPool,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    Op,
+    Pad,
+    Reshape,
+    Sides,
+    Slice,
+    Softmax,
+)
+
+__all__ = ["EMITTERS", "emit"]
+
+_AnyOp = TypeVar("_AnyOp", bound=Op)
+
+EMITTERS: dict[type[Op], Callable[[Context, Node, Any], None]] = {}
+"""Emitter of each op kind, called with the context, the node and its op."""
+
+
+def emit(context: Context, node: Node) -> None:
+    """Write one node. Raises `UnsupportedError` for an op kind nobody has an emitter for."""
+    emitter = EMITTERS.get(type(node.op))
+    if emitter is None:
+        raise UnsupportedError(f"{type(node.op).__name__} has no ONNX form here", where=node.name)
+    emitter(context, node, node.op)
+
+
+def _emits(
+    kind: type[_AnyOp],
+) -> Callable[[Callable[[Context, Node, _AnyOp], None]], Callable[[Context, Node, _AnyOp], None]]:
+    def register(emitter: Callable[[Context, Node, _AnyOp], None]) -> Callable[[Context, Node, _AnyOp], None]:
+        EMITTERS[kind] = emitter
+        return emitter
+
+    return register
+
+
+def _pads(padding: Sides) -> list[int] | None:
+    top, bottom, left, right = padding
+    return [top, left, bottom, right] if any(padding) else None
+
+
+def _unless_ones(numbers: tuple[int, ...]) -> list[int] | None:
+    return list(numbers) if any(number != 1 for number in numbers) else None
+
+
+def _layer_inputs(context: Context, node: Node) -> list[str]:
+    bias = [context.bias(node)] if len(node.inputs) > 2 else []
+    return [context.real(node.inputs[0]), context.parameter(node.inputs[1]), *bias]
+
+
+@_emits(Conv2d)
+def _conv(context: Context, node: Node, op: Conv2d) -> None:
+    context.compute(
+        node,
+        "Conv",
+        _layer_inputs(context, node),
+        clamp=op.activation,
+        strides=_unless_ones(op.stride),
+        pads=_pads(op.padding),
+        dilations=_unless_ones(op.dilation),
+        group=op.groups if op.groups > 1 else None,
+    )
+
+
+@_emits(Linear)
+def _linear(context: Context, node: Node, op: Linear) -> None:
+    context.compute(node, "Gemm", _layer_inputs(context, node), clamp=op.activation, transB=1)
+
+
+@_emits(BatchNorm)
+def _batch_norm(context: Context, node: Node, op: BatchNorm) -> None:
+    inputs = [context.real(node.inputs[0]), *(context.parameter(name) for name in node.inputs[1:])]
+    context.compute(node, "BatchNormalization", inputs, epsilon=op.eps)
+
+
+@_emits(Add)
+def _add(context: Context, node: Node, op: Add) -> None:
+    context.compute(node, "Add", [context.real(name) for name in node.inputs], clamp=op.activation)
+
+
+@_emits(LeakyReLU)
+def _leaky_relu(context: Context, node: Node, op: LeakyReLU) -> None:
+    context.compute(node, "LeakyRelu", [context.real(node.inputs[0])], alpha=float(op.slope))
+
+
+@_emits(Softmax)
+def _softmax(context: Context, node: Node, op: Softmax) -> None:
+    context.compute(node, "Softmax", [context.real(node.inputs[0])])
+
+
+@_emits(GlobalAvgPool)
+def _global_avg_pool(context: Context, node: Node, op: GlobalAvgPool) -> None:
+    # Not ReduceMean, which onnxruntime has no integer kernel for.
+    context.compute(node, "GlobalAveragePool", [context.real(node.inputs[0])])
+
+
+@_emits(AvgPool2d)
+def _avg_pool(context: Context, node: Node, op: AvgPool2d) -> None:
+    context.compute(
+        node,
+        "AveragePool",
+        [context.real(node.inputs[0])],
+        kernel_shape=list(op.kernel),
+        strides=_unless_ones(op.stride),
+        pads=_pads(op.padding),
+        count_include_pad=1 if op.count_padding and any(op.padding) else None,
+    )
+
+
+@_emits(MaxPool2d)
+def _max_pool(context: Context, node: Node, op: MaxPool2d) -> None:
+    context.move(
+        node,
+        "MaxPool",
+        [node.inputs[0]],
+        [],
+        kernel_shape=list(op.kernel),
+        strides=_unless_ones(op.stride),
+        pads=_pads(op.padding),
+    )
+
+
+@_emits(Clamp)
+def _clamp(context: Context, node: Node, op: Clamp) -> None:
+    context.clamp(node, op)
+
+
+@_emits(Concat)
+def _concat(context: Context, node: Node, op: Concat) -> None:
+    context.move(node, "Concat", list(node.inputs), [], axis=op.axis)
+
+
+@_emits(Pad)
+def _pad(context: Context, node: Node, op: Pad) -> None:
+    context.move(node, "Pad", [node.inputs[0]], [context.indices(*op.before, *op.after), context.zero(node.name)])
+
+
+@_emits(Slice)
+def _slice(context: Context, node: Node, op: Slice) -> None:
+    # The batch is left alone and only dimensions that are really cut are named: works at any batch, and is shorter.
+    sizes = context.shape(node.inputs[0])
+    cut = [
+        axis for axis in range(1, len(sizes)) if (op.start[axis], op.stop[axis], op.step[axis]) != (0, sizes[axis], 1)
+    ] or [1]
+    extra = [context.indices(*(numbers[axis] for axis in cut)) for numbers in (op.start, op.stop)]
+    extra += [context.indices(*cut), context.indices(*(op.step[axis] for axis in cut))]
+    context.move(node, "Slice", [node.inputs[0]], extra)
+
+
+@_emits(Reshape)
+def _reshape(context: Context, node: Node, op: Reshape) -> None:
+    if len(op.shape) == 1:
+        context.move(node, "Flatten", [node.inputs[0]], [])
+    else:
+        # 0 copies the batch, whatever it is.
+        context.move(node, "Reshape", [node.inputs[0]], [context.indices(0, *op.shape)])

@@ -1,0 +1,65 @@
+"""How many values a runtime computed exactly as the integer reference does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Difference", "Exactness", "compare", "gather"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One op's outputs: `values` compared, `equal` of them, largest distance in integer steps, first place that differs."""
+
+    values: int
+    equal: int
+    max_step: int
+    first: str | None = None
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """`reference` names the kernels compared with. `per_op` maps a node to (values, equal, max_step)."""
+
+    reference: str
+    values: int
+    equal: int
+    max_step: int
+    per_op: Mapping[str, tuple[int, int, int]]
+    first_difference: str | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Something was compared and all of it is equal."""
+        return self.values > 0 and self.equal == self.values
+
+
+def compare(expected: npt.NDArray[Any], found: npt.NDArray[Any]) -> Difference:
+    """Two integer arrays of one shape, logical order."""
+    steps = np.abs(expected.astype(np.int64) - found.astype(np.int64))
+    wrong = int(np.count_nonzero(steps))
+    if not wrong:
+        return Difference(steps.size, steps.size, 0)
+    place = tuple(int(i) for i in np.unravel_index(int(np.argmax(steps > 0)), steps.shape))
+    first = f"{list(place)}: reference {int(expected[place])}, runtime {int(found[place])}"
+    return Difference(steps.size, steps.size - wrong, int(steps.max()), first)
+
+
+def gather(reference: str, order: Iterable[str], found: Iterable[tuple[str, Difference]]) -> Exactness:
+    """Sum differences per node; the first difference is that of the earliest node in execution `order`."""
+    per_op = {name: (0, 0, 0) for name in order}
+    first: dict[str, str] = {}
+    for name, one in found:
+        values, equal, step = per_op[name]
+        per_op[name] = (values + one.values, equal + one.equal, max(step, one.max_step))
+        if one.first is not None:
+            first.setdefault(name, one.first)
+    per_op = {name: counts for name, counts in per_op.items() if counts[0]}
+    earliest = next((f"{name} at {first[name]}" for name in per_op if name in first), None)
+    totals = [sum(counts[i] for counts in per_op.values()) for i in (0, 1)]
+    return Exactness(reference, totals[0], totals[1], max((c[2] for c in per_op.values()), default=0), per_op, earliest)
