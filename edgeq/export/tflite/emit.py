@@ -1,0 +1,328 @@
+"""One emitter per op kind: a node of the graph to rows of a TFLite file. Integer and float networks share them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+
+from edgeq.errors import UnsupportedError
+from edgeq.export.tflite.flat import File, Operator, Tensor
+from edgeq.export.tflite.layout import Carriage, Layout, Network
+from edgeq.graph import ops
+from edgeq.graph.ir import Node
+from edgeq.graph.ops import Clamp, Op, Shape
+from edgeq.integer.graph import IntegerGraph, Quantization
+
+__all__ = ["Emitter"]
+
+_CODE = schema.BuiltinOperator
+_FUSED = schema.ActivationFunctionType
+_NHWC = (0, 2, 3, 1)
+
+FUSED: dict[Clamp | None, int] = {
+    None: _FUSED.NONE,
+    ops.RELU: _FUSED.RELU,
+    ops.RELU6: _FUSED.RELU6,
+    Clamp(-1.0, 1.0): _FUSED.RELU_N1_TO_1,
+}
+STANDALONE: dict[Clamp, int] = {ops.RELU: _CODE.RELU, ops.RELU6: _CODE.RELU6, Clamp(-1.0, 1.0): _CODE.RELU_N1_TO_1}
+
+ONE = Quantization(np.float32(1.0), np.int32(0))  # type: ignore[arg-type]
+
+_Emit = Callable[["Emitter", Node, Any], None]
+_K = TypeVar("_K", bound=type[Op])
+_EMITTERS: dict[type[Op], _Emit] = {}
+
+
+def _emits(kind: type[Op]) -> Callable[[_Emit], _Emit]:
+    def add(emit: _Emit) -> _Emit:
+        _EMITTERS[kind] = emit
+        return emit
+
+    return add
+
+
+class Emitter:
+    """Collects a file's rows. `index` maps a value's name to its tensor."""
+
+    def __init__(self, graph: Network, layout: Layout) -> None:
+        self.graph, self.layout = graph, layout
+        self.file = File()
+        self.index: dict[str, int] = {}
+        self.quantizations = graph.quantizations if isinstance(graph, IntegerGraph) else {}
+        self.dtype = "int8" if isinstance(graph, IntegerGraph) else "float32"
+
+    def node(self, node: Node) -> None:
+        """Append what computes `node`. `UnsupportedError` for ops no TFLite form is known for."""
+        emit = _EMITTERS.get(type(node.op))
+        if emit is None:
+            hint = "fold it into a convolution first" if isinstance(node.op, ops.BatchNorm) else ""
+            raise UnsupportedError(f"{type(node.op).__name__} has no TFLite form", where=node.name, hint=hint)
+        if node.name in self.layout.alias:
+            self.index[node.name] = self.index[self.layout.alias[node.name]]
+            return
+        if node.op.shares_quantization:
+            self._same_quantization(node)
+        emit(self, node, node.op)
+
+    def file_shape(self, shape: Shape) -> Shape:
+        return tuple(shape[i] for i in _NHWC) if len(shape) == 4 else shape
+
+    def activation(self, name: str, shape: Shape, quantization: Quantization | None, dtype: str | None = None) -> int:
+        """A tensor for values computed at run time; `shape` as the file has it."""
+        return self.file.add(Tensor(name, shape, dtype or self.dtype, quantization))
+
+    def output(self, node: Node) -> int:
+        """The tensor of the node's own value, created when first asked for."""
+        if node.name not in self.index:
+            shape = self.file_shape(self.graph.shapes[node.name])
+            self.index[node.name] = self.activation(node.name, shape, self.quantizations.get(node.name))
+        return self.index[node.name]
+
+    def like(self, source: int, name: str, shape: Shape) -> int:
+        """An intermediate tensor with the quantization of tensor `source`."""
+        return self.activation(name, shape, self.file.tensors[source].quantization, self.file.tensors[source].dtype)
+
+    def constant(self, name: str, data: npt.NDArray[Any], quantization: Quantization | None = None) -> int:
+        return self.file.add(Tensor(name, data.shape, str(data.dtype), quantization, np.ascontiguousarray(data)))
+
+    def numbers(self, values: Any) -> int:
+        """A small int32 constant: axes, shapes, paddings. Equal ones are one tensor."""
+        data = np.asarray(values, np.int32)
+        name = "const/" + "_".join(map(str, data.reshape(-1).tolist())) + ("/rows" if data.ndim == 2 else "")
+        if name not in self.index:
+            self.index[name] = self.constant(name, data)
+        return self.index[name]
+
+    def operator(self, code: int, inputs: tuple[int, ...], output: int, options: Any = None, version: int = 0) -> None:
+        """Append an operator. `version` 0 is the usual one: 1 in float, 2 where int8 came with the second."""
+        number = version or (1 if self.dtype == "float32" else 2)
+        self.file.operators.append(Operator(code, number, inputs, (output,), options))
+
+    def _same_quantization(self, node: Node) -> None:
+        seen = {_key(self.quantizations.get(name)) for name in (node.name, *self.graph.activations(node))}
+        if len(seen) > 1:
+            raise UnsupportedError(f"{type(node.op).__name__} would have to rescale", where=node.name,
+                                   hint="its inputs and output need one quantization")  # fmt: skip
+
+
+def _key(q: Quantization | None) -> tuple[float, int] | None:
+    return None if q is None else (float(q.scale), int(q.zero_point))
+
+
+def _fused(node: Node, clamp: Clamp | None) -> int:
+    if clamp not in FUSED:
+        raise UnsupportedError(f"{type(node.op).__name__} with a fused clamp to [{clamp.minimum}, {clamp.maximum}]",
+                               where=node.name, hint="leave the clamp a node of its own")  # fmt: skip
+    return FUSED[clamp]
+
+
+def _options(kind: str, **fields: Any) -> Any:
+    options = getattr(schema, f"{kind}T")()
+    for name, value in fields.items():
+        setattr(options, name, value)
+    return options
+
+
+def _padding(name: str) -> int:
+    return int(getattr(schema.Padding, name))
+
+
+@_emits(ops.Conv2d)
+def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
+    carriage = e.layout.carriages[node.name]
+    weight = e.graph.constants[node.inputs[1]]
+    quantization = e.quantizations.get(node.inputs[1])
+    depthwise = op.depthwise(weight.shape)
+    mirror, taps = e.layout.mirror, carriage.window.taps
+    kernel = weight[:, :, :: -1 if mirror[0] else 1, :: -1 if mirror[1] else 1]
+    kernel = np.pad(kernel, ((0, 0), (0, 0), *taps))
+    kernel = kernel.transpose(1, 2, 3, 0) if depthwise else kernel.transpose(_NHWC)
+    if depthwise and quantization is not None:
+        quantization = Quantization(quantization.scale, quantization.zero_point, quantization.dtype, axis=3)
+    x, stride = _carried_input(e, node, carriage, op.stride)
+    w = e.constant(node.inputs[1], kernel, quantization)
+    b = _bias(e, node)
+    options = {
+        "padding": _padding(carriage.window.padding),
+        "strideH": stride[0], "strideW": stride[1],
+        "dilationHFactor": op.dilation[0], "dilationWFactor": op.dilation[1],
+        "fusedActivationFunction": _fused(node, op.activation),
+    }  # fmt: skip
+    dilated = max(op.dilation) > 1
+    version = 3 if e.dtype == "int8" else (2 if depthwise and dilated else 1)
+    if depthwise:
+        options |= {"depthMultiplier": weight.shape[0] // op.groups}
+        e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, b), e.output(node), _options("DepthwiseConv2DOptions", **options), version)
+    else:
+        version = max(version, 6) if op.groups > 1 else version
+        e.operator(_CODE.CONV_2D, (x, w, b), e.output(node), _options("Conv2DOptions", **options), version)
+
+
+def _bias(e: Emitter, node: Node) -> int:
+    if len(node.inputs) < 3:
+        return -1
+    return e.constant(node.inputs[2], e.graph.constants[node.inputs[2]], e.quantizations.get(node.inputs[2]))
+
+
+def _carried_input(e: Emitter, node: Node, carriage: Carriage, stride: ops.Pair) -> tuple[int, ops.Pair]:
+    """The tensor a windowed op reads, after whatever has to come before it, and the stride left to the op."""
+    x = e.index[node.inputs[0]]
+    if carriage.pad is not None:
+        top, bottom, left, right = carriage.pad
+        n, h, w, c = e.file.tensors[x].shape
+        padded = e.like(x, f"{node.name}/pad", (n, h + top + bottom, w + left + right, c))
+        _pad(e, x, padded, [(0, 0), (top, bottom), (left, right), (0, 0)], lowest=isinstance(node.op, ops.MaxPool2d))
+        return padded, stride
+    if carriage.picks is not None:
+        n, _, _, c = e.file.tensors[x].shape
+        picked = e.like(x, f"{node.name}/subsample", (n, carriage.height.out, carriage.width.out, c))
+        _pick(e, x, picked, carriage.picks, stride)
+        return picked, (1, 1)
+    return x, stride
+
+
+def _pick(e: Emitter, x: int, picked: int, picks: tuple[ops.Pair, ops.Pair], stride: ops.Pair) -> None:
+    """Every stride-th pixel by a depthwise convolution with one tap of weight 1: exact, and every delegate runs it."""
+    name, channels = e.file.tensors[picked].name, e.file.tensors[x].shape[3]
+    (kh, ph), (kw, pw) = picks
+    kernel = np.zeros((1, kh, kw, channels), np.int8 if e.dtype == "int8" else np.float32)
+    kernel[:, ph, pw] = 1
+    ones = Quantization(np.ones(channels, np.float32), np.zeros(channels, np.int32), "int8", axis=3)
+    w = e.constant(f"{name}/weight", kernel, ones if e.dtype == "int8" else None)
+    options = _options("DepthwiseConv2DOptions", padding=_padding("VALID"), strideH=stride[0], strideW=stride[1],
+                       depthMultiplier=1, dilationHFactor=1, dilationWFactor=1)  # fmt: skip
+    bias = e.constant(f"{name}/bias", np.zeros(channels, np.int32 if e.dtype == "int8" else np.float32), _pick_bias(e, x, channels))
+    e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, bias), picked, options, 3 if e.dtype == "int8" else 1)
+
+
+def _pick_bias(e: Emitter, x: int, channels: int) -> Quantization | None:
+    q = e.file.tensors[x].quantization
+    return q and Quantization(np.full(channels, q.scale, np.float32), np.zeros(channels, np.int32), "int32", axis=0)
+
+
+def _pad(e: Emitter, x: int, padded: int, counts: list[tuple[int, int]], *, lowest: bool = False) -> None:
+    if not lowest:
+        e.operator(_CODE.PAD, (x, e.numbers(counts)), padded, _options("PadOptions"))
+        return
+    value = np.array(-128, np.int8) if e.dtype == "int8" else np.array(np.finfo(np.float32).min, np.float32)
+    fill = e.constant(f"{e.file.tensors[padded].name}/value", value, e.file.tensors[x].quantization)
+    e.operator(_CODE.PADV2, (x, e.numbers(counts), fill), padded, _options("PadV2Options"))
+
+
+@_emits(ops.Linear)
+def _linear(e: Emitter, node: Node, op: ops.Linear) -> None:
+    weight = e.graph.constants[node.inputs[1]][:, e.layout.order(node.inputs[0])]
+    w = e.constant(node.inputs[1], weight, e.quantizations.get(node.inputs[1]))
+    b = _bias(e, node)
+    options = _options("FullyConnectedOptions", fusedActivationFunction=_fused(node, op.activation))
+    x = e.index[node.inputs[0]]
+    e.operator(_CODE.FULLY_CONNECTED, (x, w, b), e.output(node), options, 5 if e.dtype == "int8" else 1)
+
+
+@_emits(ops.Add)
+def _add(e: Emitter, node: Node, op: ops.Add) -> None:
+    inputs = tuple(e.index[name] for name in node.inputs)
+    # The flag only concerns int16, where true asks for power-of-two scales.
+    options = _options("AddOptions", fusedActivationFunction=_fused(node, op.activation), potScaleInt16=False)
+    e.operator(_CODE.ADD, inputs, e.output(node), options)
+
+
+@_emits(ops.Clamp)
+def _clamp(e: Emitter, node: Node, op: Clamp) -> None:
+    x = e.index[node.inputs[0]]
+    if op in STANDALONE:
+        e.operator(STANDALONE[op], (x,), e.output(node), None, 1 if op not in (ops.RELU, ops.RELU6) else 0)
+        return
+    if _key(e.quantizations.get(node.inputs[0])) != _key(e.quantizations.get(node.name)):
+        raise UnsupportedError(f"Clamp to [{op.minimum}, {op.maximum}] would have to rescale", where=node.name,
+                               hint="use ReLU or ReLU6, or give input and output one quantization")  # fmt: skip
+    limits = [(_CODE.MAXIMUM, op.minimum, "minimum"), (_CODE.MINIMUM, op.maximum, "maximum")]
+    limits = [limit for limit in limits if math.isfinite(limit[1])]
+    if not limits:
+        raise UnsupportedError("Clamp without a limit does nothing", where=node.name, hint="remove it")
+    for place, (code, value, kind) in enumerate(limits):
+        q = e.quantizations.get(node.name)
+        data = np.asarray(value, np.float32) if q is None else q.quantize(np.asarray(value, np.float32))
+        limit = e.constant(f"{node.name}/{kind}", np.asarray(data), q)
+        last = place == len(limits) - 1
+        y = e.output(node) if last else e.like(x, f"{node.name}/limited", e.file.tensors[x].shape)
+        e.operator(code, (x, limit), y, _options("MaximumMinimumOptions"))
+        x = y
+
+
+@_emits(ops.LeakyReLU)
+def _leaky_relu(e: Emitter, node: Node, op: ops.LeakyReLU) -> None:
+    e.operator(_CODE.LEAKY_RELU, (e.index[node.inputs[0]],), e.output(node), _options("LeakyReluOptions", alpha=op.slope))
+
+
+@_emits(ops.Softmax)
+def _softmax(e: Emitter, node: Node, op: ops.Softmax) -> None:
+    q = e.quantizations.get(node.name)
+    if q is not None and _key(q) != (1 / 256, -128):
+        raise UnsupportedError("softmax with a scale of its own", where=node.name, hint="TFLite fixes it: 1/256, zero point -128")
+    e.operator(_CODE.SOFTMAX, (e.index[node.inputs[0]],), e.output(node), _options("SoftmaxOptions", beta=1.0))
+
+
+def _pool(e: Emitter, node: Node, op: ops.MaxPool2d | ops.AvgPool2d) -> None:
+    carriage = e.layout.carriages[node.name]
+    x, stride = _carried_input(e, node, carriage, op.stride)
+    options = _options("Pool2DOptions", padding=_padding(carriage.window.padding), strideH=stride[0], strideW=stride[1],
+                       filterHeight=op.kernel[0], filterWidth=op.kernel[1])  # fmt: skip
+    code = _CODE.MAX_POOL_2D if isinstance(op, ops.MaxPool2d) else _CODE.AVERAGE_POOL_2D
+    e.operator(code, (x,), e.output(node), options)
+
+
+_EMITTERS[ops.MaxPool2d] = _EMITTERS[ops.AvgPool2d] = _pool
+
+
+@_emits(ops.GlobalAvgPool)
+def _mean(e: Emitter, node: Node, op: ops.GlobalAvgPool) -> None:
+    axes = e.numbers([1, 2])
+    e.operator(_CODE.MEAN, (e.index[node.inputs[0]], axes), e.output(node), _options("ReducerOptions", keepDims=True))
+
+
+@_emits(ops.Concat)
+def _concat(e: Emitter, node: Node, op: ops.Concat) -> None:
+    rank = len(e.graph.shapes[node.name])
+    names = node.inputs[::-1] if rank == 4 and op.axis >= 2 and e.layout.mirror[op.axis - 2] else node.inputs
+    axis = _NHWC.index(op.axis) if rank == 4 else op.axis
+    e.operator(_CODE.CONCATENATION, tuple(e.index[n] for n in names), e.output(node), _options("ConcatenationOptions", axis=axis))
+
+
+@_emits(ops.Pad)
+def _pad_node(e: Emitter, node: Node, op: ops.Pad) -> None:
+    counts = list(zip(op.before, op.after, strict=True))
+    if len(counts) == 4:
+        counts = [counts[i][::-1] if i >= 2 and e.layout.mirror[i - 2] else counts[i] for i in _NHWC]
+    _pad(e, e.index[node.inputs[0]], e.output(node), counts)
+
+
+@_emits(ops.Slice)
+def _slice(e: Emitter, node: Node, op: ops.Slice) -> None:
+    shape = e.graph.shapes[node.inputs[0]]
+    ranges = [range(a, b, k) for a, b, k in zip(op.start, op.stop, op.step, strict=True)]
+    ranges[0] = range(shape[0])
+    if len(shape) == 4:
+        mirrored = [range(s - 1 - r[-1], s - r[0], r.step) for s, r in zip(shape, ranges, strict=True)]
+        ranges = [mirrored[i] if i >= 2 and e.layout.mirror[i - 2] else ranges[i] for i in _NHWC]
+    strided_slice(e, e.index[node.inputs[0]], e.output(node), [(r.start, r[-1] + 1, r.step) for r in ranges])
+
+
+def strided_slice(e: Emitter, x: int, y: int, steps: list[tuple[int, int, int]], open_mask: int = 0) -> None:
+    """STRIDED_SLICE by (start, stop, step) per file dimension; bits of `open_mask` mean "the whole of it"."""
+    inputs = (x, *(e.numbers([step[i] for step in steps]) for i in range(3)))
+    options = _options("StridedSliceOptions", beginMask=open_mask, endMask=open_mask)
+    version = {"float32": 1, "int8": 2, "uint8": 1}[e.file.tensors[x].dtype]
+    e.operator(_CODE.STRIDED_SLICE, inputs, y, options, version)
+
+
+@_emits(ops.Reshape)
+def _reshape(e: Emitter, node: Node, op: ops.Reshape) -> None:
+    x, y = e.index[node.inputs[0]], e.output(node)
+    e.operator(_CODE.RESHAPE, (x, e.numbers(e.file.tensors[y].shape)), y, None, 1)

@@ -1,0 +1,206 @@
+"""Where every value of a network lies in a TFLite file: NHWC, seen directly or in a mirror, flat values permuted.
+
+One decision for the whole network: the orientation (direct or reversed, height and width each) in which the windows of
+all convolutions and pools cost least extra. Weights, slices and flattened features are rearranged to match while
+writing; only the network's spatial inputs and outputs are reversed by an op, once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import UnsupportedError
+from edgeq.export.tflite.windows import Axis, Window, fit, pad_and_fit, subsample
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Add, AvgPool2d, Clamp, Conv2d, LeakyReLU, Linear, MaxPool2d, Reshape, Shape
+from edgeq.integer.graph import IntegerGraph
+
+__all__ = ["Carriage", "Layout", "Mirror", "Network", "plan"]
+
+Network = Graph | IntegerGraph
+Mirror = tuple[bool, bool]
+Order = npt.NDArray[np.int64]
+
+OP_COST = 256
+"""What an extra op weighs against extra weights and copied activations, in elements: its own rows in the file."""
+COPY_COST = 4096
+"""And one that only moves activations: it also splits what a delegate would run as one piece."""
+
+
+@dataclass(frozen=True)
+class Carriage:
+    """How one windowed node is written: an optional PAD or one-hot subsampling first, then `window`.
+
+    `pad` is (top, bottom, left, right) in file orientation; `picks` the (kernel, position of the one) per axis.
+    """
+
+    window: Window
+    height: Axis
+    width: Axis
+    pad: tuple[int, int, int, int] | None = None
+    picks: tuple[tuple[int, int], tuple[int, int]] | None = None
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`alias` maps a value to the value whose tensor holds it (a flatten that a fully connected layer reads through).
+
+    `orders` gives, for values that are not 4-D, the logical position of each feature in file order.
+    """
+
+    mirror: Mirror
+    shapes: Mapping[str, Shape]
+    alias: Mapping[str, str]
+    orders: Mapping[str, Order]
+    carriages: Mapping[str, Carriage]
+
+    def tensor(self, name: str) -> str:
+        """The value whose tensor holds `name`."""
+        while name in self.alias:
+            name = self.alias[name]
+        return name
+
+    def order(self, name: str) -> Order:
+        """Logical flat position (per sample) of each element of `name`, in the file's order."""
+        return self.orders[name] if name in self.orders else standard_order(self.shapes[name], self.mirror)
+
+    def to_logical(self, name: str, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """A file tensor's content ``(1, ...)`` as the logical value `name`, shape included."""
+        flat = np.empty(array.size, array.dtype)
+        flat[self.order(name)] = array.reshape(-1)
+        return flat.reshape(self.shapes[name])
+
+
+def standard_order(shape: Shape, mirror: Mirror) -> Order:
+    """NHWC, mirrored, for 4-D shapes; torch's own order otherwise."""
+    positions = np.arange(math.prod(shape[1:]), dtype=np.int64)
+    if len(shape) != 4:
+        return positions
+    picture = positions.reshape(shape[1:])[:, :: -1 if mirror[0] else 1, :: -1 if mirror[1] else 1]
+    return np.ascontiguousarray(picture.transpose(1, 2, 0)).reshape(-1)
+
+
+def plan(graph: Network) -> Layout:
+    """Decide orientation, padding and flat orders. `UnsupportedError` where no layout can hold a value's order."""
+    best: tuple[float, Mirror, dict[str, Carriage]] | None = None
+    for mirror in itertools.product((False, True), repeat=2):
+        carriages = {n.name: _carry(graph, n, mirror) for n in graph.nodes if isinstance(n.op, (Conv2d, MaxPool2d, AvgPool2d))}
+        cost = sum(c.cost for c in carriages.values()) + _edge_cost(graph, mirror)
+        if best is None or cost < best[0]:
+            best = cost, mirror, carriages
+    assert best is not None  # noqa: S101
+    cost, mirror, carriages = best
+    if math.isinf(cost):
+        lost = next(name for name, carriage in carriages.items() if math.isinf(carriage.cost))
+        raise UnsupportedError(
+            "average pooling that leaves padding out of its mean", where=lost, why="TFLite has it for SAME padding only",
+            hint="set count_include_pad=True or use symmetric padding with an odd kernel and stride 1",
+        )  # fmt: skip
+    alias, orders = _flat(graph, mirror)
+    return Layout(mirror, graph.shapes, alias, orders, carriages)
+
+
+def _edge_cost(graph: Network, mirror: Mirror) -> float:
+    if not any(mirror):
+        return 0.0
+    shapes = [graph.shapes[name] for name in (*graph.inputs, *graph.outputs)]
+    return float(sum(math.prod(s) for s in shapes if len(s) == 4 and max(s[2:]) > 1))
+
+
+def axes(graph: Network, node: Node, mirror: Mirror) -> tuple[Axis, Axis]:
+    """The node's windows along height and width, in file orientation."""
+    op = node.op
+    assert isinstance(op, (Conv2d, MaxPool2d, AvgPool2d))  # noqa: S101
+    sizes, outs = graph.shapes[node.inputs[0]][2:], graph.shapes[node.name][2:]
+    kernel = graph.shapes[node.inputs[1]][2:] if isinstance(op, Conv2d) else op.kernel
+    dilation = op.dilation if isinstance(op, Conv2d) else (1, 1)
+    found = []
+    for i in (0, 1):
+        axis = Axis(sizes[i], kernel[i], op.stride[i], dilation[i], op.padding[2 * i], outs[i])
+        found.append(axis.mirrored() if mirror[i] else axis)
+    return found[0], found[1]
+
+
+def _carry(graph: Network, node: Node, mirror: Mirror) -> Carriage:
+    """The cheapest way to write one windowed node in this orientation."""
+    height, width = axes(graph, node, mirror)
+    convolution = isinstance(node.op, Conv2d)
+    per_tap = math.prod(graph.shapes[node.inputs[1]][:2]) if convolution else 0
+    channels = graph.shapes[node.inputs[0]][1]
+    reads_padding = max(height.before, height.after, width.before, width.after) > 0
+    counts = isinstance(node.op, AvgPool2d) and node.op.count_padding and reads_padding
+    choices: list[Carriage] = []
+    window = None if counts else fit(height, width, growable=convolution)
+    if window:
+        choices.append(Carriage(window, height, width, cost=_taps(window, height, width) * per_tap))
+    picks = subsample(height), subsample(width)
+    if convolution and picks[0] and picks[1]:
+        one_hot = (picks[0], -height.before), (picks[1], -width.before)
+        cost = OP_COST + channels * (picks[0] * picks[1] + 4)
+        choices.append(Carriage(Window("VALID"), height, width, picks=one_hot, cost=cost))
+    window = pad_and_fit(height, width, growable=convolution)
+    if window and reads_padding and (convolution or counts or isinstance(node.op, MaxPool2d)):
+        pad = (max(height.before, 0), max(height.after, 0), max(width.before, 0), max(width.after, 0))
+        copied = channels * height.padded().size * width.padded().size
+        cost = COPY_COST + copied + _taps(window, height, width) * per_tap
+        choices.append(Carriage(window, height, width, pad=pad, cost=cost))
+    return min(choices, key=lambda c: c.cost, default=Carriage(Window("VALID"), height, width, cost=math.inf))
+
+
+def _taps(window: Window, height: Axis, width: Axis) -> int:
+    grown = [axis.kernel + sum(taps) for axis, taps in zip((height, width), window.taps, strict=True)]
+    return math.prod(grown) - height.kernel * width.kernel
+
+
+def _flat(graph: Network, mirror: Mirror) -> tuple[dict[str, str], dict[str, Order]]:
+    """Follow features through reshapes: which share a tensor with their source, and in which order they lie."""
+    readers: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    alias: dict[str, str] = {}
+    orders: dict[str, Order] = {}
+
+    def order(name: str) -> Order:
+        return orders[name] if name in orders else standard_order(graph.shapes[name], mirror)
+
+    for node in graph.nodes:
+        sources = graph.activations(node)
+        if isinstance(node.op, Reshape):
+            _reshape(graph, node, order(sources[0]), mirror, orders)
+            wanted = readers.get(node.name, [])
+            if wanted and node.name not in graph.outputs and all(isinstance(r.op, Linear) for r in wanted):
+                alias[node.name] = sources[0]
+        elif isinstance(node.op, (Add, Clamp, LeakyReLU)) and any(name in orders for name in sources):
+            if any(not np.array_equal(order(name), order(sources[0])) for name in sources):
+                raise _out_of_order(node)
+            orders[node.name] = order(sources[0])
+        elif not isinstance(node.op, Linear) and any(name in orders for name in sources):
+            raise _out_of_order(node)
+        if node.name in graph.outputs and node.name in orders:
+            raise _out_of_order(node)
+    return alias, orders
+
+
+def _reshape(graph: Network, node: Node, source: Order, mirror: Mirror, orders: dict[str, Order]) -> None:
+    natural = standard_order(graph.shapes[node.name], mirror)
+    if np.array_equal(source, natural):
+        return
+    if len(graph.shapes[node.name]) != 2:
+        raise _out_of_order(node)
+    orders[node.name] = source
+
+
+def _out_of_order(node: Node) -> UnsupportedError:
+    return UnsupportedError(
+        f"{type(node.op).__name__} mixes channels with pixels", where=node.name,
+        why="in NHWC its values lie in another order than in the model's NCHW",
+        hint="flatten straight into a linear layer, or pool to 1x1 first",
+    )  # fmt: skip

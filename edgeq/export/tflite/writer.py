@@ -1,0 +1,111 @@
+"""Integer graph, or float graph for a baseline, to TFLite bytes."""
+
+from __future__ import annotations
+
+
+from ai_edge_litert import schema_py_generated as schema
+
+from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.export.tflite.emit import Emitter, strided_slice
+from edgeq.export.tflite.flat import serialize
+from edgeq.export.tflite.layout import Network, plan
+from edgeq.graph.ir import Graph
+from edgeq.integer.graph import IntegerGraph, Quantization
+
+__all__ = ["write_tflite", "write_tflite_float"]
+
+IO_TYPES = ("int8", "uint8", "float32")
+
+
+def write_tflite(graph: IntegerGraph, *, io: str = "int8") -> bytes:
+    """An all-integer file: NHWC, batch 1, inputs and outputs of type `io` (int8, uint8 or float32).
+
+    Raises `UnsupportedError` naming the node that has no TFLite form.
+    """
+    if io not in IO_TYPES:
+        raise ConfigError(f"cannot write {io!r} inputs and outputs", hint=f"one of {', '.join(IO_TYPES)}")
+    wide = [name for name in (*graph.inputs, *(n.name for n in graph.nodes)) if graph.quantizations[name].dtype != "int8"]
+    if wide:
+        raise UnsupportedError(f"activations of type {graph.quantizations[wide[0]].dtype}", where=wide[0],
+                               hint="the TFLite writer knows int8")  # fmt: skip
+    return _write(graph, io)
+
+
+def write_tflite_float(graph: Graph) -> bytes:
+    """The same network in float32, through the same emitters: what an integer file is compared with."""
+    return _write(graph, "float32")
+
+
+def _write(graph: Network, io: str) -> bytes:
+    if any(graph.shapes[name][0] != 1 for name in graph.inputs):
+        raise UnsupportedError("a TFLite file holds batch 1 only", where=graph.name, hint="capture with batch 1")
+    e = Emitter(graph, plan(graph))
+    for name in graph.inputs:
+        _input(e, name, io)
+    for node in graph.nodes:
+        e.node(node)
+    for name in graph.outputs:
+        _output(e, name, io)
+    return serialize(e.file)
+
+
+def _mirrored(e: Emitter, name: str) -> int:
+    """Bit mask of the NHWC dimensions of `name` that have to be reversed at the network's edge."""
+    shape = e.graph.shapes[name]
+    if len(shape) != 4:
+        return 0
+    return sum(2 << i for i in (0, 1) if e.layout.mirror[i] and shape[2 + i] > 1)
+
+
+def _reverse(e: Emitter, x: int, y: int, mask: int) -> None:
+    """STRIDED_SLICE with step -1: one op for both axes in every runtime since 2019, where REVERSE_V2 takes one axis in
+    older ones and is missing in some."""
+    rank = len(e.file.tensors[x].shape)
+    steps = [(-1, 0, -1) if mask >> i & 1 else (0, 0, 1) for i in range(rank)]
+    strided_slice(e, x, y, [(0, 0, step[2]) for step in steps], open_mask=(1 << rank) - 1)
+
+
+def _shifted(q: Quantization) -> Quantization:
+    """The uint8 view of an int8 quantization; described as int16 because `LIMITS` knows signed types only."""
+    return Quantization(q.scale, q.zero_point + 128, "int16")
+
+
+def _edge_quantization(q: Quantization | None, io: str) -> Quantization | None:
+    return None if io == "float32" or q is None else (_shifted(q) if io == "uint8" else q)
+
+
+def _input(e: Emitter, name: str, io: str) -> None:
+    q = e.quantizations.get(name)
+    shape = e.file_shape(e.graph.shapes[name])
+    x = e.activation(name, shape, _edge_quantization(q, io), io)
+    e.file.inputs.append(x)
+    mask = _mirrored(e, name)
+    if mask:
+        turned = e.like(x, f"{name}/mirrored", shape)
+        _reverse(e, x, turned, mask)
+        x = turned
+    if io != e.dtype:
+        inner = e.activation(f"{name}/int8", shape, q)
+        e.operator(schema.BuiltinOperator.QUANTIZE, (x,), inner, schema.QuantizeOptionsT(), 2 if io == "uint8" else 1)
+        x = inner
+    e.index[name] = x
+
+
+def _output(e: Emitter, name: str, io: str) -> None:
+    q, y = e.quantizations.get(name), e.index[name]
+    shape = e.file.tensors[y].shape
+    if io != e.dtype:
+        edge = e.activation(f"{name}/{io}", shape, _edge_quantization(q, io), io)
+        if io == "uint8":
+            e.operator(schema.BuiltinOperator.QUANTIZE, (y,), edge, schema.QuantizeOptionsT(), 2)
+        else:
+            e.operator(schema.BuiltinOperator.DEQUANTIZE, (y,), edge, schema.DequantizeOptionsT(), 2)
+        y = edge
+    mask = _mirrored(e, name)
+    if mask:
+        straight = e.like(y, f"{name}/output", shape)
+        _reverse(e, y, straight, mask)
+        y = straight
+    e.file.outputs.append(y)
+
+

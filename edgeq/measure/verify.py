@@ -1,0 +1,45 @@
+"""Verification: every op's output of a TFLite file under reference kernels against the integer reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import ArtifactError
+from edgeq.export.tflite.layout import plan
+from edgeq.integer.graph import IntegerGraph
+from edgeq.integer.reference import run
+from edgeq.measure.exactness import Difference, Exactness, compare, gather
+from edgeq.runtime.litert import LiteRTSession
+
+__all__ = ["verify_tflite"]
+
+BATCH = 8
+"""Images the reference computes at once: bounds memory, costs no time."""
+
+
+def verify_tflite(graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float32]) -> Exactness:
+    """Compare all node outputs for float inputs ``(N, C, H, W)``; `data` is what `write_tflite` made of `graph`.
+
+    Raises `ArtifactError` if the file lacks one of the graph's values.
+    """
+    layout = plan(graph)
+    session = LiteRTSession(data, kernels="reference", keep_all=True, channels=inputs.shape[1])
+    entry = graph.quantizations[graph.inputs[0]]
+
+    def differences() -> Iterator[tuple[str, Difference]]:
+        for start in range(0, len(inputs), BATCH):
+            batch = np.asarray(inputs[start : start + BATCH], np.float32)
+            expected = run(graph, entry.quantize(batch))
+            for row, image in enumerate(batch):
+                tensors = session.intermediates(session.file_input(image[None]))
+                for node in graph.nodes:
+                    found = tensors.get(layout.tensor(node.name))
+                    if found is None:
+                        raise ArtifactError(f"the file has no tensor for {node.name}", where=graph.name)
+                    logical = layout.to_logical(node.name, found)
+                    yield node.name, compare(expected[node.name][row : row + 1], logical)
+
+    return gather(f"{session.runtime} BUILTIN_REF", [node.name for node in graph.nodes], differences())

@@ -1,0 +1,195 @@
+"""TFLite files run by LiteRT (or its predecessor tflite-runtime): ours and anybody else's.
+
+One of the two packages per process: loading both crashes. `ai_edge_litert` wins; `tflite_runtime` is taken only beside
+numpy 1, because with numpy 2 its import succeeds and its first interpreter does not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import ArtifactError, ConfigError, DeviceError
+from edgeq.runtime.session import Session
+
+__all__ = ["KERNELS", "LiteRTSession", "interpreter_module"]
+
+KERNELS = ("xnnpack", "builtin", "reference")
+INSTALL = "pip install ai-edge-litert  (armv7l or Python 3.9: pip install tflite-runtime 'numpy<2')"
+_IMAGE_CHANNELS = (1, 3, 4)
+
+
+def interpreter_module() -> tuple[ModuleType, str]:
+    """The interpreter module of the package found, and ``"package version"``. `DeviceError` with the pip line if none."""
+    packages = [("ai_edge_litert.interpreter", "ai-edge-litert"), ("tflite_runtime.interpreter", "tflite-runtime")]
+    for module, package in packages[: 2 if int(np.__version__.split(".")[0]) < 2 else 1]:
+        try:
+            return importlib.import_module(module), f"{package} {importlib.metadata.version(package)}"
+        except ImportError:
+            continue
+    raise DeviceError("no TFLite runtime is installed", hint=INSTALL)
+
+
+class LiteRTSession(Session):
+    """A TFLite file with one input, batch 1, loaded from a path or its bytes.
+
+    `kernels` is ``xnnpack`` (what devices run), ``builtin`` (optimised, no delegate) or ``reference``. `channels` tells
+    an NHWC from an NCHW input where the shape leaves it open. `keep_all` keeps every intermediate tensor readable.
+    Raises `ArtifactError` for a file the runtime refuses.
+    """
+
+    def __init__(
+        self,
+        model: Path | str | bytes,
+        *,
+        kernels: str = "xnnpack",
+        threads: int = 1,
+        channels: int | None = None,
+        keep_all: bool = False,
+    ) -> None:
+        if kernels not in KERNELS:
+            raise ConfigError(f"no TFLite kernels are called {kernels!r}", hint=f"one of {', '.join(KERNELS)}")
+        module, self.runtime = interpreter_module()
+        self.kernels, self.threads = kernels, threads
+        resolver = {
+            "xnnpack": module.OpResolverType.BUILTIN,
+            "builtin": module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            "reference": module.OpResolverType.BUILTIN_REF,
+        }[kernels]
+        self._where = "model bytes" if isinstance(model, bytes) else str(model)
+        data = model if isinstance(model, bytes) else _read(Path(model))
+        try:
+            self._interpreter = module.Interpreter(
+                model_content=data,
+                num_threads=threads,
+                experimental_op_resolver_type=resolver,
+                experimental_preserve_all_tensors=keep_all,
+            )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ArtifactError("not a TFLite model this runtime can run", where=self._where, why=str(error)) from error
+        self._inputs = self._interpreter.get_input_details()
+        self._outputs = self._interpreter.get_output_details()
+        if len(self._inputs) != 1:
+            raise ArtifactError(f"a model with {len(self._inputs)} inputs", where=self._where, hint="one image goes in")
+        self._shape: tuple[int, ...] = tuple(int(n) for n in self._inputs[0]["shape"])
+        self._nhwc = _is_nhwc(self._shape, channels)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Logical shape of one input: ``(1, C, H, W)``, or what the file says if it is not an image."""
+        return tuple(self._shape[i] for i in (0, 3, 1, 2)) if self._nhwc else self._shape
+
+    def run(self, inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        return self._collect(inputs, real=True)
+
+    def run_integers(self, inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
+        if any(detail["dtype"] == np.float32 for detail in self._outputs):
+            raise ConfigError("this file's outputs are float", where=self._where, hint="use run")
+        return self._collect(inputs, real=False)
+
+    def prepare(self, sample: npt.NDArray[np.float32]) -> None:
+        self._interpreter.set_tensor(self._inputs[0]["index"], self._to_file(sample))
+
+    def invoke(self) -> None:
+        self._interpreter.invoke()
+
+    def intermediates(self, integers: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        """Every tensor of the file by name, as the file holds it, after one inference on `integers` in file layout.
+
+        Needs ``keep_all=True``; tensors a delegate swallowed are absent.
+        """
+        self._interpreter.set_tensor(self._inputs[0]["index"], integers)
+        self._interpreter.invoke()
+        found: dict[str, npt.NDArray[Any]] = {}
+        for detail in self._interpreter.get_tensor_details():
+            try:
+                found[detail["name"]] = self._interpreter.get_tensor(detail["index"])
+            except ValueError:
+                continue
+        return found
+
+    def file_input(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """One real-valued sample ``(1, C, H, W)`` as the file wants it: layout and integers."""
+        return self._to_file(inputs)
+
+    def executed_ops(self) -> Mapping[str, int]:
+        """Op names the runtime will run after delegation, with counts; ``DELEGATE`` stands for each delegated piece."""
+        counts: dict[str, int] = {}
+        for detail in self._plan():
+            counts[detail["op_name"]] = counts.get(detail["op_name"], 0) + 1
+        return counts
+
+    @property
+    def delegated_nodes(self) -> int:
+        """How many of the file's nodes a delegate took over."""
+        details = self._interpreter._get_ops_details()
+        plan = self._plan()
+        return len(details) - len(plan)
+
+    def _plan(self) -> list[dict[str, Any]]:
+        details: list[dict[str, Any]] = self._interpreter._get_ops_details()
+        return details
+
+    def _collect(self, inputs: npt.NDArray[np.float32], *, real: bool) -> list[npt.NDArray[Any]]:
+        rows: list[list[npt.NDArray[Any]]] = [[] for _ in self._outputs]
+        for sample in np.asarray(inputs, np.float32):
+            self.prepare(sample[None])
+            self._interpreter.invoke()
+            for place, detail in enumerate(self._outputs):
+                value = self._interpreter.get_tensor(detail["index"])
+                value = _dequantize(value, detail) if real else value
+                rows[place].append(value.transpose(0, 3, 1, 2) if value.ndim == 4 and self._nhwc else value)
+        return [np.concatenate(row) for row in rows]
+
+    def _to_file(self, sample: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        sample = np.asarray(sample, np.float32)
+        if sample.shape != self.input_shape:
+            raise ConfigError(f"sample has shape {list(sample.shape)}", where=self._where,
+                              hint=f"this model takes {list(self.input_shape)}")  # fmt: skip
+        if self._nhwc:
+            sample = np.ascontiguousarray(sample.transpose(0, 2, 3, 1))
+        return _quantize(sample, self._inputs[0])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}", why=error.strerror or str(error)) from error
+
+
+def _is_nhwc(shape: tuple[int, ...], channels: int | None) -> bool:
+    """NHWC unless the shape says otherwise: TFLite's own layout wins every tie."""
+    if len(shape) != 4:
+        return False
+    wanted = (channels,) if channels is not None else _IMAGE_CHANNELS
+    return shape[3] in wanted or shape[1] not in wanted
+
+
+def _quantize(real: npt.NDArray[np.float32], detail: Mapping[str, Any]) -> npt.NDArray[Any]:
+    kind = np.dtype(detail["dtype"])
+    if kind.kind == "f":
+        return real.astype(kind, copy=False)
+    scale, zero = detail["quantization"]
+    ratio = real / np.float32(scale)
+    nearest = np.sign(ratio) * np.floor(np.abs(ratio) + np.float32(0.5)) + zero
+    limits = np.iinfo(kind)
+    return np.clip(nearest, limits.min, limits.max).astype(kind)
+
+
+def _dequantize(value: npt.NDArray[Any], detail: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+    if value.dtype.kind == "f":
+        return value.astype(np.float32, copy=False)
+    scale, zero = detail["quantization"]
+    if not scale or math.isnan(scale):
+        return value.astype(np.float32)
+    return (value.astype(np.int32) - zero).astype(np.float32) * np.float32(scale)
