@@ -6,6 +6,7 @@ Whole sets where they are small; a fixed subset where they are large, whose coun
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,12 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no weights and images
 
 
 @pytest.fixture(autouse=True)
-def _data(monkeypatch: pytest.MonkeyPatch) -> None:
+def _data(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("EDGEQ_DATA", str(DATA))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # beside other test processes, more threads than cores cost minutes
+    yield
+    torch.set_num_threads(threads)
 
 
 def _correct(name: str, images: str, limit: int | None = None) -> tuple[int, int]:
@@ -42,7 +47,6 @@ def _correct(name: str, images: str, limit: int | None = None) -> tuple[int, int
     [
         ("resnet20", "cifar10/test_0000_0499.npz", 455, 500),  # 91.0 %
         ("resnet32", "cifar10/test_0000_0499.npz", 466, 500),  # 93.2 %
-        ("resnet20-shifted", "cifar10/test_jpeg_5000.npz", 4052, 5000),  # 81.04 %
         ("resnet8", "mlperf_tiny/ic01_200.npz", 171, 200),  # 85.5 %
         ("resnet8", "cifar10/test_0000_0499.npz", 445, 500),  # 89.0 %
         ("person-detect", "mlperf_tiny/vww01_500.npz", 422, 500),  # 84.4 %
@@ -53,12 +57,16 @@ def test_whole_set_gives_the_published_accuracy(name: str, images: str, correct:
 
 
 @pytest.mark.parametrize(
-    ("name", "correct"), [("mobilenetv1-0.25", 35), ("squeezenet1.1", 36), ("mobilenetv2-folded", 46)]
+    ("name", "images", "correct", "total"),
+    [
+        ("resnet20-shifted", "cifar10/test_jpeg_5000.npz", 409, 500),  # of all 5,000: 4052, 81.04 %
+        ("mobilenetv1-0.25", "imagenet_val1000/labels.csv", 35, 50),  # of all 1,000: 593
+        ("squeezenet1.1", "imagenet_val1000/labels.csv", 36, 50),  # 706
+        ("mobilenetv2-folded", "imagenet_val1000/labels.csv", 46, 50),  # 931
+    ],
 )
-def test_every_twentieth_imagenet_image(name: str, correct: int) -> None:
-    found, total = _correct(name, "imagenet_val1000/labels.csv", 50)
-    assert total == 50
-    assert found == correct
+def test_evenly_spaced_part_of_a_large_set(name: str, images: str, correct: int, total: int) -> None:
+    assert _correct(name, images, total) == (correct, total)
 
 
 @pytest.mark.parametrize("toml", sorted(NETWORKS.glob("*.toml")), ids=lambda path: path.stem)
