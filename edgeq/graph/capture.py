@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import logging
 import operator
 import warnings
@@ -143,11 +144,11 @@ def _functional(program: ExportedProgram, name: str) -> ExportedProgram:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Torch's tracer logs tracebacks of errors it then raises; the raised one is enough."""
+    """Torch's tracer logs and prints what it then raises; the raised error is enough."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -210,6 +211,8 @@ class _Capture:
     def _finish(self, program: ExportedProgram) -> None:
         made = {node.name: value for node, value in self._values.items()}
         for spec in program.graph_signature.output_specs:
+            if spec.kind is OutputKind.USER_INPUT_MUTATION:
+                continue  # an in-place first call; nobody sees the caller's tensor again
             if spec.kind is not OutputKind.USER_OUTPUT:
                 self.errors.append(UnsupportedError(
                     f"the network changes its own state ({spec.target})", where=self._name,
