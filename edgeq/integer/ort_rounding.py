@@ -117,9 +117,13 @@ def _conv(graph: IntegerGraph, node: Node, op: Conv2d, inputs: list[Integers], s
     centred = _surround(inputs[0].astype(np.float64) - int(x_grid.zero_point), op.padding, 0)
     views = _windows(centred, weight.shape[2:], op.stride, op.dilation)
     n, _, oh, ow = views.shape[:4]
-    grouped = views.reshape(n, op.groups, -1, *views.shape[2:])
     filters = weight.reshape(op.groups, -1, *weight.shape[1:])
-    total = np.einsum("ngchwij,gocij->ngohw", grouped, filters, optimize=True).reshape(n, -1, oh, ow)
+    total = np.zeros((n, op.groups, filters.shape[1], oh * ow))
+    for row, column in np.ndindex(*weight.shape[2:]):  # tap by tap: no copy of every window at once
+        taps = filters[..., row, column]
+        seen = views[..., row, column].reshape(n, op.groups, -1, oh * ow)
+        total += taps * seen if taps.shape[2] == 1 else taps @ seen
+    total = total.reshape(n, -1, oh, ow)
     if len(inputs) > 2:
         total = total + inputs[2].reshape(1, -1, 1, 1)
     factor = (x_grid.scale * w_grid.scale / y_grid.scale).astype(np.float32).reshape(1, -1, 1, 1)
@@ -137,15 +141,20 @@ def _linear(graph: IntegerGraph, node: Node, op: Linear, inputs: list[Integers],
 
 @_kernel(Add)
 def _add(graph: IntegerGraph, node: Node, op: Add, inputs: list[Integers], shift: int) -> Integers:
-    """One fused multiply-add per input around a fixed part; float64 stands for the unrounded product of each."""
+    """A fused multiply-add per input around a fixed part, which is made with one itself (where the CPU has them)."""
     a, b = (graph.quantizations[name] for name in node.inputs)
     y = graph.quantizations[node.name]
     zero_a, zero_b, zero_y = (np.float32(grid.zero_point + shift) for grid in (a, b, y))
     ratio_a, ratio_b = a.scale / y.scale, b.scale / y.scale
-    fixed = zero_y - (ratio_a * zero_a + ratio_b * zero_b)
-    first = ((inputs[0].astype(np.float64) + shift) * ratio_a + np.float64(fixed)).astype(np.float32)
-    total = ((inputs[1].astype(np.float64) + shift) * ratio_b + first).astype(np.float32)
+    fixed = zero_y - _fused(zero_a, ratio_a, ratio_b * zero_b)
+    first, second = (array.astype(np.float64) + shift for array in inputs)
+    total = _fused(first, ratio_a, _fused(second, ratio_b, fixed))
     return _limit(np.rint(total) - shift, y, op.activation)
+
+
+def _fused(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Any:
+    """``a * b + c`` rounded to float32 once: float64 holds the product of two float32 numbers exactly."""
+    return (np.float64(a) * np.float64(b) + np.float64(c)).astype(np.float32)
 
 
 @_kernel(GlobalAvgPool)

@@ -14,17 +14,24 @@ __all__ = ["Difference", "Exactness", "compare", "gather"]
 
 @dataclass(frozen=True)
 class Difference:
-    """One op's outputs: `values` compared, `equal` of them, largest distance in integer steps, first place that differs."""
+    """One op: `values` compared, `equal` of them, largest distance in integer steps, first place that differs.
+
+    `beyond` of them are more than one step apart.
+    """
 
     values: int
     equal: int
     max_step: int
     first: str | None = None
+    beyond: int = 0
 
 
 @dataclass(frozen=True)
 class Exactness:
-    """`reference` names the kernels compared with. `per_op` maps a node to (values, equal, max_step)."""
+    """`reference` names the kernels compared with. `per_op` maps a node to (values, equal, max_step).
+
+    `beyond` of the `values` are more than one step from the reference.
+    """
 
     reference: str
     values: int
@@ -32,6 +39,13 @@ class Exactness:
     max_step: int
     per_op: Mapping[str, tuple[int, int, int]]
     first_difference: str | None = None
+    beyond: int = 0
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of the values that are equal, one step apart, and further apart."""
+        total = max(self.values, 1)
+        return self.equal / total, (self.values - self.equal - self.beyond) / total, self.beyond / total
 
     @property
     def exact(self) -> bool:
@@ -47,14 +61,16 @@ def compare(expected: npt.NDArray[Any], found: npt.NDArray[Any]) -> Difference:
         return Difference(steps.size, steps.size, 0)
     place = tuple(int(i) for i in np.unravel_index(int(np.argmax(steps > 0)), steps.shape))
     first = f"{list(place)}: reference {int(expected[place])}, runtime {int(found[place])}"
-    return Difference(steps.size, steps.size - wrong, int(steps.max()), first)
+    return Difference(steps.size, steps.size - wrong, int(steps.max()), first, int(np.count_nonzero(steps > 1)))
 
 
 def gather(reference: str, order: Iterable[str], found: Iterable[tuple[str, Difference]]) -> Exactness:
     """Sum differences per node; the first difference is that of the earliest node in execution `order`."""
     per_op = {name: (0, 0, 0) for name in order}
     first: dict[str, str] = {}
+    beyond = 0
     for name, one in found:
+        beyond += one.beyond
         values, equal, step = per_op[name]
         per_op[name] = (values + one.values, equal + one.equal, max(step, one.max_step))
         if one.first is not None:
@@ -62,4 +78,5 @@ def gather(reference: str, order: Iterable[str], found: Iterable[tuple[str, Diff
     per_op = {name: counts for name, counts in per_op.items() if counts[0]}
     earliest = next((f"{name} at {first[name]}" for name in per_op if name in first), None)
     totals = [sum(counts[i] for counts in per_op.values()) for i in (0, 1)]
-    return Exactness(reference, totals[0], totals[1], max((c[2] for c in per_op.values()), default=0), per_op, earliest)
+    largest = max((c[2] for c in per_op.values()), default=0)
+    return Exactness(reference, totals[0], totals[1], largest, per_op, earliest, beyond)

@@ -16,7 +16,7 @@ from edgeq.errors import ArtifactError, ConfigError, UnsupportedError
 from edgeq.runtime.onnxfile import Grid, read_model
 from edgeq.runtime.session import Session
 
-__all__ = ["OrtSession"]
+__all__ = ["OrtPieces", "OrtSession"]
 
 _INT8_ALLOWED = "session.qdqisint8allowed"
 _TYPES: Mapping[str, Any] = {"tensor(float)": np.float32, "tensor(int8)": np.int8, "tensor(uint8)": np.uint8}
@@ -53,9 +53,8 @@ class OrtSession(Session):
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
         self.threads = threads
         self._config = dict(session or {})
-        on_x86 = platform.machine().lower() in ("x86_64", "amd64")
-        if allow_int8 and on_x86 and self._model.signed_activations():
-            self._config.setdefault(_INT8_ALLOWED, "1")
+        if allow_int8 and self._model.signed_activations():
+            self._config = _int8_allowed() | self._config
         self._session = self._load(self._data)
         first = self._session.get_inputs()
         if (
@@ -103,23 +102,8 @@ class OrtSession(Session):
             self._load(self._data, path)
             return path.read_bytes()
 
-    def _options(self) -> onnxruntime.SessionOptions:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only; they also arrive as exceptions
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        for key, value in self._config.items():
-            options.add_session_config_entry(key, value)
-        return options
-
     def _load(self, data: bytes, optimized: Path | None = None) -> onnxruntime.InferenceSession:
-        try:
-            options = self._options()
-            if optimized:
-                options.optimized_model_filepath = str(optimized)
-            return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions share no public base class
-            raise ArtifactError("onnxruntime cannot load the model", where=self._where, why=_short(error)) from error
+        return _load(data, self.threads, self._config, self._where, optimized)
 
     def _fed(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         """Real inputs in the type the file takes."""
@@ -167,10 +151,52 @@ class OrtSession(Session):
         return chunks
 
     def _run(self, session: onnxruntime.InferenceSession, fed: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        try:
-            return list(session.run(self._outputs, {self._input.name: fed}))
-        except Exception as error:  # as above
-            raise ArtifactError("onnxruntime failed to run the model", where=self._where, why=_short(error)) from error
+        return _run(session, {self._input.name: fed}, self._where)
+
+
+class OrtPieces:
+    """A model of any inputs and outputs, by name, as `edgeq.measure.verify_onnx` cuts them. int8 may fuse."""
+
+    def __init__(self, data: bytes) -> None:
+        self.runtime = f"onnxruntime {onnxruntime.__version__}"
+        self._session = _load(data, 1, _int8_allowed(), "")
+
+    def run(self, values: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """All outputs by name; `values` may hold more than the model takes."""
+        taken = {value.name: values[value.name] for value in self._session.get_inputs()}
+        names = [value.name for value in self._session.get_outputs()]
+        return dict(zip(names, _run(self._session, taken, ""), strict=True))
+
+
+def _int8_allowed() -> dict[str, str]:
+    """The session option under which int8 activations fuse on this machine."""
+    return {_INT8_ALLOWED: "1"} if platform.machine().lower() in ("x86_64", "amd64") else {}
+
+
+def _load(
+    data: bytes, threads: int, config: Mapping[str, str], where: str, optimized: Path | None = None
+) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only; they also arrive as exceptions
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    if optimized:
+        options.optimized_model_filepath = str(optimized)
+    try:
+        for key, value in config.items():
+            options.add_session_config_entry(key, value)
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no public base class
+        raise ArtifactError("onnxruntime cannot load the model", where=where, why=_short(error)) from error
+
+
+def _run(
+    session: onnxruntime.InferenceSession, fed: Mapping[str, npt.NDArray[Any]], where: str
+) -> list[npt.NDArray[Any]]:
+    try:
+        return list(session.run(None, dict(fed)))
+    except Exception as error:  # as above
+        raise ArtifactError("onnxruntime failed to run the model", where=where, why=_short(error)) from error
 
 
 def _short(error: Exception) -> str:
