@@ -1,0 +1,125 @@
+"""Rules for ATen calls that only move, select or rename values, or do nothing in evaluation mode."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+from edgeq.graph import ops
+from edgeq.graph.aten import Call, Value, aten, axis_of
+from edgeq.graph.ops import Shape
+
+__all__ = ["reshaped"]
+
+
+# Values that pass through untouched. In evaluation mode dropout is one of them.
+@aten("contiguous", "detach", "detach_", "clone", "alias", "lift_fresh", "lift_fresh_copy", "positive")
+def _identity(call: Call) -> Value:
+    return call.arguments["self"]  # type: ignore[no-any-return]
+
+
+@aten("dropout", "dropout_", "feature_dropout", "feature_dropout_", "alpha_dropout", "native_dropout")
+def _dropout(call: Call) -> Value:
+    if call.get("train", False):
+        raise call.unsupported("the network was exported in training mode", "call model.eval() before exporting")
+    return call["input"]  # type: ignore[no-any-return]
+
+
+@aten("to", "_to_copy", "type_as")
+def _cast(call: Call) -> Value:
+    dtype = str(call.get("dtype", "torch.float32"))
+    if dtype not in ("torch.float32", "torch.float16", "torch.bfloat16", "torch.float64"):
+        raise call.unsupported(f"it casts to {dtype}", "keep the network in float32")
+    return call["self"]  # type: ignore[no-any-return]
+
+
+@aten("cat", "concat", "concatenate")
+def _cat(call: Call) -> Value:
+    values = [call.activation(given) for given in call["tensors"]]
+    axis = axis_of(int(call.get("dim", 0)), len(call.shape))
+    if axis == 0:
+        raise call.unsupported("it joins along the batch", "join channels: torch.cat(values, dim=1)")
+    return values[0] if len(values) == 1 else call.emit(ops.Concat(axis), *values)
+
+
+@aten("flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "view_copy", "_reshape_alias", "unflatten")
+def _reshape(call: Call) -> Value:
+    return reshaped(call, call["self"], call.shape)
+
+
+@aten("permute", "transpose", "t", "numpy_T", "swapaxes", "movedim")
+def _permute(call: Call) -> Value:
+    """A permutation that moves only dimensions of size 1 is a reshape; any other reorders memory."""
+    value = call.value()
+    before, after = [s for s in value.shape[1:] if s > 1], [s for s in call.shape[1:] if s > 1]
+    if before != after or len(set(before)) != len(before):
+        raise call.unsupported(f"it reorders {list(value.shape)}", "move only dimensions of size 1, or reshape instead")
+    return reshaped(call, value, call.shape)
+
+
+def reshaped(call: Call, value: Value, shape: Shape) -> Value:
+    """`value` under another shape; one without a batch dimension is remembered and settled by the next reshape."""
+    if not isinstance(value, Value):
+        raise call.unsupported("it reshapes a constant")
+    if value.shape == shape:
+        return replace(value, seen=shape)
+    if not shape or shape[0] != 1 or len(shape) < 2:
+        return replace(value, seen=shape)
+    label = "flatten" if len(shape) == 2 else "reshape"
+    return replace(call.emit(ops.Reshape(shape[1:]), value, label=label), seen=shape)
+
+
+@aten("pad", "constant_pad_nd")
+def _pad(call: Call) -> Value:
+    value, given = call.value(), [int(count) for count in call["pad"]]
+    if call.get("mode", "constant") != "constant" or float(call.get("value", 0.0)) != 0.0:
+        raise call.unsupported(f"mode {call.get('mode', 'constant')!r}, value {call.get('value', 0)}", "pad with zeros")
+    free = [0] * (len(value.shape) - len(given) // 2)
+    before, after = (*free, *given[0::2][::-1]), (*free, *given[1::2][::-1])  # torch lists the last dimension first
+    if before[0] or after[0]:
+        raise call.unsupported("it pads the batch", "pad channels, height or width")
+    if min(given, default=0) < 0:  # a negative count cuts
+        start = tuple(max(0, -b) for b in before)
+        stop = tuple(s - max(0, -a) for s, a in zip(value.shape, after, strict=True))
+        value = call.emit(ops.Slice(start, stop, (1,) * len(start)), value)
+        before, after = tuple(max(0, b) for b in before), tuple(max(0, a) for a in after)
+    return call.emit(ops.Pad(before, after), value) if any((*before, *after)) else value
+
+
+@aten("slice", "narrow")
+def _slice(call: Call) -> Value:
+    value = call.value()
+    axis = axis_of(int(call.get("dim", 0)), len(value.shape))
+    size, start, length = value.shape[axis], int(call.get("start", 0)), call.get("length")
+    stop = size if length is None else start + int(length)
+    stop = int(call.get("end", stop))
+    first, last, step = slice(start, stop, int(call.get("step", 1))).indices(size)
+    return _cut(call, value, axis, first, last, step)
+
+
+@aten("select")
+def _select(call: Call) -> Value:
+    value = call.value()
+    axis = axis_of(int(call["dim"]), len(value.shape))
+    index = int(call["index"]) % value.shape[axis]
+    return reshaped(call, _cut(call, value, axis, index, index + 1, 1), call.shape)
+
+
+@aten("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk")
+def _split(call: Call) -> tuple[Value, ...]:
+    value = call.value()
+    axis = axis_of(int(call.get("dim", 0)), len(value.shape))
+    ends = list(itertools.accumulate(shape[axis] for shape in call.shapes))
+    starts = [0, *ends[:-1]]
+    return tuple(_cut(call, value, axis, first, last, 1) for first, last in zip(starts, ends, strict=True))
+
+
+def _cut(call: Call, value: Value, axis: int, first: int, last: int, step: int) -> Value:
+    if (first, last, step) == (0, value.shape[axis], 1):
+        return value
+    if axis == 0:
+        raise call.unsupported("it slices the batch", "slice channels, height or width")
+    ranges = [(0, size, 1) for size in value.shape]
+    ranges[axis] = (first, last, step)
+    start, stop, steps = (tuple(column) for column in zip(*ranges, strict=True))
+    return call.emit(ops.Slice(start, stop, steps), value)
