@@ -4,8 +4,8 @@ Shapes are logical and in torch's order (NCHW, weights OIHW) whatever a file lat
 activation is the batch; graphs are captured with batch 1 and can be run with any. Spatial padding is always explicit
 and per side, ``(top, bottom, left, right)``, so that torch's symmetric and TensorFlow's SAME padding are the same op.
 
-To add an op: a dataclass here, its torch meaning in `run.py`, the ATen call it comes from in `aten_layers.py`, its integers
-in `integer/reference.py`, and one emitter per writer.
+To add an op: a dataclass here, its torch meaning in `run.py`, the ATen call it comes from in `aten_layers.py`, its
+integers in `integer/reference.py`, and one emitter per writer.
 """
 
 from __future__ import annotations
