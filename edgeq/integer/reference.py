@@ -91,12 +91,10 @@ def _requantize(acc: Array, multiplier: Multiplier, q: Quantization, clamp: Clam
     return np.clip(result, *_limits(q, clamp), out=result)
 
 
-def _channel_multiplier(graph: IntegerGraph, node: Node, rank: int) -> Multiplier:
+def _channel_ratios(graph: IntegerGraph, node: Node) -> npt.NDArray[np.float64]:
+    """Input scale x weight scale / output scale, per output channel (or one for all)."""
     x, w, y = (graph.quantizations[name] for name in (node.inputs[0], node.inputs[1], node.name))
-    real = _scale(x) * np.atleast_1d(w.scale).astype(np.float64) / _scale(y)
-    fraction, exponent = quantize_multiplier(real)
-    shape = (1, -1) + (1,) * (rank - 2)
-    return fraction.reshape(shape), exponent.reshape(shape)
+    return np.asarray(_scale(x) * np.atleast_1d(w.scale).astype(np.float64) / _scale(y))
 
 
 def _sum_type(weight: Array) -> type[np.floating[Any]]:
@@ -121,7 +119,8 @@ def _conv(graph: IntegerGraph, node: Node, op: ops.Conv2d, inputs: list[Array]) 
     acc = _depthwise(x, weight, op, shape) if op.depthwise(weight.shape) else _dense(x, weight, op, shape)
     if len(node.inputs) == 3:
         acc += graph.constants[node.inputs[2]].reshape(1, -1, 1, 1)
-    return _requantize(acc, _channel_multiplier(graph, node, 4), graph.quantizations[node.name], op.activation)
+    multiplier = quantize_multiplier(_channel_ratios(graph, node).reshape(1, -1, 1, 1))
+    return _requantize(acc, multiplier, graph.quantizations[node.name], op.activation)
 
 
 def _taps(x: Array, op: ops.Conv2d, ky: int, kx: int, out: tuple[int, ...]) -> Array:
@@ -160,13 +159,17 @@ def _dense(x: Array, weight: Array, op: ops.Conv2d, out: tuple[int, ...]) -> Int
 
 @_computes(ops.Linear)
 def _linear(graph: IntegerGraph, node: Node, op: ops.Linear, inputs: list[Array]) -> Array:
+    """Unlike every other kernel, FULLY_CONNECTED scales in float64 and rounds once, halves away from zero."""
     weight = graph.constants[node.inputs[1]]
     kind = _sum_type(weight)
     x = inputs[0].astype(kind) - kind(graph.quantizations[node.inputs[0]].zero_point)
     acc = (x @ weight.astype(kind).T).astype(np.int64)
     if len(node.inputs) == 3:
         acc += graph.constants[node.inputs[2]]
-    return _requantize(acc, _channel_multiplier(graph, node, 2), graph.quantizations[node.name], op.activation)
+    q = graph.quantizations[node.name]
+    scaled = acc * _channel_ratios(graph, node)
+    nearest = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled) + int(q.zero_point)
+    return np.clip(nearest, *_limits(q, op.activation))
 
 
 @_computes(ops.Add)

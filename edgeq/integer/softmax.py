@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.errors import UnsupportedError
 from edgeq.integer.fixedpoint import Int, high_product, quantize_multiplier, rounding_shift
 
 __all__ = ["softmax"]
@@ -16,12 +17,17 @@ DIFFERENCE_BITS = 5
 """Integer bits of a scaled difference: the exponential is taken of values above -32."""
 SUM_BITS = 12
 """Integer bits of the sum of exponentials: up to 4,096 classes of equal weight."""
+SMALLEST_HEADROOM = 4
+"""Bits free above the sum; with fewer the kernel would shift an int32 by more than 31."""
 ONE = (1 << 31) - 1
 _ITERATIONS = 3
 
 
 def softmax(x: npt.NDArray[np.int64], scale: np.float32) -> npt.NDArray[np.int64]:
-    """int8 logits ``(N, C)`` of this scale to int8 probabilities of scale 1/256, zero point -128."""
+    """int8 logits ``(N, C)`` of this scale to int8 probabilities of scale 1/256, zero point -128.
+
+    Raises `UnsupportedError` where the runtime's own kernel aborts the process: exponentials that sum to 512 or more.
+    """
     real = min(float(scale) * 2.0 ** (31 - DIFFERENCE_BITS), 2.0**31 - 1)
     fraction, exponent = quantize_multiplier(real)
     radius = int(np.floor(((1 << DIFFERENCE_BITS) - 1) * 2.0 ** (31 - DIFFERENCE_BITS) / 2.0 ** int(exponent)))
@@ -31,6 +37,11 @@ def softmax(x: npt.NDArray[np.int64], scale: np.float32) -> npt.NDArray[np.int64
     exponentials = np.where(near, _exponential(scaled), 0)
     total = np.sum(rounding_shift(exponentials, SUM_BITS), axis=1, keepdims=True)
     headroom = 31 - np.floor(np.log2(total.astype(np.float64))).astype(np.int64)
+    if np.any(headroom < SMALLEST_HEADROOM):
+        raise UnsupportedError(
+            "softmax over very many nearly equal classes", why="LiteRT's reference kernel aborts on it",
+            hint="leave the softmax out of the model: it changes no ranking",
+        )  # fmt: skip
     reciprocal = _reciprocal((total << headroom) - (1 << 31))
     product = high_product(reciprocal, exponentials)
     probability = rounding_shift(product, SUM_BITS - headroom + 31 - 8)

@@ -158,16 +158,21 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
     version = 3 if e.dtype == "int8" else (2 if depthwise and dilated else 1)
     if depthwise:
         options |= {"depthMultiplier": weight.shape[0] // op.groups}
-        e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, b), e.output(node), _options("DepthwiseConv2DOptions", **options), version)
+        e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, *b), e.output(node), _options("DepthwiseConv2DOptions", **options), version)
     else:
         version = max(version, 6) if op.groups > 1 else version
-        e.operator(_CODE.CONV_2D, (x, w, b), e.output(node), _options("Conv2DOptions", **options), version)
+        e.operator(_CODE.CONV_2D, (x, w, *b), e.output(node), _options("Conv2DOptions", **options), version)
 
 
-def _bias(e: Emitter, node: Node) -> int:
-    if len(node.inputs) < 3:
-        return -1
-    return e.constant(node.inputs[2], e.graph.constants[node.inputs[2]], e.quantizations.get(node.inputs[2]))
+def _bias(e: Emitter, node: Node) -> tuple[int, ...]:
+    """The bias as an operator's last input: the graph's, none in float, zeros in int8 (whose kernels insist on one)."""
+    if len(node.inputs) == 3:
+        return (e.constant(node.inputs[2], e.graph.constants[node.inputs[2]], e.quantizations.get(node.inputs[2])),)
+    if e.dtype == "float32":
+        return ()
+    x, w = (e.quantizations[name] for name in node.inputs)
+    q = Quantization(x.scale * w.scale, w.zero_point, "int32", axis=w.axis)
+    return (e.constant(f"{node.name}/bias", np.zeros(len(e.graph.constants[node.inputs[1]]), np.int32), q),)
 
 
 def _carried_input(e: Emitter, node: Node, carriage: Carriage, stride: ops.Pair) -> tuple[int, ops.Pair]:
@@ -222,7 +227,7 @@ def _linear(e: Emitter, node: Node, op: ops.Linear) -> None:
     b = _bias(e, node)
     options = _options("FullyConnectedOptions", fusedActivationFunction=_fused(node, op.activation))
     x = e.index[node.inputs[0]]
-    e.operator(_CODE.FULLY_CONNECTED, (x, w, b), e.output(node), options, 5 if e.dtype == "int8" else 1)
+    e.operator(_CODE.FULLY_CONNECTED, (x, w, *b), e.output(node), options, 5 if e.dtype == "int8" else 1)
 
 
 @_emits(ops.Add)
