@@ -23,7 +23,7 @@ from edgeq.measure.conditions import Machine, Moment, this_machine
 from edgeq.measure.statistics import median_interval, percentile
 from edgeq.runtime.session import Session
 
-__all__ = ["ENOUGH_RUNS", "Latency", "compare"]
+__all__ = ["ENOUGH_RUNS", "Latency", "measure_latency"]
 
 ENOUGH_RUNS = 50
 """Pairs below which no percentile is worth printing."""
@@ -111,7 +111,7 @@ class Latency:
         }
 
 
-def compare(
+def measure_latency(
     float_session: Session,
     integer_session: Session,
     sample: npt.NDArray[np.float32],

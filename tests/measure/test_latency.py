@@ -14,7 +14,7 @@ import pytest
 
 from edgeq.errors import MeasurementError
 from edgeq.measure.conditions import Machine, Moment
-from edgeq.measure.latency import ENOUGH_RUNS, MOST_RUNS, Latency, compare
+from edgeq.measure.latency import ENOUGH_RUNS, MOST_RUNS, Latency, measure_latency
 from edgeq.runtime.session import Session
 
 SAMPLE = np.zeros((1, 3, 4, 4), np.float32)
@@ -80,7 +80,7 @@ def measured(
     clock, log = Clock(), []
     sessions = Fake("float", clock, float_costs, log), Fake("integer", clock, integer_costs, log)
     end = options.pop("end", {})
-    result = compare(*sessions, SAMPLE, clock=clock, moment=moments(clock, **end), machine=machine, **options)
+    result = measure_latency(*sessions, SAMPLE, clock=clock, moment=moments(clock, **end), machine=machine, **options)
     assert all(len(session.prepared) == 1 for session in sessions)
     return result, log
 
@@ -166,7 +166,7 @@ def test_load_average_stands_in_where_nothing_else_is_readable() -> None:
     clock = Clock()
     sessions = [Fake("same", clock, steady(10.0), []) for _ in range(2)]
     ends = iter([blind, dataclasses.replace(blind, seconds=1.0, own=1.0)])
-    result = compare(*sessions, SAMPLE, clock=clock, moment=lambda: next(ends), machine=MACHINE)
+    result = measure_latency(*sessions, SAMPLE, clock=clock, moment=lambda: next(ends), machine=MACHINE)
     assert [doubt.startswith("the load average was 999.0") for doubt in result.doubts] == [True]
     assert result.runtime == "same"
 
@@ -175,7 +175,7 @@ def test_different_threads_cannot_be_compared() -> None:
     clock = Clock()
     sessions = [Fake("x", clock, steady(1.0), [], threads) for threads in (1, 2)]
     with pytest.raises(MeasurementError, match="1 threads against 2"):
-        compare(*sessions, SAMPLE, clock=clock)
+        measure_latency(*sessions, SAMPLE, clock=clock)
 
 
 def test_a_real_clock_and_machine() -> None:
@@ -185,7 +185,7 @@ def test_a_real_clock_and_machine() -> None:
 
     sessions = [Busy("numpy", Clock(), steady(0.0), []) for _ in range(2)]
     assert gc.isenabled()
-    result = compare(*sessions, SAMPLE, seconds=0.3, warmup=0.01)
+    result = measure_latency(*sessions, SAMPLE, seconds=0.3, warmup=0.01)
     assert gc.isenabled()
     assert result.runs >= ENOUGH_RUNS
     assert min(result.integer_ms) > 0

@@ -1,0 +1,265 @@
+"""report.json: every key, its type and meaning, once. Building, checking and the documentation all read this table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["ELEMENTS", "FIELDS", "KINDS", "SCHEMA", "Entry", "Field", "Rows", "Section"]
+
+SCHEMA = 1
+"""Grows when a key changes its meaning or goes away; new optional keys leave it as it is."""
+
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "text": str,
+    "integer": int,
+    "number": (int, float),
+    "yes/no": bool,
+    "list of texts": list,
+    "list of numbers": list,
+    "table of integers": dict,
+    "table of texts": dict,
+}
+ELEMENTS: Mapping[str, str] = {
+    "list of texts": "text",
+    "list of numbers": "number",
+    "table of integers": "integer",
+    "table of texts": "text",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A plain value of one of `KINDS`. `nullable` may hold null; `optional` may be absent."""
+
+    kind: str
+    text: str
+    nullable: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """An object with these `fields`."""
+
+    text: str
+    fields: Mapping[str, Entry]
+    nullable: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Rows(Section):
+    """A list of objects with these `fields`."""
+
+
+Entry = Field | Section
+
+
+def _moment(when: str) -> Section:
+    return Section(
+        f"the machine right {when} the timed part",
+        {
+            "load": Field("number", "load average of the last minute", nullable=True),
+            "frequency_mhz": Field("number", "mean clock of all cores", nullable=True),
+            "temperature_c": Field("number", "warmest thermal zone, degrees Celsius", nullable=True),
+        },
+    )
+
+
+MACHINE: Mapping[str, Entry] = {
+    "machine": Field("text", "the machine in one line"),
+    "cpu": Field("text", "processor, or board and processor"),
+    "architecture": Field("text", "such as x86_64 or aarch64"),
+    "cores": Field("integer", "cores this process may use"),
+    "flags": Field("list of texts", "instruction sets that kernels choose between, those of them present"),
+    "vnni": Field("yes/no", "whether x86 sums 8-bit products without saturating on the way"),
+    "governor": Field("text", "clock governor; null where not readable", nullable=True),
+    "platform": Field("text", "operating system and version"),
+    "python": Field("text", "version of Python"),
+    "virtual": Field("yes/no", "whether this is a virtual machine"),
+    "container": Field("text", "kind of container, null for none seen", nullable=True),
+    "emulated": Field("yes/no", "another kind of processor pretended to be this one: its times mean nothing"),
+}
+
+ANSWERS: Mapping[str, Entry] = {
+    "top1": Field("number", "percent of images whose class was the first answer"),
+    "top5": Field("number", "percent among the first five; null with fewer than 6 classes", nullable=True),
+    "top1_interval": Field("list of numbers", "95 % interval of top1 (Wilson), low and high", optional=True),
+}
+
+ACCURACY: Mapping[str, Entry] = {
+    "n": Field("integer", "images, the same for both"),
+    "float": Section("the network as it came, in torch", ANSWERS),
+    "integer": Section("the exported file, run by its real runtime", ANSWERS),
+    "agreement": Field("number", "share of images, 0 to 1, given the same first answer by both, right or wrong"),
+    "difference": Section(
+        "integer minus float, judged on the images whose answer became right or wrong",
+        {
+            "points": Field("number", "difference of top1 in percentage points; negative is a loss"),
+            "low": Field("number", "lower end of the interval of `points`"),
+            "high": Field("number", "upper end"),
+            "level": Field("number", "confidence level of the interval, 0.95"),
+            "gained": Field("integer", "images wrong in float and right in integers"),
+            "lost": Field("integer", "images right in float and wrong in integers"),
+            "p_value": Field("number", "chance of so uneven a split of gained and lost if neither were favoured"),
+            "method": Field("text", "how interval and p_value were computed"),
+        },
+        optional=True,
+    ),
+    "images": Field("text", "where the images came from, without folders", optional=True),
+    "sha256": Field("text", "of pixels and labels", optional=True),
+}
+
+LATENCY: Mapping[str, Entry] = {
+    "ratio": Field("number", "median of integer / float over pairs timed back to back; below 1 is faster"),
+    "ratio_interval": Field("list of numbers", "95 % interval of the median ratio, low and high", optional=True),
+    "float_median_ms": Field("number", "milliseconds of one inference of the float file, median"),
+    "integer_median_ms": Field("number", "the same of the integer file"),
+    "p90_ms": Field("number", "integer file, 90th percentile"),
+    "float_p90_ms": Field("number", "float file, 90th percentile", optional=True),
+    "min_ms": Field("number", "integer file, shortest", optional=True),
+    "float_min_ms": Field("number", "float file, shortest", optional=True),
+    "spread": Field("number", "integer file: middle half of the timings as a share of the median", optional=True),
+    "float_spread": Field("number", "float file: the same", optional=True),
+    "runs": Field("integer", "pairs timed"),
+    "inferences_per_run": Field("integer", "inferences per timing, more than 1 for short ones", optional=True),
+    "threads": Field("integer", "threads of the runtime"),
+    "valid": Field("yes/no", "whether these timings may be believed"),
+    "reason": Field("text", "why not; null when valid", nullable=True, optional=True),
+    "conditions": Section(
+        "what the timings depend on",
+        {
+            **MACHINE,
+            "runtime": Field("text", "package and version of the runtime"),
+            "kernels": Field("text", "kernels asked for, such as xnnpack or mlas"),
+            "before": _moment("before"),
+            "after": _moment("after"),
+            "others": Field("number", "cores kept busy by other work meanwhile, on average", nullable=True),
+            "processor_share": Field("number", "share of the time this process was on a processor"),
+        },
+    ),
+    "samples": Section(
+        "every timing, milliseconds per inference; the two lists are pairs",
+        {
+            "float_ms": Field("list of numbers", "float file"),
+            "integer_ms": Field("list of numbers", "integer file"),
+        },
+        optional=True,
+    ),
+}
+
+FIELDS: Mapping[str, Entry] = {
+    "schema": Field("integer", f"version of this table, {SCHEMA}"),
+    "edgeq": Field("text", "version of edgeq", optional=True),
+    "model": Field("text", "the network's name"),
+    "network": Section(
+        "the network in numbers",
+        {
+            "input": Field("list of numbers", "shape of one input: channels, height, width"),
+            "parameters": Field("integer", "weights and biases, batch norm folded"),
+            "macs": Field("integer", "multiply-accumulates of one inference"),
+            "nodes": Field("integer", "ops after folding and fusing"),
+        },
+        optional=True,
+    ),
+    "target": Field("text", "name of the target"),
+    "method": Field("text", "where calibration images came from"),
+    "method_reason": Field("text", "why that method", optional=True),
+    "bits": Field("text", "weights first: w8a8"),
+    "seed": Field("integer", "seed of everything random"),
+    "artifact": Section(
+        "the integer file",
+        {
+            "path": Field("text", "file name, in the folder of this report"),
+            "bytes": Field("integer", "size"),
+            "sha256": Field("text", "of the file"),
+        },
+    ),
+    "float": Section("the same network, float, written by the same writer", {"bytes": Field("integer", "size")}),
+    "accuracy": Section("on labelled images; null when there were none", ACCURACY, nullable=True),
+    "exactness": Section(
+        "integers of the runtime against a reference, over calibration images, every op's output",
+        {
+            "reference": Field("text", "what the integers were compared with"),
+            "values": Field("integer", "values compared"),
+            "equal": Field("integer", "of them equal"),
+            "max_step": Field("integer", "largest difference, in integer steps"),
+            "images": Field("integer", "inputs the values come from", optional=True),
+            "first_difference": Field("text", "the earliest op that differs, and where", nullable=True, optional=True),
+        },
+        nullable=True,
+    ),
+    "census": Section(
+        "what the runtime made of the file",
+        {
+            "ops": Field("integer", "ops in all"),
+            "kinds": Field("table of integers", "how many of each kind, by the runtime's own names", optional=True),
+            "float_ops": Field("integer", "ops that compute in float"),
+            "transposes": Field("integer", "ops that only change the layout"),
+            "quantize": Field("integer", "float to integer inside the network"),
+            "dequantize": Field("integer", "integer to float inside the network"),
+            "spatial_pads": Field("integer", "pads that a convolution or pooling could carry", optional=True),
+            "float_convolutions": Field("integer", "convolutions in float", optional=True),
+            "float_matmuls": Field("integer", "matrix products in float", optional=True),
+        },
+        nullable=True,
+    ),
+    "latency": Section("float and integer file, timed in turns; null when not measured", LATENCY, nullable=True),
+    "synthesis": Section(
+        "calibration images",
+        {
+            "method": Field("text", "what made them"),
+            "images": Field("integer", "how many"),
+            "seconds": Field("number", "how long it took when it was really done"),
+            "sha256": Field("text", "of pixels and labels", optional=True),
+        },
+    ),
+    "seconds": Section(
+        "of each stage when it was really done, even where this build found it cached; null when skipped",
+        {
+            name: Field("number", text, nullable=True)
+            for name, text in {
+                "capture": "module to graph, folded and fused",
+                "synthesize": "images made",
+                "calibrate": "ranges found, integers frozen",
+                "write": "files written",
+                "verify": "exactness and census",
+                "measure": "accuracy and latency",
+            }.items()
+        },
+    ),
+    "dead_channels": Field("integer", "output channels whose scale was too small for a runtime and was raised"),
+    "layers": Rows(
+        "float graph against integer reference, one row per op in order, errors of earlier layers included",
+        {
+            "name": Field("text", "module path"),
+            "op": Field("text", "kind of op"),
+            "sqnr_db": Field("number", "signal to quantization-noise ratio in decibels; 120 for no error"),
+            "saturated": Field("number", "share of values at the ends of the integer range", optional=True),
+            "dead_channels": Field("integer", "of this op", optional=True),
+            "equal": Field("number", "share of values equal to the exactness reference", optional=True),
+            "max_step": Field("integer", "largest difference to it, in integer steps", optional=True),
+        },
+    ),
+    "baselines": Rows(
+        "the same network calibrated otherwise, for comparison",
+        {
+            "method": Field("text", "where its calibration images came from"),
+            "images": Field("integer", "how many"),
+            "top1": Field("number", "percent, on the same images as `accuracy`"),
+            "top5": Field("number", "percent", nullable=True, optional=True),
+            "agreement": Field("number", "share of images given the float network's answer", optional=True),
+        },
+    ),
+    "warnings": Field("list of texts", "what a person should know before believing or shipping this"),
+    "conditions": Section(
+        "the machine and packages everything above was made and measured with",
+        {
+            **MACHINE,
+            "runtime": Field("text", "package and version that ran the file", optional=True),
+            "kernels": Field("text", "kernels asked for", optional=True),
+            "packages": Field("table of texts", "versions of the packages that matter", optional=True),
+        },
+    ),
+}

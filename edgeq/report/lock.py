@@ -1,0 +1,119 @@
+"""edgeq.lock: everything a build depended on, so that it can be made again and two builds can be told apart.
+
+The same lock on the same type of machine gives the same bytes. It is JSON with sorted keys: equal locks are equal
+files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from edgeq.errors import ArtifactError
+
+__all__ = ["PACKAGES", "differences", "lock", "lock_text", "package_versions", "portable", "read_lock"]
+
+SCHEMA = 1
+
+PACKAGES = ("edgeq", "torch", "numpy", "onnx", "onnxruntime", "ai-edge-litert", "tflite-runtime", "flatbuffers")
+"""Packages whose version can change a build's bytes or its measurements."""
+
+_NOT_THE_BUILD = ("output", "cache", "force", "strict")
+"""Settings that say where and how, not what."""
+
+
+def lock(
+    *,
+    model: str,
+    weights_sha256: str,
+    graph_sha256: str,
+    integer_sha256: str,
+    calibration: Mapping[str, Any],
+    artifact: Mapping[str, Any],
+    config: Mapping[str, Any],
+    seeds: Mapping[str, int],
+    target: Mapping[str, Any],
+    runtime: str,
+    machine: Mapping[str, Any],
+    packages: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The lock of one build.
+
+    `calibration` holds method, images and sha256; `artifact` path, bytes and sha256; `machine` what
+    `Machine.to_json` gives, of which only what decides kernels is kept. Absolute paths lose their folders.
+    """
+    return {
+        "schema": SCHEMA,
+        "model": {"name": model, "weights_sha256": weights_sha256, "graph_sha256": graph_sha256},
+        "integer_sha256": integer_sha256,
+        "calibration": portable(calibration),
+        "artifact": portable(artifact),
+        "config": {key: portable(value) for key, value in config.items() if key not in _NOT_THE_BUILD},
+        "seeds": dict(seeds),
+        "target": portable(target),
+        "packages": dict(package_versions() if packages is None else packages),
+        "runtime": runtime,
+        "platform": {key: machine.get(key) for key in ("architecture", "platform", "python", "flags")},
+    }
+
+
+def lock_text(contents: Mapping[str, Any]) -> str:
+    """What stands in the file; equal contents give equal text."""
+    return json.dumps(contents, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Version of each installed package in `names`."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def portable(value: Any) -> Any:
+    """`value` as JSON has it, with absolute paths cut to their last part: a lock names no folder of a machine."""
+    if isinstance(value, Mapping):
+        return {str(key): portable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(item) for item in value]
+    if isinstance(value, Path):
+        return portable(str(value))
+    if isinstance(value, str):
+        before, colon, rest = value.partition(":")
+        if colon and len(before) > 1 and _absolute(rest):  # images:/some/where/photos
+            return f"{before}:{portable(rest)}"
+        return PureWindowsPath(value).name if _absolute(value) else value
+    return value
+
+
+def _absolute(text: str) -> bool:
+    return text.startswith(("/", "~")) or PureWindowsPath(text).is_absolute()
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """Read what `lock_text` wrote. Raises `ArtifactError` for anything else."""
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is not a lock", why=str(error)) from error
+    if not isinstance(contents, dict) or contents.get("schema") != SCHEMA:
+        raise ArtifactError(f"{path} is not a lock of schema {SCHEMA}", hint="was it written by another edgeq?")
+    return contents
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], where: str = "") -> list[str]:
+    """Keys in which two locks differ, with both values, in order."""
+    found: list[str] = []
+    for key in sorted({*one, *other}):
+        left, right = one.get(key), other.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differences(left, right, f"{where}{key}.")
+        elif left != right:
+            found.append(f"{where}{key}: {left!r} against {right!r}")
+    return found

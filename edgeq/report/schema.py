@@ -1,0 +1,206 @@
+"""Building and checking report.json, and printing its documentation, all from the table in `fields.py`.
+
+`python -m edgeq.report.schema` prints `docs/report-schema.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from edgeq.errors import ArtifactError
+from edgeq.report.fields import ELEMENTS, FIELDS, KINDS, SCHEMA, Entry, Field, Rows, Section
+
+__all__ = ["SCHEMA", "build_report", "documentation", "pick", "to_text", "validate"]
+
+
+def build_report(
+    *,
+    model: str,
+    target: str,
+    method: str,
+    bits: str,
+    seed: int,
+    artifact: object,
+    float_bytes: int,
+    census: object,
+    exactness: object,
+    accuracy: object,
+    latency: object,
+    synthesis: object,
+    seconds: Mapping[str, float | None],
+    conditions: object,
+    layers: Sequence[object] = (),
+    dead_channels: int = 0,
+    baselines: Sequence[object] = (),
+    warnings: Sequence[str] = (),
+    network: object = None,
+    method_reason: str | None = None,
+    edgeq: str | None = None,
+) -> dict[str, Any]:
+    """The report of one build, whole and checked.
+
+    Every section may be a mapping, an object with `to_json`, or any object with attributes of the section's keys
+    (`Census`, `Exactness`, `LayerError`); what a section does not know is left out. `accuracy`, `exactness`, `latency`
+    and `census` may be None. Raises `ArtifactError` naming the keys that are missing or of the wrong type.
+    """
+    given = {
+        "schema": SCHEMA,
+        "edgeq": edgeq,
+        "model": model,
+        "network": network,
+        "target": target,
+        "method": method,
+        "method_reason": method_reason,
+        "bits": bits,
+        "seed": seed,
+        "artifact": artifact,
+        "float": {"bytes": float_bytes},
+        "accuracy": accuracy,
+        "exactness": exactness,
+        "census": census,
+        "latency": latency,
+        "synthesis": synthesis,
+        "seconds": {name: seconds.get(name) for name in _names("seconds")},
+        "dead_channels": dead_channels,
+        "layers": list(layers),
+        "baselines": list(baselines),
+        "warnings": list(warnings),
+        "conditions": conditions,
+    }
+    absent = [key for key, value in given.items() if value is None and FIELDS[key].optional]
+    report = pick({key: value for key, value in given.items() if key not in absent}, FIELDS)
+    faults = validate(report)
+    if faults:
+        raise ArtifactError("the report is not whole", why="; ".join(faults[:5]), hint="this is a mistake in edgeq")
+    return report
+
+
+def _names(section: str) -> tuple[str, ...]:
+    entry = FIELDS[section]
+    return tuple(entry.fields) if isinstance(entry, Section) else ()
+
+
+def validate(report: object) -> list[str]:
+    """What is wrong with a report, one line per key; empty when it is a whole report of schema `SCHEMA`."""
+    if not isinstance(report, Mapping):
+        return ["a report is an object"]
+    if report.get("schema") != SCHEMA:
+        return [f"schema is {report.get('schema')!r}, this edgeq reads {SCHEMA}"]
+    return list(_faults(report, FIELDS, ""))
+
+
+def _faults(value: Mapping[str, Any], fields: Mapping[str, Entry], where: str) -> Iterator[str]:
+    for key in value:
+        if key not in fields:
+            yield f"{where}{key} is no key of a report"
+    for key, entry in fields.items():
+        path = f"{where}{key}"
+        if key not in value:
+            if not entry.optional:
+                yield f"{path} is missing"
+        elif value[key] is None:
+            if not entry.nullable:
+                yield f"{path} is null"
+        elif isinstance(entry, Rows):
+            if not isinstance(value[key], list):
+                yield f"{path} must be a list"
+                continue
+            for number, row in enumerate(value[key]):
+                yield from _inside(row, entry, f"{path}[{number}]")
+        elif isinstance(entry, Section):
+            yield from _inside(value[key], entry, path)
+        else:
+            yield from _kind_faults(value[key], entry.kind, path)
+
+
+def _inside(value: object, entry: Section, path: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield from _faults(value, entry.fields, f"{path}.")
+    else:
+        yield f"{path} must be an object"
+
+
+def _kind_faults(value: object, kind: str, path: str) -> Iterator[str]:
+    wrong_bool = isinstance(value, bool) and kind != "yes/no"  # to Python a bool is an integer
+    if wrong_bool or not isinstance(value, KINDS[kind]):
+        yield f"{path} must be {kind}, not {type(value).__name__}"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{path} is {value}"
+    elif kind in ELEMENTS:
+        pairs = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else [])
+        for key, element in pairs:
+            yield from _kind_faults(element, ELEMENTS[kind], f"{path}[{key!r}]")
+
+
+def pick(source: object, fields: Mapping[str, Entry]) -> dict[str, Any]:
+    """The values a section wants, from a mapping or from the attributes of any object; what it lacks is left out."""
+    if hasattr(source, "to_json"):
+        source = source.to_json()
+    found: dict[str, Any] = {}
+    for key, entry in fields.items():
+        present = key in source if isinstance(source, Mapping) else hasattr(source, key)
+        if not present:
+            continue
+        value = source[key] if isinstance(source, Mapping) else getattr(source, key)
+        if isinstance(entry, Rows):
+            value = [pick(row, entry.fields) for row in value]
+        elif isinstance(entry, Section) and value is not None:
+            value = pick(value, entry.fields)
+        found[key] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: numpy's scalars and tuples become Python's numbers and lists."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def to_text(report: Mapping[str, Any]) -> str:
+    """report.json. Raises `ArtifactError` when `report` is not whole."""
+    faults = validate(report)
+    if faults:
+        raise ArtifactError("the report is not whole", why="; ".join(faults[:5]), hint="this is a mistake in edgeq")
+    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def documentation() -> str:
+    """The table above as Markdown."""
+    lines = [
+        "# report.json",
+        "",
+        f"Schema version {SCHEMA}. Every build writes one beside its artifact. Sizes are bytes, times seconds unless",
+        "the key says `ms`, accuracies percent, shares and ratios plain numbers. Keys marked *optional* may be absent,",
+        "keys marked *or null* may hold null. A reader should refuse a `schema` it does not know and ignore keys it",
+        "does not know. A latency counts only while `latency.valid` is true.",
+        "",
+        "This page is printed by `python -m edgeq.report.schema`.",
+        "",
+        "| key | type | meaning |",
+        "|---|---|---|",
+    ]
+    return "\n".join([*lines, *_documented(FIELDS, "")]) + "\n"
+
+
+def _documented(fields: Mapping[str, Entry], where: str) -> Iterator[str]:
+    for key, entry in fields.items():
+        rows = isinstance(entry, Rows)
+        kind = entry.kind if isinstance(entry, Field) else "list of objects" if rows else "object"
+        kind += " or null" if entry.nullable else ""
+        kind += ", *optional*" if entry.optional else ""
+        path = f"{where}{key}{'[]' if rows else ''}"
+        yield f"| `{path}` | {kind} | {entry.text} |"
+        if isinstance(entry, Section):
+            yield from _documented(entry.fields, f"{path}.")
+
+
+if __name__ == "__main__":
+    print(documentation(), end="")  # noqa: T201
