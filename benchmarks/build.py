@@ -19,8 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from cases import CASES, PEERS, ROOT, ROWS, Case, data_folder
-from machine import conditions
+from latency import machine_line, time_pair
 from table import results
+from torch import nn
+
+from edgeq.config import BuildConfig
+from edgeq.errors import EdgeqError
+from edgeq.zoo import load_model
 
 TARGETS = ("tflite-arm", "onnx-x86", "onnx-arm")
 PEER_OF = {"tflite-arm": ("litert_int8_nhwc.tflite", "litert_int8_nchw.tflite"), "onnx-x86": ("ort_u8s8.onnx",)}
@@ -33,11 +38,9 @@ def row_path(case: Case, target: str, method: str) -> Path:
     return ROWS / f"{case.name}-{target}-{method}.json"
 
 
-def build_row(case: Case, target: str, method: str) -> dict[str, Any]:
+def build_row(case: Case, target: str, method: str, *, measure_again: bool) -> dict[str, Any]:
     """Build once per evaluation set (the stages before measuring come from the cache), then time against the peers."""
-    from edgeq.pipeline import build
-
-    from edgeq.config import BuildConfig
+    from edgeq.pipeline import build  # heavy, and not needed to print the table
 
     folder = ROWS / "artifacts" / f"{case.name}-{target}-{method}"
     source = f"images:{data_folder() / case.training}" if method == "images" else method
@@ -52,6 +55,7 @@ def build_row(case: Case, target: str, method: str) -> dict[str, Any]:
             evaluation=str(data_folder() / images),
             output=folder,
             cache=ROOT / ".edgeq-cache",
+            force=("measure",) if measure_again else (),
         )
         reports[label] = build(config)
         seconds = seconds or time.perf_counter() - start
@@ -72,7 +76,7 @@ def build_row(case: Case, target: str, method: str) -> dict[str, Any]:
         "seconds": report["seconds"],
         "wall_seconds": seconds,
         "commit": commit(),
-        "conditions": conditions(),
+        "machine": machine_line(),
     }
 
 
@@ -84,10 +88,6 @@ def _artifact(folder: Path, report: dict[str, Any]) -> Path:
 
 def size_budget(case: Case, ops: int) -> float:
     """1.03 × (a byte per weight, 4 per bias, 2 kB per 10 ops)."""
-    from torch import nn
-
-    from edgeq.zoo import load_model
-
     module = load_model(str(case.toml)).module
     assert isinstance(module, nn.Module)
     layers = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -98,10 +98,9 @@ def size_budget(case: Case, ops: int) -> float:
 
 def against_peers(case: Case, target: str, artifact: Path) -> dict[str, dict[str, Any]]:
     """Interleaved latency of our file (A) and each peer's (B) on one thread."""
-    from latency import compare
-
+    shape = load_model(str(case.toml)).spec.input_shape
     files = [PEERS / case.name / name for name in PEER_OF.get(target, ())]
-    return {path.stem: vars(compare(artifact, path)) for path in files if path.exists()}
+    return {path.stem: time_pair(artifact, path, shape) for path in files if path.exists()}
 
 
 def commit() -> str:
@@ -112,21 +111,25 @@ def commit() -> str:
     return run.stdout.strip() or "unknown"
 
 
+def doubtful(path: Path) -> bool:
+    """Whether a kept row says that one of its timings is not to be believed."""
+    row = json.loads(path.read_text())
+    return not row["latency"]["valid"] or any(pair["doubts"] for pair in row["against_peers"].values())
+
+
 def run_rows(arguments: argparse.Namespace) -> list[str]:
     """Build what is selected and missing; names of rows that failed."""
-    from edgeq.errors import EdgeqError
-
     failed = []
     for name in arguments.networks:
         case = CASES[name]
         for target in arguments.targets:
             for method in [m for m in case.methods if m in arguments.methods]:
                 path = row_path(case, target, method)
-                if path.exists() and not arguments.again:
+                if path.exists() and not (arguments.again or (arguments.doubtful and doubtful(path))):
                     continue
                 print(f"{path.stem} ...", file=sys.stderr, flush=True)
                 try:
-                    row = build_row(case, target, method)
+                    row = build_row(case, target, method, measure_again=path.exists())
                 except EdgeqError as error:
                     print(f"{path.stem}: {error}", file=sys.stderr)
                     failed.append(path.stem)
@@ -143,7 +146,8 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", choices=("gznq", "noise", "images"), default=["gznq", "noise", "images"]
     )
-    parser.add_argument("--again", action="store_true", help="build selected rows although they are there")
+    parser.add_argument("--again", action="store_true", help="selected rows anew, whatever is there")
+    parser.add_argument("--doubtful", action="store_true", help="measure again what was timed on a busy machine")
     parser.add_argument("--table", action="store_true", help="build nothing")
     parser.add_argument("--write", action="store_true", help="also write benchmarks/results/build.md")
     arguments = parser.parse_args()

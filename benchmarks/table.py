@@ -50,7 +50,7 @@ def results(cases: Sequence[Case], folder: Path) -> str:
 
 def _preamble(rows: Sequence[Row]) -> str:
     commits = ", ".join(sorted({row["commit"] for row in rows})) or "none"
-    machines = sorted({row["conditions"].partition(", load average")[0] for row in rows})
+    machines = sorted({row["machine"] for row in rows})
     return (
         "# Integer models of networks nobody here trained\n\n"
         "`python benchmarks/peers/build.py && python benchmarks/build.py --write`\n\n"
@@ -74,7 +74,7 @@ def _line(row: Row) -> str:
     agreement = ", ".join(f"{100 * a['agreement']:.1f}" for a in row["accuracy"].values())
     moved = [census.get(key, 0) for key in ("float_ops", "transposes", "spatial_pads", "quantize", "dequantize")]
     fits = "≤" if row["bytes"] <= row["budget"] else "**>**"
-    peers = ", ".join(f"{name} {pair['ratio']:.3f}" for name, pair in row["against_peers"].items())
+    peers = ", ".join(_against(name, pair) for name, pair in row["against_peers"].items())
     cells = (
         row["target"],
         row["method"],
@@ -84,7 +84,7 @@ def _line(row: Row) -> str:
         " / ".join(str(count) for count in moved),
         f"{row['bytes']:,} {fits} {row['budget']:,.0f}",
         f"{timed['integer_median_ms']:.3f}" if timed else "not measured",
-        f"{timed['ratio']:.3f}" if timed else "",
+        _ratio(timed["ratio"], valid=timed["valid"]) if timed else "",
         peers or "no peer file",
         f"{row['wall_seconds']:.0f}",
     )
@@ -97,3 +97,11 @@ def _exactness(exact: Mapping[str, Any] | None) -> str:
     values, equal = exact["values"], exact["equal"]
     share = "all" if equal == values else f"{100 * equal / values:.4f} %"
     return f"{share} of {values:,}, largest step {exact['max_step']} ({exact['reference']})"
+
+
+def _against(name: str, pair: Mapping[str, Any]) -> str:
+    return f"{name} {_ratio(pair['ratio'], valid=not pair['doubts'])}"
+
+
+def _ratio(ratio: float, *, valid: bool) -> str:
+    return f"{ratio:.3f}" if valid else f"{ratio:.3f} (busy machine)"
