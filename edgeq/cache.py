@@ -73,7 +73,9 @@ class StageCache:
             os.replace(beside, entry)
         except OSError as error:
             why = f"{error.strerror or error}: {error.filename or entry}"
-            raise ArtifactError(f"cannot keep the result of {stage}", why=why, hint="free some space or set --cache") from error
+            raise ArtifactError(
+                f"cannot keep the result of {stage}", why=why, hint="free some space or set --cache"
+            ) from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(self.scratch(stage, parts), ignore_errors=True)

@@ -15,7 +15,7 @@ from edgeq.tomlfile import Table, expand, read_toml
 
 __all__ = ["DEFAULT_MODEL", "ModelFile", "read_model_file", "shipped_model", "shipped_models"]
 
-DEFAULT_MODEL = "signs"
+DEFAULT_MODEL = "signs-mobilenetv2"
 """What `edgeq build` builds where nobody names a model."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def check(ctx: click.Context, /, folder: Path, file: Path | None, as_json: bool,
     budget = resolve(flags, os.environ, file).budget
     if budget == Budget():
         raise ConfigError("nothing to check", hint="give a limit such as --max-drop 1.0, or [budget] in edgeq.toml")
-    verdict = run_check(folder, budget)
+    verdict = run_check(folder, **dataclasses.asdict(budget)).to_json()
     if as_json:
         print_json(verdict)
     else:

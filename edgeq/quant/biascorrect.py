@@ -1,8 +1,8 @@
 """Empirical bias correction: what rounding the weights and activations shifts on average, added back to the biases.
 
 Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2, with the
-expectation taken over the calibration set. One pass, in execution order: a layer is measured with all corrections before
-it already applied.
+expectation taken over the calibration set. One pass, in execution order: a layer is measured with all corrections
+before it already applied.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ __all__ = ["Calibration", "calibrate"]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Decisions, before any integer exists: quantizations of activations and weights by name, and what to add to biases."""
+    """Decisions, before any integer exists: quantizations of activations and weights, and what to add to biases."""
 
     activations: Mapping[str, Quantization]
     weights: Mapping[str, Quantization]
@@ -53,12 +53,8 @@ def calibrate(
         chosen = minmax if spec.exact else rule
         low, high = chosen(histograms[name], qmax - qmin + 1, _transfer(graph, name, spec))
         activations[name] = grid(*_bounded(histograms[name], low, high, spec.cap), (qmin, qmax))
-    for name, spec in specs.items():
-        if isinstance(spec, Fixed):
-            activations[name] = spec.quantization
-    for name, spec in specs.items():
-        if isinstance(spec, Shared):
-            activations[name] = activations[spec.source]
+    activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, Fixed)}
+    activations |= {name: activations[spec.source] for name, spec in specs.items() if isinstance(spec, Shared)}
     weights = {
         node.inputs[1]: quantize_weight(graph.constants[node.inputs[1]], scheme.weight_limit)
         for node in graph.of_kind(Conv2d, Linear)
@@ -70,8 +66,8 @@ def calibrate(
 
 
 def _bounded(histogram: Histogram, low: float, high: float, cap: float) -> tuple[float, float]:
-    """A value that is never negative starts at exactly 0 (so that the zero point is the lowest integer and saturation is
-    the ReLU); one behind a ReLU6 ends at 6 at most."""
+    """A value that is never negative starts at exactly 0 (so that the zero point is the lowest integer and saturation
+    is the ReLU); one behind a ReLU6 ends at 6 at most."""
     return (0.0 if histogram.low >= 0.0 else low), min(high, cap)
 
 

@@ -1,4 +1,4 @@
-"""Quantize and dequantize in float: the simulation used while calibrating, with the same grid the integers will have."""
+"""Quantize and dequantize in float: the simulation used while calibrating, on the grid the integers will have."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def fake_quantize(value: Tensor, quantization: Quantization) -> Tensor:
 
 
 def quantize_weight(weight: npt.NDArray[np.float32], limit: int) -> Quantization:
-    """Symmetric, one scale per output channel (the first axis): max|w| / limit. All-zero channels get a tiny scale, to be
-    raised by `freeze` to what a runtime accepts."""
+    """Symmetric, one scale per output channel (the first axis): max|w| / limit. All-zero channels get a tiny scale,
+    to be raised by `freeze` to what a runtime accepts."""
     largest = np.abs(weight).reshape(len(weight), -1).max(axis=1).astype(np.float64)
     scale = np.maximum(largest / limit, 1e-12).astype(np.float32)
     return Quantization(scale, np.zeros(len(weight), np.int32), "int8", axis=0)
@@ -45,8 +45,8 @@ def weight_integers(weight: npt.NDArray[np.float32], quantization: Quantization,
 def simulation(graph: Graph, weights: Mapping[str, Quantization], limit: int) -> Graph:
     """`graph` with its weights on their integer grids and fused activations split off again.
 
-    A node ``c`` with an activation becomes ``c/linear`` and a clamp named ``c``: the value before the clamp is where bias
-    correction looks, the value ``c`` is where the runtime rounds.
+    A node ``c`` with an activation becomes ``c/linear`` and a clamp named ``c``: the value before the clamp is where
+    bias correction looks, the value ``c`` is where the runtime rounds.
     """
     constants = dict(graph.constants)
     for name, quantization in weights.items():

@@ -59,7 +59,8 @@ def freeze(graph: Graph, calibration: Calibration, scheme: Scheme) -> Frozen:
         x_scale = float(quantizations[node.inputs[0]].scale)
         wanted = calibration.weights[weight_name].scale.astype(np.float64)
         smallest = np.maximum(
-            SMALLEST_MULTIPLIER * float(quantizations[node.name].scale) / x_scale, np.abs(bias) / (x_scale * LARGEST_BIAS)
+            SMALLEST_MULTIPLIER * float(quantizations[node.name].scale) / x_scale,
+            np.abs(bias) / (x_scale * LARGEST_BIAS),
         )
         if np.any(wanted < smallest):
             dead[node.name] = int(np.sum(wanted < smallest))

@@ -94,7 +94,7 @@ def minmax(histogram: Histogram, levels: int, transfer: Transfer | None) -> tupl
 def percentile(histogram: Histogram, levels: int, transfer: Transfer | None) -> tuple[float, float]:
     """All but one in 10,000 values at each end."""
     share = np.cumsum(histogram.counts) / histogram.counts.sum()
-    first, last = np.searchsorted(share, 1e-4), np.searchsorted(share, 1 - 1e-4)
+    first, last = int(np.searchsorted(share, 1e-4)), int(np.searchsorted(share, 1 - 1e-4))
     edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
     return float(edges[first]), float(edges[min(last + 1, len(histogram.counts))])
 
@@ -103,15 +103,19 @@ def percentile(histogram: Histogram, levels: int, transfer: Transfer | None) -> 
 def mse(histogram: Histogram, levels: int, transfer: Transfer | None) -> tuple[float, float]:
     """The range of least mean squared error between values and their quantized selves.
 
-    Searched one end at a time, three rounds. With `transfer` (a LeakyReLU that is the value's only reader, say) the error
-    is that of the transferred values, which is what the network goes on with.
+    Searched one end at a time, three rounds. With `transfer` (a LeakyReLU that is the value's only reader, say) the
+    error is that of the transferred values, which is what the network goes on with.
     """
     x, weight = histogram.centres(), histogram.counts / histogram.counts.sum()
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     fractions = np.linspace(0.01, 1.0, 100)
     for _ in range(3):
-        high = _best([(low, high_try) for high_try in fractions * max(histogram.high, 0.0)], x, weight, levels, transfer)[1]
-        low = _best([(low_try, high) for low_try in fractions * min(histogram.low, 0.0)], x, weight, levels, transfer)[0]
+        high = _best(
+            [(low, high_try) for high_try in fractions * max(histogram.high, 0.0)], x, weight, levels, transfer
+        )[1]
+        low = _best([(low_try, high) for low_try in fractions * min(histogram.low, 0.0)], x, weight, levels, transfer)[
+            0
+        ]
         if low == 0.0:
             break
     return low, high
@@ -120,7 +124,7 @@ def mse(histogram: Histogram, levels: int, transfer: Transfer | None) -> tuple[f
 def _best(
     ranges: Iterable[tuple[float, float]], x: Array, weight: Array, levels: int, transfer: Transfer | None
 ) -> tuple[float, float]:
-    candidates = np.array(list(ranges))
+    candidates: Array = np.array(list(ranges), np.float64)
     low, high = candidates[:, :1], candidates[:, 1:]
     scale = np.maximum((high - low) / (levels - 1), 1e-12)
     zero = np.round(-low / scale)

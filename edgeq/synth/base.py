@@ -16,11 +16,25 @@ from edgeq.graph.ir import Graph
 from edgeq.progress import Progress, Silent
 from edgeq.registry import Registry
 
-__all__ = ["SYNTHESIZERS", "Request", "Synthesizer", "balanced_labels", "batch_sizes", "batch_generator"]
+__all__ = [
+    "ROUNDS",
+    "SYNTHESIZERS",
+    "Request",
+    "Synthesizer",
+    "balanced_labels",
+    "batch_generator",
+    "batch_sizes",
+    "passes_needed",
+]
 
 Synthesizer = Callable[["Request"], CalibrationSet]
 
-SYNTHESIZERS: Registry[Synthesizer] = Registry("synthesizer", ("edgeq.synth.baselines", "edgeq.synth.gznq"))
+SYNTHESIZERS: Registry[Synthesizer] = Registry(
+    "synthesizer", ("edgeq.synth.baselines", "edgeq.synth.gznq", "edgeq.synth.gzsq")
+)
+
+ROUNDS: dict[str, Callable[[str], int]] = {}
+"""Iterations of each method at an effort; methods that optimise images add themselves."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +42,8 @@ class Request:
     """Everything a data-free method may know: the captured network, how its input is normalised, and a seed.
 
     `graph` still holds its batch norms. `low` and `high` are the normalised values of pixel 0 and pixel 255 per channel
-    ``(C,)``. `classes` is 0 when the network is no classifier. `checkpoint` is a folder where finished batches are kept,
-    so that an interrupted run continues with the same bytes.
+    ``(C,)``. `classes` is 0 when the network is no classifier. `checkpoint` is a folder where finished batches are
+    kept, so that an interrupted run continues with the same bytes.
     """
 
     graph: Graph
@@ -71,3 +85,9 @@ def balanced_labels(images: int, classes: int, seed: int) -> Tensor:
 def batch_generator(seed: int, batch: int) -> torch.Generator:
     """Random numbers of one batch, independent of which batches ran before it in this process."""
     return torch.Generator().manual_seed((seed * 1_000_003 + batch * 7919 + 17) % (2**63))
+
+
+def passes_needed(method: str, effort: str, images: int) -> int:
+    """Forward and backward passes of one image that a method needs; 0 for methods that optimise nothing."""
+    rounds = ROUNDS.get(method)
+    return 0 if rounds is None else rounds(effort) * images

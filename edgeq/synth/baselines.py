@@ -29,4 +29,6 @@ def uniform(request: Request) -> CalibrationSet:
     """Uniform random pixels over the whole pixel range."""
     generator = torch.Generator().manual_seed(request.seed)
     low, high = request.limits()
-    return _unlabelled(low + (high - low) * torch.rand((request.images, *request.shape), generator=generator), "uniform")
+    return _unlabelled(
+        low + (high - low) * torch.rand((request.images, *request.shape), generator=generator), "uniform"
+    )

@@ -17,7 +17,7 @@ from torch import Tensor
 from edgeq.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.graph.run import GraphModule
-from edgeq.synth.base import SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
+from edgeq.synth.base import ROUNDS, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import finished, keep
 from edgeq.synth.losses import Moments, batch_moments, squared_gaps, stored_moments, total_variation
 
@@ -44,6 +44,9 @@ def settings_for(effort: str) -> Settings:
     return Settings(iterations={"fast": 120, "balanced": 300, "best": 1000}[effort])
 
 
+ROUNDS["gznq"] = lambda effort: settings_for(effort).iterations
+
+
 @SYNTHESIZERS.register("gznq")
 def gznq(request: Request) -> CalibrationSet:
     """Optimise the pixels of labelled images until the network's batch norms see the statistics they remember.
@@ -64,7 +67,7 @@ def gznq(request: Request) -> CalibrationSet:
         labels = torch.full((request.images,), -1)
     sizes = batch_sizes(request.images, settings.batch)
     steps, parts = settings.iterations * len(sizes), []
-    for index, labelled in enumerate(labels.split(sizes)):
+    for index, labelled in enumerate(torch.split(labels, sizes)):
         images = finished(request.checkpoint, index)
         if images is None:
             images = _batch(request, settings, teacher, stored, labelled, index, (settings.iterations * index, steps))

@@ -1,9 +1,9 @@
 """GZSQ: calibration images from weight statistics alone, for networks without batch norm (absent or folded).
 
 Sharma, Abraham, Rajendiran, "Generalized Zero-Shot Quantization via Learned Weights Statistics", arXiv 2112.02834, IEEE
-TMM 25. `gzsq` is the paper's: estimated statistics, empirical adjustment, absolute Z-score loss. `moments` keeps the idea
-and replaces the estimate by correct moments and the loss by one in which spreads count too; it is edgeq's own and not
-called GZSQ. See docs/methods/gzsq.md.
+TMM 25. `gzsq` is the paper's: estimated statistics, empirical adjustment, absolute Z-score loss. `moments` keeps the
+idea and replaces the estimate by correct moments and the loss by one in which spreads count too; it is edgeq's own and
+not called GZSQ. See docs/methods/gzsq.md.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,10 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
 
 __all__ = ["Moments", "batch_moments", "gaussian_kl", "squared_gaps", "stored_moments", "total_variation"]
+
+
+_TINY = 1e-10
+"""Keeps the kernel's 1/sqrt(variance) finite for a channel that never changes."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,28 @@ class Moments:
 
 def batch_moments(value: Tensor) -> Moments:
     """Moments of an activation ``(N, C, ...)`` over batch and space: biased variance, as batch norm itself uses."""
-    dims = [0, *range(2, value.dim())]
-    mean = value.mean(dims)
-    centred = value - mean.view(1, -1, *([1] * (value.dim() - 2)))
-    return Moments(mean, centred.square().mean(dims))
+    mean, var = _Moments.apply(value)  # type: ignore[no-untyped-call]
+    return Moments(mean, var)
+
+
+class _Moments(torch.autograd.Function):
+    """One pass forward, one backward. torch's own mean and variance along channels-last channels take ten times the
+    time of the batch-norm kernel that computes the same numbers, and were most of a distillation's seconds."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> tuple[Tensor, Tensor]:
+        _, mean, inverse = torch.native_batch_norm(value, None, None, None, None, True, 0.0, _TINY)
+        var = (inverse**-2 - _TINY).clamp_min(0.0)
+        ctx.save_for_backward(value, mean)
+        return mean, var
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        value, mean = ctx.saved_tensors
+        shape = (1, -1, *([1] * (value.dim() - 2)))
+        to_mean, to_var = (g / (value.numel() // value.shape[1]) for g in gradients)
+        slope = 2 * to_var
+        return torch.addcmul((to_mean - slope * mean).view(shape), value, slope.view(shape))
 
 
 def stored_moments(graph: Graph) -> dict[str, Moments]:
@@ -61,7 +84,7 @@ def gaussian_kl(have: Moments, want: Moments, floor: float = 1e-6) -> Tensor:
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean squared difference of neighbouring pixels, along rows, columns and both diagonals: smoothness of pictures."""
+    """Mean squared difference of neighbouring pixels along rows, columns and both diagonals: smoothness."""
     across = (images[..., :, 1:] - images[..., :, :-1]).square().mean()
     down = (images[..., 1:, :] - images[..., :-1, :]).square().mean()
     falling = (images[..., 1:, 1:] - images[..., :-1, :-1]).square().mean()

@@ -13,7 +13,7 @@ __all__ = ["dead_leaves"]
 
 
 def dead_leaves(count: int, shape: tuple[int, int, int], seed: int, leaves: int = 400) -> npt.NDArray[np.float32]:
-    """`count` pictures ``(N, C, H, W)`` in 0..1: discs, radii with density r^-3, uniform colours, shaded and grained."""
+    """`count` pictures ``(N, C, H, W)`` in 0..1: discs, radii with density r^-3, shaded and grained."""
     channels, height, width = shape
     pictures = np.empty((count, *shape), np.float32)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)

@@ -64,7 +64,7 @@ ADJUSTMENTS: dict[str, Callable[[Array], float]] = {
 def estimate_faithful(
     graph: Graph, *, expansion: tuple[str, str] = ("mean", "mean"), contraction: tuple[str, str] = ("mean", "mean+min")
 ) -> dict[str, Statistics]:
-    """GZSQ's statistics estimation: μ_{n+1} = μ_W + μ_n + b, σ_{n+1}² = σ_W² + σ_n², kernel statistics per output channel.
+    """GZSQ's statistics estimation: μ_{n+1} = μ_W + μ_n + b, σ_{n+1}² = σ_W² + σ_n², per output channel.
 
     Where the channel count grows or shrinks, the previous vectors become one number each, chosen from `ADJUSTMENTS` for
     (mean, standard deviation). Activations are ignored, as in the paper; sums add means and variances.
@@ -107,7 +107,7 @@ Layer = Callable[[Node, Array, Array, Statistics], Statistics]
 
 
 def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], Statistics]) -> dict[str, Statistics]:
-    """Statistics before activation of every convolution and linear; `layer` and `activation` are the two methods' own."""
+    """Statistics before activation of every convolution and linear; `layer` and `activation` are each method's own."""
     channels = graph.shapes[graph.inputs[0]][1]
     known = {graph.inputs[0]: Statistics(np.zeros(channels), np.ones(channels))}
     layers: dict[str, Statistics] = {}

@@ -1,0 +1,158 @@
+"""The artifact folder: the exported file with its report, lock and pictures, swapped in whole.
+
+model.tflite | model.onnx    the integer model
+float.tflite | float.onnx    the same network in float32, what it is compared with
+integer.safetensors          the IntegerGraph both came from
+calibration.npz, .png        the images that set its ranges
+report.json, report.html     what was measured
+edgeq.lock                   what it depended on
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.calibration import CalibrationSet
+from edgeq.config import BuildConfig
+from edgeq.files import staged, write_atomic
+from edgeq.graph.ir import Graph
+from edgeq.integer.graph import IntegerGraph
+from edgeq.measure.conditions import this_machine
+from edgeq.report.html import render
+from edgeq.report.lock import lock, lock_text, package_versions
+from edgeq.report.schema import build_report, to_text
+from edgeq.synth.sheet import contact_sheet
+from edgeq.targets import Target
+from edgeq.zoo import LoadedModel
+
+__all__ = ["Made", "report_of", "write_folder"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """Everything a finished build made and noted. `facts` are the stages' own: layers, exactness, census, accuracy."""
+
+    config: BuildConfig
+    target: Target
+    loaded: LoadedModel
+    graph: Graph
+    method: str
+    method_reason: str
+    calibration: CalibrationSet
+    integer: IntegerGraph
+    artifact: Path
+    baseline: Path
+    facts: Mapping[str, Any]
+    seconds: Mapping[str, float]
+
+    def file(self) -> dict[str, Any]:
+        data = self.artifact.read_bytes()
+        return {"path": self.artifact.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def report_of(made: Made) -> dict[str, Any]:
+    """report.json's contents."""
+    dead = made.facts["dead_channels"]
+    per_op = made.facts["exactness"]["per_op"]
+    layers = []
+    for row in made.facts["layers"]:
+        values, equal, step = per_op.get(row["name"], (0, 0, 0))
+        extra = {"equal": equal / values, "max_step": step} if values else {}
+        layers.append({**row, "dead_channels": dead.get(row["name"], 0), **extra})
+    latency = made.facts["latency"]
+    return build_report(
+        edgeq=package_versions(("edgeq",))["edgeq"],
+        model=made.loaded.spec.name,
+        network={
+            "input": list(made.loaded.spec.input_shape),
+            "parameters": made.graph.parameters(),
+            "macs": made.graph.macs(),
+            "nodes": len(made.graph.nodes),
+        },
+        target=made.target.name,
+        method=made.method if not made.method.startswith("images:") else made.calibration.method,
+        method_reason=made.method_reason,
+        bits=made.config.bits,
+        seed=made.config.seed,
+        artifact=made.file(),
+        float_bytes=made.baseline.stat().st_size,
+        census=made.facts["census"],
+        exactness=made.facts["exactness"],
+        accuracy=_portable(made.facts["accuracy"]),
+        latency=latency,
+        synthesis={
+            "method": made.calibration.method,
+            "images": len(made.calibration),
+            "seconds": made.seconds["synthesize"],
+            "sha256": made.calibration.digest(),
+        },
+        seconds=made.seconds,
+        conditions=this_machine().to_json()
+        | {"packages": package_versions()}
+        | {key: latency["conditions"][key] for key in ("runtime", "kernels")},
+        layers=layers,
+        dead_channels=sum(dead.values()),
+        warnings=_warnings(made),
+    )
+
+
+def _portable(accuracy: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Where images lie on this machine is nobody's business elsewhere."""
+    return None if accuracy is None else {**accuracy, "images": Path(accuracy["images"]).name}
+
+
+def _warnings(made: Made) -> list[str]:
+    """What a person should know before believing or shipping this."""
+    found = []
+    spec, facts = made.loaded.spec, made.facts
+    if spec.assumed:
+        found.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
+    if made.method in ("noise", "uniform"):
+        found.append(f"calibrated on {made.method}: ranges of noise are not ranges of pictures")
+    if facts["accuracy"] is None:
+        found.append("accuracy was not measured: the model names no evaluation images")
+    if made.target.machine != this_machine().architecture:
+        found.append(f"measured on this {this_machine().architecture} host, not on {made.target.machine}")
+    exactness = facts["exactness"]
+    if made.target.format == "tflite" and exactness["equal"] != exactness["values"]:
+        found.append(f"the file differs from the reference first at {exactness['first_difference']}")
+    census = facts["census"]
+    if census["float_ops"] or census["transposes"] or census["quantize"] or census["dequantize"]:
+        found.append("the runtime did not keep the network all-integer: see the census")
+    if not facts["latency"]["valid"]:
+        found.append(f"latency is not to be believed: {facts['latency'].get('reason')}")
+    return found
+
+
+def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:
+    """Fill a folder beside `folder` and swap it in; a failure leaves what was there."""
+    spec = made.loaded.spec
+    sheet = contact_sheet(made.calibration, spec.mean, spec.std)
+    contents = lock(
+        model=spec.name,
+        weights_sha256=made.loaded.weights_sha256(),
+        graph_sha256=made.graph.digest(),
+        integer_sha256=made.integer.digest(),
+        calibration=report["synthesis"],
+        artifact=made.file(),
+        config=dataclasses.asdict(made.config),
+        seeds={"synthesis": made.config.seed},
+        target=dataclasses.asdict(made.target),
+        runtime=report["conditions"]["runtime"],
+        machine=this_machine().to_json(),
+    )
+    with staged(folder) as staging:
+        for source in (made.artifact, made.baseline):
+            shutil.copyfile(source, staging / source.name)
+        write_atomic(staging / "integer.safetensors", made.integer.to_bytes())
+        write_atomic(staging / "calibration.npz", made.calibration.to_bytes())
+        write_atomic(staging / "calibration.png", sheet)
+        write_atomic(staging / "report.json", to_text(report))
+        write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder)))
+        write_atomic(staging / "edgeq.lock", lock_text(contents))

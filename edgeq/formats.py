@@ -1,0 +1,116 @@
+"""The two file formats behind one interface: write, open, verify, count. What differs between them is here and nowhere
+else in the pipeline."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.export.census import Census
+from edgeq.graph.ir import Graph
+from edgeq.integer.graph import IntegerGraph
+from edgeq.measure.exactness import Exactness
+from edgeq.runtime.session import Session
+from edgeq.targets import Target
+
+__all__ = ["Format", "format_of"]
+
+
+class Format(ABC):
+    """What a build does with one kind of file, for one target."""
+
+    suffix: str
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    @abstractmethod
+    def write(self, graph: IntegerGraph, io: str) -> bytes:
+        """The integer model."""
+
+    @abstractmethod
+    def write_float(self, graph: Graph) -> bytes:
+        """The same network in float32: the baseline of size and latency."""
+
+    @abstractmethod
+    def open(self, path: Path, threads: int) -> Session:
+        """A session with the kernels the target names."""
+
+    @abstractmethod
+    def verify(self, graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float32]) -> Exactness:
+        """The file's own runtime against the exact reference, every op's output."""
+
+    @abstractmethod
+    def census(self, data: bytes) -> Census:
+        """What the runtime makes of the file."""
+
+
+class TFLite(Format):
+    suffix = ".tflite"
+
+    def write(self, graph: IntegerGraph, io: str) -> bytes:
+        from edgeq.export.tflite import write_tflite
+
+        return write_tflite(graph, io=io)
+
+    def write_float(self, graph: Graph) -> bytes:
+        from edgeq.export.tflite import write_tflite_float
+
+        return write_tflite_float(graph)
+
+    def open(self, path: Path, threads: int) -> Session:
+        from edgeq.runtime.litert import LiteRTSession
+
+        return LiteRTSession(path, kernels=self.target.kernels, threads=threads)
+
+    def verify(self, graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float32]) -> Exactness:
+        from edgeq.measure.verify import verify_tflite
+
+        return verify_tflite(graph, data, inputs)
+
+    def census(self, data: bytes) -> Census:
+        from edgeq.export.tflite import census
+
+        return census(data)
+
+
+class ONNX(Format):
+    suffix = ".onnx"
+
+    @property
+    def _activations(self) -> Literal["int8", "uint8"]:
+        return "uint8" if self.target.activations == "uint8" else "int8"
+
+    def write(self, graph: IntegerGraph, io: str) -> bytes:
+        from edgeq.export.onnx import write_onnx
+
+        return write_onnx(graph, activations=self._activations, io=cast(Literal["float32", "int8", "uint8"], io))
+
+    def write_float(self, graph: Graph) -> bytes:
+        from edgeq.export.onnx import write_onnx_float
+
+        return write_onnx_float(graph)
+
+    def open(self, path: Path, threads: int) -> Session:
+        from edgeq.runtime.ort import OrtSession
+
+        return OrtSession(path, threads=threads, session=self.target.session)
+
+    def verify(self, graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float32]) -> Exactness:
+        from edgeq.measure.verify_onnx import verify_onnx
+
+        return verify_onnx(graph, data, inputs, self._activations)
+
+    def census(self, data: bytes) -> Census:
+        from edgeq.export.onnx import optimized_census
+
+        return optimized_census(data, self._activations)
+
+
+def format_of(target: Target) -> Format:
+    """The format a target names."""
+    return {"tflite": TFLite, "onnx": ONNX}[target.format](target)

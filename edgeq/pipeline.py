@@ -1,0 +1,328 @@
+"""build(): the stages in order, checkpoint to report, each remembered by the hash of what it read.
+
+    capture -> synthesize -> calibrate -> write -> verify -> measure -> report
+
+Data moves down this page. A stage is a function of what stands above it and never reaches back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeq.artifact import Made, report_of, write_folder
+from edgeq.cache import Result, StageCache
+from edgeq.calibration import CalibrationSet
+from edgeq.config import BuildConfig
+from edgeq.data import EvaluationSet, calibration_from_images, load_images
+from edgeq.files import write_atomic
+from edgeq.formats import Format, format_of
+from edgeq.graph.capture import capture, capture_program, unsupported_calls
+from edgeq.graph.ir import Graph
+from edgeq.graph.ops import BatchNorm
+from edgeq.graph.passes import optimize
+from edgeq.graph.run import GraphModule
+from edgeq.integer.graph import IntegerGraph
+from edgeq.measure.accuracy import compare, evaluate, runner
+from edgeq.measure.conditions import this_machine
+from edgeq.measure.latency import measure_latency
+from edgeq.measure.layers import layer_errors
+from edgeq.progress import Progress, Silent
+from edgeq.quant.calibrate import calibrate
+from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
+from edgeq.synth import SYNTHESIZERS, Request, passes_needed
+from edgeq.targets import Target, load_target
+from edgeq.zoo import LoadedModel, load_model
+
+__all__ = ["build", "choose_method", "plan"]
+
+VERIFIED = 32
+"""Calibration images whose every op output is compared with the exact reference."""
+
+STAGES = ("capture", "synthesize", "calibrate", "write", "verify", "measure")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every stage may read."""
+
+    config: BuildConfig
+    target: Target
+    format: Format
+    loaded: LoadedModel
+    raw: Graph
+    graph: Graph
+    evaluation: EvaluationSet | None
+    cache: StageCache
+    progress: Progress
+
+    @property
+    def scheme(self) -> Scheme:
+        return Scheme(weight_bits=self.target.bits_of_weights(vnni=this_machine().vnni))
+
+
+def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, Any]:
+    """Build one model for one target and write the artifact folder. Returns the report as written to report.json.
+
+    Raises `EdgeqError` for everything foreseen; whatever happens, the output folder is the previous one or the new one.
+    """
+    progress = progress or Silent()
+    torch.manual_seed(config.seed)
+    target = load_target(config.target)
+    loaded = load_model(
+        config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
+    )
+    started = time.monotonic()
+    progress.stage("capture")
+    raw = _captured(loaded)
+    graph = optimize(raw)
+    seconds = {"capture": time.monotonic() - started}
+    progress.done("capture", seconds["capture"], cached=False)
+    where = config.evaluation or loaded.spec.evaluation
+    evaluation = load_images(where, loaded.spec, config.eval_limit) if where else None
+    forced = frozenset(STAGES) if "all" in config.force else frozenset(config.force)
+    cache = StageCache(config.cache, progress, forced)
+    job = _Job(config, target, format_of(target), loaded, raw, graph, evaluation, cache, progress)
+
+    method, why = choose_method(config.method, raw)
+    synthesized, calibration = _synthesize(job, method)
+    calibrated, integer = _calibrate(job, calibration)
+    written = _write(job, integer)
+    artifact, baseline = (written.files[f"{name}{job.format.suffix}"] for name in ("model", "float"))
+    verified = _verify(job, integer, artifact, calibration)
+    measured = _measure(job, artifact, baseline)
+    for name, result in zip(STAGES[1:], (synthesized, calibrated, written, verified, measured), strict=True):
+        seconds[name] = result.seconds
+    made = Made(
+        config=config,
+        target=target,
+        loaded=loaded,
+        graph=graph,
+        method=method,
+        method_reason=why,
+        calibration=calibration,
+        integer=integer,
+        artifact=artifact,
+        baseline=baseline,
+        facts={**calibrated.facts, **verified.facts, **measured.facts},
+        seconds=seconds,
+    )
+    report = report_of(made)
+    write_folder(made, report, config.output_folder(loaded.spec.name))
+    return report
+
+
+def choose_method(asked: str, raw: Graph) -> tuple[str, str]:
+    """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network."""
+    if asked != "auto":
+        return asked, "as asked"
+    norms = sum(1 for _ in raw.of_kind(BatchNorm))
+    if norms:
+        return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"
+    return "gzsq", "auto: the network has no batch norm (absent or folded), so statistics come from its weights"
+
+
+def _captured(loaded: LoadedModel) -> Graph:
+    if isinstance(loaded.module, torch.nn.Module):
+        return capture(loaded.module, loaded.spec.input_shape, loaded.spec.name)
+    return capture_program(loaded.module, loaded.spec.name)
+
+
+def _synthesize(job: _Job, method: str) -> tuple[Result, CalibrationSet]:
+    config, spec = job.config, job.loaded.spec
+    parts: dict[str, Any] = {"method": method, "images": config.images, "seed": config.seed, "edgeq": version("edgeq")}
+    given: CalibrationSet | None = None
+    if method.startswith("images:"):
+        path = method.removeprefix("images:")
+        given = calibration_from_images(path, spec, config.images, config.seed, forbidden=job.evaluation)
+        parts["pictures"] = given.digest()
+    else:
+        synthesizer = SYNTHESIZERS.get(method)
+        low, high = spec.channel_range()
+        parts |= {"graph": job.raw.digest(), "effort": config.effort, "range": [low.tolist(), high.tolist()]}
+
+    def work(folder: Path) -> dict[str, Any]:
+        made = given
+        if made is None:
+            request = Request(
+                graph=job.raw,
+                low=low,
+                high=high,
+                classes=spec.classes if spec.task == "classification" else 0,
+                images=config.images,
+                seed=config.seed,
+                effort=config.effort,
+                checkpoint=job.cache.scratch("synthesize", parts),
+                progress=job.progress,
+            )
+            made = synthesizer(request)
+        write_atomic(folder / "calibration.npz", made.to_bytes())
+        return {"images": len(made), "sha256": made.digest()}
+
+    result = job.cache.run("synthesize", parts, work)
+    return result, CalibrationSet.load(result.files["calibration.npz"])
+
+
+def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerGraph]:
+    input_range = job.loaded.spec.input_range()
+    parts = {
+        "graph": job.graph.digest(),
+        "calibration": calibration.digest(),
+        "range": input_range,
+        "scheme": dataclasses.asdict(job.scheme),
+        "observer": job.config.observer,
+        "edgeq": version("edgeq"),
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        decided = calibrate(job.graph, calibration, input_range, scheme=job.scheme, observer=job.config.observer)
+        frozen = freeze(job.graph, decided, job.scheme)
+        write_atomic(folder / "integer.safetensors", frozen.graph.to_bytes())
+        rows = layer_errors(job.graph, frozen.graph, calibration.inputs[:8])
+        return {"dead_channels": dict(frozen.dead_channels), "layers": [dataclasses.asdict(row) for row in rows]}
+
+    result = job.cache.run("calibrate", parts, work)
+    return result, IntegerGraph.load(result.files["integer.safetensors"])
+
+
+def _write(job: _Job, integer: IntegerGraph) -> Result:
+    io = job.config.io or job.target.io
+    parts = {
+        "integer": integer.digest(),
+        "float": job.graph.digest(),
+        "target": dataclasses.asdict(job.target),
+        "io": io,
+        "edgeq": version("edgeq"),
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        started = time.monotonic()
+        data = job.format.write(integer, io)
+        seconds = time.monotonic() - started
+        write_atomic(folder / f"model{job.format.suffix}", data)
+        write_atomic(folder / f"float{job.format.suffix}", job.format.write_float(job.graph))
+        return {"io": io, "integer_seconds": seconds}
+
+    return job.cache.run("write", parts, work)
+
+
+def _verify(job: _Job, integer: IntegerGraph, artifact: Path, calibration: CalibrationSet) -> Result:
+    data = artifact.read_bytes()
+    inputs = calibration.inputs[:VERIFIED]
+    parts = {
+        "integer": integer.digest(),
+        "artifact": _sha256(data),
+        "inputs": calibration.digest(),
+        "n": len(inputs),
+        "runtimes": _runtimes(),
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        exactness = job.format.verify(integer, data, inputs)
+        census = job.format.census(data)
+        return {
+            "exactness": dataclasses.asdict(exactness) | {"images": len(inputs)},
+            "census": dataclasses.asdict(census) | {"ops": census.ops, "kinds": dict(census.kinds)},
+        }
+
+    return job.cache.run("verify", parts, work)
+
+
+def _measure(job: _Job, artifact: Path, baseline: Path) -> Result:
+    threads = job.config.threads or job.target.threads
+    machine = this_machine()
+    parts = {
+        "artifact": _sha256(artifact.read_bytes()),
+        "float": _sha256(baseline.read_bytes()),
+        "evaluation": job.evaluation.sha256 if job.evaluation else None,
+        "weights": job.loaded.weights_sha256(),
+        "target": job.target.name,
+        "threads": threads,
+        "machine": machine.to_json(),
+        "runtimes": _runtimes(),
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        facts: dict[str, Any] = {"accuracy": None}
+        integer = job.format.open(artifact, threads)
+        if job.evaluation is not None:
+            spec, images, total = job.loaded.spec, job.evaluation, 2 * len(job.evaluation)
+            module = (
+                job.loaded.module if isinstance(job.loaded.module, torch.nn.Module) else GraphModule(job.raw).eval()
+            )
+            before = evaluate(
+                runner(module), images.batches(spec), lambda n: job.progress.step(n, total, "float network")
+            )
+            after = evaluate(
+                runner(integer),
+                images.batches(spec),
+                lambda n: job.progress.step(len(images) + n, total, integer.runtime),
+            )
+            facts["accuracy"] = compare(before, after).to_json() | {"images": images.source, "sha256": images.sha256}
+        sample = torch.zeros(1, *job.loaded.spec.input_shape).numpy()
+        facts["latency"] = measure_latency(job.format.open(baseline, threads), integer, sample).to_json()
+        return facts
+
+    return job.cache.run("measure", parts, work)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _runtimes() -> dict[str, str]:
+    return {name: version(name) for name in ("ai-edge-litert", "onnxruntime", "numpy")}
+
+
+def plan(config: BuildConfig) -> dict[str, Any]:
+    """What `build` would do, without doing it: stages, shapes, parameters, MACs, unsupported ops, estimated seconds."""
+    target = load_target(config.target)
+    loaded = load_model(
+        config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
+    )
+    refused = unsupported_calls(loaded.module, loaded.spec.input_shape, loaded.spec.name)
+    facts: dict[str, Any] = {
+        "model": loaded.spec.name,
+        "target": target.name,
+        "input": list(loaded.spec.input_shape),
+        "unsupported": [{"op": e.what, "where": e.where, "hint": e.hint} for e in refused],
+    }
+    if refused:
+        return facts
+    raw = _captured(loaded)
+    graph = optimize(raw)
+    method, why = choose_method(config.method, raw)
+    return facts | {
+        "method": method,
+        "why": why,
+        "parameters": graph.parameters(),
+        "macs": graph.macs(),
+        "ops": len(graph.nodes),
+        "output": [list(graph.shapes[name]) for name in graph.outputs],
+        "stages": list(STAGES),
+        "estimated_seconds": _estimate(config, raw, method),
+        "layers": [
+            {"name": n.name, "op": type(n.op).__name__, "output": list(graph.shapes[n.name])} for n in graph.nodes
+        ],
+    }
+
+
+def _estimate(config: BuildConfig, raw: Graph, method: str) -> float:
+    """Seconds of synthesis, from timing one forward and backward pass of two images here and now."""
+    rounds = passes_needed(method, config.effort, config.images)
+    if rounds == 0:
+        return 0.0
+    module = GraphModule(raw).eval()
+    images = torch.zeros(2, *raw.shapes[raw.inputs[0]][1:], requires_grad=True)
+    module(images).sum().backward()
+    started = time.monotonic()
+    module(images).sum().backward()
+    return round((time.monotonic() - started) / 2 * rounds, 1)

@@ -1,0 +1,43 @@
+"""Contact sheets: calibration images as a person sees them."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+from edgeq.calibration import CalibrationSet
+
+__all__ = ["contact_sheet", "pixels"]
+
+
+def pixels(
+    calibration: CalibrationSet, mean: tuple[float, ...], std: tuple[float, ...]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Images as uint8 ``(N, H, W, C)``: normalisation undone, values beyond a pixel's range clipped."""
+    shape = (1, -1, 1, 1)
+    real = calibration.inputs * np.reshape(std, shape) + np.reshape(mean, shape)
+    return np.clip(np.round(real * 255), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def contact_sheet(
+    calibration: CalibrationSet, mean: tuple[float, ...], std: tuple[float, ...], most: int = 64, side: int = 96
+) -> bytes:
+    """A PNG of the first `most` images, ordered by label, each about `side` pixels, on a square grid."""
+    order = np.argsort(calibration.labels, kind="stable")[:most]
+    images = pixels(calibration, mean, std)[order]
+    scale = max(1, round(side / max(images.shape[1:3])))
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    height, width = (n * scale + 2 for n in images.shape[1:3])
+    sheet = Image.new("RGB", (columns * width + 2, rows * height + 2), (24, 24, 27))
+    for place, image in enumerate(images):
+        # One channel is grey; two or more than three have no colours of their own, so the first is shown.
+        shown = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]).convert("RGB")
+        shown = shown.resize((width - 2, height - 2), Image.Resampling.NEAREST)
+        sheet.paste(shown, (2 + place % columns * width, 2 + place // columns * height))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
