@@ -154,7 +154,8 @@ def _add(graph: IntegerGraph, node: Node, op: Add, inputs: list[Integers], shift
 
 def _fused(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Any:
     """``a * b + c`` rounded to float32 once: float64 holds the product of two float32 numbers exactly."""
-    return (np.float64(a) * np.float64(b) + np.float64(c)).astype(np.float32)
+    product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
+    return (product + np.asarray(c, np.float64)).astype(np.float32)
 
 
 @_kernel(GlobalAvgPool)

@@ -66,7 +66,7 @@ def compare(expected: npt.NDArray[Any], found: npt.NDArray[Any]) -> Difference:
 
 def gather(reference: str, order: Iterable[str], found: Iterable[tuple[str, Difference]]) -> Exactness:
     """Sum differences per node; the first difference is that of the earliest node in execution `order`."""
-    per_op = {name: (0, 0, 0) for name in order}
+    per_op = dict.fromkeys(order, (0, 0, 0))
     first: dict[str, str] = {}
     beyond = 0
     for name, one in found:

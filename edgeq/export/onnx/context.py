@@ -44,6 +44,10 @@ class Context(ABC):
         """The float tensor of a weight or bias."""
 
     @abstractmethod
+    def filtered(self, node: Node) -> list[str]:
+        """Float tensors of a convolution's input and filters."""
+
+    @abstractmethod
     def bias(self, node: Node) -> str:
         """The float tensor of a convolution's or linear's bias."""
 
@@ -87,6 +91,9 @@ class FloatContext(Context):
 
     def parameter(self, value: str) -> str:
         return value
+
+    def filtered(self, node: Node) -> list[str]:
+        return list(node.inputs[:2])
 
     def bias(self, node: Node) -> str:
         return node.inputs[2]
@@ -133,6 +140,7 @@ class QuantizedContext(Context):
         self._edges = edges
         self._reals: dict[str, str] = {}
         self._parameters: dict[str, str] = {}
+        self._padded: dict[str, str] = {}
 
     def shape(self, value: str) -> Shape:
         return self._graph.shapes[value]
@@ -159,12 +167,29 @@ class QuantizedContext(Context):
 
     def parameter(self, value: str) -> str:
         if value not in self._parameters:
-            q = self._graph.quantizations[value]
-            inputs = [self.builder.constant(self._graph.constants[value]), self.builder.constant(q.scale)]
-            # Zero, and yet written: without it onnxruntime does not recognise QGemm.
-            inputs.append(self.builder.constant(q.zero_point.astype(np.int8)))
-            self._parameters[value] = self.builder.node("DequantizeLinear", inputs, axis=q.axis)
+            self._parameters[value] = self._weight(value, self._graph.constants[value])
         return self._parameters[value]
+
+    def filtered(self, node: Node) -> list[str]:
+        """On x86 three input channels become four, the new one always 0.0 and read with weight 0: MLAS has direct
+        convolution kernels for multiples of four only, and copies every window of anything else first.
+        """
+        value, weight = node.inputs[:2]
+        filters = self._graph.constants[weight]
+        if self._type != "uint8" or filters.shape[1] % 4 != 3 or filters.shape[1] != self.shape(value)[1]:
+            return [self.real(value), self.parameter(weight)]
+        if value not in self._padded:
+            inputs = [self.integers(value), self.indices(0, 1), self.zero(value), self.indices(1)]
+            self._padded[value] = self.dequantize(self.builder.node("Pad", inputs), value, self._type)
+        return [self._padded[value], self._weight(weight, np.pad(filters, ((0, 0), (0, 1), (0, 0), (0, 0))))]
+
+    def _weight(self, value: str, integers: npt.NDArray[Any]) -> str:
+        q = self._graph.quantizations[value]
+        inputs = [self.builder.constant(integers), self.builder.constant(q.scale)]
+        if integers.ndim == 2:
+            # An absent zero point is 0, and so is this one; but without it onnxruntime does not recognise QGemm.
+            inputs.append(self.builder.constant(q.zero_point.astype(np.int8)))
+        return self.builder.node("DequantizeLinear", inputs, axis=q.axis)
 
     def bias(self, node: Node) -> str:
         """The bias scale is the product it is defined as, input scale x weight scale, which onnxruntime folds into a

@@ -66,9 +66,8 @@ def _unless_ones(numbers: tuple[int, ...]) -> list[int] | None:
     return list(numbers) if any(number != 1 for number in numbers) else None
 
 
-def _layer_inputs(context: Context, node: Node) -> list[str]:
-    bias = [context.bias(node)] if len(node.inputs) > 2 else []
-    return [context.real(node.inputs[0]), context.parameter(node.inputs[1]), *bias]
+def _bias(context: Context, node: Node) -> list[str]:
+    return [context.bias(node)] if len(node.inputs) > 2 else []
 
 
 @_emits(Conv2d)
@@ -76,7 +75,7 @@ def _conv(context: Context, node: Node, op: Conv2d) -> None:
     context.compute(
         node,
         "Conv",
-        _layer_inputs(context, node),
+        [*context.filtered(node), *_bias(context, node)],
         clamp=op.activation,
         strides=_unless_ones(op.stride),
         pads=_pads(op.padding),
@@ -87,7 +86,8 @@ def _conv(context: Context, node: Node, op: Conv2d) -> None:
 
 @_emits(Linear)
 def _linear(context: Context, node: Node, op: Linear) -> None:
-    context.compute(node, "Gemm", _layer_inputs(context, node), clamp=op.activation, transB=1)
+    inputs = [context.real(node.inputs[0]), context.parameter(node.inputs[1]), *_bias(context, node)]
+    context.compute(node, "Gemm", inputs, clamp=op.activation, transB=1)
 
 
 @_emits(BatchNorm)
@@ -155,6 +155,7 @@ def _concat(context: Context, node: Node, op: Concat) -> None:
 
 @_emits(Pad)
 def _pad(context: Context, node: Node, op: Pad) -> None:
+    # All dimensions listed: given `axes`, onnxruntime's change of layout leaves two Gather beside the Pad.
     context.move(node, "Pad", [node.inputs[0]], [context.indices(*op.before, *op.after), context.zero(node.name)])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from edgeq.export.census import Census
@@ -58,7 +59,7 @@ def _count(model: Model, *, as_written: bool) -> Census:
         transposes=sum(node.op_type == "Transpose" for node in nodes),
         quantize=inner["QuantizeLinear"],
         dequantize=inner["DequantizeLinear"],
-        spatial_pads=sum(node.op_type == "Pad" and _spatial(node, model) for node in nodes),
+        spatial_pads=sum(node.op_type == "Pad" and _spatial(node, model, as_written) for node in nodes),
         float_convolutions=sum("Conv" in node.op_type for node in floats),
         float_matmuls=sum("Gemm" in node.op_type or "MatMul" in node.op_type for node in floats),
     )
@@ -143,10 +144,16 @@ def _follows_dequantize(node: onnx.NodeProto, model: Model) -> bool:
     return producer is not None and producer.op_type == "DequantizeLinear"
 
 
-def _spatial(node: onnx.NodeProto, model: Model) -> bool:
-    """Pads height or width. Counts of ``(N, C, H, W)`` all before then all after; computed ones count as spatial."""
+def _spatial(node: onnx.NodeProto, model: Model, as_written: bool) -> bool:
+    """Pads height or width. Counts that are computed count as spatial.
+
+    A runtime that changed the layout leaves no word of it; then padding one dimension is taken for the channels'.
+    """
     attribute = next((list(a.ints) for a in node.attribute if a.name == "pads"), None)
     counts = attribute if attribute is not None else model.constant(node.input[1])
-    if counts is None or len(counts) != 8:
+    axes = model.constant(node.input[3]) if len(node.input) > 3 and node.input[3] else None
+    if counts is None:
         return True
-    return any(int(counts[place]) != 0 for place in (2, 3, 6, 7))
+    places = list(axes) if axes is not None else list(range(len(counts) // 2))
+    padded = {int(place) % 4 for place, pair in zip(places, np.reshape(counts, (2, -1)).T, strict=True) if any(pair)}
+    return bool(padded & {2, 3}) if as_written else len(padded) > 1
