@@ -23,9 +23,9 @@ from latency import machine_line, time_pair
 from table import results
 from torch import nn
 
-from edgeq.config import BuildConfig
+from edgeq.config.build import BuildConfig
 from edgeq.errors import EdgeqError
-from edgeq.zoo import load_model
+from edgeq.zoo.load import load_model
 
 TARGETS = ("tflite-arm", "onnx-x86", "onnx-arm")
 PEER_OF = {"tflite-arm": ("litert_int8_nhwc.tflite", "litert_int8_nchw.tflite"), "onnx-x86": ("ort_u8s8.onnx",)}

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.data import EvaluationSet
+from edgeq.data.evaluation import EvaluationSet
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from edgeq.runtime.session import Session
-from edgeq.spec import ModelSpec
+from edgeq.zoo.spec import ModelSpec
 
 FLOAT_TYPE = 0  # TensorType.FLOAT32 in the TFLite schema
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeq.calibration import CalibrationSet
-from edgeq.config import BuildConfig
+from edgeq.config.build import BuildConfig
+from edgeq.config.targets import Target
+from edgeq.data.calibration import CalibrationSet
 from edgeq.files import staged, write_atomic
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
@@ -28,8 +29,7 @@ from edgeq.report.html import render
 from edgeq.report.lock import lock, lock_text, package_versions
 from edgeq.report.schema import build_report, to_text
 from edgeq.synth.sheet import contact_sheet
-from edgeq.targets import Target
-from edgeq.zoo import LoadedModel
+from edgeq.zoo.load import LoadedModel
 
 __all__ = ["Made", "report_of", "write_folder"]
 

@@ -10,12 +10,12 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.config.targets import Target
 from edgeq.export.census import Census
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.exactness import Exactness
 from edgeq.runtime.session import Session
-from edgeq.targets import Target
 
 __all__ = ["Format", "format_of"]
 

@@ -19,9 +19,10 @@ import torch
 
 from edgeq.artifact import Made, report_of, write_folder
 from edgeq.cache import Result, StageCache
-from edgeq.calibration import CalibrationSet
-from edgeq.config import BuildConfig
-from edgeq.data import EvaluationSet, calibration_from_images, load_images
+from edgeq.config.build import BuildConfig
+from edgeq.config.targets import Target, load_target
+from edgeq.data.calibration import CalibrationSet
+from edgeq.data.evaluation import EvaluationSet, calibration_from_images, load_images
 from edgeq.files import write_atomic
 from edgeq.formats import Format, format_of
 from edgeq.graph.capture import capture, capture_program, unsupported_calls
@@ -39,8 +40,7 @@ from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.scheme import Scheme
 from edgeq.synth import SYNTHESIZERS, Request, passes_needed
-from edgeq.targets import Target, load_target
-from edgeq.zoo import LoadedModel, load_model
+from edgeq.zoo.load import LoadedModel, load_model
 
 __all__ = ["build", "choose_method", "plan"]
 

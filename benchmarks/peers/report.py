@@ -20,9 +20,9 @@ from cases import CASES, PEERS, ROWS, Case, PeerFile, data_folder
 from foreign import ops, top1
 from latency import machine_line, time_pair
 
-from edgeq.data import EvaluationSet, load_images
-from edgeq.spec import ModelSpec
-from edgeq.zoo import load_model
+from edgeq.data.evaluation import EvaluationSet, load_images
+from edgeq.zoo.load import load_model
+from edgeq.zoo.spec import ModelSpec
 
 MADE = {
     PeerFile("litert-torch float", "litert_float_nhwc.tflite"): None,

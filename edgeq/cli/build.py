@@ -11,9 +11,9 @@ import click
 
 from edgeq.cli.options import settings_options
 from edgeq.cli.shell import print_json, say
-from edgeq.config import BuildConfig, resolve
-from edgeq.modeltoml import DEFAULT_MODEL
-from edgeq.targets import load_target
+from edgeq.config.build import BuildConfig, resolve
+from edgeq.config.targets import load_target
+from edgeq.zoo.modeltoml import DEFAULT_MODEL
 
 __all__ = ["build"]
 

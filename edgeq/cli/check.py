@@ -11,7 +11,7 @@ import click
 
 from edgeq.cli.options import settings_options
 from edgeq.cli.shell import print_json
-from edgeq.config import Budget, resolve
+from edgeq.config.build import Budget, resolve
 from edgeq.errors import ConfigError
 
 __all__ = ["check"]

@@ -21,7 +21,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="print as JSON")
 @_json
 def targets(as_json: bool) -> None:
     """List targets: what --target takes, and what each sets."""
-    from edgeq.targets import targets as all_targets
+    from edgeq.config.targets import targets as all_targets
 
     found = all_targets()
     if as_json:
@@ -35,7 +35,7 @@ def targets(as_json: bool) -> None:
 @_json
 def models(as_json: bool) -> None:
     """List the models that ship with edgeq."""
-    from edgeq.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
+    from edgeq.zoo.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
 
     rows: list[dict[str, Any]] = []
     for name in shipped_models():

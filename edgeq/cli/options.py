@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgeq.config import Budget, BuildConfig, settings_of
+from edgeq.config.build import Budget, BuildConfig, settings_of
 
 __all__ = ["settings_options"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibration import CalibrationSet
+from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Clamp, Conv2d, LeakyReLU, Linear
 from edgeq.integer.graph import Quantization

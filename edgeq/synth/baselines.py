@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgeq.calibration import CalibrationSet
+from edgeq.data.calibration import CalibrationSet
 from edgeq.synth.base import SYNTHESIZERS, Request
 
 __all__ = ["noise", "uniform"]

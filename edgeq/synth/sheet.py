@@ -8,7 +8,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from edgeq.calibration import CalibrationSet
+from edgeq.data.calibration import CalibrationSet
 
 __all__ = ["contact_sheet", "pixels"]
 

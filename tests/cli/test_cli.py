@@ -20,10 +20,11 @@ from click.testing import CliRunner, Result
 from edgeq.cli import cli
 from edgeq.cli.progress import Lines, Live, progress
 from edgeq.cli.summary import show_plan, show_report
-from edgeq.config import Budget, BuildConfig
+from edgeq.config.build import Budget, BuildConfig
 from edgeq.errors import DeviceError, GateFailed, MeasurementError, UnsupportedError
-from edgeq.modeltoml import DEFAULT_MODEL
 from edgeq.progress import Progress, Silent
+from edgeq.report.check import CheckResult, Gate
+from edgeq.zoo.modeltoml import DEFAULT_MODEL
 
 REPORT: dict[str, Any] = {
     "schema": 1, "model": "tiny", "target": "tflite-arm", "method": "gznq", "bits": "w8a8", "seed": 0,
@@ -297,14 +298,11 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], list[tuple[Path, B
     def install(passed: bool) -> list[tuple[Path, Budget]]:
         seen: list[tuple[Path, Budget]] = []
 
-        def check(folder: Path, budget: Budget) -> dict[str, Any]:
-            seen.append((folder, budget))
-            row = {"name": "max_drop", "limit": 1.0, "value": 0.2, "margin": 0.8, "passed": passed}
-            return {"passed": passed, "rows": [row]}
+        def check(folder: Path, **limits: Any) -> CheckResult:
+            seen.append((folder, Budget(**limits)))
+            return CheckResult("net", "tflite-arm", (Gate("max-drop", 1.0, 0.2, 0.8, passed),))
 
-        module = types.ModuleType("edgeq.report.check")
-        module.check = check  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "edgeq.report.check", module)
+        monkeypatch.setattr("edgeq.report.check.check", check)
         return seen
 
     return install

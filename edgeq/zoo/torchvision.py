@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from edgeq.errors import ConfigError
-from edgeq.pycode import last_line
 from edgeq.registry import nearest
-from edgeq.spec import ModelSpec
+from edgeq.zoo.pycode import last_line
+from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["import_torchvision", "torchvision_model"]
 

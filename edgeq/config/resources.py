@@ -9,6 +9,6 @@ __all__ = ["data_folder"]
 
 def data_folder(name: str) -> Path:
     """The folder `name` (``targets`` or ``models``); it may not exist in a stripped installation."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     packed = package / "_data" / name
     return packed if packed.is_dir() else package.parent / name

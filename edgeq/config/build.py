@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeq import settings
+from edgeq.config import settings
+from edgeq.config.settings import Kind
+from edgeq.config.tomlfile import read_toml
 from edgeq.errors import ConfigError
-from edgeq.settings import Kind
-from edgeq.tomlfile import read_toml
 
 __all__ = [
     "CONFIG_FILE",

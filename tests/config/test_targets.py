@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeq.config.resources import data_folder
+from edgeq.config.targets import load_target, target_names, targets
 from edgeq.errors import ConfigError
-from edgeq.resources import data_folder
-from edgeq.targets import load_target, target_names, targets
 
 
 def test_the_four_targets() -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgeq.errors import ConfigError
-from edgeq.spec import ModelSpec
+from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["PICTURES", "find_labelled", "find_plain", "fitted", "read_picture"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.config import Budget, BuildConfig, resolve, settings_of
+from edgeq.config.build import Budget, BuildConfig, resolve, settings_of
+from edgeq.config.settings import parse_size
 from edgeq.errors import ConfigError
-from edgeq.settings import parse_size
 
 
 @pytest.fixture(autouse=True)

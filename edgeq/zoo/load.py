@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edgeq.errors import ConfigError
-from edgeq.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
-from edgeq.pycode import call, import_callable, last_line
-from edgeq.spec import ModelSpec
-from edgeq.torchvisionzoo import import_torchvision, torchvision_model
-from edgeq.weights import digest, fit, read_weights
+from edgeq.zoo.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
+from edgeq.zoo.pycode import call, import_callable, last_line
+from edgeq.zoo.spec import ModelSpec
+from edgeq.zoo.torchvision import import_torchvision, torchvision_model
+from edgeq.zoo.weights import digest, fit, read_weights
 
 __all__ = ["DEFAULT_MODEL", "LoadedModel", "ModelSpec", "import_torchvision", "load_model", "shipped_models"]
 
@@ -169,7 +169,7 @@ def _from_torchvision(request: _Request) -> tuple[ModelSpec, nn.Module]:
 
 
 def _from_pt2(request: _Request) -> tuple[ModelSpec, ExportedProgram]:
-    from edgeq.pt2 import load_program
+    from edgeq.zoo.pt2 import load_program
 
     if request.weights is not None:
         raise ConfigError("--weights with a .pt2", why="an exported program carries its own weights")

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeq.config.resources import data_folder
+from edgeq.config.tomlfile import Table, read_toml
 from edgeq.errors import ConfigError
 from edgeq.registry import nearest
-from edgeq.resources import data_folder
-from edgeq.tomlfile import Table, read_toml
 
 __all__ = ["IO_TYPES", "Target", "load_target", "target_names", "targets"]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from edgeq.errors import ConfigError
-from edgeq.pycode import last_line
+from edgeq.zoo.pycode import last_line
 
 __all__ = ["load_program"]
 

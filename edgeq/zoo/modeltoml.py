@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeq.config.resources import data_folder
+from edgeq.config.tomlfile import Table, expand, read_toml
 from edgeq.errors import ConfigError
 from edgeq.registry import nearest
-from edgeq.resources import data_folder
-from edgeq.spec import TASKS, ModelSpec
-from edgeq.tomlfile import Table, expand, read_toml
+from edgeq.zoo.spec import TASKS, ModelSpec
 
 __all__ = ["DEFAULT_MODEL", "ModelFile", "read_model_file", "shipped_model", "shipped_models"]
 

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edgeq.errors import ConfigError
-from edgeq.modeltoml import DEFAULT_MODEL, read_model_file, shipped_models
-from edgeq.spec import ModelSpec
-from edgeq.zoo import load_model
+from edgeq.zoo.load import load_model
+from edgeq.zoo.modeltoml import DEFAULT_MODEL, read_model_file, shipped_models
+from edgeq.zoo.spec import ModelSpec
 
 NET = """
 import torch
@@ -289,7 +289,7 @@ def test_a_near_miss_is_suggested() -> None:
 
 
 def test_shipped_models_are_found_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeq.modeltoml.data_folder", lambda name: folder.parent)
+    monkeypatch.setattr("edgeq.zoo.modeltoml.data_folder", lambda name: folder.parent)
     assert folder.name in shipped_models()
     assert load_model(folder.name).spec.name == "tiny"
     fails(folder.name + "s", f"unknown model '{folder.name}s'", f"did you mean '{folder.name}'?", "torchvision:NAME")
@@ -354,7 +354,7 @@ def test_an_exported_program_s_pickled_weights_are_not_run(tmp_path: Path) -> No
 
 
 def test_pixels_become_input_as_torchvision_does() -> None:
-    from edgeq.zoo import import_torchvision
+    from edgeq.zoo.load import import_torchvision
 
     transforms = import_torchvision().transforms.functional
     spec = ModelSpec("x", (3, 4, 5), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibration import CalibrationSet
+from edgeq.data.calibration import CalibrationSet
+from edgeq.data.pictures import PICTURES, find_labelled, find_plain, read_picture
 from edgeq.errors import ConfigError
-from edgeq.pictures import PICTURES, find_labelled, find_plain, read_picture
-from edgeq.pycode import call, import_callable
-from edgeq.spec import ModelSpec
+from edgeq.zoo.pycode import call, import_callable
+from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["EvaluationSet", "calibration_from_images", "load_images"]
 
@@ -175,7 +175,7 @@ def _checked(images: npt.NDArray[Any], labels: npt.NDArray[Any], source: str, sp
     if spec.resize is not None or spec.crop is not None:
         from PIL import Image
 
-        from edgeq.pictures import fitted
+        from edgeq.data.pictures import fitted
 
         images = np.stack([fitted(Image.fromarray(np.squeeze(image)), spec, source) for image in images])
     channels, height, width = spec.input_shape
