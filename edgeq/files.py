@@ -83,7 +83,10 @@ def staged(final: str | Path) -> Iterator[Path]:
             _lock(handle)
         except OSError as error:
             raise _failed(target, error) from error
-        yield staging
+        try:
+            yield staging
+        except OSError as error:  # a disk that fills up while a library writes into the folder
+            raise _failed(target, error) from error
         replace_folder(staging, target)
     finally:
         if handle >= 0:

@@ -49,7 +49,7 @@ def lock(
         "schema": SCHEMA,
         "model": {"name": model, "weights_sha256": weights_sha256, "graph_sha256": graph_sha256},
         "integer_sha256": integer_sha256,
-        "calibration": portable(calibration),
+        "calibration": {key: portable(calibration.get(key)) for key in ("method", "images", "sha256")},
         "artifact": portable(artifact),
         "config": {key: portable(value) for key, value in config.items() if key not in _NOT_THE_BUILD},
         "seeds": dict(seeds),

@@ -176,6 +176,14 @@ def test_a_disk_that_turns_out_full_at_the_end(built: Path, monkeypatch: pytest.
     assert content(built) == before
 
 
+def test_a_disk_that_fills_up_while_something_else_writes(built: Path) -> None:
+    before = content(built)
+    with pytest.raises(ArtifactError, match=r"No space left.*free some space"), staged(built):
+        full_disk()
+    assert content(built) == before
+    assert os.listdir(built.parent) == [built.name]
+
+
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_what_no_build_made_is_never_replaced(tmp_path: Path, kind: str) -> None:
     theirs = tmp_path / "photos"

@@ -1,0 +1,124 @@
+"""Geometry of the report's charts: numbers in, shapes in SVG user units out. The template only draws them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Bar", "Chart", "Tick", "histogram", "layer_chart"]
+
+WIDTH, HEIGHT = 640.0, 190.0
+LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 12.0, 38.0
+
+POOR, FAIR = 10.0, 20.0
+"""Decibels: noise is a third, and a tenth, of the signal's amplitude."""
+
+BINS = 48
+TAIL = 0.98
+"""Timings beyond this percentile are gathered in the last bin, so that one straggler does not flatten the rest."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A rectangle with the text a pointer shows over it. `tone` is a class name of the style sheet."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    tone: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A place on an axis, in user units, and what to write there."""
+
+    at: float
+    text: str
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars between axes. `lines` are vertical marks (medians), drawn over the bars."""
+
+    bars: tuple[Bar, ...]
+    across: tuple[Tick, ...]
+    up: tuple[Tick, ...]
+    lines: tuple[tuple[float, str, str], ...] = ()
+    width: float = WIDTH
+    height: float = HEIGHT
+    left: float = LEFT
+    right: float = WIDTH - RIGHT
+    top: float = TOP
+    base: float = HEIGHT - BOTTOM
+
+
+def layer_chart(layers: Sequence[dict[str, Any]]) -> Chart | None:
+    """One column per layer in execution order, as high as its SQNR in decibels; None without layers."""
+    if not layers:
+        return None
+    top = max(10.0 * math.ceil(max(min(row["sqnr_db"], 60.0) for row in layers) / 10), 30.0)
+    floor, room = HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP
+    step = (WIDTH - LEFT - RIGHT) / len(layers)
+    bars = []
+    for number, row in enumerate(layers):
+        value = row["sqnr_db"]
+        height = max(room * min(max(value, 0.0), top) / top, 2.0)
+        tone = "poor" if value < POOR else "fair" if value < FAIR else "good"
+        text = f"{row['name']} ({row['op']}): {value:.1f} dB"
+        bars.append(Bar(LEFT + step * (number + 0.1), floor - height, max(step * 0.8, 0.8), height, tone, text))
+    up = tuple(Tick(floor - room * db / top, f"{db}", db == FAIR) for db in range(0, int(top) + 1, 10))
+    every = max(1, math.ceil(len(layers) / 16))
+    numbers = range(0, len(layers), every)
+    return Chart(tuple(bars), tuple(Tick(LEFT + step * (n + 0.5), str(n + 1)) for n in numbers), up)
+
+
+def histogram(named: Sequence[tuple[str, str, Sequence[float]]]) -> Chart | None:
+    """Distributions on one axis. Each of `named` is (tone, label, values), values in milliseconds; None without any."""
+    series = [(tone, label, sorted(values)) for tone, label, values in named if values]
+    if not series:
+        return None
+    low = min(values[0] for _, _, values in series)
+    high = max(values[min(int(TAIL * len(values)), len(values) - 1)] for _, _, values in series)
+    if high <= low:
+        low, high = low * 0.95, low * 1.05 + 1e-9
+    counts = [(tone, label, values, _counts(values, low, high)) for tone, label, values in series]
+    most = max(max(binned) for _, _, _, binned in counts)
+    floor, room, step = HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP, (WIDTH - LEFT - RIGHT) / BINS
+    bars, lines = [], []
+    for tone, label, values, binned in counts:
+        for number, count in enumerate(binned):
+            if count:
+                start, end = (low + (high - low) * edge / BINS for edge in (number, number + 1))
+                beyond = " or more" if number == BINS - 1 else f" to {end:.3g}"
+                height = room * count / most
+                text = f"{label}: {count} of {len(values)} at {start:.3g}{beyond} ms"
+                bars.append(Bar(LEFT + step * number, floor - height, step, height, tone, text))
+        middle = values[len(values) // 2]
+        lines.append((_place(min(middle, high), low, high), tone, f"{label}: median {middle:.3g} ms"))
+    ticks = tuple(Tick(_place(value, low, high), f"{value:g}") for value in _round_values(low, high))
+    return Chart(tuple(bars), ticks, (), tuple(lines))
+
+
+def _counts(values: Sequence[float], low: float, high: float) -> list[int]:
+    counts = [0] * BINS
+    for value in values:
+        counts[min(int((value - low) / (high - low) * BINS), BINS - 1)] += 1
+    return counts
+
+
+def _place(value: float, low: float, high: float) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / (high - low)
+
+
+def _round_values(low: float, high: float, about: int = 7) -> list[float]:
+    """About so many values between `low` and `high` that people like to read: steps of 1, 2 or 5."""
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [round(number * step, 12) for number in range(first, last + 1)]

@@ -1,0 +1,132 @@
+"""report.html: one file that needs nothing else, read on any screen, in light and dark, on paper.
+
+Everything in a report may come from a stranger's model file, so the template escapes whatever it prints; the only
+markup let through is the package's own style sheet and the pictures, as data.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from edgeq.report.advice import steps
+from edgeq.report.charts import FAIR, POOR, histogram, layer_chart
+from edgeq.report.lock import portable
+from edgeq.report.schema import validate
+
+__all__ = ["render"]
+
+WORST = 8
+"""Layers listed by name below the chart."""
+
+
+def render(
+    report: Mapping[str, Any],
+    *,
+    pictures: Sequence[bytes] = (),
+    folder: str | None = None,
+    rebuild: str | None = None,
+) -> str:
+    """The page of a whole `report` (see `edgeq.report.schema`).
+
+    `pictures` are PNG files, the contact sheet of calibration images first. `folder` is the build's folder and
+    `rebuild` the command line that made it, both as the user would type them; by default what they are by default.
+    Of an absolute `folder` only the last part is shown: a page that is sent around names no folder of a machine.
+    Raises `ValueError` for a report that is not whole, or a picture that is no PNG.
+    """
+    faults = validate(report)
+    if faults:
+        raise ValueError(f"not a whole report: {faults[0]}")
+    target, model = report["target"], report["model"]
+    folder = portable(folder) if folder else f"build/{model}-{target}"
+    rebuild = rebuild or f"edgeq build {shlex.quote(model)} --target {shlex.quote(target)}"
+    latency = report["latency"] or {}
+    samples = latency.get("samples") or {"float_ms": [], "integer_ms": []}
+    return _template().render(
+        r=report,
+        pictures=[_data_uri(picture) for picture in pictures],
+        layers=layer_chart(report["layers"]),
+        worst=sorted(report["layers"], key=lambda row: row["sqnr_db"])[:WORST],
+        poor=POOR,
+        fair=FAIR,
+        times=histogram([("float", "float", samples["float_ms"]), ("integer", "integer", samples["integer_ms"])]),
+        stages=_stages(report["seconds"]),
+        steps=steps(report, folder, rebuild),
+        verdict=_verdict(report),
+    )
+
+
+@functools.cache
+def _template() -> Template:
+    here = files("edgeq.report")
+    sources = {name: (here / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css")}
+    environment = Environment(
+        loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"bytes": _bytes, "count": _count, "ms": _ms, "share": _share, "signed": _signed}
+    environment.globals["style"] = Markup(sources["report.css"])  # noqa: S704  our own file, no input in it
+    return environment.get_template("report.html.j2")
+
+
+def _data_uri(picture: bytes) -> str:
+    if not picture.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise ValueError("a picture of the report is not a PNG")
+    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    """The build in one sentence, only what was measured."""
+    smaller = report["float"]["bytes"] / max(report["artifact"]["bytes"], 1)
+    parts = [f"{smaller:.1f} times smaller than float"]
+    accuracy, latency = report["accuracy"], report["latency"]
+    if accuracy is not None:
+        points = accuracy["integer"]["top1"] - accuracy["float"]["top1"]
+        parts.append(f"{_signed(points)} points of top-1 on {accuracy['n']:,} images")
+    if latency is not None and latency["valid"]:
+        ratio = latency["ratio"]
+        faster = f"{1 / ratio:.2f} times as fast" if ratio <= 1 else f"{ratio:.2f} times the time"
+        parts.append(f"{faster} on this machine")
+    return ", ".join(parts) + "."
+
+
+def _stages(seconds: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """Stages that ran, with their share of the whole in percent."""
+    known = {name: value for name, value in seconds.items() if value is not None}
+    total = sum(known.values()) or 1.0
+    return [{"name": name, "seconds": value, "percent": 100 * value / total} for name, value in known.items()]
+
+
+def _bytes(count: float) -> str:
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def _count(value: float) -> str:
+    """Thousands apart; millions and above in short."""
+    for limit, unit in ((1e9, "G"), (1e6, "M")):
+        if value >= limit:
+            return f"{value / limit:.2f} {unit}"
+    return f"{value:,}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.2f}" if value >= 10 else f"{value:.3f}"
+
+
+def _share(value: float) -> str:
+    """A share as percent; what is not all of it never shows as 100."""
+    if value == 1:
+        return "100 %"
+    return f"{min(100 * value, 99.99):.2f} %"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")

@@ -1,0 +1,130 @@
+"""A build as the report sees it, made of the real pieces with made-up numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgeq.export.census import Census
+from edgeq.measure.accuracy import Accuracy, compare
+from edgeq.measure.conditions import Machine, Moment
+from edgeq.measure.latency import Latency
+from edgeq.report.schema import build_report
+
+ARTIFACT = b"an integer model" * 150_000
+MACHINE = Machine(
+    cpu="Some Board, Cortex-A76",
+    architecture="aarch64",
+    cores=4,
+    flags=("asimd", "asimddp"),
+    governor="performance",
+    platform="Linux 6.6",
+    python="3.11.9",
+    virtual=False,
+    container=None,
+    emulated=False,
+)
+KINDS = {"CONV_2D": 35, "DEPTHWISE_CONV_2D": 17, "ADD": 10, "MEAN": 1, "FULLY_CONNECTED": 1}
+SECONDS = {"capture": 3.1, "synthesize": 95.2, "calibrate": 8.4, "write": 0.4, "verify": 21.7, "measure": 31.0}
+
+
+def sample(**changes: Any) -> dict[str, Any]:
+    """A whole report; `changes` replace arguments of `build_report`."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 20, 2000)
+    right = rng.random(2000) < 0.955
+    before = np.where(right, labels, (labels + 1) % 20)
+    after = np.where(rng.random(2000) < 0.012, (before + 3) % 20, before)
+    accuracy = compare(Accuracy(before, labels, 99.4), Accuracy(after, labels, 99.35))
+    times = rng.gamma(4.0, 0.05, (2, 120))
+    quiet = Moment(0.0, 0.0, 0.2, 2400.0, 48.0, 0.0, 0.0, 0)
+    latency = Latency(
+        tuple(6.1 + times[0]), tuple(3.9 + times[1]), 1, 1, "ai-edge-litert 2.3.0", "xnnpack", MACHINE,
+        quiet, dataclasses.replace(quiet, seconds=4.0, own=4.0, busy=4.2, temperature_c=51.0),
+    )  # fmt: skip
+    layers = [
+        {
+            "name": f"features.{i // 3}.conv.{i % 3}",
+            "op": "Conv2d" if i % 3 else "Add",
+            "sqnr_db": 38 - 14 * i / 52 + 7 * math.sin(i) - (16 if i in (17, 18) else 0),
+            "saturated": 0.001 * (i % 5),
+        }
+        for i in range(53)
+    ]
+    given: dict[str, Any] = {
+        "model": "signs64",
+        "target": "tflite-arm",
+        "method": "gznq",
+        "method_reason": "auto: the network has 52 batch norms whose statistics images can match",
+        "bits": "w8a8",
+        "seed": 0,
+        "edgeq": "0.1.0",
+        "network": {"input": (3, 64, 64), "parameters": 2_251_412, "macs": 25_400_000, "nodes": 66},
+        "artifact": {
+            "path": "signs64.tflite",
+            "bytes": len(ARTIFACT),
+            "sha256": hashlib.sha256(ARTIFACT).hexdigest(),
+        },
+        "float_bytes": 9_050_000,
+        "accuracy": accuracy,
+        "exactness": {
+            "reference": "LiteRT's reference kernels", "values": 39_183_360, "equal": 39_183_360, "max_step": 0,
+            "images": 32,
+        },
+        "census": Census(KINDS, 0, 0, 0, 0),
+        "latency": latency,
+        "synthesis": {"method": "gznq", "images": 128, "seconds": 95.2},
+        "seconds": SECONDS,
+        "conditions": MACHINE.to_json() | {"packages": {"torch": "2.13.0", "ai-edge-litert": "2.3.0"}},
+        "layers": layers,
+        "dead_channels": 14,
+        "baselines": [
+            {"method": "images:photos", "images": 128, "top1": 95.1, "top5": 99.4, "agreement": 0.991},
+            {"method": "noise", "images": 128, "top1": 61.3, "top5": 88.0, "agreement": 0.63},
+        ],
+        "warnings": ["The input range was taken from mean and std, which nobody stated for this model."],
+    }  # fmt: skip
+    return build_report(**(given | changes))
+
+
+@pytest.fixture
+def report() -> Callable[..., dict[str, Any]]:
+    return sample
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a finished build and gives its folder; a callable may spoil the report first."""
+
+    def write(spoil: Callable[[dict[str, Any]], Any] = lambda _: None, **changes: Any) -> Path:
+        made = json.loads(json.dumps(sample(**changes)))
+        spoil(made)
+        (tmp_path / "report.json").write_text(json.dumps(made))
+        (tmp_path / "signs64.tflite").write_bytes(ARTIFACT)
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def png() -> bytes:
+    return picture()
+
+
+def picture() -> bytes:
+    """A contact sheet of coloured tiles."""
+    rng = np.random.default_rng(1)
+    tiles = rng.integers(0, 255, (8, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(np.kron(tiles, np.ones((20, 20, 1), np.uint8))).save(buffer, "PNG")
+    return buffer.getvalue()

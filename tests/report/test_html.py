@@ -1,0 +1,227 @@
+"""The page: well formed, sufficient to itself, deaf to markup in names, and saying only what was measured."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeq.report.advice import steps
+from edgeq.report.charts import BINS, HEIGHT, WIDTH, histogram, layer_chart
+from edgeq.report.html import render
+
+Report = Callable[..., dict[str, Any]]
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+ATTACK = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, text, and whether every tag was closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+
+def page(report: dict[str, Any], **options: Any) -> Page:
+    made = Page(render(report, **options))
+    assert made.open == []
+    return made
+
+
+def test_every_part_is_there(report: Report, png: bytes) -> None:
+    made = page(report(), pictures=[png])
+    ids = [a["id"] for a in made.all("section") if "id" in a]
+    assert ids == ["accuracy", "images", "layers", "latency", "census", "conditions", "time", "next"]
+    assert len(made.all("svg")) == 2
+    for said in ("signs64", "w8a8 for tflite-arm", "2,000 images", "2.40 MB", "3.8 times smaller", "100 %", "CONV_2D"):
+        assert said in made.words
+    assert "edgeq check build/signs64-tflite-arm --max-drop 1.0" in made.words
+
+
+def test_it_needs_nothing_else(report: Report, png: bytes) -> None:
+    text = render(report(), pictures=[png])
+    made = Page(text)
+    for tag, attributes in made.elements:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base", "form")
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in ("src", "href", "srcset", "data", "xlink:href"):
+                assert str(value).startswith("data:image/png;base64,")
+    assert not re.search(r"https?://|@import|url\(|file:", text)
+    (policy,) = (a["content"] for a in made.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert str(policy).startswith("default-src 'none'")
+
+
+def test_pictures_arrive_whole_and_must_be_png(report: Report, png: bytes) -> None:
+    made = page(report(), pictures=[png, png])
+    for image in made.all("img"):
+        assert base64.b64decode(str(image["src"]).split(",")[1]) == png
+        assert image["alt"]
+    with pytest.raises(ValueError, match="PNG"):
+        render(report(), pictures=[b"<svg onload=alert(1)>"])
+
+
+def test_markup_in_names_stays_text(report: Report) -> None:
+    layers = [{"name": ATTACK, "op": ATTACK, "sqnr_db": 3.0}]
+    conditions = report()["conditions"] | {"machine": ATTACK, "platform": ATTACK, "packages": {ATTACK: ATTACK}}
+    hostile = report(
+        model=ATTACK, target=ATTACK, method=ATTACK, method_reason=ATTACK, layers=layers, warnings=[ATTACK],
+        conditions=conditions, synthesis={"method": ATTACK, "images": 1, "seconds": 1.0},
+        census={"ops": 1, "kinds": {ATTACK: 1}, "float_ops": 0, "transposes": 0, "quantize": 0, "dequantize": 0},
+        exactness={"reference": ATTACK, "values": 2, "equal": 1, "max_step": 2, "first_difference": ATTACK},
+        baselines=[{"method": ATTACK, "images": 1, "top1": 1.0}],
+        artifact={"path": ATTACK, "bytes": 1, "sha256": ATTACK},
+    )  # fmt: skip
+    made = page(hostile)
+    assert made.all("script") == []
+    assert made.all("img") == []
+    assert made.text.count("<script>alert(1)</script>") > 10
+    assert not [a for _, a in made.elements for name in a if name.startswith("on")]
+
+
+def test_what_was_not_measured_is_said(report: Report) -> None:
+    bare = report(accuracy=None, latency=None, exactness=None, census=None, layers=[], baselines=[], warnings=[])
+    made = page(bare)
+    assert made.all("svg") == []
+    assert "not measured, no images" in made.words
+    assert "--evaluation IMAGES" in made.words
+    assert "as fast" not in made.words
+    assert "None" not in made.words
+    assert "nan" not in made.words
+
+
+def test_doubtful_latency_is_not_praised(report: Report) -> None:
+    made = report()
+    made["latency"] |= {"valid": False, "reason": "other work kept 2.0 of 2 cores busy"}
+    words = page(made).words
+    assert "Do not believe these timings: other work kept 2.0 of 2 cores busy" in words
+    assert "as fast on this machine" not in words
+    assert "--force measure" in words
+
+
+def test_without_optional_keys(report: Report) -> None:
+    made = report(network=None, method_reason=None, edgeq=None)
+    del made["accuracy"]["difference"]
+    for key in ("ratio_interval", "samples", "min_ms", "float_min_ms", "float_p90_ms", "reason"):
+        made["latency"].pop(key)
+    assert page(made).all("svg")
+
+
+def test_top5_shows_only_where_there_is_one(report: Report) -> None:
+    made = report()
+    assert "top-5" in page(made).words
+    made["accuracy"]["float"]["top5"] = made["accuracy"]["integer"]["top5"] = None
+    assert "top-5" not in page(made).words
+
+
+def test_almost_all_never_shows_as_all(report: Report) -> None:
+    exactness = {"reference": "x", "values": 10_000_000, "equal": 9_999_999, "max_step": 1}
+    words = page(report(exactness=exactness)).words
+    assert "99.99 %" in words
+    assert "100 %" not in words
+
+
+def test_half_a_report_is_refused(report: Report) -> None:
+    made = report()
+    del made["artifact"]
+    with pytest.raises(ValueError, match="artifact is missing"):
+        render(made)
+
+
+def test_no_folder_of_the_machine_is_shown(report: Report) -> None:
+    text = render(report(), folder="/home/someone/out")
+    assert "/home" not in text
+    assert "edgeq check out " in text
+
+
+def test_commands_are_quoted_for_a_shell(report: Report) -> None:
+    found = steps(report(), "out; rm -rf x", "edgeq build m --target t")
+    assert found[-1].command is not None
+    assert found[-1].command.startswith("edgeq check 'out; rm -rf x' --max-drop")
+
+
+def test_advice_follows_from_numbers(report: Report) -> None:
+    poor = [{"name": "a", "op": "Conv2d", "sqnr_db": 4.0}, {"name": "b", "op": "Add", "sqnr_db": 30.0}]
+    made = report(layers=poor)
+    made["accuracy"]["difference"] |= {"points": -3.0, "low": -4.0, "high": -2.0}
+    told = " ".join(f"{step.why} {step.command}" for step in steps(made, "out", "edgeq build m"))
+    assert "edgeq build m --effort best" in told
+    assert "layers that lose most: a." in told
+    made["accuracy"]["difference"] |= {"points": -0.1, "low": -0.9, "high": 0.7}
+    assert len(steps(made, "out", "edgeq build m")) == 1
+
+
+rows = st.lists(st.floats(-40, 120).map(lambda db: {"name": "n", "op": "o", "sqnr_db": db}), min_size=1, max_size=300)
+
+
+@settings(max_examples=50)
+@given(rows)
+def test_columns_stay_in_the_chart(layers: list[dict[str, Any]]) -> None:
+    chart = layer_chart(layers)
+    assert chart is not None
+    assert len(chart.bars) == len(layers)
+    for bar in chart.bars:
+        assert chart.left <= bar.x <= bar.x + bar.width <= WIDTH
+        assert 0 < bar.y <= bar.y + bar.height <= HEIGHT
+        assert bar.height > 0
+    assert len(chart.across) <= 16
+    highest = max(layers, key=lambda row: row["sqnr_db"])["sqnr_db"]
+    tallest = max(chart.bars, key=lambda bar: bar.height)
+    assert f"{highest:.1f} dB" in tallest.text or highest > 60 or highest < 2
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(1e-4, 1e5), min_size=1, max_size=100), st.lists(st.floats(1e-4, 1e5), max_size=100))
+def test_histograms_count_everything_once(one: list[float], other: list[float]) -> None:
+    chart = histogram([("integer", "integer", one), ("float", "float", other)])
+    assert chart is not None
+    for tone, values in (("integer", one), ("float", other)):
+        counts = [int(re.findall(r": (\d+) of", bar.text)[0]) for bar in chart.bars if bar.tone == tone]
+        assert sum(counts) == len(values)
+        assert len(counts) <= BINS
+    for bar in chart.bars:
+        assert chart.left - 1e-6 <= bar.x <= bar.x + bar.width <= chart.right + 1e-6
+        assert chart.top - 1e-6 <= bar.y <= bar.y + bar.height <= HEIGHT
+    assert len(chart.lines) == 1 + bool(other)
+    assert all(chart.left - 1e-6 <= tick.at <= chart.right + 1e-6 for tick in chart.across)
+
+
+def test_no_numbers_no_chart() -> None:
+    assert layer_chart([]) is None
+    assert histogram([("integer", "integer", [])]) is None
+    assert histogram([("integer", "integer", [2.0] * 50)]) is not None
