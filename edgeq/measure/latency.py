@@ -136,15 +136,17 @@ def measure_latency(
     sessions = (float_session, integer_session)
     for session in sessions:
         session.prepare(sample)
-    one = [_warm(session, warmup, clock) for session in sessions]
-    inferences = max(1, round(SAMPLE_SECONDS / min(one)))
-    pairs = max(runs, min(MOST_RUNS, int(seconds / (sum(one) * inferences))))
+    quickest = min(_warm(session, warmup, clock) for session in sessions)
+    inferences = max(1, round(SAMPLE_SECONDS / quickest))
     times: tuple[list[float], list[float]] = ([], [])
     collecting = gc.isenabled()
     gc.disable()
     try:
         before = moment()
-        for pair in range(pairs):
+        start = clock()
+        for pair in range(max(runs, MOST_RUNS)):
+            if pair >= runs and clock() - start > seconds * 1e9:
+                break
             for which in (0, 1) if pair % 2 == 0 else (1, 0):
                 times[which].append(_timed(sessions[which], inferences, clock))
         after = moment()

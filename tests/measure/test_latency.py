@@ -88,7 +88,7 @@ def measured(
 def test_a_quiet_machine_gives_a_valid_ratio() -> None:
     result, _ = measured(steady(20.0), steady(10.0))
     assert (result.ratio, result.valid, result.doubts) == (0.5, True, ())
-    assert result.runs == 133  # 4 seconds of 30 ms pairs
+    assert result.runs == 134  # the first after 4 seconds of 30 ms pairs
     section = result.to_json()
     assert (section["float_median_ms"], section["integer_median_ms"], section["p90_ms"]) == (20.0, 10.0, 10.0)
     assert section["conditions"]["runtime"] == "float (float), integer (integer)"
