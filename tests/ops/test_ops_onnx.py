@@ -143,14 +143,19 @@ def test_a_grid_reaching_beyond_six_is_clipped_in_integers() -> None:
     assert verify_onnx(graph, data, flow.samples(8), "int8", rounding="onnxruntime").exact
 
 
-def test_three_input_channels_become_four_on_x86_only() -> None:
+@pytest.mark.parametrize("filters", [5, 8, 16, 24])
+@pytest.mark.parametrize("activation", [None, RELU6])
+def test_a_first_convolution_is_written_for_direct_kernels_on_x86_only(filters, activation) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 3, 8, 8), quantization(0.02, 3))
-    flow.weighted("y", Conv2d((2, 2), (0, 1, 0, 1)), (16, 3, 3, 3), quantization(0.03, -5))
+    flow.weighted("y", Conv2d((2, 2), (0, 1, 0, 1), activation=activation), (filters, 3, 3, 3), quantization(0.03, -5))
     graph = flow.graph()
-    assert "Pad" in optimized_census(write_onnx(graph, activations="uint8")).kinds
-    assert "Pad" not in optimized_census(write_onnx(graph, activations="int8")).kinds
     data = write_onnx(graph, activations="uint8")
-    assert optimized_census(data).spatial_pads == 0
-    found = verify_onnx(graph, data, flow.samples(8), "uint8", rounding="onnxruntime")
-    assert found.exact
-    assert found.values == 8 * int(np.prod(graph.shapes["y"]))
+    found = optimized_census(data)
+    assert found.kinds["Pad"] == 1
+    assert found.kinds.get("Slice", 0) == (filters < 16)
+    assert (found.spatial_pads, found.float_ops) == (0, 0)
+    for rounding in ("onnxruntime", "tflite"):
+        checked = verify_onnx(graph, data, flow.samples(8), "uint8", rounding=rounding)  # type: ignore[arg-type]
+        assert checked.values == 8 * int(np.prod(graph.shapes["y"]))
+        assert checked.max_step <= (rounding == "tflite"), checked.first_difference
+    assert "Pad" not in optimized_census(write_onnx(graph, activations="int8")).kinds

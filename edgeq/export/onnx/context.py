@@ -25,6 +25,10 @@ from edgeq.runtime.onnxfile import QUANTIZED_SUFFIX
 __all__ = ["Context", "FloatContext", "QuantizedContext", "array_range"]
 
 
+DIRECT_FILTERS = 16
+"""Fewest filters for which MLAS has direct u8 x s8 convolution kernels on x86."""
+
+
 class Context(ABC):
     """Values of the network being written, by their name in the graph."""
 
@@ -44,8 +48,8 @@ class Context(ABC):
         """The float tensor of a weight or bias."""
 
     @abstractmethod
-    def filtered(self, node: Node) -> list[str]:
-        """Float tensors of a convolution's input and filters."""
+    def convolve(self, node: Node, *, clamp: Clamp | None, **attributes: Any) -> None:
+        """Make the value of a convolution `node`."""
 
     @abstractmethod
     def bias(self, node: Node) -> str:
@@ -92,8 +96,8 @@ class FloatContext(Context):
     def parameter(self, value: str) -> str:
         return value
 
-    def filtered(self, node: Node) -> list[str]:
-        return list(node.inputs[:2])
+    def convolve(self, node: Node, *, clamp: Clamp | None, **attributes: Any) -> None:
+        self.compute(node, "Conv", list(node.inputs), clamp=clamp, **attributes)
 
     def bias(self, node: Node) -> str:
         return node.inputs[2]
@@ -167,47 +171,85 @@ class QuantizedContext(Context):
 
     def parameter(self, value: str) -> str:
         if value not in self._parameters:
-            self._parameters[value] = self._weight(value, self._graph.constants[value])
+            q = self._graph.quantizations[value]
+            self._parameters[value] = self._weight(self._graph.constants[value], q.scale, q.axis)
         return self._parameters[value]
 
-    def filtered(self, node: Node) -> list[str]:
-        """On x86 three input channels become four, the new one always 0.0 and read with weight 0: MLAS has direct
-        convolution kernels for multiples of four only, and copies every window of anything else first.
-        """
-        value, weight = node.inputs[:2]
-        filters = self._graph.constants[weight]
-        if self._type != "uint8" or filters.shape[1] % 4 != 3 or filters.shape[1] != self.shape(value)[1]:
-            return [self.real(value), self.parameter(weight)]
-        if value not in self._padded:
-            inputs = [self.integers(value), self.indices(0, 1), self.zero(value), self.indices(1)]
-            self._padded[value] = self.dequantize(self.builder.node("Pad", inputs), value, self._type)
-        return [self._padded[value], self._weight(weight, np.pad(filters, ((0, 0), (0, 1), (0, 0), (0, 0))))]
+    def bias(self, node: Node) -> str:
+        value, weight, bias = node.inputs
+        q = self._graph.quantizations
+        return self._bias(self._graph.constants[bias], q[value].scale, q[weight].scale, q[bias].axis)
 
-    def _weight(self, value: str, integers: npt.NDArray[Any]) -> str:
-        q = self._graph.quantizations[value]
-        inputs = [self.builder.constant(integers), self.builder.constant(q.scale)]
+    def convolve(self, node: Node, *, clamp: Clamp | None, **attributes: Any) -> None:
+        value, weight, *bias = node.inputs
+        filters = self._graph.constants[weight]
+        dense = filters.shape[1] == self.shape(value)[1]
+        if self._type == "uint8" and dense and filters.shape[1] % 4 == 3:
+            self._convolve_directly(node, clamp, attributes)
+            return
+        inputs = [self.real(value), self.parameter(weight), *([self.bias(node)] if bias else [])]
+        self.compute(node, "Conv", inputs, clamp=clamp, **attributes)
+
+    def _convolve_directly(self, node: Node, clamp: Clamp | None, attributes: dict[str, Any]) -> None:
+        """A first convolution in the form MLAS has direct kernels for on x86: input channels in fours, 16 filters or
+        more; it copies anything else window by window first. The added channel is 0.0 and read with weight 0, added
+        filters are cut off again, so the integers are the same.
+        """
+        value, weight, *bias = node.inputs
+        filters, q = self._graph.constants[weight], self._graph.quantizations
+        more = max(DIRECT_FILTERS - len(filters), 0)
+        scale = np.pad(q[weight].scale, (0, more), mode="edge") if q[weight].axis is not None else q[weight].scale
+        if value not in self._padded:
+            extra = [self.indices(0, 1), self.zero(value), self.indices(1)]
+            self._padded[value] = self.builder.node("Pad", [self.integers(value), *extra])
+        inputs = [
+            self.dequantize(self._padded[value], value, self._type),
+            self._weight(np.pad(filters, ((0, more), (0, 1), (0, 0), (0, 0))), scale, q[weight].axis),
+        ]
+        for name in bias:
+            integers = np.pad(self._graph.constants[name], (0, more))
+            inputs.append(self._bias(integers, q[value].scale, scale, q[name].axis))
+        made = self.builder.node("Conv", inputs, name=node.name, **attributes)
+        if not more:
+            self._leave(made, node.name, clamp, self.integers(node.name))
+            return
+        wide = self.builder.fresh()
+        self._leave(made, node.name, clamp, wide)
+        cut = [wide, self.indices(0), self.indices(len(filters)), self.indices(1)]
+        self.builder.node("Slice", cut, self.integers(node.name))
+
+    def _weight(self, integers: npt.NDArray[Any], scale: npt.NDArray[np.float32], axis: int | None) -> str:
+        inputs = [self.builder.constant(integers), self.builder.constant(scale)]
         if integers.ndim == 2:
             # An absent zero point is 0, and so is this one; but without it onnxruntime does not recognise QGemm.
-            inputs.append(self.builder.constant(q.zero_point.astype(np.int8)))
-        return self.builder.node("DequantizeLinear", inputs, axis=q.axis)
+            inputs.append(self.builder.constant(np.zeros(scale.shape, np.int8)))
+        return self.builder.node("DequantizeLinear", inputs, axis=axis)
 
-    def bias(self, node: Node) -> str:
+    def _bias(
+        self,
+        integers: npt.NDArray[Any],
+        x_scale: npt.NDArray[np.float32],
+        w_scale: npt.NDArray[np.float32],
+        axis: int | None,
+    ) -> str:
         """The bias scale is the product it is defined as, input scale x weight scale, which onnxruntime folds into a
         constant when it loads the file: the same float32 numbers, without storing a second scale per channel.
         """
-        value, weight, bias = node.inputs
-        scales = [self.builder.constant(self._graph.quantizations[name].scale) for name in (value, weight)]
-        scale = self.builder.node("Mul", scales)
-        integers = self.builder.constant(self._graph.constants[bias].astype(np.int32))
-        return self.builder.node("DequantizeLinear", [integers, scale], axis=self._graph.quantizations[bias].axis)
+        scale = self.builder.node("Mul", [self.builder.constant(x_scale), self.builder.constant(w_scale)])
+        return self.builder.node(
+            "DequantizeLinear", [self.builder.constant(integers.astype(np.int32)), scale], axis=axis
+        )
 
     def compute(
         self, node: Node, kind: str, inputs: list[str], *, clamp: Clamp | None = None, **attributes: Any
     ) -> None:
         made = self.builder.node(kind, inputs, name=node.name, **attributes)
-        limits = self._limits(node.name, clamp)
-        target = self.integers(node.name)
-        integers = self.quantize(made, node.name, self._type, None if limits else target)
+        self._leave(made, node.name, clamp, self.integers(node.name))
+
+    def _leave(self, made: str, value: str, clamp: Clamp | None, target: str) -> None:
+        """Put the float tensor `made` on the grid of `value`, within `clamp`, as the integer tensor `target`."""
+        limits = self._limits(value, clamp)
+        integers = self.quantize(made, value, self._type, None if limits else target)
         if limits:
             self.builder.node("Clip", [integers, *limits], target)
 

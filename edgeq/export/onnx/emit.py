@@ -66,16 +66,10 @@ def _unless_ones(numbers: tuple[int, ...]) -> list[int] | None:
     return list(numbers) if any(number != 1 for number in numbers) else None
 
 
-def _bias(context: Context, node: Node) -> list[str]:
-    return [context.bias(node)] if len(node.inputs) > 2 else []
-
-
 @_emits(Conv2d)
 def _conv(context: Context, node: Node, op: Conv2d) -> None:
-    context.compute(
+    context.convolve(
         node,
-        "Conv",
-        [*context.filtered(node), *_bias(context, node)],
         clamp=op.activation,
         strides=_unless_ones(op.stride),
         pads=_pads(op.padding),
@@ -86,7 +80,8 @@ def _conv(context: Context, node: Node, op: Conv2d) -> None:
 
 @_emits(Linear)
 def _linear(context: Context, node: Node, op: Linear) -> None:
-    inputs = [context.real(node.inputs[0]), context.parameter(node.inputs[1]), *_bias(context, node)]
+    bias = [context.bias(node)] if len(node.inputs) > 2 else []
+    inputs = [context.real(node.inputs[0]), context.parameter(node.inputs[1]), *bias]
     context.compute(node, "Gemm", inputs, clamp=op.activation, transB=1)
 
 
