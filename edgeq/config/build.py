@@ -57,7 +57,7 @@ class BuildConfig:
         ("tflite-arm",), settings.NAMES, "target to build for; may be repeated", "--target"
     )
     method: str = _setting("auto", settings.TEXT, "calibration images: auto, gznq, noise, ... or images:PATH")
-    images: int = _setting(128, settings.COUNT, "number of calibration images")
+    images: int = _setting(32, settings.COUNT, "number of calibration images")
     bits: str = _setting("w8a8", settings.one_of("w8a8"), "bits of weights and activations")
     seed: int = _setting(0, settings.SEED, "seed of everything random")
     effort: str = _setting("balanced", settings.one_of(*EFFORTS), "how long synthesis may take")

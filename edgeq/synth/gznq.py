@@ -28,7 +28,7 @@ __all__ = ["Settings", "gznq", "settings_for"]
 class Settings:
     """Weights and schedule of the optimisation; lengths are iterations per batch."""
 
-    iterations: int = 300
+    iterations: int = 150
     batch: int = 64
     rate: float = 0.1
     warm_up: int = 20
@@ -41,7 +41,7 @@ class Settings:
 
 def settings_for(effort: str) -> Settings:
     """`fast`, `balanced` or `best`: more iterations buy closer moments."""
-    return Settings(iterations={"fast": 120, "balanced": 300, "best": 1000}[effort])
+    return Settings(iterations={"fast": 60, "balanced": 150, "best": 500}[effort])
 
 
 ROUNDS["gznq"] = lambda effort: settings_for(effort).iterations

@@ -1,0 +1,65 @@
+"""Range rules: each against what it promises, on histograms made by hand and on a real pass over a calibration set."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import ConfigError
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Add, Clamp
+from edgeq.quant.observe import BINS, OBSERVERS, Histogram, collect, mse
+
+
+def histogram(values):
+    low, high = float(values.min()), float(values.max())
+    return Histogram(low, high, np.histogram(values, BINS, (low, high))[0].astype(float))
+
+
+def error(values, low, high, levels):
+    scale = (high - low) / (levels - 1)
+    zero = np.round(-low / scale)
+    return np.mean(((np.clip(np.round(values / scale) + zero, 0, levels - 1) - zero) * scale - values) ** 2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([16, 256]), st.booleans())
+def test_mse_is_no_worse_than_minmax(seed, levels, rectified):
+    values = np.random.default_rng(seed).standard_t(3, 4000)
+    values = np.maximum(values, 0) if rectified else values
+    counted = histogram(values)
+    low, high = mse(counted, levels, None)
+    # the histogram has finite bins, so equality is up to their width
+    assert error(values, low, high, levels) <= error(values, min(counted.low, 0), max(counted.high, 0), levels) * 1.02
+
+
+def test_mse_cuts_an_outlier_at_four_bits_and_keeps_it_at_eight():
+    values = np.concatenate([np.random.default_rng(0).uniform(0, 1, 100_000), [3.0]])
+    assert mse(histogram(values), 16, None)[1] < 1.5
+    assert OBSERVERS.get("minmax")(histogram(values), 16, None)[1] == pytest.approx(3.0)
+    assert OBSERVERS.get("percentile")(histogram(values), 16, None)[1] < 1.5
+
+
+def test_range_is_chosen_by_what_the_next_op_makes_of_it():
+    # Behind a leaky ReLU the negative side hardly matters, so it is given up for resolution above zero.
+    values = np.random.default_rng(0).normal(0, 1, 100_000)
+    plain = mse(histogram(values), 16, None)[0]
+    leaky = mse(histogram(values), 16, lambda x: np.where(x > 0, x, 0.1 * x))[0]
+    assert leaky > plain
+
+
+def test_collect_counts_every_value_of_a_group_once():
+    graph = Graph(
+        "net", ("x",), ("sum",), (Node("up", Clamp(0.0), ("x",)), Node("sum", Add(), ("up", "x"))),
+        {}, {"x": (1, 1, 2, 2)},
+    )  # fmt: skip
+    inputs = np.arange(-8, 12, dtype=np.float32).reshape(5, 1, 2, 2)
+    found = collect(graph, {"g": ("up", "sum")}, CalibrationSet(inputs, np.full(5, -1), "test"), batch=2)["g"]
+    assert (found.low, found.high) == (-8.0, 22.0)
+    assert found.counts.sum() == 2 * inputs.size
+
+
+def test_unknown_observer_lists_the_choices():
+    with pytest.raises(ConfigError, match="did you mean 'mse'"):
+        OBSERVERS.get("mes")
