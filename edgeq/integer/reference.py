@@ -153,7 +153,9 @@ def _dense(x: Array, weight: Array, op: ops.Conv2d, out: tuple[int, ...]) -> Int
             for tap in range(kh * kw):
                 columns[:, tap] = _taps(part, op, tap // kw, tap % kw, out).reshape(per_group, -1)
             chosen = slice(group * rows, (group + 1) * rows)
-            acc[image, chosen] = weight[chosen].reshape(rows, -1).astype(kind) @ columns.reshape(per_group * kh * kw, -1)
+            acc[image, chosen] = weight[chosen].reshape(rows, -1).astype(kind) @ columns.reshape(
+                per_group * kh * kw, -1
+            )
     return acc.reshape(out)
 
 
@@ -260,5 +262,3 @@ def _reshape(graph: IntegerGraph, node: Node, op: ops.Reshape, inputs: list[Arra
 @_computes(ops.Softmax)
 def _softmax(graph: IntegerGraph, node: Node, op: ops.Softmax, inputs: list[Array]) -> Array:
     return softmax(inputs[0].astype(np.int64), np.float32(graph.quantizations[node.inputs[0]].scale))
-
-

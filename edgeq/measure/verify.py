@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from edgeq.measure.exactness import Difference, Exactness, compare, gather
 from edgeq.runtime.litert import LiteRTSession
 
 __all__ = ["verify_tflite"]
+
+Tensors = Mapping[str, npt.NDArray[Any]]
 
 BATCH = 8
 """Images the reference computes at once: bounds memory, costs no time."""
@@ -36,10 +39,16 @@ def verify_tflite(graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float
             for row, image in enumerate(batch):
                 tensors = session.intermediates(session.file_input(image[None]))
                 for node in graph.nodes:
-                    found = tensors.get(layout.tensor(node.name))
+                    found = _tensor(tensors, layout.tensor(node.name), graph)
                     if found is None:
                         raise ArtifactError(f"the file has no tensor for {node.name}", where=graph.name)
                     logical = layout.to_logical(node.name, found)
                     yield node.name, compare(expected[node.name][row : row + 1], logical)
 
     return gather(f"{session.runtime} BUILTIN_REF", [node.name for node in graph.nodes], differences())
+
+
+def _tensor(tensors: Tensors, value: str, graph: IntegerGraph) -> npt.NDArray[Any] | None:
+    """The file's tensor for a value; for the network's input, the one its first ops read, behind the file's edge."""
+    edge = ("/int8", "/mirrored") if value in graph.inputs else ()
+    return next((tensors[value + end] for end in (*edge, "") if value + end in tensors), None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ __all__ = ["KERNELS", "LiteRTSession", "interpreter_module"]
 
 KERNELS = ("xnnpack", "builtin", "reference")
 INSTALL = "pip install ai-edge-litert  (armv7l or Python 3.9: pip install tflite-runtime 'numpy<2')"
+DELEGATE = "DELEGATE"
 _IMAGE_CHANNELS = (1, 3, 4)
 
 
@@ -82,6 +84,7 @@ class LiteRTSession(Session):
             raise ArtifactError(f"a model with {len(self._inputs)} inputs", where=self._where, hint="one image goes in")
         self._shape: tuple[int, ...] = tuple(int(n) for n in self._inputs[0]["shape"])
         self._nhwc = _is_nhwc(self._shape, channels)
+        self._ops: list[dict[str, Any]] = self._interpreter._get_ops_details()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -103,16 +106,18 @@ class LiteRTSession(Session):
         self._interpreter.invoke()
 
     def intermediates(self, integers: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-        """Every tensor of the file by name, as the file holds it, after one inference on `integers` in file layout.
+        """The input and every op's output by tensor name, as the file holds them, after one inference on `integers`.
 
         Needs ``keep_all=True``; tensors a delegate swallowed are absent.
         """
         self._interpreter.set_tensor(self._inputs[0]["index"], integers)
         self._interpreter.invoke()
         found: dict[str, npt.NDArray[Any]] = {}
-        for detail in self._interpreter.get_tensor_details():
+        names = {int(detail["index"]): str(detail["name"]) for detail in self._interpreter.get_tensor_details()}
+        made = [int(i) for op in self._ops for i in op["outputs"]]
+        for index in (int(self._inputs[0]["index"]), *made):
             try:
-                found[detail["name"]] = self._interpreter.get_tensor(detail["index"])
+                found[names[index]] = self._interpreter.get_tensor(index)
             except ValueError:
                 continue
         return found
@@ -121,23 +126,39 @@ class LiteRTSession(Session):
         """One real-valued sample ``(1, C, H, W)`` as the file wants it: layout and integers."""
         return self._to_file(inputs)
 
-    def executed_ops(self) -> Mapping[str, int]:
-        """Op names the runtime will run after delegation, with counts; ``DELEGATE`` stands for each delegated piece."""
-        counts: dict[str, int] = {}
-        for detail in self._plan():
-            counts[detail["op_name"]] = counts.get(detail["op_name"], 0) + 1
-        return counts
+    def executed_ops(self) -> dict[str, int]:
+        """What runs, by op name with counts: ``DELEGATE`` stands for each piece a delegate took over."""
+        taken = self._delegated()
+        return dict(Counter(op["op_name"] for op in self._ops if op["index"] not in taken))
+
+    def delegated_ops(self) -> dict[str, int]:
+        """The ops inside those pieces, by name with counts. With XNNPACK, what is not here runs as builtin kernels."""
+        taken = self._delegated()
+        return dict(Counter(op["op_name"] for op in self._ops if op["index"] in taken))
 
     @property
     def delegated_nodes(self) -> int:
-        """How many of the file's nodes a delegate took over."""
-        details = self._interpreter._get_ops_details()
-        plan = self._plan()
-        return len(details) - len(plan)
+        """How many of the file's ops a delegate took over."""
+        return len(self._delegated())
 
-    def _plan(self) -> list[dict[str, Any]]:
-        details: list[dict[str, Any]] = self._interpreter._get_ops_details()
-        return details
+    def _delegated(self) -> set[int]:
+        """Indices of ops inside delegated pieces: everything between a piece's outputs and its inputs.
+
+        The interpreter lists the file's ops first and appends one op per piece; it does not say which ones it replaces.
+        """
+        pieces = [op for op in self._ops if op["op_name"] == DELEGATE]
+        makers = {int(t): op for op in self._ops if op["op_name"] != DELEGATE for t in op["outputs"]}
+        taken: set[int] = set()
+        for piece in pieces:
+            edge = {int(t) for t in piece["inputs"]}
+            wanted = [int(t) for t in piece["outputs"]]
+            while wanted:
+                tensor = wanted.pop()
+                maker = makers.get(tensor)
+                if tensor not in edge and maker is not None and maker["index"] not in taken:
+                    taken.add(maker["index"])
+                    wanted.extend(int(t) for t in maker["inputs"])
+        return taken
 
     def _collect(self, inputs: npt.NDArray[np.float32], *, real: bool) -> list[npt.NDArray[Any]]:
         rows: list[list[npt.NDArray[Any]]] = [[] for _ in self._outputs]

@@ -58,14 +58,24 @@ class Flow:
         return name
 
     def weighted(
-        self, name: str, op: Op, weight: Shape, q: Quantization, source: str = "x", *, bias: bool = True, tie: bool = False
+        self,
+        name: str,
+        op: Op,
+        weight: Shape,
+        q: Quantization,
+        source: str = "x",
+        *,
+        bias: bool = True,
+        tie: bool = False,
     ) -> str:
         """A convolution or linear with random int8 weights of this shape, scaled so that outputs use their range."""
         x, fan_in = self.quantizations[source], int(np.prod(weight[1:]))
         typical = float(x.scale) * 74 * 74 * fan_in**0.5  # standard deviation of a sum of products, in weight scales
         wanted = 60 * float(q.scale) / typical * self.rng.uniform(0.3, 3, weight[0])
         if tie:
-            wanted = float(q.scale) / float(x.scale) * np.exp2(np.round(np.log2(wanted * float(x.scale) / float(q.scale))))
+            wanted = (
+                float(q.scale) / float(x.scale) * np.exp2(np.round(np.log2(wanted * float(x.scale) / float(q.scale))))
+            )
         scale = wanted.astype(np.float32)
         zeros = np.zeros(weight[0], np.int32)
         self.constants[f"{name}.weight"] = self.rng.integers(-127, 128, weight).astype(np.int8)

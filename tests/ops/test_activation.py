@@ -14,7 +14,9 @@ from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, s
 
 
 @EXAMPLES
-@given(op=st.sampled_from([RELU, RELU6, Clamp(-1.0, 1.0)]), x=scales, y=scales, xz=zero_points, yz=zero_points, seed=seeds)
+@given(
+    op=st.sampled_from([RELU, RELU6, Clamp(-1.0, 1.0)]), x=scales, y=scales, xz=zero_points, yz=zero_points, seed=seeds
+)
 def test_clamp_tflite(op, x, y, xz, yz, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 3, 5, 4), quantization(x, xz), seed)
     flow.add("clamp", op, q=quantization(y, yz))

@@ -27,7 +27,14 @@ def convolutions(draw: st.DrawFn, kind: str) -> Flow:
     size = [op.dilation[i] * (kernel[i] - 1) + 1 + draw(st.integers(0, 8)) for i in (0, 1)]
     flow = Flow((1, channels, size[0], size[1]), quantization(draw(scales), draw(zero_points)), draw(seeds))
     weight = (filters, channels // op.groups, *kernel)
-    flow.weighted("conv", op, weight, quantization(draw(scales), draw(zero_points)), bias=draw(st.booleans()), tie=draw(st.booleans()))
+    flow.weighted(
+        "conv",
+        op,
+        weight,
+        quantization(draw(scales), draw(zero_points)),
+        bias=draw(st.booleans()),
+        tie=draw(st.booleans()),
+    )
     return flow
 
 

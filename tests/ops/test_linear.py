@@ -45,5 +45,7 @@ def test_tflite_product_just_below_a_tie() -> None:
     flow = Flow((1, 2), quantization(1 + 2**-23, 3))
     flow.weighted("fc", Linear(), (64, 2), quantization(2.0), bias=False)
     flow.constants["fc.weight"] = np.sign(flow.constants["fc.weight"])
-    flow.quantizations["fc.weight"] = Quantization(np.full(64, 1 - 2**-23, np.float32), np.zeros(64, np.int32), "int8", 0)
+    flow.quantizations["fc.weight"] = Quantization(
+        np.full(64, 1 - 2**-23, np.float32), np.zeros(64, np.int32), "int8", 0
+    )
     assert_exact(flow, count=20)

@@ -24,7 +24,9 @@ def test_concat_tflite(axis: int, zero: int, seed: int) -> None:
 
 
 @EXAMPLES
-@given(before=st.tuples(*[st.integers(0, 3)] * 3), after=st.tuples(*[st.integers(0, 3)] * 3), zero=zero_points, seed=seeds)
+@given(
+    before=st.tuples(*[st.integers(0, 3)] * 3), after=st.tuples(*[st.integers(0, 3)] * 3), zero=zero_points, seed=seeds
+)
 def test_pad_tflite(before, after, zero, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 3, 5, 4), quantization(0.1, zero), seed)
     flow.add("pad", Pad((0, *before), (0, *after)))
@@ -56,7 +58,9 @@ def test_shortcut_of_slice_and_channel_pad_tflite(size: tuple[int, int]) -> None
     assert_exact(flow)
 
 
-@pytest.mark.parametrize(("shape", "new"), [((1, 12, 1, 1), (12,)), ((1, 12), (12, 1, 1)), ((1, 1, 3, 4), (12,)), ((1, 12), (3, 4))])
+@pytest.mark.parametrize(
+    ("shape", "new"), [((1, 12, 1, 1), (12,)), ((1, 12), (12, 1, 1)), ((1, 1, 3, 4), (12,)), ((1, 12), (3, 4))]
+)
 def test_reshape_tflite(shape: tuple[int, ...], new: tuple[int, ...]) -> None:
     assert math.prod(shape) == math.prod(new)
     flow = Flow(shape, quantization(0.1, 5))

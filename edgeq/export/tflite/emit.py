@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite.flat import File, Operator, Tensor
 from edgeq.export.tflite.layout import Carriage, Layout, Network
+from edgeq.export.tflite.windows import Axis, subsample
 from edgeq.graph import ops
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Op, Shape
@@ -54,6 +55,7 @@ class Emitter:
         self.graph, self.layout = graph, layout
         self.file = File()
         self.index: dict[str, int] = {}
+        self._numbers: dict[tuple[Shape, bytes], int] = {}
         self.quantizations = graph.quantizations if isinstance(graph, IntegerGraph) else {}
         self.dtype = "int8" if isinstance(graph, IntegerGraph) else "float32"
 
@@ -89,15 +91,17 @@ class Emitter:
         return self.activation(name, shape, self.file.tensors[source].quantization, self.file.tensors[source].dtype)
 
     def constant(self, name: str, data: npt.NDArray[Any], quantization: Quantization | None = None) -> int:
+        """A tensor with content. Constants are named by their role: the operator's output says whose they are, and a
+        path for each would take more room than the values of a small layer."""
         return self.file.add(Tensor(name, data.shape, str(data.dtype), quantization, np.ascontiguousarray(data)))
 
     def numbers(self, values: Any) -> int:
         """A small int32 constant: axes, shapes, paddings. Equal ones are one tensor."""
         data = np.asarray(values, np.int32)
-        name = "const/" + "_".join(map(str, data.reshape(-1).tolist())) + ("/rows" if data.ndim == 2 else "")
-        if name not in self.index:
-            self.index[name] = self.constant(name, data)
-        return self.index[name]
+        key = (data.shape, data.tobytes())
+        if key not in self._numbers:
+            self._numbers[key] = self.constant("const", data)
+        return self._numbers[key]
 
     def operator(self, code: int, inputs: tuple[int, ...], output: int, options: Any = None, version: int = 0) -> None:
         """Append an operator. `version` 0 is the usual one: 1 in float, 2 where int8 came with the second."""
@@ -146,7 +150,7 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
     if depthwise and quantization is not None:
         quantization = Quantization(quantization.scale, quantization.zero_point, quantization.dtype, axis=3)
     x, stride = _carried_input(e, node, carriage, op.stride)
-    w = e.constant(node.inputs[1], kernel, quantization)
+    w = e.constant("weight", kernel, quantization)
     b = _bias(e, node)
     options = {
         "padding": _padding(carriage.window.padding),
@@ -158,7 +162,9 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
     version = 3 if e.dtype == "int8" else (2 if depthwise and dilated else 1)
     if depthwise:
         options |= {"depthMultiplier": weight.shape[0] // op.groups}
-        e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, *b), e.output(node), _options("DepthwiseConv2DOptions", **options), version)
+        e.operator(
+            _CODE.DEPTHWISE_CONV_2D, (x, w, *b), e.output(node), _options("DepthwiseConv2DOptions", **options), version
+        )
     else:
         version = max(version, 6) if op.groups > 1 else version
         e.operator(_CODE.CONV_2D, (x, w, *b), e.output(node), _options("Conv2DOptions", **options), version)
@@ -167,12 +173,12 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
 def _bias(e: Emitter, node: Node) -> tuple[int, ...]:
     """The bias as an operator's last input: the graph's, none in float, zeros in int8 (whose kernels insist on one)."""
     if len(node.inputs) == 3:
-        return (e.constant(node.inputs[2], e.graph.constants[node.inputs[2]], e.quantizations.get(node.inputs[2])),)
+        return (e.constant("bias", e.graph.constants[node.inputs[2]], e.quantizations.get(node.inputs[2])),)
     if e.dtype == "float32":
         return ()
     x, w = (e.quantizations[name] for name in node.inputs)
     q = Quantization(x.scale * w.scale, w.zero_point, "int32", axis=w.axis)
-    return (e.constant(f"{node.name}/bias", np.zeros(len(e.graph.constants[node.inputs[1]]), np.int32), q),)
+    return (e.constant("bias", np.zeros(len(e.graph.constants[node.inputs[1]]), np.int32), q),)
 
 
 def _carried_input(e: Emitter, node: Node, carriage: Carriage, stride: ops.Pair) -> tuple[int, ops.Pair]:
@@ -194,36 +200,33 @@ def _carried_input(e: Emitter, node: Node, carriage: Carriage, stride: ops.Pair)
 
 def _pick(e: Emitter, x: int, picked: int, picks: tuple[ops.Pair, ops.Pair], stride: ops.Pair) -> None:
     """Every stride-th pixel by a depthwise convolution with one tap of weight 1: exact, and every delegate runs it."""
-    name, channels = e.file.tensors[picked].name, e.file.tensors[x].shape[3]
+    channels = e.file.tensors[x].shape[3]
     (kh, ph), (kw, pw) = picks
     kernel = np.zeros((1, kh, kw, channels), np.int8 if e.dtype == "int8" else np.float32)
     kernel[:, ph, pw] = 1
-    ones = Quantization(np.ones(channels, np.float32), np.zeros(channels, np.int32), "int8", axis=3)
-    w = e.constant(f"{name}/weight", kernel, ones if e.dtype == "int8" else None)
+    q = e.file.tensors[x].quantization
+    w = e.constant("one-hot", kernel, None if q is None else ONE)
+    # XNNPACK takes no int8 depthwise convolution without a bias, and the builtin kernel crashes on one.
+    zeros = np.zeros(channels, np.float32 if q is None else np.int32)
+    b = e.constant("bias", zeros, None if q is None else Quantization(q.scale, ONE.zero_point, "int32"))
     options = _options("DepthwiseConv2DOptions", padding=_padding("VALID"), strideH=stride[0], strideW=stride[1],
                        depthMultiplier=1, dilationHFactor=1, dilationWFactor=1)  # fmt: skip
-    bias = e.constant(f"{name}/bias", np.zeros(channels, np.int32 if e.dtype == "int8" else np.float32), _pick_bias(e, x, channels))
-    e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, bias), picked, options, 3 if e.dtype == "int8" else 1)
-
-
-def _pick_bias(e: Emitter, x: int, channels: int) -> Quantization | None:
-    q = e.file.tensors[x].quantization
-    return q and Quantization(np.full(channels, q.scale, np.float32), np.zeros(channels, np.int32), "int32", axis=0)
+    e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, b), picked, options, 3 if e.dtype == "int8" else 1)
 
 
 def _pad(e: Emitter, x: int, padded: int, counts: list[tuple[int, int]], *, lowest: bool = False) -> None:
     if not lowest:
-        e.operator(_CODE.PAD, (x, e.numbers(counts)), padded, _options("PadOptions"))
+        e.operator(_CODE.PAD, (x, e.numbers(counts)), padded)
         return
     value = np.array(-128, np.int8) if e.dtype == "int8" else np.array(np.finfo(np.float32).min, np.float32)
-    fill = e.constant(f"{e.file.tensors[padded].name}/value", value, e.file.tensors[x].quantization)
-    e.operator(_CODE.PADV2, (x, e.numbers(counts), fill), padded, _options("PadV2Options"))
+    fill = e.constant("value", value, e.file.tensors[x].quantization)
+    e.operator(_CODE.PADV2, (x, e.numbers(counts), fill), padded)
 
 
 @_emits(ops.Linear)
 def _linear(e: Emitter, node: Node, op: ops.Linear) -> None:
     weight = e.graph.constants[node.inputs[1]][:, e.layout.order(node.inputs[0])]
-    w = e.constant(node.inputs[1], weight, e.quantizations.get(node.inputs[1]))
+    w = e.constant("weight", weight, e.quantizations.get(node.inputs[1]))
     b = _bias(e, node)
     options = _options("FullyConnectedOptions", fusedActivationFunction=_fused(node, op.activation))
     x = e.index[node.inputs[0]]
@@ -254,23 +257,27 @@ def _clamp(e: Emitter, node: Node, op: Clamp) -> None:
     for place, (code, value, kind) in enumerate(limits):
         q = e.quantizations.get(node.name)
         data = np.asarray(value, np.float32) if q is None else q.quantize(np.asarray(value, np.float32))
-        limit = e.constant(f"{node.name}/{kind}", np.asarray(data), q)
+        limit = e.constant(kind, np.asarray(data), q)
         last = place == len(limits) - 1
         y = e.output(node) if last else e.like(x, f"{node.name}/limited", e.file.tensors[x].shape)
-        e.operator(code, (x, limit), y, _options("MaximumMinimumOptions"))
+        e.operator(code, (x, limit), y)
         x = y
 
 
 @_emits(ops.LeakyReLU)
 def _leaky_relu(e: Emitter, node: Node, op: ops.LeakyReLU) -> None:
-    e.operator(_CODE.LEAKY_RELU, (e.index[node.inputs[0]],), e.output(node), _options("LeakyReluOptions", alpha=op.slope))
+    e.operator(
+        _CODE.LEAKY_RELU, (e.index[node.inputs[0]],), e.output(node), _options("LeakyReluOptions", alpha=op.slope)
+    )
 
 
 @_emits(ops.Softmax)
 def _softmax(e: Emitter, node: Node, op: ops.Softmax) -> None:
     q = e.quantizations.get(node.name)
     if q is not None and _key(q) != (1 / 256, -128):
-        raise UnsupportedError("softmax with a scale of its own", where=node.name, hint="TFLite fixes it: 1/256, zero point -128")
+        raise UnsupportedError(
+            "softmax with a scale of its own", where=node.name, hint="TFLite fixes it: 1/256, zero point -128"
+        )
     e.operator(_CODE.SOFTMAX, (e.index[node.inputs[0]],), e.output(node), _options("SoftmaxOptions", beta=1.0))
 
 
@@ -297,7 +304,12 @@ def _concat(e: Emitter, node: Node, op: ops.Concat) -> None:
     rank = len(e.graph.shapes[node.name])
     names = node.inputs[::-1] if rank == 4 and op.axis >= 2 and e.layout.mirror[op.axis - 2] else node.inputs
     axis = _NHWC.index(op.axis) if rank == 4 else op.axis
-    e.operator(_CODE.CONCATENATION, tuple(e.index[n] for n in names), e.output(node), _options("ConcatenationOptions", axis=axis))
+    e.operator(
+        _CODE.CONCATENATION,
+        tuple(e.index[n] for n in names),
+        e.output(node),
+        _options("ConcatenationOptions", axis=axis),
+    )
 
 
 @_emits(ops.Pad)
@@ -316,15 +328,28 @@ def _slice(e: Emitter, node: Node, op: ops.Slice) -> None:
     if len(shape) == 4:
         mirrored = [range(s - 1 - r[-1], s - r[0], r.step) for s, r in zip(shape, ranges, strict=True)]
         ranges = [mirrored[i] if i >= 2 and e.layout.mirror[i - 2] else ranges[i] for i in _NHWC]
-    strided_slice(e, e.index[node.inputs[0]], e.output(node), [(r.start, r[-1] + 1, r.step) for r in ranges])
+        shape = e.file_shape(shape)
+        picks = [_picks(r, size) for r, size in zip(ranges, shape, strict=True)]
+        strided = max(ranges[1].step, ranges[2].step) > 1
+        if strided and len(ranges[3]) == shape[3] and picks[1] and picks[2]:
+            _pick(e, e.index[node.inputs[0]], e.output(node), (picks[1], picks[2]), (ranges[1].step, ranges[2].step))
+            return
+    _strided_slice(e, e.index[node.inputs[0]], e.output(node), ranges, shape)
 
 
-def strided_slice(e: Emitter, x: int, y: int, steps: list[tuple[int, int, int]], open_mask: int = 0) -> None:
-    """STRIDED_SLICE by (start, stop, step) per file dimension; bits of `open_mask` mean "the whole of it"."""
-    inputs = (x, *(e.numbers([step[i] for step in steps]) for i in range(3)))
-    options = _options("StridedSliceOptions", beginMask=open_mask, endMask=open_mask)
-    version = {"float32": 1, "int8": 2, "uint8": 1}[e.file.tensors[x].dtype]
-    e.operator(_CODE.STRIDED_SLICE, inputs, y, options, version)
+def _picks(chosen: range, size: int) -> ops.Pair | None:
+    """Kernel and position of the one that pick this range, if a window no larger than its step can."""
+    kernel = subsample(Axis(size, 1, chosen.step, 1, -chosen.start, len(chosen)))
+    return None if kernel is None or kernel > max(chosen.step, 1) else (kernel, chosen.start)
+
+
+def _strided_slice(e: Emitter, x: int, y: int, ranges: list[range], shape: Shape) -> None:
+    begin = e.numbers([r.start for r in ranges])
+    # A masked end means "to the last element" and is never read: one constant less.
+    ends = sum(1 << i for i, (r, size) in enumerate(zip(ranges, shape, strict=True)) if r[-1] + r.step >= size)
+    end = begin if ends == (1 << len(ranges)) - 1 else e.numbers([r[-1] + 1 for r in ranges])
+    options = _options("StridedSliceOptions", beginMask=0, endMask=ends)
+    e.operator(_CODE.STRIDED_SLICE, (x, begin, end, e.numbers([r.step for r in ranges])), y, options)
 
 
 @_emits(ops.Reshape)

@@ -7,6 +7,7 @@ format allows and readers never notice.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,9 +135,10 @@ def serialize(file: File, description: str = "edgeq") -> bytes:
     data = [np.ascontiguousarray(t.data).tobytes() if t.data is not None else b"" for t in file.tensors]
     pool = _Pool(sum(map(len, data)) + 65536)
     builder = pool.builder
-    buffers, buffer_of = _buffers(pool, data)
+    buffers, buffer_of = _buffers(pool, file.tensors, data)
     tensors = [_tensor(pool, tensor, buffer_of[bytes_]) for tensor, bytes_ in zip(file.tensors, data, strict=True)]
-    codes = list(dict.fromkeys((op.code, op.version) for op in file.operators))
+    # The commonest first: index 0 is the default, which takes no room.
+    codes = [kind for kind, _ in Counter((op.code, op.version) for op in file.operators).most_common()]
     operators = [_operator(pool, op, codes.index((op.code, op.version))) for op in file.operators]
     code_tables = [_code(builder, code, version) for code, version in codes]
     tensor_vector, operator_vector = pool.tables(tensors), pool.tables(operators)
@@ -158,9 +160,10 @@ def serialize(file: File, description: str = "edgeq") -> bytes:
     return bytes(builder.Output())
 
 
-def _buffers(pool: _Pool, data: Sequence[bytes]) -> tuple[list[int], dict[bytes, int]]:
+def _buffers(pool: _Pool, tensors: Sequence[Tensor], data: Sequence[bytes]) -> tuple[list[int], dict[bytes, int]]:
     """Buffer tables and the index of each distinct content; index 0 is the empty buffer, as the format wants it."""
     index = {content: place for place, content in enumerate(dict.fromkeys([b"", *data]))}
+    owners = dict(zip(reversed(data), reversed(tensors), strict=True))
     tables = []
     for content in index:
         payload = pool.payload(content) if content else 0
@@ -168,6 +171,10 @@ def _buffers(pool: _Pool, data: Sequence[bytes]) -> tuple[list[int], dict[bytes,
         if content:
             schema.BufferAddData(pool.builder, payload)
         tables.append(int(schema.BufferEnd(pool.builder)))
+        quantization = owners[content].quantization if content else None
+        if quantization is not None and quantization.axis is not None:
+            # Its scales are stored here because their size fills the gap to the next payload's alignment.
+            pool.vector(np.atleast_1d(quantization.scale))
     return tables, index
 
 

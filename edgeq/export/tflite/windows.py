@@ -47,9 +47,7 @@ class Axis:
 
     def grown(self, front: int, back: int) -> Axis:
         """With zero taps added; covers the same pixels with the taps it had."""
-        return dataclasses.replace(
-            self, kernel=self.kernel + front + back, before=self.before + front * self.dilation
-        )
+        return dataclasses.replace(self, kernel=self.kernel + front + back, before=self.before + front * self.dilation)
 
     def padded(self) -> Axis:
         """Over an input that holds the padding as real pixels."""
@@ -59,7 +57,11 @@ class Axis:
     def carried(self, padding: str) -> bool:
         """Does TFLite's `padding` put every window where this axis has it?"""
         if padding == "VALID":
-            return self.before == 0 and self.extent <= self.size and self.out == (self.size - self.extent) // self.stride + 1
+            return (
+                self.before == 0
+                and self.extent <= self.size
+                and self.out == (self.size - self.extent) // self.stride + 1
+            )
         total = max((self.out - 1) * self.stride + self.extent - self.size, 0)
         return self.out == -(-self.size // self.stride) and self.before == total // 2
 

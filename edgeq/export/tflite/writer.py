@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.export.tflite.emit import Emitter, strided_slice
+from edgeq.export.tflite.emit import Emitter
 from edgeq.export.tflite.flat import serialize
 from edgeq.export.tflite.layout import Network, plan
 from edgeq.graph.ir import Graph
@@ -24,7 +23,9 @@ def write_tflite(graph: IntegerGraph, *, io: str = "int8") -> bytes:
     """
     if io not in IO_TYPES:
         raise ConfigError(f"cannot write {io!r} inputs and outputs", hint=f"one of {', '.join(IO_TYPES)}")
-    wide = [name for name in (*graph.inputs, *(n.name for n in graph.nodes)) if graph.quantizations[name].dtype != "int8"]
+    wide = [
+        name for name in (*graph.inputs, *(n.name for n in graph.nodes)) if graph.quantizations[name].dtype != "int8"
+    ]
     if wide:
         raise UnsupportedError(f"activations of type {graph.quantizations[wide[0]].dtype}", where=wide[0],
                                hint="the TFLite writer knows int8")  # fmt: skip
@@ -49,20 +50,16 @@ def _write(graph: Network, io: str) -> bytes:
     return serialize(e.file)
 
 
-def _mirrored(e: Emitter, name: str) -> int:
-    """Bit mask of the NHWC dimensions of `name` that have to be reversed at the network's edge."""
+def _mirrored(e: Emitter, name: str) -> list[int]:
+    """The NHWC dimensions of `name` that have to be reversed at the network's edge."""
     shape = e.graph.shapes[name]
-    if len(shape) != 4:
-        return 0
-    return sum(2 << i for i in (0, 1) if e.layout.mirror[i] and shape[2 + i] > 1)
+    return [1 + i for i in (0, 1) if len(shape) == 4 and e.layout.mirror[i] and shape[2 + i] > 1]
 
 
-def _reverse(e: Emitter, x: int, y: int, mask: int) -> None:
-    """STRIDED_SLICE with step -1: one op for both axes in every runtime since 2019, where REVERSE_V2 takes one axis in
-    older ones and is missing in some."""
-    rank = len(e.file.tensors[x].shape)
-    steps = [(-1, 0, -1) if mask >> i & 1 else (0, 0, 1) for i in range(rank)]
-    strided_slice(e, x, y, [(0, 0, step[2]) for step in steps], open_mask=(1 << rank) - 1)
+def _reverse(e: Emitter, x: int, y: int, axes: list[int]) -> None:
+    """REVERSE_V2 takes a tenth of the time of a STRIDED_SLICE with negative steps: it copies whole blocks."""
+    version = 3 if e.file.tensors[x].dtype == "int8" else 1
+    e.operator(schema.BuiltinOperator.REVERSE_V2, (x, e.numbers(axes)), y, None, version)
 
 
 def _shifted(q: Quantization) -> Quantization:
@@ -79,14 +76,14 @@ def _input(e: Emitter, name: str, io: str) -> None:
     shape = e.file_shape(e.graph.shapes[name])
     x = e.activation(name, shape, _edge_quantization(q, io), io)
     e.file.inputs.append(x)
-    mask = _mirrored(e, name)
-    if mask:
+    axes = _mirrored(e, name)
+    if axes:
         turned = e.like(x, f"{name}/mirrored", shape)
-        _reverse(e, x, turned, mask)
+        _reverse(e, x, turned, axes)
         x = turned
     if io != e.dtype:
         inner = e.activation(f"{name}/int8", shape, q)
-        e.operator(schema.BuiltinOperator.QUANTIZE, (x,), inner, schema.QuantizeOptionsT(), 2 if io == "uint8" else 1)
+        e.operator(schema.BuiltinOperator.QUANTIZE, (x,), inner, None, 2 if io == "uint8" else 1)
         x = inner
     e.index[name] = x
 
@@ -97,15 +94,13 @@ def _output(e: Emitter, name: str, io: str) -> None:
     if io != e.dtype:
         edge = e.activation(f"{name}/{io}", shape, _edge_quantization(q, io), io)
         if io == "uint8":
-            e.operator(schema.BuiltinOperator.QUANTIZE, (y,), edge, schema.QuantizeOptionsT(), 2)
+            e.operator(schema.BuiltinOperator.QUANTIZE, (y,), edge, None, 2)
         else:
-            e.operator(schema.BuiltinOperator.DEQUANTIZE, (y,), edge, schema.DequantizeOptionsT(), 2)
+            e.operator(schema.BuiltinOperator.DEQUANTIZE, (y,), edge, None, 2)
         y = edge
-    mask = _mirrored(e, name)
-    if mask:
+    axes = _mirrored(e, name)
+    if axes:
         straight = e.like(y, f"{name}/output", shape)
-        _reverse(e, y, straight, mask)
+        _reverse(e, y, straight, axes)
         y = straight
     e.file.outputs.append(y)
-
-
