@@ -1,4 +1,4 @@
-"""Trains signs-mobilenetv2 from nothing: renders its own images, then about a quarter of an hour on two cores.
+"""Trains signs-mobilenetv2 from nothing: renders its own images, then about twenty minutes on one core.
 
 Usage, from the repository root: ``.venv/bin/python models/signs-mobilenetv2/train.py``
 """
@@ -17,7 +17,7 @@ from recipe import Settings, run  # noqa: E402
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

@@ -136,7 +136,7 @@ def _groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
 
 
 def _tensor(images: npt.NDArray[np.uint8]) -> Tensor:
-    values = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)  # NHWC memory is channels_last
+    values = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # NHWC memory is channels_last
     return values.to(torch.float32).div_(255)
 
 

@@ -51,8 +51,8 @@ class Scene:
 def render_image(index: int, *, seed: int = 0, split: str = "train") -> Scene:
     """One sign on 64x64 pixels; its class is ``index % len(CLASSES)``, so every prefix of a split is balanced."""
     rng = _stream(seed, split, index)
-    radius = rng.uniform(13.0, 27.0)
-    centre = [SIZE / 2 + rng.uniform(-1, 1) * (4 + max(0.0, 26 - radius)) for _ in range(2)]
+    radius = rng.uniform(16.0, 28.0)
+    centre = [SIZE / 2 + rng.uniform(-1, 1) * (4 + max(0.0, 24 - radius)) for _ in range(2)]
     return _render(rng, SIZE, SIZE, [_Placed(index % len(CLASSES), centre[0], centre[1], radius)])
 
 
@@ -262,7 +262,7 @@ def _occlude(rng: Random, picture: Image.Image, instances: Image.Image, sign: _P
 def _photograph(rng: Random, picture: Image.Image) -> Pixels:
     """What a cheap camera makes of it: blur, haze, light and shadow, contrast, noise."""
     if rng.random() < 0.75:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.4)))
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.3)))
     values = np.asarray(picture, np.float32)
     if rng.random() < 0.3:  # motion
         step = int(rng.integers(1, 4))
@@ -277,5 +277,5 @@ def _photograph(rng: Random, picture: Image.Image) -> Pixels:
         a, b = rng.normal(size=2).tolist()
         side = a * (xs - rng.uniform(0.2, 0.8) * width) + b * (ys - rng.uniform(0.2, 0.8) * height)
         values = values * np.where(side > 0, np.float32(rng.uniform(0.4, 0.8)), np.float32(1))[..., None]
-    values = values + rng.standard_normal(values.shape, dtype=np.float32) * np.float32(rng.uniform(2, 13))
+    values = values + rng.standard_normal(values.shape, dtype=np.float32) * np.float32(rng.uniform(2, 12))
     return np.clip(values + np.float32(0.5), 0, 255).astype(np.uint8)
