@@ -25,8 +25,8 @@ class Format(ABC):
 
     suffix: str
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, target: Target, weight_bits: int) -> None:
+        self.target, self.weight_bits = target, weight_bits
 
     @abstractmethod
     def write(self, graph: IntegerGraph, io: str) -> bytes:
@@ -88,7 +88,9 @@ class ONNX(Format):
     def write(self, graph: IntegerGraph, io: str) -> bytes:
         from edgeq.export.onnx import write_onnx
 
-        return write_onnx(graph, activations=self._activations, io=cast(Literal["float32", "int8", "uint8"], io))
+        kind = cast(Literal["float32", "int8", "uint8"], io)
+        bits: Literal[7, 8] = 7 if self.weight_bits <= 7 else 8
+        return write_onnx(graph, activations=self._activations, io=kind, weight_bits=bits)
 
     def write_float(self, graph: Graph) -> bytes:
         from edgeq.export.onnx import write_onnx_float
@@ -111,6 +113,6 @@ class ONNX(Format):
         return optimized_census(data, self._activations)
 
 
-def format_of(target: Target) -> Format:
-    """The format a target names."""
-    return {"tflite": TFLite, "onnx": ONNX}[target.format](target)
+def format_of(target: Target, weight_bits: int) -> Format:
+    """The format a target names. `weight_bits` is what the quantizer used, for writers that can check it."""
+    return {"tflite": TFLite, "onnx": ONNX}[target.format](target, weight_bits)

@@ -57,16 +57,13 @@ class _Job:
     config: BuildConfig
     target: Target
     format: Format
+    scheme: Scheme
     loaded: LoadedModel
     raw: Graph
     graph: Graph
     evaluation: EvaluationSet | None
     cache: StageCache
     progress: Progress
-
-    @property
-    def scheme(self) -> Scheme:
-        return Scheme(weight_bits=self.target.bits_of_weights(vnni=this_machine().vnni))
 
 
 def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, Any]:
@@ -90,7 +87,9 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     evaluation = load_images(where, loaded.spec, config.eval_limit) if where else None
     forced = frozenset(STAGES) if "all" in config.force else frozenset(config.force)
     cache = StageCache(config.cache, progress, forced)
-    job = _Job(config, target, format_of(target), loaded, raw, graph, evaluation, cache, progress)
+    scheme = Scheme(weight_bits=target.bits_of_weights(vnni=this_machine().vnni))
+    written_as = format_of(target, scheme.weight_bits)
+    job = _Job(config, target, written_as, scheme, loaded, raw, graph, evaluation, cache, progress)
 
     method, why = choose_method(config.method, raw)
     synthesized, calibration = _synthesize(job, method)

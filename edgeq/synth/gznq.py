@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -84,7 +85,7 @@ def _batch(
     labels: Tensor,
     index: int,
     span: tuple[int, int],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+) -> npt.NDArray[np.float32]:
     """One batch, optimised together because the statistics are those of a batch."""
     generator = batch_generator(request.seed, index)
     low, high = request.limits()

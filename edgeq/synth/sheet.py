@@ -6,6 +6,7 @@ import io
 import math
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from edgeq.data.calibration import CalibrationSet
@@ -15,11 +16,12 @@ __all__ = ["contact_sheet", "pixels"]
 
 def pixels(
     calibration: CalibrationSet, mean: tuple[float, ...], std: tuple[float, ...]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+) -> npt.NDArray[np.uint8]:
     """Images as uint8 ``(N, H, W, C)``: normalisation undone, values beyond a pixel's range clipped."""
     shape = (1, -1, 1, 1)
     real = calibration.inputs * np.reshape(std, shape) + np.reshape(mean, shape)
-    return np.clip(np.round(real * 255), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    images: npt.NDArray[np.uint8] = np.clip(np.round(real * 255), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    return images
 
 
 def contact_sheet(
