@@ -1,0 +1,210 @@
+"""The whole line on a tiny network: what is written, what is cached, and that a failure keeps what was there."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from edgeq.config.build import BuildConfig
+from edgeq.errors import ArtifactError, EdgeqError, UnsupportedError
+from edgeq.pipeline import build, choose_method, plan
+from edgeq.report.schema import validate
+from edgeq.runtime.litert import LiteRTSession
+from edgeq.runtime.ort import OrtSession
+
+NETWORK = """
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.pointwise = nn.Conv2d(width, width, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU6()
+    def forward(self, x):
+        return x + self.norm2(self.pointwise(self.relu(self.norm(self.depthwise(x)))))
+
+def tiny(norm=True):
+    first = [nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=not norm)] + ([nn.BatchNorm2d(8)] if norm else [])
+    body = [Block(8)] if norm else [nn.Conv2d(8, 8, 3, padding=1)]
+    return nn.Sequential(*first, nn.ReLU(), *body, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+"""
+
+TOML = """
+name = "tiny"
+[network]
+factory = "network.py:tiny"
+weights = "tiny.safetensors"
+[input]
+shape = [3, 16, 16]
+mean = [0.5, 0.5, 0.5]
+std = [0.25, 0.25, 0.25]
+[output]
+task = "classification"
+classes = 4
+[evaluation]
+images = "test.npz"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "network.py").write_text(NETWORK)
+    (tmp_path / "model.toml").write_text(TOML)
+    names: dict[str, object] = {}
+    exec(NETWORK, names)  # noqa: S102
+    torch.manual_seed(0)
+    network: nn.Module = names["tiny"]()  # type: ignore[operator]
+    network.train()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (24, 16, 16, 3), np.uint8)
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.from_numpy((images / 255 - 0.5) / 0.25).float().permute(0, 3, 1, 2))
+        labels = network.eval()(torch.from_numpy((images / 255 - 0.5) / 0.25).float().permute(0, 3, 1, 2)).argmax(1)
+    save_file(network.state_dict(), tmp_path / "tiny.safetensors")
+    np.savez(tmp_path / "test.npz", images=images, labels=labels.numpy())
+    return BuildConfig(model="model.toml", images=8, effort="fast", cache=tmp_path / "cache", output=tmp_path / "out")
+
+
+class Spy:
+    """Progress that remembers which stages were found done."""
+
+    def __init__(self) -> None:
+        self.cached: dict[str, bool] = {}
+
+    def stage(self, name: str) -> None: ...
+
+    def step(self, done: int, total: int, note: str = "") -> None: ...
+
+    def done(self, name: str, seconds: float, cached: bool) -> None:
+        self.cached[name] = cached
+
+
+def test_tflite_build_writes_a_proven_folder(config: BuildConfig) -> None:
+    report = build(config)
+    folder = config.output
+    assert folder is not None
+    assert {path.name for path in folder.iterdir()} == {
+        "model.tflite", "float.tflite", "integer.safetensors", "calibration.npz", "calibration.png",
+        "report.json", "report.html", "edgeq.lock",
+    }  # fmt: skip
+    assert json.loads((folder / "report.json").read_text()) == report
+    assert validate(report) == []
+    data = (folder / "model.tflite").read_bytes()
+    assert report["artifact"]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert report["exactness"]["equal"] == report["exactness"]["values"] > 0
+    census = report["census"]
+    assert [census[k] for k in ("float_ops", "transposes", "quantize", "dequantize", "spatial_pads")] == [0] * 5
+    assert report["method"] == "gznq"
+    assert report["accuracy"]["n"] == 24
+    assert report["accuracy"]["float"]["top1"] == 100.0
+    session = LiteRTSession(data)
+    labels = np.load("test.npz")["labels"]
+    inputs = ((np.load("test.npz")["images"] / np.float32(255) - 0.5) / 0.25).transpose(0, 3, 1, 2).astype(np.float32)
+    top1 = 100 * float((session.run(inputs)[0].argmax(1) == labels).mean())
+    assert report["accuracy"]["integer"]["top1"] == pytest.approx(top1)
+
+
+@pytest.mark.parametrize("target", ["onnx-arm", "onnx-x86"])
+def test_onnx_build_fuses_everything(config: BuildConfig, target: str) -> None:
+    report = build(replace(config, targets=(target,), method="noise"))
+    assert report["census"]["float_ops"] == 0
+    assert report["census"]["float_convolutions"] == 0
+    exactness = report["exactness"]
+    assert exactness["values"] > 0
+    assert exactness["max_step"] <= 1
+    assert config.output is not None
+    assert OrtSession(config.output / "model.onnx").run(np.zeros((2, 3, 16, 16), np.float32))[0].shape == (2, 4)
+
+
+def test_second_build_is_cached_and_equal(config: BuildConfig) -> None:
+    first, spy = build(config), Spy()
+    second = build(config, spy)
+    assert second == first
+    assert {name for name, cached in spy.cached.items() if cached} == {
+        "synthesize", "calibrate", "write", "verify", "measure",
+    }  # fmt: skip
+    build(replace(config, force=("write",)), spy)
+    assert spy.cached["write"] is False
+    build(replace(config, seed=1), spy)
+    assert spy.cached["synthesize"] is False
+
+
+def test_same_settings_give_the_same_bytes_without_a_cache(config: BuildConfig, tmp_path: Path) -> None:
+    one = build(config)["artifact"]["sha256"]
+    assert build(replace(config, cache=tmp_path / "other"))["artifact"]["sha256"] == one
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_failure_while_writing_keeps_the_previous_artifact(
+    config: BuildConfig, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    build(config)
+    assert config.output is not None
+    before = {path.name: path.read_bytes() for path in config.output.iterdir()}
+
+    def fail(*_: object, **__: object) -> str:
+        raise failure
+
+    monkeypatch.setattr("edgeq.artifact.render", fail)
+    with pytest.raises((KeyboardInterrupt, ArtifactError)):
+        build(replace(config, seed=3))
+    assert {path.name: path.read_bytes() for path in config.output.iterdir()} == before
+    assert [p.name for p in config.output.parent.iterdir() if p.name.startswith(("out", ".out"))] == ["out"]
+
+
+def test_interrupted_synthesis_continues_to_the_same_bytes(config: BuildConfig, tmp_path: Path) -> None:
+    config = replace(config, images=96)  # more than one batch
+    whole = build(replace(config, cache=tmp_path / "whole"))["synthesis"]["sha256"]
+
+    class Interrupt(Spy):
+        def step(self, done: int, total: int, note: str = "") -> None:
+            if done > total * 0.7:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(config, Interrupt())
+    kept = list((tmp_path / "cache" / "unfinished").rglob("batch-*.npy"))
+    assert kept
+    assert build(config)["synthesis"]["sha256"] == whole
+    assert not list((tmp_path / "cache" / "unfinished").rglob("batch-*.npy"))
+
+
+def test_calibration_on_evaluation_images_is_refused(config: BuildConfig) -> None:
+    with pytest.raises(EdgeqError, match="also evaluation images"):
+        build(replace(config, method="images:test.npz"))
+
+
+def test_method_that_needs_batch_norm_says_so(config: BuildConfig, tmp_path: Path) -> None:
+    text = (tmp_path / "model.toml").read_text().replace('py:tiny"', 'py:tiny"\narguments = { norm = false }')
+    (tmp_path / "plain.toml").write_text(text)
+    plain = replace(config, model="plain.toml", weights="random")
+    with pytest.raises(UnsupportedError, match="batch-norm statistics"):
+        build(replace(plain, method="gznq"))
+    assert config.output is not None
+    assert not config.output.exists()
+    assert plan(plain)["method"] != "gznq"
+
+
+def test_plan_does_no_work(config: BuildConfig, tmp_path: Path) -> None:
+    facts = plan(config)
+    assert facts["method"] == "gznq"
+    assert facts["parameters"] > 0
+    assert facts["macs"] > 0
+    assert facts["unsupported"] == []
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_asked_for_is_not_second_guessed(config: BuildConfig) -> None:
+    assert choose_method("noise", None)[0] == "noise"  # type: ignore[arg-type]
