@@ -69,7 +69,7 @@ class Quantization:
         """Nearest integers, saturated; for values quantized per tensor. Rounds half away from zero as TFLite does."""
         ratio = np.asarray(real, dtype=np.float32) / self.scale
         nearest = np.sign(ratio) * np.floor(np.abs(ratio) + np.float32(0.5)) + self.zero_point
-        return np.clip(nearest, *self.limits).astype(np.int8 if self.dtype == "int8" else np.int32)
+        return np.asarray(np.clip(nearest, *self.limits).astype(np.int8 if self.dtype == "int8" else np.int32))
 
     def dequantize(self, integers: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Real values, per tensor."""
@@ -107,7 +107,9 @@ class IntegerGraph:
 
     def to_bytes(self) -> bytes:
         """A safetensors file: integer constants and scales as tensors, structure as JSON in its metadata."""
-        tensors: dict[str, npt.NDArray[Any]] = {f"constant.{k}": np.ascontiguousarray(v) for k, v in self.constants.items()}
+        tensors: dict[str, npt.NDArray[Any]] = {
+            f"constant.{k}": np.ascontiguousarray(v) for k, v in self.constants.items()
+        }
         table = {}
         for name, q in self.quantizations.items():
             tensors[f"scale.{name}"] = np.atleast_1d(q.scale)

@@ -43,9 +43,10 @@ def run(graph: IntegerGraph, inputs: Array) -> dict[str, Array]:
         raise UnsupportedError(f"the reference runs graphs with one input, not {len(graph.inputs)}", where=graph.name)
     (entry,) = graph.inputs
     inputs = np.asarray(inputs)
-    if inputs.shape[1:] != graph.input_shapes[entry][1:] or inputs.dtype.kind not in "iu":
-        raise ConfigError(f"input is {inputs.dtype} {list(inputs.shape)}", where=graph.name,
-                          hint=f"expected integers (N, {', '.join(map(str, graph.input_shapes[entry][1:]))})")  # fmt: skip
+    shape = graph.input_shapes[entry][1:]
+    if inputs.shape[1:] != shape or inputs.dtype.kind not in "iu":
+        hint = f"expected integers (N, {', '.join(map(str, shape))})"
+        raise ConfigError(f"input is {inputs.dtype} {list(inputs.shape)}", where=graph.name, hint=hint)
     values: dict[str, Array] = {entry: inputs}
     for node in graph.nodes:
         kernel = _KERNELS.get(type(node.op))
@@ -170,7 +171,7 @@ def _linear(graph: IntegerGraph, node: Node, op: ops.Linear, inputs: list[Array]
         acc += graph.constants[node.inputs[2]]
     q = graph.quantizations[node.name]
     scaled = acc * _channel_ratios(graph, node)
-    nearest = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled) + int(q.zero_point)
+    nearest: Array = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled) + int(q.zero_point)
     return np.clip(nearest, *_limits(q, op.activation))
 
 
@@ -224,12 +225,14 @@ def _max_pool(graph: IntegerGraph, node: Node, op: ops.MaxPool2d, inputs: list[A
 
 
 def _windows(x: Array, op: ops.MaxPool2d | ops.AvgPool2d) -> Array:
-    return sliding_window_view(x, op.kernel, axis=(2, 3))[:, :, :: op.stride[0], :: op.stride[1]]
+    """Every window of every channel: ``(N, C, OH, OW, kh, kw)``, a view."""
+    view: Array = sliding_window_view(x, op.kernel, (2, 3))  # type: ignore[call-overload]
+    return view[:, :, :: op.stride[0], :: op.stride[1]]
 
 
 @_computes(ops.AvgPool2d)
 def _avg_pool(graph: IntegerGraph, node: Node, op: ops.AvgPool2d, inputs: list[Array]) -> Array:
-    """Sums of raw integers over real pixels, divided with halves away from zero; padding that counts is the zero point."""
+    """Sums of raw integers over real pixels, divided, halves away from zero; padding that counts is the zero point."""
     zero = int(graph.quantizations[node.inputs[0]].zero_point) if op.count_padding else 0
     total = _windows(_surround(inputs[0].astype(np.int64), op.padding, value=zero), op).sum(axis=(4, 5))
     ones = np.ones((1, 1, *inputs[0].shape[2:]), np.int64)

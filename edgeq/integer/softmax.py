@@ -48,8 +48,9 @@ def softmax(x: npt.NDArray[np.int64], scale: np.float32) -> npt.NDArray[np.int64
     return np.where(near, np.clip(probability - 128, -128, 127), -128)
 
 
-def _real(value: float) -> int:
-    return int(np.floor(value * 2.0**31 + 0.5))
+def _real(value: float) -> Int:
+    """A real constant without integer bits."""
+    return np.asarray(np.floor(value * 2.0**31 + 0.5), np.int64)
 
 
 def _exponential(a: Int) -> Int:
@@ -59,7 +60,7 @@ def _exponential(a: Int) -> Int:
     result = _exponential_near_zero(below << DIFFERENCE_BITS)
     remainder = below - a
     for power in range(-2, DIFFERENCE_BITS):
-        factor = np.int64(_real(float(np.exp(-(2.0**power)))))
+        factor = _real(float(np.exp(-(2.0**power))))
         bit = remainder >> (31 - DIFFERENCE_BITS + power) & 1
         result = np.where(bit == 1, high_product(result, factor), result)
     return np.where(a == 0, ONE, result)
@@ -67,7 +68,7 @@ def _exponential(a: Int) -> Int:
 
 def _exponential_near_zero(a: Int) -> Int:
     """exp on [-1/4, 0): Taylor's series around -1/8 to the fourth power."""
-    centre, third = np.int64(_real(float(np.exp(-0.125)))), np.int64(_real(1 / 3))
+    centre, third = _real(float(np.exp(-0.125))), _real(1 / 3)
     x = a + (1 << 28)
     x2 = high_product(x, x)
     x3, x4 = high_product(x2, x), high_product(x2, x2)
@@ -78,7 +79,7 @@ def _exponential_near_zero(a: Int) -> Int:
 def _reciprocal(a: Int) -> Int:
     """1 / (1 + a) for a in [0, 1) without integer bits: Newton's method on half the denominator."""
     half = (a + ONE + 1) >> 1
-    constant, slope = np.int64(_real(48 / 17 / 4)), np.int64(_real(-32 / 17 / 4))
+    constant, slope = _real(48 / 17 / 4), _real(-32 / 17 / 4)
     x = constant + high_product(half, slope)
     for _ in range(_ITERATIONS):
         left = (1 << 29) - high_product(half, x)

@@ -26,11 +26,13 @@ __all__ = ["KERNELS", "LiteRTSession", "interpreter_module"]
 KERNELS = ("xnnpack", "builtin", "reference")
 INSTALL = "pip install ai-edge-litert  (armv7l or Python 3.9: pip install tflite-runtime 'numpy<2')"
 DELEGATE = "DELEGATE"
+LONGEST_REASON = 200
+"""Characters of the runtime's own complaint worth passing on; it repeats itself per tensor."""
 _IMAGE_CHANNELS = (1, 3, 4)
 
 
 def interpreter_module() -> tuple[ModuleType, str]:
-    """The interpreter module of the package found, and ``"package version"``. `DeviceError` with the pip line if none."""
+    """The interpreter module found and its ``"package version"``. `DeviceError` with the pip line if there is none."""
     packages = [("ai_edge_litert.interpreter", "ai-edge-litert"), ("tflite_runtime.interpreter", "tflite-runtime")]
     for module, package in packages[: 2 if int(np.__version__.split(".")[0]) < 2 else 1]:
         try:
@@ -77,7 +79,8 @@ class LiteRTSession(Session):
             )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ArtifactError("not a TFLite model this runtime can run", where=self._where, why=str(error)) from error
+            why = str(error)[:LONGEST_REASON]
+            raise ArtifactError("not a TFLite model this runtime can run", where=self._where, why=why) from error
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
         if len(self._inputs) != 1:
@@ -204,7 +207,7 @@ def _quantize(real: npt.NDArray[np.float32], detail: Mapping[str, Any]) -> npt.N
     ratio = real / np.float32(scale)
     nearest = np.sign(ratio) * np.floor(np.abs(ratio) + np.float32(0.5)) + zero
     limits = np.iinfo(kind)
-    return np.clip(nearest, limits.min, limits.max).astype(kind)
+    return np.asarray(np.clip(nearest, limits.min, limits.max).astype(kind))
 
 
 def _dequantize(value: npt.NDArray[Any], detail: Mapping[str, Any]) -> npt.NDArray[np.float32]:
@@ -213,4 +216,4 @@ def _dequantize(value: npt.NDArray[Any], detail: Mapping[str, Any]) -> npt.NDArr
     scale, zero = detail["quantization"]
     if not scale or math.isnan(scale):
         return value.astype(np.float32)
-    return (value.astype(np.int32) - zero).astype(np.float32) * np.float32(scale)
+    return np.asarray((value.astype(np.int32) - zero).astype(np.float32) * np.float32(scale))

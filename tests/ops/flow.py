@@ -5,6 +5,7 @@ Every file in this folder draws shapes, scales and integers from here, so that b
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +22,13 @@ from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.exactness import Exactness
 from edgeq.measure.verify import verify_tflite
 
-EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-"""Derandomised: the same cases every time, on every machine."""
+EXAMPLES = settings(
+    max_examples=int(os.environ.get("EDGEQ_EXAMPLES", "25")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+)
+"""Derandomised: the same cases every time, on every machine. EDGEQ_EXAMPLES asks for more of them."""
 
 seeds = st.integers(0, 2**31 - 1)
 zero_points = st.integers(-128, 127)

@@ -120,7 +120,7 @@ def _key(q: Quantization | None) -> tuple[float, int] | None:
 
 
 def _fused(node: Node, clamp: Clamp | None) -> int:
-    if clamp not in FUSED:
+    if clamp is not None and clamp not in FUSED:
         raise UnsupportedError(f"{type(node.op).__name__} with a fused clamp to [{clamp.minimum}, {clamp.maximum}]",
                                where=node.name, hint="leave the clamp a node of its own")  # fmt: skip
     return FUSED[clamp]

@@ -87,7 +87,7 @@ def _name(code: Any) -> str:
     if code.CustomCode():
         return str(code.CustomCode().decode())
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    return _NAMES.get(number, f"BUILTIN_{number}")
+    return str(_NAMES.get(number, f"BUILTIN_{number}"))
 
 
 def _constant(model: Any, tensor: Any) -> bool:

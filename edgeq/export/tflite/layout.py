@@ -7,7 +7,6 @@ writing; only the network's spatial inputs and outputs are reversed by an op, on
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ __all__ = ["Carriage", "Layout", "Mirror", "Network", "plan"]
 Network = Graph | IntegerGraph
 Mirror = tuple[bool, bool]
 Order = npt.NDArray[np.int64]
+
+ORIENTATIONS: tuple[Mirror, ...] = ((False, False), (False, True), (True, False), (True, True))
 
 PAD_COST = 1e12
 """A PAD is the last resort. All other costs are in multiply-accumulates of a dense convolution:"""
@@ -96,10 +97,9 @@ def standard_order(shape: Shape, mirror: Mirror) -> Order:
 def plan(graph: Network) -> Layout:
     """Decide orientation, padding and flat orders. `UnsupportedError` where no layout can hold a value's order."""
     best: tuple[float, Mirror, dict[str, Carriage]] | None = None
-    for mirror in itertools.product((False, True), repeat=2):
-        carriages = {
-            n.name: _carry(graph, n, mirror) for n in graph.nodes if isinstance(n.op, (Conv2d, MaxPool2d, AvgPool2d))
-        }
+    windowed = [node for node in graph.nodes if isinstance(node.op, (Conv2d, MaxPool2d, AvgPool2d))]
+    for mirror in ORIENTATIONS:
+        carriages = {node.name: _carry(graph, node, mirror) for node in windowed}
         cost = sum(c.cost for c in carriages.values()) + _edge_cost(graph, mirror)
         if best is None or cost < best[0]:
             best = cost, mirror, carriages
@@ -108,7 +108,8 @@ def plan(graph: Network) -> Layout:
     if math.isinf(cost):
         lost = next(name for name, carriage in carriages.items() if math.isinf(carriage.cost))
         raise UnsupportedError(
-            "average pooling that leaves padding out of its mean", where=lost, why="TFLite has it for SAME padding only",
+            "average pooling that leaves padding out of its mean", where=lost,
+            why="TFLite has it for SAME padding only",
             hint="set count_include_pad=True or use symmetric padding with an odd kernel and stride 1",
         )  # fmt: skip
     alias, orders = _flat(graph, mirror)
@@ -152,7 +153,7 @@ def _carry(graph: Network, node: Node, mirror: Mirror) -> Carriage:
     if convolution and picks[0] and picks[1]:
         one_hot = (picks[0], -height.before), (picks[1], -width.before)
         taps = picks[0] * picks[1] * channels
-        cost = OP_COST + taps * (BYTE_COST + DEPTHWISE_COST * height.out * width.out)
+        cost = float(OP_COST + taps * (BYTE_COST + DEPTHWISE_COST * height.out * width.out))
         choices.append(Carriage(Window("VALID"), height, width, picks=one_hot, cost=cost))
     window = pad_and_fit(height, width, growable=convolution)
     if window and reads_padding and (convolution or counts or isinstance(node.op, MaxPool2d)):

@@ -24,7 +24,7 @@ NO_TAPS: Taps = ((0, 0), (0, 0))
 
 @dataclass(frozen=True)
 class Axis:
-    """A window along one axis. `before` is the padding in front of the first window, negative where it starts inside."""
+    """A window along one axis. `before` is the padding in front of the first window, negative if it starts inside."""
 
     size: int
     kernel: int
