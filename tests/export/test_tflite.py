@@ -110,7 +110,7 @@ def test_mirrored_spatial_output_and_movement() -> None:
 
 @EXAMPLES
 @given(
-    size=st.tuples(st.integers(9, 24), st.integers(9, 24)), strides=st.lists(st.integers(1, 3), min_size=2, max_size=2),
+    size=st.tuples(st.integers(13, 24), st.integers(13, 24)), strides=st.lists(st.integers(1, 3), min_size=2, max_size=2),
     kernels=st.lists(st.integers(1, 5), min_size=2, max_size=2), pad=st.integers(0, 2), seed=seeds,
 )  # fmt: skip
 def test_any_two_layers(size, strides, kernels, pad, seed) -> None:  # type: ignore[no-untyped-def]
