@@ -71,11 +71,29 @@ def test_each_axis_is_mirrored_on_its_own() -> None:
 
 
 def test_mirror_is_one_reversal_of_the_input_per_axis() -> None:
-    kinds = census(write_tflite(strided_network((64, 64)).graph())).kinds
+    kinds = census(write_tflite(strided_network((48, 48)).graph())).kinds
     assert kinds["REVERSE_V2"] == 2
     # The projection reads every other pixel from the second on: picked by a one-hot depthwise convolution.
     assert kinds["DEPTHWISE_CONV_2D"] == 1
     assert set(kinds) == {"REVERSE_V2", "CONV_2D", "MAX_POOL_2D", "DEPTHWISE_CONV_2D", "ADD", "FULLY_CONNECTED"}
+
+
+@pytest.mark.parametrize("io", ["int8", "uint8", "float32"])
+def test_large_input_is_reversed_whole(io: str) -> None:
+    """Channels too, which the first convolution's weights undo; the float file does the same."""
+    flow = Flow((1, 3, 96, 64), quantization(0.02, 4))
+    flow.weighted("stem", STRIDED, (16, 3, 3, 3), Q)
+    flow.weighted("next", STRIDED, (128, 16, 3, 3), Q, "stem")
+    flow.weighted("last", STRIDED, (8, 128, 3, 3), Q, "next")
+    graph = flow.graph()
+    assert plan(graph).reversed_channels == {"x"}
+    data, samples = write_tflite(graph, io=io), flow.samples(2)
+    kinds = census(data).kinds
+    assert (kinds["REVERSE_V2"], kinds["RESHAPE"]) == (1 + 2, 2)  # the input whole, the output axis by axis
+    assert census(data).clean
+    assert_exact(flow, io=io)
+    expected = graph.quantizations["last"].dequantize(run(graph, flow.entry.quantize(samples))["last"])
+    np.testing.assert_array_equal(LiteRTSession(data, kernels="reference").run(samples)[0], expected)
 
 
 def test_tensorflow_padding_stays_direct() -> None:
@@ -110,7 +128,8 @@ def test_mirrored_spatial_output_and_movement() -> None:
 
 @EXAMPLES
 @given(
-    size=st.tuples(st.integers(13, 24), st.integers(13, 24)), strides=st.lists(st.integers(1, 3), min_size=2, max_size=2),
+    size=st.tuples(st.integers(13, 24), st.integers(13, 24)),
+    strides=st.lists(st.integers(1, 3), min_size=2, max_size=2),
     kernels=st.lists(st.integers(1, 5), min_size=2, max_size=2), pad=st.integers(0, 2), seed=seeds,
 )  # fmt: skip
 def test_any_two_layers(size, strides, kernels, pad, seed) -> None:  # type: ignore[no-untyped-def]
@@ -158,7 +177,7 @@ def test_activation_between_flatten_and_linear() -> None:
 
 
 def test_everything_is_delegated_but_the_reversal() -> None:
-    session = LiteRTSession(write_tflite(strided_network((64, 64)).graph()))
+    session = LiteRTSession(write_tflite(strided_network((48, 48)).graph()))
     assert session.executed_ops() == {"REVERSE_V2": 2, "DELEGATE": 1}
 
 
@@ -196,7 +215,7 @@ def float_network(flow: Flow) -> Graph:
     return Graph("float", graph.inputs, graph.outputs, graph.nodes, constants, graph.input_shapes)
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 32)])
+@pytest.mark.parametrize("size", [(32, 32), (33, 32), (96, 64)])
 def test_float_file_computes_the_float_network(size: tuple[int, int]) -> None:
     from edgeq.graph.run import GraphModule
 

@@ -145,6 +145,8 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
     depthwise = op.depthwise(weight.shape)
     mirror, taps = e.layout.mirror, carriage.window.taps
     kernel = weight[:, :, :: -1 if mirror[0] else 1, :: -1 if mirror[1] else 1]
+    if node.inputs[0] in e.layout.reversed_channels:
+        kernel = kernel[:, ::-1]
     kernel = np.pad(kernel, ((0, 0), (0, 0), *taps))
     kernel = kernel.transpose(1, 2, 3, 0) if depthwise else kernel.transpose(_NHWC)
     if depthwise and quantization is not None:

@@ -16,7 +16,7 @@ __all__ = ["census"]
 _NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 _PADS = ("PAD", "PADV2", "MIRROR_PAD")
-_TURNS = ("REVERSE_V2", "TRANSPOSE")
+_TURNS = ("REVERSE_V2", "TRANSPOSE", "RESHAPE")
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 _MATMULS = ("FULLY_CONNECTED", "BATCH_MATMUL")
 _FLOATS = (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16, schema.TensorType.FLOAT64, schema.TensorType.BFLOAT16)
@@ -57,8 +57,8 @@ def _count(model: Any, graph: Any) -> Census:
             quantize += inner and name == "QUANTIZE"
             dequantize += inner and name == "DEQUANTIZE"
         elif any(_floating(model, graph.Tensors(i)) for i in (*inputs, *outputs)):
-            # A reversal of a float input computes nothing and sits outside the integer part.
-            floats[name] += not (name == "REVERSE_V2" and bool(edge & {*inputs, *outputs}))
+            # Turning a float input round computes nothing and sits outside the integer part.
+            floats[name] += not (name in _TURNS and bool(edge & {*inputs, *outputs}))
         pads += name in _PADS and _spatial(model, graph, inputs)
     return Census(
         kinds=dict(sorted(kinds.items())),
@@ -75,11 +75,14 @@ def _count(model: Any, graph: Any) -> Census:
 def _edge(model: Any, graph: Any) -> set[int]:
     """The model's inputs and outputs, and what ops that only turn pictures round make of them."""
     edge = {*_indices(graph.InputsAsNumpy()), *_indices(graph.OutputsAsNumpy())}
+    turns = []
     for place in range(graph.OperatorsLength()):
         op = graph.Operators(place)
-        ends = _indices(op.InputsAsNumpy())[:1] + _indices(op.OutputsAsNumpy())
-        if _name(model.OperatorCodes(op.OpcodeIndex())) in _TURNS and edge & set(ends):
-            edge.update(ends)
+        if _name(model.OperatorCodes(op.OpcodeIndex())) in _TURNS:
+            turns.append({*_indices(op.InputsAsNumpy())[:1], *_indices(op.OutputsAsNumpy())})
+    for ends in (*turns, *reversed(turns)):  # forward from the inputs, back from the outputs
+        if edge & ends:
+            edge |= ends
     return edge
 
 

@@ -38,6 +38,8 @@ DEPTHWISE_COST = 4
 """a MAC of a depthwise convolution (measured; and XNNPACK's kernels for 9 taps serve none of 12 or 16),"""
 BYTE_COST = 100
 """a byte more in the file."""
+REVERSIBLE_PIXELS = 64 * 64
+"""Below this the two reshapes around a whole reversal cost as much as they save."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Layout:
     alias: Mapping[str, str]
     orders: Mapping[str, Order]
     carriages: Mapping[str, Carriage]
+    reversed_channels: frozenset[str] = frozenset()
+    """Network inputs whose channels come in reverse order too, because all of their bytes are reversed at once."""
 
     def tensor(self, name: str) -> str:
         """The value whose tensor holds `name`."""
@@ -113,7 +117,20 @@ def plan(graph: Network) -> Layout:
             hint="set count_include_pad=True or use symmetric padding with an odd kernel and stride 1",
         )  # fmt: skip
     alias, orders = _flat(graph, mirror)
-    return Layout(mirror, graph.shapes, alias, orders, carriages)
+    flipped = frozenset(name for name in graph.inputs if _reversible(graph, name, mirror))
+    return Layout(mirror, graph.shapes, alias, orders, carriages, flipped)
+
+
+def _reversible(graph: Network, name: str, mirror: Mirror) -> bool:
+    """Can this input be turned by reversing all of it, channels included? Convolutions then read them backwards.
+
+    Measured for 224 x 224 x 3: 9 microseconds instead of 95 for rows and columns alone, which moves 3 bytes at a time.
+    """
+    shape = graph.shapes[name]
+    readers = [node for node in graph.nodes if name in node.inputs]
+    dense = all(isinstance(node.op, Conv2d) and node.op.groups == 1 for node in readers)
+    large = len(shape) == 4 and shape[2] * shape[3] >= REVERSIBLE_PIXELS
+    return large and all(mirror) and dense and name not in graph.outputs
 
 
 def _edge_cost(graph: Network, mirror: Mirror) -> float:

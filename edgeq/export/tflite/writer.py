@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import ConfigError, UnsupportedError
@@ -71,6 +73,17 @@ def _reverse(e: Emitter, x: int, name: str, axes: list[int]) -> int:
     return x
 
 
+def _reverse_all(e: Emitter, x: int, name: str) -> int:
+    """All values in reverse order, as one row: rows, columns and channels at once, and at memory speed."""
+    shape = e.file.tensors[x].shape
+    row = (math.prod(shape),)
+    flat, turned, y = e.like(x, f"{name}/row", row), e.like(x, f"{name}/reversed", row), e.like(x, name, shape)
+    e.operator(schema.BuiltinOperator.RESHAPE, (x, e.numbers(row)), flat, None, 1)
+    e.operator(schema.BuiltinOperator.REVERSE_V2, (flat, e.numbers([0])), turned, None, 1)
+    e.operator(schema.BuiltinOperator.RESHAPE, (turned, e.numbers(shape)), y, None, 1)
+    return y
+
+
 def _shifted(q: Quantization) -> Quantization:
     """The uint8 view of an int8 quantization; described as int16 because `LIMITS` knows signed types only."""
     return Quantization(q.scale, q.zero_point + 128, "int16")
@@ -86,7 +99,9 @@ def _input(e: Emitter, name: str, io: str) -> None:
     x = e.activation(name, shape, _edge_quantization(q, io), io)
     e.file.inputs.append(x)
     axes = _mirrored(e, name)
-    if axes:
+    if name in e.layout.reversed_channels:
+        x = _reverse_all(e, x, f"{name}/mirrored")
+    elif axes:
         x = _reverse(e, x, f"{name}/mirrored", axes)
     if io != e.dtype:
         inner = e.activation(f"{name}/int8", shape, q)
