@@ -13,7 +13,7 @@ __all__ = [
     "ConfigError",
     "DeviceError",
     "EdgeqError",
-    "GateFailed",
+    "GateError",
     "MeasurementError",
     "UnsupportedError",
 ]
@@ -36,7 +36,7 @@ class EdgeqError(Exception):
         super().__init__(" ".join(line.split()))
 
 
-class GateFailed(EdgeqError):
+class GateError(EdgeqError):
     """A measured value missed a threshold the user set."""
 
     exit_status = 1

@@ -1,6 +1,6 @@
 """The one way things are looked up by name: synthesizers, observers, transports.
 
-A decorator registers, a duplicate name is refused, a miss lists the choices and the nearest spelling, and other packages
+A decorator registers, a duplicate name is refused, a miss lists the choices and the nearest spelling. Other packages
 add their own through entry points (group ``edgeq.<kind>``), loaded only when a name is asked for that is not built in.
 """
 

@@ -1,4 +1,4 @@
-"""The stage cache: equal inputs are found, a failed stage leaves nothing, a full disk is an error and not a traceback."""
+"""The stage cache: equal inputs are found, a failed stage leaves nothing, a full disk is an error, no traceback."""
 
 import errno
 

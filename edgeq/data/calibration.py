@@ -20,7 +20,7 @@ __all__ = ["CalibrationSet"]
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """`inputs` are float32 ``(N, C, H, W)``, normalised as the network was trained; `labels` int64 ``(N,)``, -1 unknown."""
+    """`inputs` are float32 ``(N, C, H, W)``, normalised as the network expects; `labels` int64 ``(N,)``, -1 unknown."""
 
     inputs: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]

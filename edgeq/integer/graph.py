@@ -30,7 +30,7 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "int16": (-32768, 32767),
     "int32": (-(2**31), 2**31 - 1),
 }
-"""Smallest and largest integer of each storage type. Activations are always described signed; a writer may shift them."""
+"""Smallest and largest integer of each storage type. Activations are described signed; a writer may shift them."""
 
 SCHEMA = 1
 
@@ -39,7 +39,7 @@ SCHEMA = 1
 class Quantization:
     """real = scale x (integer - zero_point).
 
-    `scale` is float32, one number (shape ``()``) or one per slice along `axis`; `zero_point` is int32 of the same shape.
+    `scale` is float32, one number (shape ``()``) or one per slice along `axis`; `zero_point` is int32, same shape.
     `dtype` is a key of `LIMITS`.
     """
 

@@ -14,9 +14,7 @@ from edgeq.data.calibration import CalibrationSet
 __all__ = ["contact_sheet", "pixels"]
 
 
-def pixels(
-    calibration: CalibrationSet, mean: tuple[float, ...], std: tuple[float, ...]
-) -> npt.NDArray[np.uint8]:
+def pixels(calibration: CalibrationSet, mean: tuple[float, ...], std: tuple[float, ...]) -> npt.NDArray[np.uint8]:
     """Images as uint8 ``(N, H, W, C)``: normalisation undone, values beyond a pixel's range clipped."""
     shape = (1, -1, 1, 1)
     real = calibration.inputs * np.reshape(std, shape) + np.reshape(mean, shape)

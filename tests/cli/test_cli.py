@@ -21,7 +21,7 @@ from edgeq.cli import cli
 from edgeq.cli.progress import Lines, Live, progress
 from edgeq.cli.summary import show_plan, show_report
 from edgeq.config.build import Budget, BuildConfig
-from edgeq.errors import DeviceError, GateFailed, MeasurementError, UnsupportedError
+from edgeq.errors import DeviceError, GateError, MeasurementError, UnsupportedError
 from edgeq.progress import Progress, Silent
 from edgeq.report.check import CheckResult, Gate
 from edgeq.zoo.modeltoml import DEFAULT_MODEL
@@ -229,7 +229,7 @@ def test_unknown_key_in_edgeq_toml(pipeline: Callable[..., list[BuildConfig]]) -
     ("error", "status", "part"),
     [
         (UnsupportedError("aten.sin", where="features.1", hint="try relu6"), 3, "aten.sin at features.1 (try relu6)"),
-        (GateFailed("missed"), 1, "missed"),
+        (GateError("missed"), 1, "missed"),
         (DeviceError("gone"), 4, "gone"),
         (MeasurementError("throttled"), 5, "throttled"),
         (KeyboardInterrupt(), 130, "interrupted"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgeq.graph.capture import capture
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
-from edgeq.zoo import import_torchvision
+from edgeq.zoo.load import import_torchvision
 
 torch.set_num_threads(1)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgeq.data import load_images
-from edgeq.zoo import load_model
+from edgeq.data.evaluation import load_images
+from edgeq.zoo.load import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = ROOT / "benchmarks" / "networks"

@@ -41,9 +41,7 @@ def test_pool_concat_and_reshape_join_one_group():
 
 
 def test_relu6_caps_its_range():
-    graph = network(
-        Node("a", Conv2d(activation=RELU6), ("x", "w", "b")), Node("s", Add(), ("a", "a")), outputs=("s",)
-    )
+    graph = network(Node("a", Conv2d(activation=RELU6), ("x", "w", "b")), Node("s", Add(), ("a", "a")), outputs=("s",))
     specs = specify(graph, (-1, 1), Scheme())
     assert specs["a"] == Own(("a",), 6.0, False)
 
@@ -73,7 +71,7 @@ def test_two_fixed_values_cannot_be_joined():
 def test_grid_represents_zero_exactly_and_covers_the_range(a, b):
     low, high = min(a, b), max(a, b)
     q = grid(low, high)
-    assert q.dequantize(np.array(q.zero_point))== 0.0
+    assert q.dequantize(np.array(q.zero_point)) == 0.0
     ends = q.dequantize(q.quantize(np.array([low, high], np.float32)))
     assert np.all(np.abs(ends - [low, high]) <= float(q.scale) * 1.01)
 

@@ -8,7 +8,9 @@ from edgeq.synth.losses import Moments, batch_moments, gaussian_kl, squared_gaps
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_moments_and_their_gradient_are_the_definition(memory_format):
-    value = (torch.randn(3, 5, 4, 6, generator=torch.Generator().manual_seed(0)) * 3 + 1).to(memory_format=memory_format)
+    value = (torch.randn(3, 5, 4, 6, generator=torch.Generator().manual_seed(0)) * 3 + 1).to(
+        memory_format=memory_format
+    )
     ours, theirs = value.clone().requires_grad_(), value.clone().requires_grad_()
     have = batch_moments(ours)
     want = (theirs.mean((0, 2, 3)), theirs.var((0, 2, 3), correction=0))
