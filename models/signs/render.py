@@ -236,7 +236,14 @@ def _view(rng: Random, sign: _Placed, template: int) -> tuple[float, ...]:
     forward[:2, 2] = sign.x, sign.y
     forward = forward @ np.array([[1, 0, 0], [0, 1, 0], [*rng.uniform(-0.16, 0.16, 2), 1.0]])
     to_template = np.array([[template / 2, 0, template / 2], [0, template / 2, template / 2], [0, 0, 1.0]])
-    matrix = to_template @ np.linalg.inv(forward)
+    # the adjugate serves as inverse, since scale cancels below; numpy's inv would wake BLAS threads for a 3x3
+    (a, b, c), (d, e, f), (g, h, i) = forward.tolist()
+    inverse = [
+        [e * i - f * h, c * h - b * i, b * f - c * e],
+        [f * g - d * i, a * i - c * g, c * d - a * f],
+        [d * h - e * g, b * g - a * h, a * e - b * d],
+    ]
+    matrix = to_template @ np.array(inverse)
     return tuple((matrix / matrix[2, 2]).ravel()[:8].tolist())
 
 

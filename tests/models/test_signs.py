@@ -1,0 +1,147 @@
+"""The shipped networks: their files load safely, fit, have the promised shape and score what their cards say."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from edgeq.zoo.modeltoml import DEFAULT_MODEL, ModelFile, read_model_file, shipped_model, shipped_models
+from edgeq.zoo.pycode import import_callable
+
+NETWORKS = ("signs-mobilenetv2", "signs-fixup")
+
+Labelled = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tests run side by side; threads of several small networks waiting for each other cost more than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def images() -> Labelled:
+    """All 2,000 evaluation images: about three seconds."""
+    loaded = read_model_file(shipped_model(DEFAULT_MODEL))
+    assert loaded.spec.evaluation is not None
+    made: Labelled = import_callable(loaded.spec.evaluation)()
+    return made
+
+
+def _network(loaded: ModelFile) -> nn.Module:
+    network: nn.Module = import_callable(loaded.factory)(**loaded.arguments)
+    network.load_state_dict(load_file(loaded.weights), strict=False)
+    return network.eval()
+
+
+def test_default_is_shipped() -> None:
+    assert DEFAULT_MODEL in shipped_models()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_fit_and_are_small(name: str) -> None:
+    loaded = read_model_file(shipped_model(name))
+    assert loaded.weights.suffix == ".safetensors"
+    assert loaded.weights.stat().st_size < 3_000_000
+    network = import_callable(loaded.factory)(**loaded.arguments)
+    missing, unexpected = network.load_state_dict(load_file(loaded.weights), strict=False)
+    assert not unexpected
+    assert all(key.endswith("num_batches_tracked") for key in missing)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_accuracy_leaves_room_for_damage_to_show(name: str, images: Labelled) -> None:
+    loaded = read_model_file(shipped_model(name))
+    network, right = _network(loaded), 0
+    pixels, labels = images
+    assert len(pixels) == 2000
+    with torch.inference_mode():
+        for i in range(0, len(pixels), 250):
+            logits = network(torch.from_numpy(loaded.spec.normalise(pixels[i : i + 250])))
+            right += int((logits.argmax(1).numpy() == labels[i : i + 250]).sum())
+    top1 = 100 * right / len(pixels)
+    assert 93.0 <= top1 <= 98.0
+    card = (loaded.path.parent / "README.md").read_text(encoding="utf-8")
+    stated = re.search(r"top-1 on 2,000 test images \| (\d+\.\d+) %", card)
+    assert stated is not None
+    assert top1 == pytest.approx(float(stated[1]), abs=0.11)  # two images: other processors round differently
+
+
+def test_mobilenet_has_the_familys_shape() -> None:
+    network = _network(read_model_file(shipped_model("signs-mobilenetv2")))
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert sum(c.groups == c.in_channels > 1 for c in convolutions) >= 8
+    assert any(isinstance(m, nn.ReLU6) for m in network.modules())
+    assert sum(getattr(m, "residual", False) for m in network.modules()) >= 4
+
+
+def test_fixup_holds_no_normalisation_and_no_scalars() -> None:
+    network = _network(read_model_file(shipped_model("signs-fixup")))
+    assert {type(m) for m in network.modules() if not list(m.children())} <= {nn.Conv2d, nn.Linear, nn.Identity}
+    exported = torch.export.export(network, (torch.zeros(1, 3, 64, 64),))
+    calls = {str(node.target) for node in exported.graph.nodes if node.op == "call_function"}
+    assert calls <= {
+        "aten.conv2d.default",
+        "aten.relu.default",
+        "aten.add.Tensor",
+        "aten.adaptive_avg_pool2d.default",
+        "aten.flatten.using_ints",
+        "aten.linear.default",
+    }
+
+
+@pytest.fixture
+def recipe() -> ModuleType:
+    folder = str(Path(__file__).resolve().parents[2] / "models" / "signs")
+    sys.path.insert(0, folder)
+    try:
+        import recipe as module  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(folder)
+    return module  # type: ignore[no-any-return]
+
+
+def test_interrupted_training_resumes_to_the_same_weights(
+    recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    settings = recipe.Settings(epochs=3, images=80, batch=40)
+    factory = import_callable(read_model_file(shipped_model("signs-mobilenetv2")).factory)
+
+    def fresh() -> nn.Module:
+        torch.manual_seed(0)
+        network: nn.Module = factory()
+        return network
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "render_set", lambda count, **_: _noise(count))
+    whole, stopped, resumed = fresh(), fresh(), fresh()
+    recipe.train(whole, settings)
+    checkpoint = tmp_path / "checkpoint"
+    keep = recipe._keep
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "_keep", lambda *a: (keep(*a), interrupt()) if a[5] == 2 else keep(*a))
+        with pytest.raises(KeyboardInterrupt):
+            recipe.train(stopped, settings, checkpoint)
+    recipe.train(resumed, settings, checkpoint)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def _noise(count: int) -> Labelled:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, 64, 64, 3)).astype(np.uint8), np.arange(count) % 40
