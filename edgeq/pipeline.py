@@ -22,12 +22,11 @@ from edgeq.cache import Result, StageCache
 from edgeq.config.build import BuildConfig
 from edgeq.config.targets import Target, load_target
 from edgeq.data.calibration import CalibrationSet
-from edgeq.data.evaluation import EvaluationSet, calibration_from_images, load_images
+from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.files import write_atomic
 from edgeq.formats import Format, format_of
-from edgeq.graph.capture import capture, capture_program, unsupported_calls
+from edgeq.graph.capture import unsupported_calls
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import BatchNorm
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
@@ -39,7 +38,8 @@ from edgeq.progress import Progress, Silent
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.scheme import Scheme
-from edgeq.synth import SYNTHESIZERS, Request, passes_needed
+from edgeq.synth import passes_needed
+from edgeq.synthesis import captured, choose_method, synthesize
 from edgeq.zoo.load import LoadedModel, load_model
 
 __all__ = ["build", "choose_method", "plan"]
@@ -79,7 +79,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     )
     started = time.monotonic()
     progress.stage("capture")
-    raw = _captured(loaded)
+    raw = captured(loaded)
     graph = optimize(raw)
     seconds = {"capture": time.monotonic() - started}
     progress.done("capture", seconds["capture"], cached=False)
@@ -92,7 +92,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     job = _Job(config, target, written_as, scheme, loaded, raw, graph, evaluation, cache, progress)
 
     method, why = choose_method(config.method, raw)
-    synthesized, calibration = _synthesize(job, method)
+    synthesized, calibration = synthesize(config, loaded, raw, method, cache, forbidden=evaluation)
     calibrated, integer = _calibrate(job, calibration)
     written = _write(job, integer)
     artifact, baseline = (written.files[f"{name}{job.format.suffix}"] for name in ("model", "float"))
@@ -117,57 +117,6 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     report = report_of(made)
     write_folder(made, report, config.output_folder(loaded.spec.name))
     return report
-
-
-def choose_method(asked: str, raw: Graph) -> tuple[str, str]:
-    """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network."""
-    if asked != "auto":
-        return asked, "as asked"
-    norms = sum(1 for _ in raw.of_kind(BatchNorm))
-    if norms:
-        return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"
-    return "gzsq", "auto: the network has no batch norm (absent or folded), so statistics come from its weights"
-
-
-def _captured(loaded: LoadedModel) -> Graph:
-    if isinstance(loaded.module, torch.nn.Module):
-        return capture(loaded.module, loaded.spec.input_shape, loaded.spec.name)
-    return capture_program(loaded.module, loaded.spec.name)
-
-
-def _synthesize(job: _Job, method: str) -> tuple[Result, CalibrationSet]:
-    config, spec = job.config, job.loaded.spec
-    parts: dict[str, Any] = {"method": method, "images": config.images, "seed": config.seed, "edgeq": version("edgeq")}
-    given: CalibrationSet | None = None
-    if method.startswith("images:"):
-        path = method.removeprefix("images:")
-        given = calibration_from_images(path, spec, config.images, config.seed, forbidden=job.evaluation)
-        parts["pictures"] = given.digest()
-    else:
-        synthesizer = SYNTHESIZERS.get(method)
-        low, high = spec.channel_range()
-        parts |= {"graph": job.raw.digest(), "effort": config.effort, "range": [low.tolist(), high.tolist()]}
-
-    def work(folder: Path) -> dict[str, Any]:
-        made = given
-        if made is None:
-            request = Request(
-                graph=job.raw,
-                low=low,
-                high=high,
-                classes=spec.classes if spec.task == "classification" else 0,
-                images=config.images,
-                seed=config.seed,
-                effort=config.effort,
-                checkpoint=job.cache.scratch("synthesize", parts),
-                progress=job.progress,
-            )
-            made = synthesizer(request)
-        write_atomic(folder / "calibration.npz", made.to_bytes())
-        return {"images": len(made), "sha256": made.digest()}
-
-    result = job.cache.run("synthesize", parts, work)
-    return result, CalibrationSet.load(result.files["calibration.npz"])
 
 
 def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerGraph]:
@@ -296,7 +245,7 @@ def plan(config: BuildConfig) -> dict[str, Any]:
     }
     if refused:
         return facts
-    raw = _captured(loaded)
+    raw = captured(loaded)
     graph = optimize(raw)
     method, why = choose_method(config.method, raw)
     return facts | {

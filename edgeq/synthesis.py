@@ -1,0 +1,90 @@
+"""From a model to its calibration set: the part of the line that `edgeq build` and `edgeq synth` share.
+
+Both remember the synthesis under the same key, so the images of a build are found by `synth`, and the other way round.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeq.cache import Result, StageCache
+from edgeq.config.build import BuildConfig
+from edgeq.data.calibration import CalibrationSet
+from edgeq.data.evaluation import EvaluationSet, calibration_from_images
+from edgeq.files import write_atomic
+from edgeq.graph.capture import capture, capture_program
+from edgeq.graph.ir import Graph
+from edgeq.graph.ops import BatchNorm
+from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.zoo.load import LoadedModel
+
+__all__ = ["captured", "choose_method", "synthesize"]
+
+
+def choose_method(asked: str, raw: Graph) -> tuple[str, str]:
+    """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network."""
+    if asked != "auto":
+        return asked, "as asked"
+    norms = sum(1 for _ in raw.of_kind(BatchNorm))
+    if norms:
+        return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"
+    return "gzsq", "auto: the network has no batch norm (absent or folded), so statistics come from its weights"
+
+
+def captured(loaded: LoadedModel) -> Graph:
+    """The network as a graph that still holds its batch norms."""
+    if isinstance(loaded.module, torch.nn.Module):
+        return capture(loaded.module, loaded.spec.input_shape, loaded.spec.name)
+    return capture_program(loaded.module, loaded.spec.name)
+
+
+def synthesize(
+    config: BuildConfig,
+    loaded: LoadedModel,
+    raw: Graph,
+    method: str,
+    cache: StageCache,
+    *,
+    forbidden: EvaluationSet | None = None,
+) -> tuple[Result, CalibrationSet]:
+    """The stage: images by `method` (never ``auto``), from the cache where an equal run has finished before.
+
+    Reads `images`, `seed` and `effort` of `config`. `forbidden` are images that measure, which ``images:PATH`` must not
+    hold. An interrupted synthesis leaves its finished batches and continues with the same bytes.
+    """
+    spec = loaded.spec
+    parts: dict[str, Any] = {"method": method, "images": config.images, "seed": config.seed, "edgeq": version("edgeq")}
+    given: CalibrationSet | None = None
+    if method.startswith("images:"):
+        path = method.removeprefix("images:")
+        given = calibration_from_images(path, spec, config.images, config.seed, forbidden=forbidden)
+        parts["pictures"] = given.digest()
+    else:
+        synthesizer = SYNTHESIZERS.get(method)
+        low, high = spec.channel_range()
+        parts |= {"graph": raw.digest(), "effort": config.effort, "range": [low.tolist(), high.tolist()]}
+
+    def work(folder: Path) -> dict[str, Any]:
+        made = given
+        if made is None:
+            request = Request(
+                graph=raw,
+                low=low,
+                high=high,
+                classes=spec.classes if spec.task == "classification" else 0,
+                images=config.images,
+                seed=config.seed,
+                effort=config.effort,
+                checkpoint=cache.scratch("synthesize", parts),
+                progress=cache.progress,
+            )
+            made = synthesizer(request)
+        write_atomic(folder / "calibration.npz", made.to_bytes())
+        return {"images": len(made), "sha256": made.digest()}
+
+    result = cache.run("synthesize", parts, work)
+    return result, CalibrationSet.load(result.files["calibration.npz"])
