@@ -25,6 +25,7 @@ from edgeq.files import staged, write_atomic
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.conditions import this_machine
+from edgeq.quant.bits import parse_bits
 from edgeq.report.html import render
 from edgeq.report.lock import lock, lock_text, package_versions
 from edgeq.report.schema import build_report, to_text
@@ -115,6 +116,10 @@ def _warnings(made: Made) -> list[str]:
         found.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
     if made.method in ("noise", "uniform"):
         found.append(f"calibrated on {made.method}: ranges of noise are not ranges of pictures")
+    weights, _ = parse_bits(made.config.bits)
+    if weights < 8:
+        kept = "" if made.config.all_layers else ", those of the first and last layer 8"
+        found.append(f"weights have {weights} bits{kept}; all are stored as int8, so the file is no smaller for it")
     if facts["accuracy"] is None:
         found.append("accuracy was not measured: the model names no evaluation images")
     if made.target.machine != this_machine().architecture:

@@ -23,6 +23,7 @@ from edgeq.config.build import BuildConfig
 from edgeq.config.targets import Target, load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
+from edgeq.errors import UnsupportedError
 from edgeq.files import write_atomic
 from edgeq.formats import Format, format_of
 from edgeq.graph.capture import unsupported_calls
@@ -35,9 +36,9 @@ from edgeq.measure.conditions import this_machine
 from edgeq.measure.latency import measure_latency
 from edgeq.measure.layers import layer_errors
 from edgeq.progress import Progress, Silent
+from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
-from edgeq.quant.scheme import Scheme
 from edgeq.synth import passes_needed
 from edgeq.synthesis import captured, choose_method, synthesize
 from edgeq.zoo.load import LoadedModel, load_model
@@ -74,6 +75,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     progress = progress or Silent()
     torch.manual_seed(config.seed)
     target = load_target(config.target)
+    scheme = _scheme(config, target)
     loaded = load_model(
         config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
     )
@@ -87,8 +89,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     evaluation = load_images(where, loaded.spec, config.eval_limit) if where else None
     forced = frozenset(STAGES) if "all" in config.force else frozenset(config.force)
     cache = StageCache(config.cache, progress, forced)
-    scheme = Scheme(weight_bits=target.bits_of_weights(vnni=this_machine().vnni))
-    written_as = format_of(target, scheme.weight_bits)
+    written_as = format_of(target, scheme.widest_weights)
     job = _Job(config, target, written_as, scheme, loaded, raw, graph, evaluation, cache, progress)
 
     method, why = choose_method(config.method, raw)
@@ -119,6 +120,19 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     return report
 
 
+def _scheme(config: BuildConfig, target: Target) -> Scheme:
+    """Bits as asked, as far as the target's kernels take them. Refused before any work: what no file could do."""
+    widest = target.bits_of_weights(vnni=this_machine().vnni)
+    scheme = Scheme.of(config.bits, all_layers=config.all_layers, widest=widest)
+    if scheme.activation_bits < 8:
+        raise UnsupportedError(
+            f"a file with {scheme.activation_bits}-bit activations", where=f"{target.name}, {config.bits}",
+            why="no runtime here saturates below 8 bits, so the file would compute something else",
+            hint=f"--bits w{scheme.weight_bits}a8 is exact; edgeq.integer.reference computes fewer bits without a file",
+        )  # fmt: skip
+    return scheme
+
+
 def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerGraph]:
     input_range = job.loaded.spec.input_range()
     parts = {
@@ -132,7 +146,7 @@ def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerG
 
     def work(folder: Path) -> dict[str, Any]:
         decided = calibrate(job.graph, calibration, input_range, scheme=job.scheme, observer=job.config.observer)
-        frozen = freeze(job.graph, decided, job.scheme)
+        frozen = freeze(job.graph, decided)
         write_atomic(folder / "integer.safetensors", frozen.graph.to_bytes())
         rows = layer_errors(job.graph, frozen.graph, calibration.inputs[:8])
         return {"dead_channels": dict(frozen.dead_channels), "layers": [dataclasses.asdict(row) for row in rows]}
@@ -233,6 +247,7 @@ def _runtimes() -> dict[str, str]:
 def plan(config: BuildConfig) -> dict[str, Any]:
     """What `build` would do, without doing it: stages, shapes, parameters, MACs, unsupported ops, estimated seconds."""
     target = load_target(config.target)
+    _scheme(config, target)
     loaded = load_model(
         config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
     )

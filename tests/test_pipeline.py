@@ -200,6 +200,22 @@ def test_method_that_needs_batch_norm_says_so(config: BuildConfig, tmp_path: Pat
     assert plan(plain)["method"] != "gznq"
 
 
+def test_few_bit_weights_make_an_exact_file_that_says_how_they_are_stored(config: BuildConfig) -> None:
+    report = build(replace(config, bits="w4a8"))
+    assert report["bits"] == "w4a8"
+    assert report["exactness"]["equal"] == report["exactness"]["values"] > 0
+    assert any("4 bits" in line and "first and last layer 8" in line for line in report["warnings"])
+    everywhere = build(replace(config, bits="w4a8", all_layers=True))
+    assert everywhere["artifact"]["sha256"] != report["artifact"]["sha256"]
+
+
+def test_few_bit_activations_are_refused_before_any_work(config: BuildConfig, tmp_path: Path) -> None:
+    for run in (build, plan):
+        with pytest.raises(UnsupportedError, match="6-bit activations"):
+            run(replace(config, bits="w6a6", model="no such model"))
+    assert not (tmp_path / "cache").exists()
+
+
 def test_plan_does_no_work(config: BuildConfig, tmp_path: Path) -> None:
     facts = plan(config)
     assert facts["method"] == "gznq"

@@ -58,7 +58,10 @@ class BuildConfig:
     )
     method: str = _setting("auto", settings.TEXT, "calibration images: auto, gznq, noise, ... or images:PATH")
     images: int = _setting(32, settings.COUNT, "number of calibration images")
-    bits: str = _setting("w8a8", settings.one_of("w8a8"), "bits of weights and activations")
+    bits: str = _setting("w8a8", settings.BITS, "bits of weights (2-8) and activations (8), such as w4a8")
+    all_layers: bool = _setting(
+        False, settings.SWITCH, "few bits in the first and last layer too, which otherwise keep 8"
+    )
     seed: int = _setting(0, settings.SEED, "seed of everything random")
     effort: str = _setting("balanced", settings.one_of(*EFFORTS), "how long synthesis may take")
     observer: str = _setting("mse", settings.one_of(*OBSERVERS), "how ranges are picked")

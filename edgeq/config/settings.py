@@ -14,11 +14,12 @@ from edgeq.errors import ConfigError
 from edgeq.registry import nearest
 
 __all__ = [
-    "AMOUNT", "COUNT", "NAMES", "NAMES_OR_NONE", "NUMBERS", "PATH", "SEED", "SHAPE", "SHARE", "SIZE", "SWITCH", "TEXT",
-    "Kind", "one_of", "parse_size", "toml_value",
+    "AMOUNT", "BITS", "COUNT", "NAMES", "NAMES_OR_NONE", "NUMBERS", "PATH", "SEED", "SHAPE", "SHARE", "SIZE", "SWITCH",
+    "TEXT", "Kind", "one_of", "parse_size", "toml_value",
 ]  # fmt: skip
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_BITS = re.compile(r"w[2-8]a([2-8]|16)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?i?)b?", re.IGNORECASE)
 
 
@@ -125,7 +126,14 @@ def one_of(*choices: str) -> Kind:
     return Kind(f"[{'|'.join(choices)}]", parse)
 
 
+def _bits(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not _BITS.fullmatch(value):
+        raise _bad(value, where, "wNaM with N from 2 to 8 and M from 2 to 8 or 16, such as w8a8 or w4a8")
+    return value
+
+
 TEXT = Kind("TEXT", _text)
+BITS = Kind("wNaM", _bits)
 PATH = Kind("PATH", _path)
 COUNT = Kind("N", _whole(1, "a whole number of at least 1"))
 SEED = Kind("N", _whole(0, "a whole number of at least 0"))

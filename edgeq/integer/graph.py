@@ -32,6 +32,9 @@ LIMITS: Mapping[str, tuple[int, int]] = {
 }
 """Smallest and largest integer of each storage type. Activations are described signed; a writer may shift them."""
 
+_STORED = {"int4": 4, "int8": 8, "int16": 16, "int32": 32}
+"""Bits of each storage type."""
+
 SCHEMA = 1
 
 
@@ -40,20 +43,26 @@ class Quantization:
     """real = scale x (integer - zero_point).
 
     `scale` is float32, one number (shape ``()``) or one per slice along `axis`; `zero_point` is int32, same shape.
-    `dtype` is a key of `LIMITS`.
+    `dtype` is a key of `LIMITS`, the type the integers are stored in. `bits`, where it is fewer than that type has,
+    is what they are confined to: a 4-bit value in int8 storage lies in -8..7. None: all that the type holds.
     """
 
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.int32]
     dtype: str = "int8"
     axis: int | None = None
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         scale = np.asarray(self.scale, dtype=np.float32)
         zero = np.asarray(self.zero_point, dtype=np.int32)
         if zero.shape == () and scale.shape != ():
             zero = np.broadcast_to(zero, scale.shape).copy()
-        low, high = LIMITS[self.dtype]
+        if self.bits is not None and not 2 <= self.bits <= _STORED[self.dtype]:
+            raise UnsupportedError(f"{self.bits} bits in {self.dtype}", why=f"2 to {_STORED[self.dtype]} fit")
+        if self.bits == _STORED[self.dtype]:  # one way to say it, so that equal quantizations are equal
+            object.__setattr__(self, "bits", None)
+        low, high = self.limits
         if scale.shape != zero.shape or (self.axis is None) != (scale.shape == ()):
             raise UnsupportedError("a quantization needs one zero point per scale, and an axis when there are several")
         if not (np.all(np.isfinite(scale)) and np.all(scale > 0) and np.all(zero >= low) and np.all(zero <= high)):
@@ -63,7 +72,11 @@ class Quantization:
 
     @property
     def limits(self) -> tuple[int, int]:
-        return LIMITS[self.dtype]
+        """Smallest and largest integer, both included."""
+        if self.bits is None:
+            return LIMITS[self.dtype]
+        half = 1 << (self.bits - 1)
+        return -half, half - 1
 
     def quantize(self, real: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         """Nearest integers, saturated; for values quantized per tensor. Rounds half away from zero as TFLite does."""
@@ -101,6 +114,11 @@ class IntegerGraph:
             raise UnsupportedError(f"value {bare[0] if bare else 'output'} has no quantization", where=self.name)
         object.__setattr__(self, "shapes", shapes)
 
+    def narrow(self) -> tuple[str, ...]:
+        """Activations confined to fewer bits than they are stored in, which no runtime's kernels saturate to."""
+        values = (*self.inputs, *(node.name for node in self.nodes))
+        return tuple(name for name in values if self.quantizations[name].bits is not None)
+
     def activations(self, node: Node) -> tuple[str, ...]:
         """The inputs of `node` that are not constants."""
         return tuple(name for name in node.inputs if name not in self.constants)
@@ -114,7 +132,7 @@ class IntegerGraph:
         for name, q in self.quantizations.items():
             tensors[f"scale.{name}"] = np.atleast_1d(q.scale)
             tensors[f"zero.{name}"] = np.atleast_1d(q.zero_point)
-            table[name] = {"dtype": q.dtype, "axis": q.axis}
+            table[name] = {"dtype": q.dtype, "axis": q.axis} | ({} if q.bits is None else {"bits": q.bits})
         structure = {
             "schema": SCHEMA,
             "name": self.name,
@@ -144,7 +162,7 @@ class IntegerGraph:
                 scale, zero = tensors[f"scale.{name}"], tensors[f"zero.{name}"]
                 if entry["axis"] is None:
                     scale, zero = scale.reshape(()), zero.reshape(())
-                quantizations[name] = Quantization(scale, zero, entry["dtype"], entry["axis"])
+                quantizations[name] = Quantization(scale, zero, entry["dtype"], entry["axis"], entry.get("bits"))
             return cls(
                 name=structure["name"],
                 inputs=tuple(structure["inputs"]),

@@ -37,6 +37,7 @@ ADD_HEADROOM = 20
 def run(graph: IntegerGraph, inputs: Array) -> dict[str, Array]:
     """Every node's output by name, int8, for integer inputs ``(N, ...)`` of the graph's one input.
 
+    A value saturates at the limits of its own quantization: at -8 and 7 where that has 4 bits, as no runtime does.
     Raises `ConfigError` for inputs of another shape, `UnsupportedError` for an op without a reference.
     """
     if len(graph.inputs) != 1:
@@ -220,7 +221,7 @@ def _mean(graph: IntegerGraph, node: Node, op: ops.GlobalAvgPool, inputs: list[A
 
 @_computes(ops.MaxPool2d)
 def _max_pool(graph: IntegerGraph, node: Node, op: ops.MaxPool2d, inputs: list[Array]) -> Array:
-    x = _surround(inputs[0], op.padding, value=-128)
+    x = _surround(inputs[0], op.padding, value=graph.quantizations[node.name].limits[0])
     return np.asarray(_windows(x, op).max(axis=(4, 5)))
 
 

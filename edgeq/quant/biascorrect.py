@@ -30,14 +30,13 @@ def correct_biases(
     activations: Mapping[str, Quantization],
     weights: Mapping[str, Quantization],
     calibration: CalibrationSet,
-    limit: int,
     most: int = 64,
 ) -> dict[str, npt.NDArray[np.float32]]:
     """What to add to the bias of each convolution and linear, ``(C_out,)`` by node name.
 
     Uses at most `most` images at once: every layer's mean must see the corrections before it, so the set is one batch.
     """
-    float_graph = simulation(graph, {}, limit)
+    float_graph = simulation(graph, {})
     inputs = torch.from_numpy(calibration.inputs[:most]).to(memory_format=torch.channels_last)
     linear = {
         (n.name + LINEAR if n.op.activation else n.name): n.name  # type: ignore[attr-defined]
@@ -59,7 +58,7 @@ def correct_biases(
             value = value + shift.view(1, -1, *([1] * (value.dim() - 2)))
         return fake_quantize(value, activations[name]) if name in activations else value
 
-    GraphModule(simulation(graph, weights, limit)).run(inputs, visit=correct)
+    GraphModule(simulation(graph, weights)).run(inputs, visit=correct)
     return corrections
 
 

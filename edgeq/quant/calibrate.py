@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Clamp, Conv2d, LeakyReLU, Linear
+from edgeq.graph.ops import Clamp, LeakyReLU
 from edgeq.integer.graph import Quantization
 from edgeq.quant.biascorrect import correct_biases
+from edgeq.quant.bits import Scheme, weight_bits
 from edgeq.quant.fakequant import quantize_weight
 from edgeq.quant.observe import OBSERVERS, Histogram, Transfer, collect, minmax
-from edgeq.quant.scheme import Fixed, Own, Scheme, Shared, grid, specify
+from edgeq.quant.scheme import Fixed, Own, Shared, grid, specify
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -47,21 +48,17 @@ def calibrate(
     specs = specify(graph, input_range, scheme)
     own = {name: spec for name, spec in specs.items() if isinstance(spec, Own)}
     histograms = collect(graph, {name: spec.members for name, spec in own.items()}, calibration)
-    qmin, qmax = scheme.activation_limits
     activations: dict[str, Quantization] = {}
     for name, spec in own.items():
         chosen = minmax if spec.exact else rule
-        low, high = chosen(histograms[name], qmax - qmin + 1, _transfer(graph, name, spec))
-        activations[name] = grid(*_bounded(histograms[name], low, high, spec.cap), (qmin, qmax))
+        low, high = chosen(histograms[name], 2**spec.bits, _transfer(graph, name, spec))
+        activations[name] = grid(*_bounded(histograms[name], low, high, spec.cap), spec.bits)
     activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, Fixed)}
     activations |= {name: activations[spec.source] for name, spec in specs.items() if isinstance(spec, Shared)}
-    weights = {
-        node.inputs[1]: quantize_weight(graph.constants[node.inputs[1]], scheme.weight_limit)
-        for node in graph.of_kind(Conv2d, Linear)
-    }
+    weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
     corrections = {}
     if correct_bias:
-        corrections = correct_biases(graph, activations, weights, calibration, scheme.weight_limit)
+        corrections = correct_biases(graph, activations, weights, calibration)
     return Calibration(activations, weights, corrections)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp, Conv2d, Linear
 from edgeq.integer.graph import Quantization
+from edgeq.quant.weightrange import max_scales, mse_scales
 
 __all__ = ["LINEAR", "fake_quantize", "quantize_weight", "simulation", "weight_integers"]
 
@@ -28,21 +29,25 @@ def fake_quantize(value: Tensor, quantization: Quantization) -> Tensor:
     return (nearest.clamp(low - zero, high - zero)) * scale
 
 
-def quantize_weight(weight: npt.NDArray[np.float32], limit: int) -> Quantization:
-    """Symmetric, one scale per output channel (the first axis): max|w| / limit. All-zero channels get a tiny scale,
-    to be raised by `freeze` to what a runtime accepts."""
-    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1).astype(np.float64)
-    scale = np.maximum(largest / limit, 1e-12).astype(np.float32)
-    return Quantization(scale, np.zeros(len(weight), np.int32), "int8", axis=0)
+def quantize_weight(weight: npt.NDArray[np.float32], bits: int = 8) -> Quantization:
+    """Symmetric integers of `bits` bits in int8 storage, one scale per output channel (the first axis).
+
+    8 bits reach the largest weight; fewer take the scale of least squared error. All-zero channels get a tiny scale, to
+    be raised by `freeze` to what a runtime accepts.
+    """
+    scales = max_scales if bits == 8 else mse_scales
+    scale = np.maximum(scales(weight, 2 ** (bits - 1) - 1), 1e-12).astype(np.float32)
+    return Quantization(scale, np.zeros(len(weight), np.int32), "int8", axis=0, bits=bits)
 
 
-def weight_integers(weight: npt.NDArray[np.float32], quantization: Quantization, limit: int) -> npt.NDArray[np.int8]:
-    """Nearest integers of a weight, in ±limit."""
+def weight_integers(weight: npt.NDArray[np.float32], quantization: Quantization) -> npt.NDArray[np.int8]:
+    """Nearest integers of a weight, in ±127 at 8 bits, ±7 at 4: symmetric, so the lowest integer is never used."""
+    limit = quantization.limits[1]
     scale = quantization.scale.astype(np.float64).reshape(-1, *([1] * (weight.ndim - 1)))
     return np.clip(np.round(weight / scale), -limit, limit).astype(np.int8)
 
 
-def simulation(graph: Graph, weights: Mapping[str, Quantization], limit: int) -> Graph:
+def simulation(graph: Graph, weights: Mapping[str, Quantization]) -> Graph:
     """`graph` with its weights on their integer grids and fused activations split off again.
 
     A node ``c`` with an activation becomes ``c/linear`` and a clamp named ``c``: the value before the clamp is where
@@ -50,7 +55,7 @@ def simulation(graph: Graph, weights: Mapping[str, Quantization], limit: int) ->
     """
     constants = dict(graph.constants)
     for name, quantization in weights.items():
-        integers = weight_integers(constants[name], quantization, limit)
+        integers = weight_integers(constants[name], quantization)
         scale = quantization.scale.reshape(-1, *([1] * (integers.ndim - 1)))
         constants[name] = integers.astype(np.float32) * scale
     nodes: list[Node] = []

@@ -15,7 +15,6 @@ from edgeq.graph.ops import BatchNorm, Conv2d, Linear
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.quant.calibrate import Calibration
 from edgeq.quant.fakequant import weight_integers
-from edgeq.quant.scheme import Scheme
 
 __all__ = ["Frozen", "freeze"]
 
@@ -35,7 +34,7 @@ class Frozen:
     dead_channels: Mapping[str, int]
 
 
-def freeze(graph: Graph, calibration: Calibration, scheme: Scheme) -> Frozen:
+def freeze(graph: Graph, calibration: Calibration) -> Frozen:
     """Round weights and biases of an optimised `graph` onto the calibrated grids.
 
     Every convolution and linear leaves with a bias. Raises `UnsupportedError` if a batch norm is still there.
@@ -57,7 +56,8 @@ def freeze(graph: Graph, calibration: Calibration, scheme: Scheme) -> Frozen:
         bias = graph.constants.get(bias_name, np.zeros(len(weight), np.float32)).astype(np.float64)
         bias = bias + calibration.bias_corrections.get(node.name, 0.0)
         x_scale = float(quantizations[node.inputs[0]].scale)
-        wanted = calibration.weights[weight_name].scale.astype(np.float64)
+        decided = calibration.weights[weight_name]
+        wanted = decided.scale.astype(np.float64)
         smallest = np.maximum(
             SMALLEST_MULTIPLIER * float(quantizations[node.name].scale) / x_scale,
             np.abs(bias) / (x_scale * LARGEST_BIAS),
@@ -65,11 +65,11 @@ def freeze(graph: Graph, calibration: Calibration, scheme: Scheme) -> Frozen:
         if np.any(wanted < smallest):
             dead[node.name] = int(np.sum(wanted < smallest))
         zeros = np.zeros(len(weight), np.int32)
-        weights = Quantization(np.maximum(wanted, smallest).astype(np.float32), zeros, "int8", axis=0)
+        weights = Quantization(np.maximum(wanted, smallest).astype(np.float32), zeros, "int8", 0, decided.bits)
         biases = Quantization(np.float32(x_scale) * weights.scale, zeros, "int32", axis=0)
         weight_name = _unshared(weight_name, node, constants)
         bias_name = _unshared(bias_name, node, constants)
-        constants[weight_name] = weight_integers(weight, weights, scheme.weight_limit)
+        constants[weight_name] = weight_integers(weight, weights)
         constants[bias_name] = np.round(bias / biases.scale.astype(np.float64)).astype(np.int32)
         quantizations |= {weight_name: weights, bias_name: biases}
         nodes.append(Node(node.name, node.op, (node.inputs[0], weight_name, bias_name)))

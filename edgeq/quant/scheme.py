@@ -14,25 +14,9 @@ from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp, Conv2d, Linear, Pad, Reshape, Slice, Softmax
 from edgeq.integer.graph import Quantization
+from edgeq.quant.bits import Scheme, activation_bits
 
 __all__ = ["Derived", "Fixed", "Own", "Scheme", "Shared", "Spec", "grid", "softmax_output", "specify"]
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """What a target executes. `weight_bits` 8 means integers in ±127, 7 means ±63."""
-
-    weight_bits: int = 8
-    activation_bits: int = 8
-
-    @property
-    def weight_limit(self) -> int:
-        return int(2 ** (self.weight_bits - 1)) - 1
-
-    @property
-    def activation_limits(self) -> tuple[int, int]:
-        half = int(2 ** (self.activation_bits - 1))
-        return -half, half - 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +30,7 @@ class Own:
     members: tuple[str, ...]
     cap: float = float("inf")
     exact: bool = False
+    bits: int = 8
 
 
 @dataclass(frozen=True)
@@ -73,13 +58,13 @@ class Fixed:
 Spec = Own | Shared | Derived | Fixed
 
 
-def grid(low: float, high: float, limits: tuple[int, int] = (-128, 127)) -> Quantization:
+def grid(low: float, high: float, bits: int = 8) -> Quantization:
     """Scale and zero point covering ``[low, high]``, widened to hold 0, which is always exactly representable."""
     low, high = min(low, 0.0), max(high, 0.0)
-    qmin, qmax = limits
+    qmin, qmax = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     scale = max((high - low) / (qmax - qmin), 1e-8)
     zero = int(np.clip(np.round(qmin - low / scale), qmin, qmax))
-    return Quantization(np.float32(scale), np.int32(zero))  # type: ignore[arg-type]
+    return Quantization(np.float32(scale), np.int32(zero), bits=bits)  # type: ignore[arg-type]
 
 
 def softmax_output() -> Quantization:
@@ -97,8 +82,9 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
     groups: dict[str, list[str]] = {}
     for name, first in leader.items():
         groups.setdefault(first, []).append(name)
-    fixed = {name: grid(*input_range, scheme.activation_limits) for name in graph.inputs}
+    fixed = {name: grid(*input_range) for name in graph.inputs}
     fixed |= {node.name: softmax_output() for node in graph.of_kind(Softmax)}
+    bits = activation_bits(graph, groups, scheme)
     specs: dict[str, Spec] = {}
     for first, members in groups.items():
         rules = [fixed[name] for name in members if name in fixed]
@@ -108,7 +94,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
             specs[name] = Shared(first)
         caps = [_cap(graph, name) for name in members]
         exact = any(name in graph.outputs for name in members)
-        specs[first] = Fixed(rules[0]) if rules else Own(tuple(members), max(caps), exact)
+        specs[first] = Fixed(rules[0]) if rules else Own(tuple(members), max(caps), exact, bits[first])
     for node in graph.of_kind(Conv2d, Linear):
         if len(node.inputs) == 3:
             specs[node.inputs[2]] = Derived(node.inputs[0], node.inputs[1])

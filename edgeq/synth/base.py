@@ -30,7 +30,7 @@ __all__ = [
 Synthesizer = Callable[["Request"], CalibrationSet]
 
 SYNTHESIZERS: Registry[Synthesizer] = Registry(
-    "synthesizer", ("edgeq.synth.baselines", "edgeq.synth.gznq", "edgeq.synth.gzsq")
+    "synthesizer", ("edgeq.synth.baselines", "edgeq.synth.gznq", "edgeq.synth.gzsq", "edgeq.synth.zeroq")
 )
 
 ROUNDS: dict[str, Callable[[str], int]] = {}

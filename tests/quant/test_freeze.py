@@ -12,9 +12,9 @@ from edgeq.graph.ops import RELU, RELU6, Add, BatchNorm, Conv2d, GlobalAvgPool, 
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
+from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import SMALLEST_MULTIPLIER, freeze
-from edgeq.quant.scheme import Scheme
 
 RANGE = (-3.0, 3.0)
 
@@ -59,14 +59,14 @@ def outputs(graph, frozen, inputs):
 
 @pytest.mark.parametrize("observer", ["minmax", "percentile", "mse"])
 def test_integers_compute_the_float_network(graph, observer):
-    frozen = freeze(graph, calibrate(graph, images(), RANGE, scheme=Scheme(), observer=observer), Scheme())
+    frozen = freeze(graph, calibrate(graph, images(), RANGE, scheme=Scheme(), observer=observer))
     want, got = outputs(graph, frozen, images(seed=2).inputs)
     assert np.square(want).sum() / np.square(want - got).sum() > 10 ** (30 / 10)  # 30 dB
 
 
 def test_seven_bit_weights_stay_within_63(graph):
     scheme = Scheme(weight_bits=7)
-    frozen = freeze(graph, calibrate(graph, images(), RANGE, scheme=scheme), scheme)
+    frozen = freeze(graph, calibrate(graph, images(), RANGE, scheme=scheme))
     weights = [v for v in frozen.graph.constants.values() if v.dtype == np.int8]
     assert max(int(np.abs(w.astype(int)).max()) for w in weights) == 63
 
@@ -78,7 +78,7 @@ def test_bias_correction_removes_the_mean_error(graph):
     errors = {}
     for correct in (False, True):
         decided = calibrate(graph, calibration, RANGE, scheme=scheme, correct_bias=correct)
-        want, got = outputs(graph, freeze(graph, decided, scheme), calibration.inputs)
+        want, got = outputs(graph, freeze(graph, decided), calibration.inputs)
         errors[correct] = float(np.abs((got - want).mean(0)).mean())
     assert errors[True] < 0.25 * errors[False]
 
@@ -87,7 +87,7 @@ def test_dead_channels_are_raised_and_counted_and_keep_their_bias(graph):
     weight = graph.constants["a.w"].copy()
     weight[2], weight[5] = 0.0, 1e-30
     graph = graph.replace(constants={**graph.constants, "a.w": weight})
-    frozen = freeze(graph, calibrate(graph, images(), RANGE, scheme=Scheme()), Scheme())
+    frozen = freeze(graph, calibrate(graph, images(), RANGE, scheme=Scheme()))
     assert frozen.dead_channels == {"a": 2}
     quantizations = frozen.graph.quantizations
     multiplier = quantizations["x"].scale * quantizations["a.w"].scale / quantizations["a"].scale
@@ -110,7 +110,7 @@ def test_relu_outputs_start_at_the_lowest_integer_and_relu6_ends_at_six(graph):
 
 
 def test_saved_integers_load_equal(graph, tmp_path):
-    frozen = freeze(graph, calibrate(graph, images(), RANGE, scheme=Scheme()), Scheme())
+    frozen = freeze(graph, calibrate(graph, images(), RANGE, scheme=Scheme()))
     path = tmp_path / "integer.safetensors"
     path.write_bytes(frozen.graph.to_bytes())
     loaded = IntegerGraph.load(path)
@@ -124,4 +124,4 @@ def test_a_batch_norm_left_behind_is_refused(graph):
     left = graph.replace(nodes=nodes, outputs=("n",), constants={**graph.constants, **ones})
     decided = calibrate(graph, images(), RANGE, scheme=Scheme())
     with pytest.raises(UnsupportedError, match="batch norm"):
-        freeze(left, decided, Scheme())
+        freeze(left, decided)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU6, Add, Concat, Conv2d, Linear, MaxPool2d, Reshape, Softmax
-from edgeq.quant.scheme import Derived, Fixed, Own, Scheme, Shared, grid, softmax_output, specify
+from edgeq.quant.bits import Scheme
+from edgeq.quant.scheme import Derived, Fixed, Own, Shared, grid, softmax_output, specify
 
 
 def network(*nodes: Node, outputs: tuple[str, ...]) -> Graph:

@@ -47,6 +47,10 @@ def write_onnx(
     """
     if activations not in ("int8", "uint8") or io not in ("float32", "int8", "uint8"):
         raise UnsupportedError(f"ONNX files here have int8 or uint8 activations, not {activations} with {io} inputs")
+    if graph.narrow():
+        raise UnsupportedError(
+            "activations of fewer than 8 bits", where=graph.narrow()[0], why="onnxruntime's kernels saturate at 8"
+        )
     _check_biases(graph)
     _check_weights(graph, weight_bits)
     ends = [*graph.inputs, *graph.outputs]

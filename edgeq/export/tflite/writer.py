@@ -31,6 +31,9 @@ def write_tflite(graph: IntegerGraph, *, io: str = "int8") -> bytes:
     if wide:
         raise UnsupportedError(f"activations of type {graph.quantizations[wide[0]].dtype}", where=wide[0],
                                hint="the TFLite writer knows int8")  # fmt: skip
+    if graph.narrow():
+        raise UnsupportedError("activations of fewer than 8 bits", where=graph.narrow()[0],
+                               why="TFLite's kernels saturate at 8")  # fmt: skip
     return _write(graph, io)
 
 

@@ -1,0 +1,120 @@
+"""How many bits every weight and activation gets: the scheme, and where networks need more than it says.
+
+Two conventions are in use below eight bits. By default the first and the last layer keep eight, as in post-training
+quantization papers (BRECQ and after). `all_layers` is the convention of the data-free fine-tuning papers: every
+convolution's and linear's weights have the few bits, first and last included. Tables of one do not compare with tables
+of the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
+
+__all__ = ["Scheme", "activation_bits", "parse_bits", "weight_bits"]
+
+_BITS = re.compile(r"w([2-8])a([2-8]|16)")
+
+
+def parse_bits(text: str) -> tuple[int, int]:
+    """Bits of weights and activations from ``w4a8``. Raises `ConfigError` for anything but 2 to 8 of each."""
+    match = _BITS.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"bits {text!r}", why="must be wNaM with N and M from 2 to 8, such as w8a8 or w4a8")
+    if match[2] == "16":
+        raise UnsupportedError(f"bits {text!r}", why="16-bit activations have no kernels here", hint="use a8")
+    return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What is executed. `weight_bits` 8 means integers in ±127, 7 means ±63, 4 means ±7; `activation_bits` 4 means
+    integers in -8..7. Everything is stored as int8.
+
+    `edge_bits` are those of the first and last layer's weights; None: the same as all layers'.
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    edge_bits: int | None = None
+
+    @classmethod
+    def of(cls, bits: str, *, all_layers: bool = False, widest: int = 8) -> Scheme:
+        """The scheme of ``w4a8`` on a target whose kernels take weights of up to `widest` bits."""
+        weights, activations = parse_bits(bits)
+        return cls(min(weights, widest), activations, None if all_layers else widest)
+
+    @property
+    def widest_weights(self) -> int:
+        return max(self.weight_bits, self.edge_bits or 0)
+
+
+def weight_bits(graph: Graph, scheme: Scheme) -> dict[str, int]:
+    """Bits of every weight of an optimised `graph`, by the constant's name."""
+    bits = {node.inputs[1]: scheme.weight_bits for node in graph.of_kind(Conv2d, Linear)}
+    if scheme.edge_bits is not None:
+        for node in (*_first(graph), *_last(graph)):
+            bits[node.inputs[1]] = max(scheme.edge_bits, scheme.weight_bits)
+    return bits
+
+
+def activation_bits(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
+    """Bits of every group of values that share a quantization, by the group's name.
+
+    Few bits are for what convolutions and linears multiply and for what activation functions make. Eight remain for
+
+    - the network's inputs and outputs;
+    - branches that end in a sum, before the activation that follows it: both conventions round the sum once;
+    - averages over the whole image, which neither convention rounds;
+    - what the last layer reads, unless `Scheme.edge_bits` says that no layer is special.
+    """
+    if scheme.activation_bits == 8:
+        return dict.fromkeys(groups, 8)
+    wide = {*graph.inputs, *graph.outputs, *(node.name for node in graph.of_kind(GlobalAvgPool))}
+    if scheme.edge_bits is not None:
+        wide |= {node.inputs[0] for node in _last(graph)}
+    multiplied = {node.inputs[0] for node in graph.of_kind(Conv2d, Linear)}
+    activated = {node.name for node in graph.nodes if _activates(node)}
+    return {
+        name: scheme.activation_bits if {*members} & (multiplied | activated) and not {*members} & wide else 8
+        for name, members in groups.items()
+    }
+
+
+def _activates(node: Node) -> bool:
+    if isinstance(node.op, (Conv2d, Linear, Add)):
+        return node.op.activation is not None
+    return isinstance(node.op, (Clamp, LeakyReLU))
+
+
+def _first(graph: Graph) -> list[Node]:
+    """Layers that see the network's input before any other layer did."""
+    raw = set(graph.inputs)
+    found = []
+    for node in graph.nodes:
+        if not raw & set(node.inputs):
+            continue
+        if isinstance(node.op, (Conv2d, Linear)):
+            found.append(node)
+        else:
+            raw.add(node.name)
+    return found
+
+
+def _last(graph: Graph) -> list[Node]:
+    """Layers whose result reaches an output through no other layer."""
+    wanted = set(graph.outputs)
+    found = []
+    for node in reversed(graph.nodes):
+        if node.name not in wanted:
+            continue
+        if isinstance(node.op, (Conv2d, Linear)):
+            found.append(node)
+        else:
+            wanted |= set(graph.activations(node))
+    return found
