@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,15 @@ __all__ = ["CalibrationSet"]
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """`inputs` are float32 ``(N, C, H, W)``, normalised as the network expects; `labels` int64 ``(N,)``, -1 unknown."""
+    """`inputs` are float32 ``(N, C, H, W)``, normalised as the network expects; `labels` int64 ``(N,)``, -1 unknown.
+
+    `notes` are numbers a method tells about its images, such as the share it rejected.
+    """
 
     inputs: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     method: str
+    notes: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -33,9 +39,10 @@ class CalibrationSet:
         return hashlib.sha256(np.ascontiguousarray(self.inputs).tobytes() + self.labels.tobytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """A ``.npz`` with ``inputs``, ``labels`` and ``method``; the same set gives the same bytes."""
+        """A ``.npz`` with ``inputs``, ``labels``, ``method``, any ``notes`` as JSON; same set, same bytes."""
         buffer = io.BytesIO()
-        np.savez(buffer, inputs=self.inputs, labels=self.labels, method=np.array(self.method))
+        notes = {"notes": np.array(json.dumps(dict(self.notes), sort_keys=True))} if self.notes else {}
+        np.savez(buffer, inputs=self.inputs, labels=self.labels, method=np.array(self.method), **notes)
         return buffer.getvalue()
 
     @classmethod
@@ -46,6 +53,8 @@ class CalibrationSet:
                 inputs, labels = file["inputs"], file["labels"]
                 if inputs.dtype != np.float32 or inputs.ndim != 4 or labels.shape != inputs.shape[:1]:
                     raise ValueError("inputs must be float32 (N, C, H, W) with one label each")
-                return cls(inputs, labels.astype(np.int64), str(file["method"]))
-        except (OSError, KeyError, ValueError, EOFError) as error:
+                told = json.loads(str(file["notes"])) if "notes" in file else {}
+                notes = {str(name): float(value) for name, value in dict(told).items()}
+                return cls(inputs, labels.astype(np.int64), str(file["method"]), notes)
+        except (OSError, KeyError, TypeError, ValueError, EOFError) as error:
             raise ArtifactError(f"{path} is not a calibration set", why=str(error)) from error

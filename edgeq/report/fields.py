@@ -18,12 +18,14 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
     "list of texts": list,
     "list of numbers": list,
     "table of integers": dict,
+    "table of numbers": dict,
     "table of texts": dict,
 }
 ELEMENTS: Mapping[str, str] = {
     "list of texts": "text",
     "list of numbers": "number",
     "table of integers": "integer",
+    "table of numbers": "number",
     "table of texts": "text",
 }
 
@@ -213,6 +215,7 @@ FIELDS: Mapping[str, Entry] = {
             "images": Field("integer", "how many"),
             "seconds": Field("number", "how long it took when it was really done"),
             "sha256": Field("text", "of pixels and labels", optional=True),
+            "notes": Field("table of numbers", "what the method tells about its images, by name", optional=True),
         },
     ),
     "seconds": Section(

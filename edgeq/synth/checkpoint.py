@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["finished", "keep"]
+__all__ = ["finished", "keep", "kept_notes"]
 
 
 def _file(folder: Path, index: int) -> Path:
     return folder / f"batch-{index:04d}.npy"
+
+
+def _notes(folder: Path, index: int) -> Path:
+    return folder / f"batch-{index:04d}.json"
 
 
 def finished(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
@@ -25,12 +31,27 @@ def finished(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
         return None  # a torn file is a batch that never finished
 
 
-def keep(folder: Path | None, index: int, images: npt.NDArray[np.float32]) -> None:
-    """Store batch `index`: written beside, then renamed, so that a file that exists is whole."""
+def kept_notes(folder: Path | None, index: int) -> dict[str, float]:
+    """The notes stored with batch `index`; empty where it has none."""
+    if folder is None or not _notes(folder, index).is_file():
+        return {}
+    try:
+        return {str(name): float(value) for name, value in json.loads(_notes(folder, index).read_text()).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def keep(
+    folder: Path | None, index: int, images: npt.NDArray[np.float32], notes: Mapping[str, float] | None = None
+) -> None:
+    """Store batch `index`: written beside, then renamed, so that a file that exists is whole. Notes go first."""
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     beside = _file(folder, index).with_suffix(".partial")
+    if notes:
+        beside.write_text(json.dumps(dict(notes)))
+        os.replace(beside, _notes(folder, index))
     with beside.open("wb") as file:
         np.save(file, images)
     os.replace(beside, _file(folder, index))

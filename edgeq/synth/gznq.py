@@ -2,50 +2,100 @@
 
 He, Hu, Wang, Cheng, "Generative Zero-shot Network Quantization", arXiv 2101.08430. From the paper: class-conditional
 images, squared gaps to the batch-norm means and variances, cross-entropy. Reconstructed (its later pages could not be
-read): image prior, schedule, shift and flip, pixel-range constraint. See docs/methods/gznq.md.
+read): everything else. `gznq-generator` replaces pixels by latents and a small generator, as GENIE does (arXiv
+2212.04780). See docs/methods/gznq.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
-from edgeq.graph.run import GraphModule
 from edgeq.synth.base import ROUNDS, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
-from edgeq.synth.checkpoint import finished, keep
-from edgeq.synth.losses import Moments, batch_moments, squared_gaps, stored_moments, total_variation
+from edgeq.synth.checkpoint import finished, keep, kept_notes
+from edgeq.synth.critic import Company, Critic, resized
+from edgeq.synth.distil import Pixel, Pull, distil
+from edgeq.synth.sources import Latents, Pixels
 
-__all__ = ["Settings", "gznq", "settings_for"]
+__all__ = [
+    "GeneratorSettings",
+    "Settings",
+    "generator_settings",
+    "gznq",
+    "gznq_generator",
+    "settings_for",
+    "synthesize",
+]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Weights and schedule of the optimisation; lengths are iterations per batch."""
+    """GZNQ: images are pixels. Lengths are iterations per batch; defaults come from benchmarks/gznq_ablation.py.
 
-    iterations: int = 150
+    `coarse` iterations run at half resolution first (`small`: on a network of half the input size where its graph
+    allows, otherwise on a half-size canvas enlarged), then `fine` ones. `critic_bits`: widths of the compressed copies
+    that take turns with the network (empty: the network alone). `aggregate`: finished batches count in the moments.
+    `retries`: how often images of the wrong class are made anew.
+    """
+
+    coarse: int = 60
+    fine: int = 120
     batch: int = 64
-    rate: float = 0.1
-    warm_up: int = 20
-    class_weight: float = 0.2
-    statistics_weight: float = 1.0
-    variation_weight: float = 0.02
-    shift: float = 0.06  # of the side, each iteration, wrapping round
-    flip: bool = True
+    small: bool = True
+    critic_bits: tuple[int, ...] = ()
+    swung: bool = False
+    aggregate: bool = False
+    retries: int = 1
+    depth: int = 5
+    chroma: float = 0.2
+    pull: Pull = Pull(  # noqa: RUF009 - frozen
+        rate=0.05,
+        class_weight=1.0,
+        statistics_weight=1.0,
+        variation_weight=0.1,
+        shift=0.06,
+        flip=True,
+        smooth=0.0,
+        warm_up=10,
+        cooling=0.6,
+        patience=0,
+    )
+
+
+@dataclass(frozen=True)
+class GeneratorSettings(Settings):
+    """GZNQ with a generator: `latent` numbers per image, `width` channels at its start."""
+
+    coarse: int = 0
+    swung: bool = True
+    latent: int = 256
+    width: int = 128
 
 
 def settings_for(effort: str) -> Settings:
     """`fast`, `balanced` or `best`: more iterations buy closer moments."""
-    return Settings(iterations={"fast": 60, "balanced": 150, "best": 500}[effort])
+    coarse, fine = {"fast": (40, 40), "balanced": (80, 100), "best": (200, 400)}[effort]
+    return Settings(coarse=coarse, fine=fine)
 
 
-ROUNDS["gznq"] = lambda effort: settings_for(effort).iterations
+def generator_settings(effort: str) -> GeneratorSettings:
+    """The same efforts for `gznq-generator`."""
+    return GeneratorSettings(fine={"fast": 80, "balanced": 200, "best": 600}[effort])
+
+
+ROUNDS["gznq"] = lambda effort: _passes(settings_for(effort))
+ROUNDS["gznq-generator"] = lambda effort: _passes(generator_settings(effort))
+
+
+def _passes(settings: Settings) -> int:
+    return settings.fine + settings.coarse // (4 if settings.small else 1)
 
 
 @SYNTHESIZERS.register("gznq")
@@ -54,82 +104,120 @@ def gznq(request: Request) -> CalibrationSet:
 
     Raises `UnsupportedError` where the network has no batch norm to remember anything.
     """
-    stored = stored_moments(request.graph)
-    if not stored:
+    return synthesize(request, settings_for(request.effort), "gznq")
+
+
+@SYNTHESIZERS.register("gznq-generator")
+def gznq_generator(request: Request) -> CalibrationSet:
+    """The same losses on latents and a small generator, optimised together for each batch."""
+    return synthesize(request, generator_settings(request.effort), "gznq-generator")
+
+
+def synthesize(request: Request, settings: Settings, method: str) -> CalibrationSet:
+    """A calibration set by `settings`. Its notes: share rejected at first and at last, and iterations per batch."""
+    critic = Critic(request.graph, bits=settings.critic_bits, swung=settings.swung)
+    if not critic.stored:
         raise UnsupportedError(
-            "gznq needs batch-norm statistics", where=request.graph.name, why="the network has none (absent or folded)",
-            hint="use --method images:PATH with pictures of your own, or --method noise to see how bad noise is",
+            f"{method} needs batch-norm statistics", where=request.graph.name,
+            why="the network has none (absent or folded)", hint="use --method gzsq, or images:PATH",
         )  # fmt: skip
-    settings = settings_for(request.effort)
-    teacher = GraphModule(request.graph).eval().requires_grad_(False)
+    work = _Work(request, settings, critic)
     if request.classes > 0:
         labels = balanced_labels(request.images, request.classes, request.seed)
     else:
         labels = torch.full((request.images,), -1)
     sizes = batch_sizes(request.images, settings.batch)
-    steps, parts = settings.iterations * len(sizes), []
+    steps, parts, notes = settings.coarse + settings.fine, list[npt.NDArray[np.float32]](), list[dict[str, float]]()
+    company = Company(0, {})
     for index, labelled in enumerate(torch.split(labels, sizes)):
         images = finished(request.checkpoint, index)
         if images is None:
-            images = _batch(request, settings, teacher, stored, labelled, index, (settings.iterations * index, steps))
-            keep(request.checkpoint, index, images)
+            random = batch_generator(request.seed, index)
+
+            def report(done: int, note: str, before: int = index * steps) -> None:
+                request.progress.step(before + min(done, steps), steps * len(sizes), note)
+
+            images, noted = work.batch(labelled, company, random, report)
+            keep(request.checkpoint, index, images, noted)
+        else:
+            noted = kept_notes(request.checkpoint, index)
+        if settings.aggregate and index + 1 < len(sizes):
+            company = critic.company(torch.from_numpy(np.concatenate([*parts, images])))
         parts.append(images)
-    return CalibrationSet(np.concatenate(parts), labels.numpy().astype(np.int64), "gznq")
+        notes.append(noted)
+    total = {name: sum(n.get(name, 0.0) for n in notes) for name in ("rejected", "wrong", "iterations")}
+    facts = {"iterations": total["iterations"] / len(sizes)}
+    if request.classes > 0:
+        facts |= {"rejected": total["rejected"] / len(labels), "wrong": total["wrong"] / len(labels)}
+    return CalibrationSet(np.concatenate(parts), labels.numpy().astype(np.int64), method, facts)
 
 
-def _batch(
-    request: Request,
-    settings: Settings,
-    teacher: GraphModule,
-    stored: dict[str, Moments],
-    labels: Tensor,
-    index: int,
-    span: tuple[int, int],
-) -> npt.NDArray[np.float32]:
-    """One batch, optimised together because the statistics are those of a batch."""
-    generator = batch_generator(request.seed, index)
-    low, high = request.limits()
-    middle, reach = (low + high) / 2, (high - low) / 2
-    start = (middle + reach / 2 * torch.randn((len(labels), *request.shape), generator=generator)).clamp(low, high)
-    images = start.to(memory_format=torch.channels_last).requires_grad_()
-    optimiser = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
-    for step in range(settings.iterations):
-        optimiser.param_groups[0]["lr"] = settings.rate * _schedule(step, settings)
-        optimiser.zero_grad()
-        view = _augment(images, settings, generator)
-        seen: dict[str, Moments] = {}
+class _Work:
+    """What every batch of one request shares."""
 
-        def tap(name: str, value: Tensor, seen: dict[str, Moments] = seen) -> None:
-            if name in stored:
-                seen[name] = batch_moments(value)
+    def __init__(self, request: Request, settings: Settings, critic: Critic) -> None:
+        self.request, self.settings, self.critic = request, settings, critic
+        low, high = request.limits()
+        self.pixel = Pixel((low + high) / 2, (high - low) / 2)
+        self.low, self.high = low, high
+        smaller = resized(request.graph, 2) if settings.coarse and settings.small else None
+        bits, swung = settings.critic_bits, settings.swung
+        self.coarse = Critic(smaller, bits=bits, swung=swung) if smaller is not None else critic
 
-        logits = teacher.run(view, visit=tap)[request.graph.outputs[0]]
-        loss = settings.statistics_weight * squared_gaps(seen, stored)
-        loss = loss + settings.variation_weight * total_variation(view / reach)
-        if request.classes > 0:
-            loss = loss + settings.class_weight * F.cross_entropy(logits.flatten(1), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+    def batch(
+        self, labels: Tensor, company: Company, random: torch.Generator, report: Callable[[int, str], None]
+    ) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
+        """One batch, optimised together because the statistics are those of a batch; wrong images made anew."""
+        images, iterations = self._images(labels, company, random, report)
+        notes = {"rejected": 0.0, "wrong": 0.0, "iterations": float(iterations)}
+        if self.request.classes == 0:
+            return images.numpy(), notes
+        wrong = self.critic.classes(images) != labels
+        notes["rejected"] = float(wrong.sum())
+        for _ in range(self.settings.retries):
+            if not wrong.any():
+                break
+            # The accepted images stay as they are and keep the new ones company in the moments.
+            around = company
+            if not wrong.all():
+                right = self.critic.company(images[~wrong])
+                around = Company(company.images + right.images, company.joined(right.moments, right.images))
+            fresh, extra = self._images(labels[wrong], around, random, lambda done, note: None)
+            notes["iterations"] += float(extra) * len(fresh) / len(labels)
+            images[wrong] = fresh
+            wrong = self.critic.classes(images) != labels
+        notes["wrong"] = float(wrong.sum())
+        return images.numpy(), notes
+
+    def _images(
+        self, labels: Tensor, company: Company, random: torch.Generator, report: Callable[[int, str], None]
+    ) -> tuple[Tensor, int]:
+        settings, (c, h, w) = self.settings, self.request.shape
+        pulled = None if self.request.classes == 0 else labels
+
+        def run(source: Pixels | Latents, critic: Critic, steps: int, before: int) -> int:
+            return distil(
+                source, critic, pulled, steps, settings.pull, pixel=self.pixel, company=company, random=random,
+                report=lambda done, note: report(before + done, note),
+            )  # fmt: skip
+
+        source: Pixels | Latents
+        done = 0
+        if isinstance(settings, GeneratorSettings):
+            source = Latents((len(labels), c, h, w), settings.latent, settings.width, random)
+        elif settings.coarse == 0:
+            source = Pixels.noise((len(labels), c, h, w), random, depth=settings.depth, chroma=settings.chroma)
+        else:
+            small = Pixels.noise(
+                (len(labels), c, max(1, h // 2), max(1, w // 2)),
+                random,
+                depth=settings.depth - 1,
+                chroma=settings.chroma,
+            )
+            done = run(small, self.coarse, settings.coarse, 0)
+            source = small.enlarged((h, w))
+        done += run(source, self.critic, settings.fine, settings.coarse)
         with torch.no_grad():
-            images.copy_(torch.minimum(torch.maximum(images, low), high))
-        request.progress.step(span[0] + step + 1, span[1], f"statistics gap {float(loss.detach()):.3f}")
-    return images.detach().contiguous().numpy().astype(np.float32)
-
-
-def _schedule(step: int, settings: Settings) -> float:
-    """Linear warm-up, then a cosine to zero."""
-    if step < settings.warm_up:
-        return (step + 1) / settings.warm_up
-    done = (step - settings.warm_up) / max(1, settings.iterations - settings.warm_up)
-    return float(0.5 * (1 + np.cos(np.pi * done)))
-
-
-def _augment(images: Tensor, settings: Settings, generator: torch.Generator) -> Tensor:
-    """A random roll of the whole batch and a random mirror, so that no pixel is tied to one position in the kernels."""
-    height, width = images.shape[-2:]
-    reach = (max(1, round(settings.shift * height)), max(1, round(settings.shift * width)))
-    shift = [int(torch.randint(-r, r + 1, (), generator=generator)) for r in reach]
-    view = torch.roll(images, shift, (-2, -1))
-    if settings.flip and bool(torch.rand((), generator=generator) < 0.5):
-        view = view.flip(-1)
-    return view
+            images = self.pixel.normalised(source.images().detach())
+            images = torch.minimum(torch.maximum(images, self.low), self.high)
+        return images.contiguous().to(torch.float32), done

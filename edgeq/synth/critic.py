@@ -1,0 +1,128 @@
+"""What judges synthetic images: the network itself, weights optionally rounded afresh each time, strides swung."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgeq.errors import UnsupportedError
+from edgeq.graph.ir import Graph
+from edgeq.graph.ops import Conv2d, Linear
+from edgeq.graph.run import GraphModule
+from edgeq.synth.losses import Moments, batch_moments, stored_moments
+
+__all__ = ["Company", "Critic", "resized", "rounded", "swing"]
+
+
+def resized(graph: Graph, side_divisor: int) -> Graph | None:
+    """The graph for inputs of height and width divided by `side_divisor`; None where an op insists on its size."""
+    (entry,) = graph.inputs
+    n, c, h, w = graph.input_shapes[entry]
+    if side_divisor == 1:
+        return graph
+    try:
+        smaller = graph.replace(input_shapes={entry: (n, c, h // side_divisor, w // side_divisor)})
+    except UnsupportedError:
+        return None
+    same = all(smaller.shapes[name] == graph.shapes[name] for name in graph.outputs)
+    return smaller if same else None
+
+
+def rounded(weight: Tensor, bits: int) -> Tensor:
+    """`weight` ``(O, ...)`` on a symmetric grid of `bits` bits per output channel."""
+    most = 2 ** (bits - 1) - 1
+    scale = weight.flatten(1).abs().amax(1).clamp_min(1e-12) / most
+    scale = scale.view(-1, *([1] * (weight.dim() - 1)))
+    grid: Tensor = torch.round(weight / scale) * scale
+    return grid
+
+
+def swing(value: Tensor, generator: torch.Generator) -> Tensor:
+    """`value` ``(N, C, H, W)`` moved by at most one pixel in both directions, the border reflected; same shape.
+
+    Before a strided convolution this lets every pixel meet every tap of the kernel, where otherwise the same pixels
+    always meet the same taps and the image grows a checkerboard (GENIE, arXiv 2212.04780: swing convolution).
+    """
+    height, width = value.shape[-2:]
+    if min(height, width) < 2:
+        return value  # nothing to reflect
+    top, left = (int(torch.randint(0, 3, (), generator=generator)) for _ in range(2))
+    return F.pad(value, (1, 1, 1, 1), mode="reflect")[..., top : top + height, left : left + width]
+
+
+@dataclass(frozen=True)
+class Company:
+    """Moments of images that are finished and count along: `images` of them, by the value's name."""
+
+    images: int
+    moments: Mapping[str, Moments]
+
+    def joined(self, seen: Mapping[str, Moments], images: int) -> dict[str, Moments]:
+        """Moments of finished and new images together; differentiable in `seen`, those of `images` new ones."""
+        if self.images == 0:
+            return dict(seen)
+        share = images / (images + self.images)
+        together = {}
+        for name, new in seen.items():
+            old = self.moments[name]
+            between = (new.mean - old.mean).square() * (share * (1 - share))
+            together[name] = Moments(
+                share * new.mean + (1 - share) * old.mean, share * new.var + (1 - share) * old.var + between
+            )
+        return together
+
+
+class Critic:
+    """A network with batch norms, read for moments and logits. `stored` are the statistics it remembers.
+
+    `bits`: each call, every weight matrix is rounded to one of these widths or left alone, drawn anew: an ensemble of
+    compressed copies that no image can please by fitting one network's weights. `swung`: see `swing`.
+    """
+
+    def __init__(self, graph: Graph, *, bits: tuple[int, ...] = (), swung: bool = False) -> None:
+        self.graph = graph
+        self.stored = stored_moments(graph)
+        self._module = GraphModule(graph).eval().requires_grad_(False)
+        strided = [n for n in graph.of_kind(Conv2d) if isinstance(n.op, Conv2d) and max(n.op.stride) > 1]
+        self._swung = frozenset(node.inputs[0] for node in strided) if swung else frozenset()
+        weights = [node.inputs[1] for node in graph.of_kind(Conv2d, Linear)]
+        constants = {name: self._module.constant(name) for name in weights if name in graph.constants}
+        self._copies = [{name: rounded(w, width) for name, w in constants.items()} for width in bits]
+
+    def look(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[dict[str, Moments], Tensor]:
+        """Moments at every batch norm and logits ``(N, classes)`` for normalised `images` ``(N, C, H, W)``.
+
+        With a generator the critic is the random one that images are optimised against, without it the plain network.
+        """
+        seen: dict[str, Moments] = {}
+        swung = self._swung if generator is not None else frozenset()
+
+        def visit(name: str, value: Tensor) -> Tensor | None:
+            if name in self.stored:
+                seen[name] = batch_moments(value)
+            return swing(value, generator) if generator is not None and name in swung else None
+
+        constants = None
+        if generator is not None and self._copies:
+            pick = int(torch.randint(0, len(self._copies) + 1, (), generator=generator))
+            constants = self._copies[pick] if pick < len(self._copies) else None
+        logits = self._module.run(images, visit, constants=constants)[self.graph.outputs[0]]
+        return seen, logits.flatten(1)
+
+    @torch.no_grad()
+    def company(self, images: Tensor, part: int = 64) -> Company:
+        """The moments of finished images, `part` at a time."""
+        total = Company(0, {})
+        for some in torch.split(images, part):
+            seen, _ = self.look(some)
+            total = Company(total.images + len(some), total.joined(seen, len(some)))
+        return total
+
+    @torch.no_grad()
+    def classes(self, images: Tensor, part: int = 64) -> Tensor:
+        """The class the plain network assigns to each image, int64 ``(N,)``."""
+        return torch.cat([self.look(some)[1].argmax(1) for some in torch.split(images, part)])

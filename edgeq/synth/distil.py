@@ -1,0 +1,148 @@
+"""One stretch of optimisation: a source of images, a critic, and what pulls between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgeq.synth.critic import Company, Critic
+from edgeq.synth.losses import squared_gaps, total_variation
+from edgeq.synth.sources import Source
+
+__all__ = ["Pixel", "Pull", "Stall", "distil", "schedule", "shifted", "smoothed"]
+
+Report = Callable[[int, str], None]
+"""Told the iterations done and a note."""
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Weights of the losses and the views images are judged by.
+
+    `shift`: images are rolled by up to this share of their side, each iteration. `smooth`: standard deviation in pixels
+    of a low-pass filter on what the critic sees (0: none). `patience`: iterations of one window of the stall test (0:
+    never stop early).
+    """
+
+    rate: float
+    class_weight: float
+    statistics_weight: float
+    variation_weight: float
+    shift: float
+    flip: bool
+    smooth: float
+    warm_up: int
+    cooling: float
+    patience: int
+
+
+@dataclass(frozen=True)
+class Pixel:
+    """Normalised value of a pixel in units: ``middle + reach * unit``, both ``(1, C, 1, 1)``."""
+
+    middle: Tensor
+    reach: Tensor
+
+    def normalised(self, units: Tensor) -> Tensor:
+        return self.middle + self.reach * units
+
+
+class Stall:
+    """True once the mean gap of a window is no better than that of the window before, by `least` of it."""
+
+    def __init__(self, patience: int, least: float = 0.02) -> None:
+        self.patience, self.least = patience, least
+        self._window: list[float] = []
+        self._before = math.inf
+
+    def __call__(self, gap: float) -> bool:
+        if self.patience == 0:
+            return False
+        self._window.append(gap)
+        if len(self._window) < self.patience:
+            return False
+        mean = sum(self._window) / len(self._window)
+        stalled = mean > (1 - self.least) * self._before
+        self._before, self._window = mean, []
+        return stalled
+
+
+def schedule(step: int, steps: int, pull: Pull) -> float:
+    """Share of the rate: a linear warm-up, a plateau, and a cosine to zero over the last `cooling` of the steps."""
+    start = steps - round(steps * pull.cooling)
+    if step >= start:
+        return 0.5 * (1 + math.cos(math.pi * (step - start) / max(1, steps - start)))
+    return min(1.0, (step + 1) / max(1, pull.warm_up))
+
+
+def distil(
+    source: Source,
+    critic: Critic,
+    labels: Tensor | None,
+    steps: int,
+    pull: Pull,
+    *,
+    pixel: Pixel,
+    company: Company,
+    random: torch.Generator,
+    report: Report,
+) -> int:
+    """Pull the images of `source` towards the critic's statistics and their labels; returns the iterations done.
+
+    When the gap stalls on the plateau, the rest of the plateau is left out and the cooling begins.
+    """
+    groups = source.groups(pull.rate)
+    rates = [group["lr"] for group in groups]
+    optimiser = torch.optim.Adam(groups, betas=(0.5, 0.9))
+    cooling = steps - round(steps * pull.cooling)
+    size = critic.graph.shapes[critic.graph.inputs[0]][2:]
+    stalled, step, done = Stall(pull.patience), 0, 0
+    while step < steps:
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * schedule(step, steps, pull)
+        optimiser.zero_grad()
+        units = source.images()
+        view = shifted(units, pull, random)
+        if view.shape[2:] != size:
+            view = F.interpolate(view, size, mode="bilinear", align_corners=False)
+        if pull.smooth > 0:
+            view = smoothed(view, pull.smooth)
+        seen, logits = critic.look(pixel.normalised(view), random)
+        gap = squared_gaps(company.joined(seen, len(units)), critic.stored)
+        loss = pull.statistics_weight * gap + pull.variation_weight * total_variation(units)
+        if labels is not None:
+            loss = loss + pull.class_weight * F.cross_entropy(logits, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        done += 1
+        step += 1
+        if step < cooling and stalled(float(gap.detach())):
+            step = cooling
+        report(step, f"statistics gap {float(gap.detach()):.3f}")
+    return done
+
+
+def shifted(images: Tensor, pull: Pull, random: torch.Generator) -> Tensor:
+    """A random roll of the whole batch and a random mirror, so that no pixel is tied to one position in the kernels."""
+    reach = [max(1, round(pull.shift * side)) if pull.shift > 0 else 0 for side in images.shape[-2:]]
+    shift = [int(torch.randint(-r, r + 1, (), generator=random)) for r in reach]
+    view = torch.roll(images, shift, (-2, -1))
+    if pull.flip and bool(torch.rand((), generator=random) < 0.5):
+        view = view.flip(-1)
+    return view
+
+
+def smoothed(images: Tensor, sigma: float) -> Tensor:
+    """A Gaussian low-pass over rows and columns, the border replicated; same shape."""
+    reach = max(1, round(2 * sigma))
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma).square())
+    taps = taps / taps.sum()
+    channels = images.shape[1]
+    padded = F.pad(images, (reach, reach, reach, reach), mode="replicate")
+    down = F.conv2d(padded, taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    return F.conv2d(down, taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
