@@ -10,6 +10,7 @@ cli = Shell(
     "edgeq",
     {
         "build": "edgeq.cli.build:build",
+        "synth": "edgeq.cli.synth:synth",
         "check": "edgeq.cli.check:check",
         "targets": "edgeq.cli.listing:targets",
         "models": "edgeq.cli.listing:models",
@@ -21,6 +22,7 @@ cli = Shell(
     \b
     edgeq build --target tflite-arm        the model edgeq.toml names, else the shipped default
     edgeq build net/model.toml --plan      what a build would do, without doing it
+    edgeq synth net/model.toml -n 128      its calibration images alone, for any quantizer
     edgeq check build/NAME-tflite-arm --max-drop 1.0
     """,
 )

@@ -69,18 +69,16 @@ def models(as_json: bool) -> None:
 @click.command()
 @_json
 def methods(as_json: bool) -> None:
-    """List where calibration images can come from: what --method takes."""
-    from edgeq.synth.base import SYNTHESIZERS
+    """List where calibration images can come from: what --method takes, what each needs and what it uses."""
+    from edgeq.synth.methods import methods as all_methods
 
-    rows = [
-        ("auto", "gznq where the network has batch-norm statistics, else the best that needs none"),
-        ("images:PATH", "your own pictures: .npz, .csv, a folder of pictures or of class folders"),
-    ]
-    rows += [(name, (SYNTHESIZERS.get(name).__doc__ or "").strip().partition("\n\n")[0]) for name in SYNTHESIZERS]
+    found = all_methods()
     if as_json:
-        print_json([{"name": name, "what": " ".join(what.split())} for name, what in rows])
+        print_json([dataclasses.asdict(method) for method in found])
         return
-    _columns([[name, " ".join(what.split())] for name, what in rows])
+    words = {True: "yes", False: "no", None: "?"}
+    head = ["method", "batch norm", "labels", "data used", "what it is"]
+    _columns([head] + [[m.name, words[m.batch_norm], words[m.labels], m.data, m.what] for m in found])
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["check_command", "model_name", "show_check", "show_plan", "show_report"]
+__all__ = ["check_command", "model_name", "show_check", "show_plan", "show_report", "show_synthesis"]
 
 WIDTH = 110  # where there is no terminal to ask
 
@@ -170,6 +171,45 @@ def _flat(value: Any) -> str:
         numeric = bool(value) and all(isinstance(item, int) for item in value)
         return ("x" if numeric else ", ").join(str(item) if numeric else _flat(item) for item in value) or "none"
     return str(value)
+
+
+def show_synthesis(facts: Mapping[str, Any], model: str) -> None:
+    """What a calibration set is like, and programs that use it, from what statistics.json holds."""
+    from edgeq.report.snippets import snippets
+
+    console = _console()
+    folder = str(facts["folder"])
+    console.print(
+        f"\n[bold]{escape(str(facts['model']))}[/bold], {facts['images']} images by {escape(facts['method'])}"
+    )
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for title, text in _synthesis_rows(facts):
+        table.add_row(title, escape(text))
+    console.print(table)
+    for name, text in snippets(folder).items():
+        console.print(f"\nIn {name}:\n", markup=False)
+        console.print("\n".join(f"    {line}".rstrip() for line in text.splitlines()), soft_wrap=True, markup=False)
+    build = shlex.join(["edgeq", "build", model, "--method", f"images:{folder}/images.npz"])
+    console.print(f"\nIn edgeq:\n\n    {build}\n", soft_wrap=True, markup=False)
+    console.print(f"page    {Path(folder) / 'statistics.html'}", soft_wrap=True, markup=False)
+
+
+def _synthesis_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [("method", f"{facts['method']} ({facts['method_reason']})")]
+    gaps, answers = facts["gaps"], facts["answers"]
+    if gaps:
+        source = "batch norm" if facts["reference"] == "batch norm" else "moments out of the weights"
+        for kind, word in (("mean", "means"), ("std", "spreads")):
+            noise = gaps[f"noise_{kind}_gap"]
+            rows.append((word, f"{gaps[f'{kind}_gap']:.3f} standard deviations from the {source}, noise {noise:.3f}"))
+    else:
+        rows.append(("layers", f"not compared: {facts['reference_why']}"))
+    if answers and answers["share"] is not None:
+        rows.append(("labels", f"{100 * answers['share']:.1f} % of {answers['labelled']} images keep theirs"))
+    elif answers:
+        rows.append(("labels", f"none; the network answers with {answers['classes']} of {answers['of']} classes"))
+    rows.append(("seconds", f"{facts['seconds']:.1f}"))
+    return rows
 
 
 def show_check(verdict: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,8 @@ def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Labels]:
                 )
             for name in ("images", "labels"):
                 arrays[name] = file[name]
+            if "prepared" in file.files and bool(file["prepared"]):
+                spec = replace(spec, resize=None, crop=None)  # as `edgeq synth` writes them: at the input's size
     except ConfigError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on a bad file

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Bar", "Chart", "Tick", "histogram", "layer_chart"]
+__all__ = ["Bar", "Chart", "Tick", "gap_chart", "histogram", "layer_chart"]
 
 WIDTH, HEIGHT = 640.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 12.0, 38.0
@@ -75,6 +75,37 @@ def layer_chart(layers: Sequence[dict[str, Any]]) -> Chart | None:
     every = max(1, math.ceil(len(layers) / 16))
     numbers = range(0, len(layers), every)
     return Chart(tuple(bars), tuple(Tick(LEFT + step * (n + 0.5), str(n + 1)) for n in numbers), up)
+
+
+LEAST, MOST = 0.01, 10.0
+"""Ends of the logarithmic axis of gaps, in standard deviations; what lies beyond is drawn at the end."""
+
+
+def gap_chart(layers: Sequence[dict[str, Any]], kind: str) -> Chart | None:
+    """Two columns per layer in execution order: the set's gap in front of noise's; None without layers.
+
+    `kind` is ``mean`` or ``std``; the rows hold ``{kind}_gap`` and ``noise_{kind}_gap`` in standard deviations.
+    """
+    if not layers:
+        return None
+    floor, room = HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP
+    step = (WIDTH - LEFT - RIGHT) / len(layers)
+
+    def height(value: float) -> float:
+        share = math.log(min(max(value, LEAST), MOST) / LEAST) / math.log(MOST / LEAST)
+        return max(room * share, 1.5)
+
+    bars = []
+    for number, row in enumerate(layers):
+        ours, noise = row[f"{kind}_gap"], row[f"noise_{kind}_gap"]
+        text = f"{row['layer']}: {ours:.3g}, noise {noise:.3g}"
+        for value, tone, start, width in ((noise, "float", 0.06, 0.88), (ours, "integer", 0.24, 0.52)):
+            tall = height(value)
+            bars.append(Bar(LEFT + step * (number + start), floor - tall, max(step * width, 0.6), tall, tone, text))
+    up = tuple(Tick(floor - height(v) if v > LEAST else floor, f"{v:g}", v == 1) for v in (0.01, 0.1, 1.0, 10.0))
+    every = max(1, math.ceil(len(layers) / 16))
+    across = tuple(Tick(LEFT + step * (n + 0.5), str(n + 1)) for n in range(0, len(layers), every))
+    return Chart(tuple(bars), across, up)
 
 
 def histogram(named: Sequence[tuple[str, str, Sequence[float]]]) -> Chart | None:

@@ -21,7 +21,7 @@ from edgeq.report.charts import FAIR, POOR, histogram, layer_chart
 from edgeq.report.lock import portable
 from edgeq.report.schema import validate
 
-__all__ = ["render"]
+__all__ = ["data_uri", "render", "template"]
 
 WORST = 8
 """Layers listed by name below the chart."""
@@ -49,9 +49,9 @@ def render(
     rebuild = rebuild or f"edgeq build {shlex.quote(model)} --target {shlex.quote(target)}"
     latency = report["latency"] or {}
     samples = latency.get("samples") or {"float_ms": [], "integer_ms": []}
-    return _template().render(
+    return template("report.html.j2").render(
         r=report,
-        pictures=[_data_uri(picture) for picture in pictures],
+        pictures=[data_uri(picture) for picture in pictures],
         layers=layer_chart(report["layers"]),
         worst=sorted(report["layers"], key=lambda row: row["sqnr_db"])[:WORST],
         poor=POOR,
@@ -64,18 +64,20 @@ def render(
 
 
 @functools.cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A page of this package, by file name; it may use the chart macros, the filters below and `style`."""
     here = files("edgeq.report")
-    sources = {name: (here / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css")}
+    sources = {file: (here / file).read_text(encoding="utf-8") for file in (name, "charts.html.j2", "report.css")}
     environment = Environment(
         loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"bytes": _bytes, "count": _count, "ms": _ms, "share": _share, "signed": _signed}
     environment.globals["style"] = Markup(sources["report.css"])  # noqa: S704  our own file, no input in it
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
-def _data_uri(picture: bytes) -> str:
+def data_uri(picture: bytes) -> str:
+    """A PNG inside the page. Raises `ValueError` for anything else."""
     if not picture.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ValueError("a picture of the report is not a PNG")
     return f"data:image/png;base64,{base64.b64encode(picture).decode()}"

@@ -1,0 +1,207 @@
+"""synth(): a network's calibration set as a product of its own, for any quantizer.
+
+    capture -> synthesize -> statistics -> folder
+
+calibration.npz        float32 inputs as the network takes them, and labels: what `edgeq build` calibrates on
+images.npz, png/       the same as 8-bit pictures, rounded and clipped to what a pixel can be
+contact.png            the first of them, by label
+statistics.html, .json how closely each layer sees what the network remembers
+edgeq.lock             what it was made from
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from edgeq.cache import Result, StageCache
+from edgeq.config.build import BuildConfig
+from edgeq.data.calibration import CalibrationSet
+from edgeq.data.evaluation import EvaluationSet, load_images
+from edgeq.errors import ArtifactError, UnsupportedError
+from edgeq.files import MARKER, staged
+from edgeq.graph.ir import Graph
+from edgeq.progress import Progress, Silent
+from edgeq.report.lock import lock_text, package_versions, portable
+from edgeq.report.statistics import render_statistics
+from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.synth.sheet import contact_sheet, pixels
+from edgeq.synth.statistics import assignment, layer_gaps, references, seen_moments
+from edgeq.synthesis import captured, choose_method, synthesize
+from edgeq.zoo.load import LoadedModel, load_model
+from edgeq.zoo.spec import ModelSpec
+
+__all__ = ["STAGES", "synth"]
+
+STAGES = ("synthesize", "statistics")
+
+COMPARED = 32
+"""Images of Gaussian noise whose gaps stand beside the set's: without them nobody knows what a small gap is."""
+
+
+def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, Any]:
+    """Make the calibration set of one network and write its folder. Returns what statistics.json holds.
+
+    Reads what `config` says about model, method, images, seed, effort, cache and output. The folder is the earlier one
+    or the new one, never half. Raises `EdgeqError` for everything foreseen.
+    """
+    progress = progress or Silent()
+    torch.manual_seed(config.seed)
+    loaded = load_model(
+        config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
+    )
+    if config.output is not None:
+        _refuse_build(config.output)
+    started = time.monotonic()
+    progress.stage("capture")
+    raw = captured(loaded)
+    progress.done("capture", time.monotonic() - started, cached=False)
+    cache = StageCache(config.cache, progress, frozenset(STAGES if "all" in config.force else config.force))
+    method, why = choose_method(config.method, raw)
+    made, calibration = synthesize(config, loaded, raw, method, cache, forbidden=_forbidden(config, loaded, method))
+    measured = _statistics(calibration, raw, loaded.spec, cache)
+    facts = {
+        "schema": 1,
+        "edgeq": version("edgeq"),
+        "model": loaded.spec.name,
+        "input": list(loaded.spec.input_shape),
+        "mean": list(loaded.spec.mean),
+        "std": list(loaded.spec.std),
+        "assumed": list(loaded.spec.assumed),
+        "method": calibration.method,
+        "method_reason": why,
+        "images": len(calibration),
+        "seed": config.seed,
+        "effort": config.effort,
+        "seconds": made.seconds,
+        "sha256": calibration.digest(),
+        "notes": dict(calibration.notes),
+        **measured.facts,
+    }
+    folder = config.output or Path("build") / f"{loaded.spec.name}-{calibration.method.replace(':', '-')}"
+    _refuse_build(folder)
+    _write_folder(folder, facts, calibration, loaded, raw)
+    return facts | {"folder": str(folder)}
+
+
+def _forbidden(config: BuildConfig, loaded: LoadedModel, method: str) -> EvaluationSet | None:
+    """Images the network is measured with, read only where pictures of the user's could be among them."""
+    where = config.evaluation or loaded.spec.evaluation
+    return load_images(where, loaded.spec) if where and method.startswith("images:") else None
+
+
+def _refuse_build(folder: Path) -> None:
+    if (folder / "report.json").exists():
+        raise ArtifactError(f"{folder} would be replaced", why="it holds a build", hint="choose another --output")
+
+
+def _statistics(calibration: CalibrationSet, raw: Graph, spec: ModelSpec, cache: StageCache) -> Result:
+    low, high = spec.channel_range()
+    classes = spec.classes if spec.task == "classification" else 0
+    parts = {
+        "calibration": calibration.digest(),
+        "graph": raw.digest(),
+        "range": [low.tolist(), high.tolist()],
+        "classes": classes,
+        "edgeq": version("edgeq"),
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        noise = SYNTHESIZERS.get("noise")(Request(raw, low, high, classes, min(COMPARED, len(calibration)), seed=0))
+        return _gaps(calibration, noise, raw) | {
+            "answers": _answers(calibration, raw, classes),
+            "outside": _outside(calibration.inputs, low, high),
+        }
+
+    return cache.run("statistics", parts, work)
+
+
+def _gaps(calibration: CalibrationSet, noise: CalibrationSet, raw: Graph) -> dict[str, Any]:
+    """Rows per layer, the set's beside noise's; without rows, why there are none."""
+    try:
+        wanted, source = references(raw)
+    except UnsupportedError as error:
+        return {"reference": None, "reference_why": f"{error.what} at {error.where}", "gaps": None, "layers": []}
+    values = [want.value for want in wanted]
+    ours, theirs = (layer_gaps(wanted, seen_moments(raw, s.inputs, values)[0]) for s in (calibration, noise))
+    rows = [
+        dataclasses.asdict(a) | {"noise_mean_gap": b.mean_gap, "noise_std_gap": b.std_gap}
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    keys = ("mean_gap", "std_gap", "noise_mean_gap", "noise_std_gap")
+    gaps = {key: float(np.mean([row[key] for row in rows])) for key in keys} if rows else None
+    return {"reference": source, "reference_why": "", "gaps": gaps, "layers": rows}
+
+
+def _answers(calibration: CalibrationSet, raw: Graph, classes: int) -> dict[str, Any] | None:
+    """What the network makes of the images; None where it is no classifier."""
+    if classes == 0:
+        return None
+    found = assignment(calibration, seen_moments(raw, calibration.inputs, ())[1])
+    share = found.kept / found.labelled if found.labelled else None
+    return dataclasses.asdict(found) | {"share": share, "of": classes}
+
+
+def _outside(inputs: npt.NDArray[np.float32], low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> float:
+    """Share of values no 8-bit pixel can have, by more than half a step: these are clipped in pictures."""
+    bottom, top = (v.reshape(1, -1, 1, 1) for v in (low, high))
+    slack = (top - bottom) / 510
+    return float(np.mean((inputs < bottom - slack) | (inputs > top + slack)))
+
+
+def _write_folder(
+    folder: Path, facts: dict[str, Any], calibration: CalibrationSet, loaded: LoadedModel, raw: Graph
+) -> None:
+    spec = loaded.spec
+    images = pixels(calibration, spec.mean, spec.std)
+    sheet = contact_sheet(calibration, spec.mean, spec.std)
+    contents = {
+        "schema": 1,
+        "kind": "calibration set",
+        "model": {"name": spec.name, "weights_sha256": loaded.weights_sha256(), "graph_sha256": raw.digest()},
+        "calibration": {key: portable(facts[key]) for key in ("method", "images", "seed", "effort", "sha256")},
+        "packages": package_versions(),
+    }
+    # Nothing here needs to be atomic by itself: the folder is, and is flushed to the disk before it takes its place.
+    with staged(folder) as staging:
+        (staging / "calibration.npz").write_bytes(calibration.to_bytes())
+        (staging / "images.npz").write_bytes(_pictures(images, calibration))
+        (staging / "contact.png").write_bytes(sheet)
+        (staging / "statistics.json").write_text(_json(facts), encoding="utf-8")
+        (staging / "statistics.html").write_text(render_statistics(facts, sheet, str(folder)), encoding="utf-8")
+        (staging / MARKER).write_text(lock_text(contents), encoding="utf-8")
+        _write_pngs(staging / "png", images, calibration.labels)
+
+
+def _json(facts: dict[str, Any]) -> str:
+    return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _pictures(images: npt.NDArray[np.uint8], calibration: CalibrationSet) -> bytes:
+    """uint8 ``(N, H, W, C)`` with labels, as ``images:PATH`` reads it; `prepared` says that the size is right."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, images=images, labels=calibration.labels, prepared=np.array(True))
+    return buffer.getvalue()
+
+
+def _write_pngs(folder: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> None:
+    """One file per image, named by index and label, and a table of both. Only 1 or 3 channels make a picture."""
+    if images.shape[3] not in (1, 3):
+        return
+    folder.mkdir()
+    rows = ["filename,label"]
+    for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        name = f"{index:05d}-{'unlabelled' if label < 0 else f'label-{label}'}.png"
+        Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]).save(folder / name)
+        rows.append(f"{name},{label}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")

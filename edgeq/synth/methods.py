@@ -1,0 +1,54 @@
+"""What each method needs and uses: `edgeq methods` lists it. Facts of what edgeq itself brings; plug-ins state none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeq.synth.base import SYNTHESIZERS
+
+__all__ = ["Method", "methods"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One value of ``--method``. `batch_norm` and `labels` say what the network or the data must have (None: not
+    stated); `data` is what goes into the images beside the network's architecture."""
+
+    name: str
+    batch_norm: bool | None
+    labels: bool | None
+    data: str
+    what: str
+
+
+_STATISTICS = "batch-norm statistics and answers of the network"
+_WEIGHTS = "weights of the network"
+
+_KNOWN: dict[str, tuple[bool, bool, str, str]] = {
+    "gznq": (True, False, _STATISTICS, "images of every class that give batch norms the statistics they remember"),
+    "gznq-generator": (True, False, _STATISTICS, "the same, made by a small generator optimised with its latents"),
+    "gzsq": (False, False, _WEIGHTS, "images that match statistics estimated from the weights, as published"),
+    "moments": (False, False, _WEIGHTS, "images that match moments carried correctly through the weights"),
+    "zeroq": (True, False, "batch-norm statistics", "ZeroQ's distillation: the same statistics, without labels"),
+    "inversion": (False, False, "answers of the network", "random shapes, optimised until each has its class"),
+    "leaves": (False, False, "none", "random shapes hiding one another, as they are"),
+    "noise": (False, False, "none", "Gaussian noise: the baseline of the literature"),
+    "uniform": (False, False, "none", "uniform random pixels"),
+}
+"""Needs batch norm, needs labels, data used, what it is."""
+
+
+def methods() -> list[Method]:
+    """Everything ``--method`` takes: ``auto`` and ``images:PATH``, then the registered synthesizers by name."""
+    choices = [
+        Method("auto", False, False, "as the method chosen", "the best that suits the network; the report says why"),
+        Method("images:PATH", False, False, "your pictures", "an .npz, a .csv, a folder of pictures or class folders"),
+    ]
+    return choices + [_registered(name) for name in SYNTHESIZERS]
+
+
+def _registered(name: str) -> Method:
+    if name in _KNOWN:
+        return Method(name, *_KNOWN[name])
+    text = (SYNTHESIZERS.get(name).__doc__ or "").strip().partition("\n\n")[0]
+    return Method(name, None, None, "not stated", " ".join(text.split()))

@@ -1,0 +1,392 @@
+"""`edgeq synth` on a tiny network: what the folder holds, that other tools take it, and that it is never half."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from click.testing import CliRunner, Result
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from edgeq.cli import cli
+from edgeq.config.build import BuildConfig
+from edgeq.data.calibration import CalibrationSet
+from edgeq.data.evaluation import calibration_from_images
+from edgeq.errors import ArtifactError, ConfigError
+from edgeq.export.onnx import write_onnx_float
+from edgeq.export.tflite import write_tflite_float
+from edgeq.graph.passes import optimize
+from edgeq.pipeline import build
+from edgeq.pipeline_synth import synth
+from edgeq.report.snippets import snippets
+from edgeq.synthesis import captured
+from edgeq.zoo.load import load_model
+
+NETWORK = """
+from torch import nn
+
+def tiny(norm=True, channels=3):
+    first = [nn.Conv2d(channels, 8, 3, stride=2, padding=1)] + ([nn.BatchNorm2d(8)] if norm else [])
+    return nn.Sequential(*first, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+"""
+
+TOML = """
+name = "tiny"
+[network]
+factory = "network.py:tiny"
+weights = "tiny.safetensors"
+[input]
+shape = [3, 16, 16]
+mean = [0.5, 0.5, 0.5]
+std = [0.25, 0.25, 0.25]
+resize = 20
+crop = 16
+[output]
+task = "classification"
+classes = 4
+"""
+
+FILES = {"calibration.npz", "images.npz", "contact.png", "statistics.html", "statistics.json", "edgeq.lock", "png"}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a small network whose batch norm remembers pictures of noise."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "network.py").write_text(NETWORK)
+    (tmp_path / "model.toml").write_text(TOML)
+    names: dict[str, Any] = {}
+    exec(NETWORK, names)  # noqa: S102
+    torch.manual_seed(0)
+    network: nn.Module = names["tiny"]()
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.randn(16, 3, 16, 16))
+    save_file(network.state_dict(), tmp_path / "tiny.safetensors")
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["synth", *arguments], prog_name="edgeq")
+
+
+def made(*more: str) -> tuple[dict[str, Any], Path]:
+    """The facts and the folder of a fast run."""
+    result = run("model.toml", "-n", "6", "--effort", "fast", "--cache", "cache", "-o", "out", "--json", *more)
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout), Path("out")
+
+
+def bytes_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Spy:
+    """Progress that remembers which stages were found done."""
+
+    def __init__(self) -> None:
+        self.cached: dict[str, bool] = {}
+
+    def stage(self, name: str) -> None: ...
+
+    def step(self, done: int, total: int, note: str = "") -> None: ...
+
+    def done(self, name: str, seconds: float, cached: bool) -> None:
+        self.cached[name] = cached
+
+
+def test_help_imports_no_torch() -> None:
+    script = (
+        "import sys; from click.testing import CliRunner; from edgeq.cli import cli\n"
+        "for a in (['synth', '--help'], ['methods', '--help'], ['synth', '--seed', 'x']):\n"
+        "    CliRunner().invoke(cli, a)\n"
+        "print([m for m in ('torch', 'onnx', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    text = run("--help").output
+    assert all(flag in text for flag in ("-n, --images", "-o, --output", "--method", "--weights", "--mean", "--cache"))
+    assert not any(flag in text for flag in ("--target", "--bits", "--observer", "--strict"))
+
+
+def test_folder_holds_the_set_in_every_form(here: Path) -> None:
+    facts, folder = made()
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert json.loads((folder / "statistics.json").read_text()) | {"folder": "out"} == facts
+    calibration = CalibrationSet.load(folder / "calibration.npz")
+    assert calibration.inputs.shape == (6, 3, 16, 16)
+    assert facts["sha256"] == calibration.digest()
+    assert (facts["method"], facts["images"], facts["seed"]) == ("gznq", 6, 0)
+    assert "batch norm" in facts["method_reason"]
+
+    with np.load(folder / "images.npz") as file:
+        images, labels = file["images"], file["labels"]
+    assert (images.dtype, images.shape) == (np.uint8, (6, 16, 16, 3))
+    assert labels.tolist() == calibration.labels.tolist()
+    pixels = (calibration.inputs.transpose(0, 2, 3, 1) * 0.25 + 0.5) * 255
+    assert np.abs(images - pixels).max() <= 0.5001  # within the pixel range, rounded to the nearest
+
+    pictures = sorted((folder / "png").glob("*.png"))
+    assert [path.name for path in pictures] == [f"{i:05d}-label-{label}.png" for i, label in enumerate(labels)]
+    for path, image in zip(pictures, images, strict=True):
+        assert np.array_equal(np.asarray(Image.open(path)), image)
+    assert Image.open(folder / "contact.png").size[0] > 16
+
+
+def test_statistics_say_what_was_measured(here: Path) -> None:
+    facts, folder = made()
+    (row,) = facts["layers"]
+    assert (row["layer"], row["channels"], facts["reference"]) == ("1", 8, "batch norm")
+    calibration = CalibrationSet.load(folder / "calibration.npz")
+    network = load_model("model.toml").module
+    assert isinstance(network, nn.Module)
+    with torch.no_grad():
+        value = network[0](torch.from_numpy(calibration.inputs))  # type: ignore[index]
+        answers = network(torch.from_numpy(calibration.inputs)).argmax(1).numpy()
+    var, mean = torch.var_mean(value, (0, 2, 3), correction=0)
+    norm = network[1]  # type: ignore[index]
+    gap = ((mean - norm.running_mean).abs() / norm.running_var.sqrt()).mean()
+    spread = ((var.sqrt() - norm.running_var.sqrt()).abs() / norm.running_var.sqrt()).mean()
+    assert row["mean_gap"] == pytest.approx(float(gap), abs=1e-4)
+    assert row["std_gap"] == pytest.approx(float(spread), abs=1e-4)
+    kept = int((answers == calibration.labels).sum())
+    assert facts["answers"] == {
+        "labelled": 6, "kept": kept, "share": kept / 6, "classes": len(set(answers.tolist())), "of": 4,
+    }  # fmt: skip
+    assert facts["gaps"]["noise_mean_gap"] > 0
+    page = (folder / "statistics.html").read_text()
+    assert "calibration set" in page
+    assert f"{row['mean_gap']:.3f}" in page
+    assert page.count("<svg") == 2
+    assert "<script" not in page
+    assert str(here) not in page + (folder / "statistics.json").read_text() + (folder / "edgeq.lock").read_text()
+
+
+@pytest.mark.parametrize("form", ["images.npz", "png/labels.csv"])
+def test_edgeq_takes_its_own_pictures_back(here: Path, form: str) -> None:
+    _, folder = made()
+    spec = load_model("model.toml").spec
+    if form.endswith("csv"):
+        spec = replace(spec, resize=None, crop=None)  # picture files are resized as the model says
+    again = calibration_from_images(folder / form, spec, 6)
+    with np.load(folder / "images.npz") as file:
+        assert np.array_equal(again.inputs, spec.normalise(file["images"]))
+        assert again.labels.tolist() == file["labels"].tolist()
+    result = run("model.toml", "-n", "4", "--method", "images:out/images.npz", "--cache", "cache", "-o", "b", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["images"] == 4
+
+
+def test_unlabelled_images_beyond_pixels_say_so(here: Path) -> None:
+    facts, folder = made("--method", "noise")
+    assert facts["answers"]["share"] is None
+    assert facts["answers"]["labelled"] == 0
+    assert facts["outside"] > 0.01
+    assert (folder / "png" / "00000-unlabelled.png").is_file()
+    page = (folder / "statistics.html").read_text()
+    assert "none a pixel can have" in page
+    assert "no better than Gaussian noise" in page or facts["gaps"]["mean_gap"] < facts["gaps"]["noise_mean_gap"]
+
+
+def test_without_batch_norm_and_with_odd_channels(here: Path) -> None:
+    text = TOML.replace('py:tiny"', 'py:tiny"\narguments = { norm = false, channels = 2 }').replace("[3, 16", "[2, 16")
+    text = text.replace("[0.5, 0.5, 0.5]", "[0.5, 0.5]").replace("[0.25, 0.25, 0.25]", "[0.25, 0.25]")
+    (here / "plain.toml").write_text(text)
+    result = run(
+        "plain.toml", "--weights", "random", "--method", "uniform", "-n", "5", "--cache", "cache", "-o", "o", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert facts["reference"] == "weights"
+    assert len(facts["layers"]) == 2
+    assert {path.name for path in Path("o").iterdir()} == FILES - {"png"}  # two channels are no picture
+
+
+def test_second_run_is_cached_and_equal(here: Path) -> None:
+    config = BuildConfig(model="model.toml", images=6, effort="fast", cache=here / "cache", output=here / "out")
+    synth(config)
+    before, spy = bytes_in(here / "out"), Spy()
+    synth(config, spy)
+    assert spy.cached == {"capture": False, "synthesize": True, "statistics": True}
+    assert bytes_in(here / "out") == before
+    synth(replace(config, seed=1), spy)
+    assert spy.cached["synthesize"] is False
+    assert bytes_in(here / "out")["calibration.npz"] != before["calibration.npz"]
+
+
+def test_a_build_has_the_same_images(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeq.measure.latency import measure_latency
+
+    quick = functools.partial(measure_latency, runs=3, seconds=0.05, warmup=0.01)
+    monkeypatch.setattr("edgeq.pipeline.measure_latency", quick)
+    config = BuildConfig(model="model.toml", images=6, effort="fast", cache=here / "cache", output=here / "out")
+    facts, spy = synth(config), Spy()
+    report = build(replace(config, output=here / "built"), spy)
+    assert spy.cached["synthesize"] is True
+    assert report["synthesis"]["sha256"] == facts["sha256"]
+    with pytest.raises(ArtifactError, match="holds a build"):
+        synth(replace(config, output=here / "built"))
+    assert (here / "built" / "report.json").is_file()
+
+
+def test_interrupted_synthesis_continues_to_the_same_bytes(here: Path) -> None:
+    config = BuildConfig(model="model.toml", images=80, effort="fast", cache=here / "cache", output=here / "out")
+    whole = replace(config, cache=here / "whole", output=here / "other")
+    synth(whole)
+
+    class Interrupt(Spy):
+        def step(self, done: int, total: int, note: str = "") -> None:
+            if done > total * 0.7:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synth(config, Interrupt())
+    assert not (here / "out").exists()
+    assert list((here / "cache" / "unfinished").rglob("batch-*.npy"))
+    synth(config)
+    timed = {"statistics.json", "statistics.html"}  # these say how long it took
+    one, other = bytes_in(here / "out"), bytes_in(here / "other")
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name] != other[name] and name not in timed] == []
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_failure_while_writing_keeps_the_previous_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    made()
+    before = bytes_in(Path("out"))
+
+    def fail(*_: object) -> str:
+        raise failure
+
+    monkeypatch.setattr("edgeq.pipeline_synth._write_pngs", fail)
+    result = run("model.toml", "-n", "6", "--method", "noise", "--cache", "cache", "-o", "out")
+    assert result.exit_code == (130 if failure is KeyboardInterrupt else 2)
+    assert "Traceback" not in result.stderr
+    assert bytes_in(Path("out")) == before
+    assert [path.name for path in here.iterdir() if path.name.startswith(".out")] == []
+
+
+def test_foreign_folders_and_evaluation_images_are_refused(here: Path) -> None:
+    (here / "photos").mkdir()
+    (here / "photos" / "cat.png").write_bytes(b"cat")
+    result = run("model.toml", "-n", "2", "--method", "noise", "--cache", "cache", "-o", "photos")
+    assert result.exit_code == 2
+    assert "would be replaced" in result.stderr
+    assert (here / "photos" / "cat.png").read_bytes() == b"cat"
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
+    np.savez(here / "test.npz", images=images, labels=np.zeros(8, np.int64), prepared=np.array(True))
+    (here / "model.toml").write_text(TOML + '[evaluation]\nimages = "test.npz"\n')
+    with pytest.raises(ConfigError, match="also evaluation images"):
+        synth(BuildConfig(model="model.toml", method="images:test.npz", images=4, cache=here / "cache"))
+
+
+def printed(name: str) -> str:
+    """The program as the command prints it, indentation and all."""
+    result = run("model.toml", "-n", "6", "--effort", "fast", "--cache", "cache", "-o", "out")
+    assert result.exit_code == 0, result.stderr
+    _, _, rest = result.stderr.partition(f"In {name}:\n")
+    program = textwrap.dedent(rest.partition("\nIn ")[0])
+    assert program.strip() == snippets("out")[name].strip()
+    return program
+
+
+def test_onnxruntime_program_quantizes_a_float_model(here: Path) -> None:
+    graph = optimize(captured(load_model("model.toml")))
+    (here / "float.onnx").write_bytes(write_onnx_float(graph))
+    exec(printed("onnxruntime.quantization"), {"__name__": "pasted"})  # noqa: S102
+    kinds = [node.op_type for node in onnx.load("int8.onnx").graph.node]
+    assert "QuantizeLinear" in kinds
+    calibration = CalibrationSet.load(Path("out/calibration.npz"))
+    sessions = [onnxruntime.InferenceSession(f"{name}.onnx") for name in ("float", "int8")]
+    before, after = (
+        np.concatenate([s.run(None, {s.get_inputs()[0].name: image[None]})[0] for image in calibration.inputs])
+        for s in sessions
+    )
+    assert 0 < np.abs(after - before).max() < 0.05 * np.ptp(before) + 0.02
+
+
+def with_signature(data: bytes) -> bytes:
+    """The file with what converters from torch and TensorFlow give theirs and the quantizer wants: a signature, and
+    tensor names that are unique."""
+    import flatbuffers
+
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    graph = model.subgraphs[0]
+    for number, tensor in enumerate(graph.tensors):
+        tensor.name = f"{tensor.name.decode()}:{number}"
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
+    for side in ("inputs", "outputs"):
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = side[:-1], int(getattr(graph, side)[0])
+        setattr(signature, side, [entry])
+    model.signatureDefs = [signature]
+    builder = flatbuffers.Builder(len(data) + 1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_litert_program_quantizes_a_float_model(here: Path) -> None:
+    beside = Path(__file__).parents[2] / ".peers" / "venv" / "bin" / "python"
+    python = sys.executable if importlib.util.find_spec("ai_edge_quantizer") else str(beside)
+    if python == str(beside) and not beside.is_file():
+        pytest.skip("ai-edge-quantizer is not installed, here or in .peers")
+    graph = optimize(captured(load_model("model.toml")))
+    (here / "float.tflite").write_bytes(with_signature(write_tflite_float(graph)))
+    (here / "pasted.py").write_text(printed("LiteRT (ai-edge-quantizer)"))
+    done = subprocess.run([python, "pasted.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    model = schema.ModelT.InitFromPackedBuf(Path("int8.tflite").read_bytes(), 0)
+    types = {tensor.type for tensor in model.subgraphs[0].tensors}
+    assert schema.TensorType.INT8 in types
+
+
+def test_json_is_all_there_is_on_stdout_and_quiet_says_nothing(here: Path) -> None:
+    result = run("model.toml", "-n", "2", "--method", "noise", "--cache", "cache", "-o", "out", "-q")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    result = run("model.toml", "-n", "2", "--method", "noise", "--cache", "cache", "-o", "out")
+    assert result.stdout == ""
+    assert "edgeq build model.toml --method images:out/images.npz" in result.stderr
+    assert run("model.toml", "--method", "gznk", "--cache", "cache").exit_code == 2
+    assert run("model.toml", "-n", "0").exit_code == 2
+
+
+def test_methods_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeq.synth.base import SYNTHESIZERS
+
+    def plugin(request: object) -> None:
+        """Images from elsewhere.
+
+        More about them.
+        """
+
+    list(SYNTHESIZERS)  # loaded before it is added to, so that what is added can be taken away again
+    monkeypatch.setitem(SYNTHESIZERS._entries, "plugin", plugin)  # type: ignore[misc]
+    result = CliRunner().invoke(cli, ["methods", "--json"])
+    found = {method["name"]: method for method in json.loads(result.stdout)}
+    assert found["gznq"]["batch_norm"] is True
+    assert found["gzsq"]["batch_norm"] is False
+    assert found["noise"]["data"] == "none"
+    assert found["plugin"] == {
+        "name": "plugin", "batch_norm": None, "labels": None, "data": "not stated", "what": "Images from elsewhere.",
+    }  # fmt: skip
+    lines = CliRunner().invoke(cli, ["methods"]).stdout.splitlines()
+    assert lines[0].split("  ")[0] == "method"
+    assert {line.split()[0] for line in lines[1:]} == set(found)
