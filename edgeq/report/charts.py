@@ -77,8 +77,9 @@ def layer_chart(layers: Sequence[dict[str, Any]]) -> Chart | None:
     return Chart(tuple(bars), tuple(Tick(LEFT + step * (n + 0.5), str(n + 1)) for n in numbers), up)
 
 
-LEAST, MOST = 0.01, 10.0
-"""Ends of the logarithmic axis of gaps, in standard deviations; what lies beyond is drawn at the end."""
+LEAST, MOST = 0.01, 1000.0
+"""Ends of the logarithmic axis of gaps, in standard deviations; what lies beyond is drawn at the end, and the axis ends
+at the power of ten, from 10 on, that holds all."""
 
 
 def gap_chart(layers: Sequence[dict[str, Any]], kind: str) -> Chart | None:
@@ -90,9 +91,11 @@ def gap_chart(layers: Sequence[dict[str, Any]], kind: str) -> Chart | None:
         return None
     floor, room = HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP
     step = (WIDTH - LEFT - RIGHT) / len(layers)
+    widest = max(max(row[f"{kind}_gap"], row[f"noise_{kind}_gap"]) for row in layers)
+    decades = math.ceil(math.log10(min(max(widest, 10.0), MOST) / LEAST) - 1e-9)
 
     def height(value: float) -> float:
-        share = math.log(min(max(value, LEAST), MOST) / LEAST) / math.log(MOST / LEAST)
+        share = math.log10(min(max(value, LEAST), MOST) / LEAST) / decades
         return max(room * share, 1.5)
 
     bars = []
@@ -102,7 +105,8 @@ def gap_chart(layers: Sequence[dict[str, Any]], kind: str) -> Chart | None:
         for value, tone, start, width in ((noise, "float", 0.06, 0.88), (ours, "integer", 0.24, 0.52)):
             tall = height(value)
             bars.append(Bar(LEFT + step * (number + start), floor - tall, max(step * width, 0.6), tall, tone, text))
-    up = tuple(Tick(floor - height(v) if v > LEAST else floor, f"{v:g}", v == 1) for v in (0.01, 0.1, 1.0, 10.0))
+    powers = [LEAST * 10**n for n in range(decades + 1)]
+    up = tuple(Tick(floor - room * n / decades, f"{v:g}" if v < 999 else "10³", n == 2) for n, v in enumerate(powers))
     every = max(1, math.ceil(len(layers) / 16))
     across = tuple(Tick(LEFT + step * (n + 0.5), str(n + 1)) for n in range(0, len(layers), every))
     return Chart(tuple(bars), across, up)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 __all__ = ["snippets"]
 
 
@@ -10,7 +12,7 @@ def snippets(folder: str) -> dict[str, str]:
 
     `folder` holds the set, as the user would type it.
     """
-    path = repr(f"{folder}/calibration.npz")
+    path = json.dumps(f"{folder}/calibration.npz", ensure_ascii=False)  # a JSON string is a Python string
     return {
         "onnxruntime.quantization": _ONNXRUNTIME.format(path=path),
         "LiteRT (ai-edge-quantizer)": _LITERT.format(path=path),

@@ -24,8 +24,16 @@ def render_statistics(facts: Mapping[str, Any], sheet: bytes, folder: str) -> st
         s=facts,
         sheet=data_uri(sheet),
         charts=[
-            ("Means", "average distance of a channel's mean from the remembered one", gap_chart(layers, "mean")),
-            ("Spreads", "average difference of a channel's standard deviation", gap_chart(layers, "std")),
+            (
+                "Means",
+                "average distance of a channel’s mean from the one expected, in standard deviations",
+                gap_chart(layers, "mean"),
+            ),
+            (
+                "Spreads",
+                "average difference of a channel’s standard deviation from the one expected, in units of it",
+                gap_chart(layers, "std"),
+            ),
         ],
         worst=sorted(layers, key=lambda row: -max(row["mean_gap"], row["std_gap"]))[:WORST],
         silent=sum(row["silent"] for row in layers),

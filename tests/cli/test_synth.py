@@ -307,6 +307,11 @@ def printed(name: str) -> str:
     return program
 
 
+def test_the_manual_shows_the_programs_that_are_printed() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "synth.md").read_text()
+    assert all(program in text for program in snippets("calibration").values())
+
+
 def test_onnxruntime_program_quantizes_a_float_model(here: Path) -> None:
     graph = optimize(captured(load_model("model.toml")))
     (here / "float.onnx").write_bytes(write_onnx_float(graph))
