@@ -24,6 +24,8 @@ Report = Callable[[int, str], None]
 class Pull:
     """Weights of the losses and the views images are judged by.
 
+    `variation_weight` and `size_weight` are the image prior: squared differences of neighbours, and squared distance
+    from the middle of the pixel range (without it some images of a batch drown in black and white for the others).
     `shift`: images are rolled by up to this share of their side, each iteration. `smooth`: standard deviation in pixels
     of a low-pass filter on what the critic sees (0: none). `patience`: iterations of one window of the stall test (0:
     never stop early).
@@ -33,6 +35,7 @@ class Pull:
     class_weight: float
     statistics_weight: float
     variation_weight: float
+    size_weight: float
     shift: float
     flip: bool
     smooth: float
@@ -115,6 +118,7 @@ def distil(
         seen, logits = critic.look(pixel.normalised(view), random)
         gap = squared_gaps(company.joined(seen, len(units)), critic.stored)
         loss = pull.statistics_weight * gap + pull.variation_weight * total_variation(units)
+        loss = loss + pull.size_weight * units.square().mean()
         if labels is not None:
             loss = loss + pull.class_weight * F.cross_entropy(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]

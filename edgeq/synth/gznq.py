@@ -46,7 +46,7 @@ class Settings:
     """
 
     coarse: int = 60
-    fine: int = 120
+    fine: int = 90
     batch: int = 64
     small: bool = True
     critic_bits: tuple[int, ...] = ()
@@ -57,9 +57,10 @@ class Settings:
     chroma: float = 0.2
     pull: Pull = Pull(  # noqa: RUF009 - frozen
         rate=0.05,
-        class_weight=1.0,
+        class_weight=0.5,
         statistics_weight=1.0,
         variation_weight=0.1,
+        size_weight=0.05,
         shift=0.06,
         flip=True,
         smooth=0.0,
@@ -81,13 +82,13 @@ class GeneratorSettings(Settings):
 
 def settings_for(effort: str) -> Settings:
     """`fast`, `balanced` or `best`: more iterations buy closer moments."""
-    coarse, fine = {"fast": (40, 40), "balanced": (80, 100), "best": (200, 400)}[effort]
+    coarse, fine = {"fast": (40, 40), "balanced": (60, 90), "best": (150, 300)}[effort]
     return Settings(coarse=coarse, fine=fine)
 
 
 def generator_settings(effort: str) -> GeneratorSettings:
     """The same efforts for `gznq-generator`."""
-    return GeneratorSettings(fine={"fast": 80, "balanced": 200, "best": 600}[effort])
+    return GeneratorSettings(fine={"fast": 60, "balanced": 120, "best": 400}[effort])
 
 
 ROUNDS["gznq"] = lambda effort: _passes(settings_for(effort))
