@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.conditions import this_machine
 from edgeq.quant.bits import parse_bits
 from edgeq.report.html import render
-from edgeq.report.lock import lock, lock_text, package_versions
+from edgeq.report.lock import lock, lock_text, package_versions, portable
 from edgeq.report.schema import build_report, to_text
 from edgeq.synth.sheet import contact_sheet
 from edgeq.zoo.load import LoadedModel
@@ -161,5 +162,6 @@ def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:
         write_atomic(staging / "calibration.npz", made.calibration.to_bytes())
         write_atomic(staging / "calibration.png", sheet)
         write_atomic(staging / "report.json", to_text(report))
-        write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder)))
+        rebuild = shlex.join(portable(made.config.arguments()))
+        write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))
         write_atomic(staging / "edgeq.lock", lock_text(contents))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import ArtifactError
+from edgeq.files import beside
 from edgeq.progress import Progress
 
 __all__ = ["Result", "StageCache", "key_of"]
@@ -61,29 +62,34 @@ class StageCache:
             self.progress.done(stage, found.seconds, cached=True)
             return found
         self.progress.stage(stage)
-        beside = self.folder / f".{entry.name}.{os.getpid()}"
-        shutil.rmtree(beside, ignore_errors=True)
-        try:
-            beside.mkdir(parents=True)
-            started = time.monotonic()
-            facts = work(beside)
-            seconds = time.monotonic() - started
-            (beside / "facts.json").write_text(json.dumps({"seconds": seconds, "facts": dict(facts)}))
-            shutil.rmtree(entry, ignore_errors=True)
-            os.replace(beside, entry)
-        except OSError as error:
-            why = f"{error.strerror or error}: {error.filename or entry}"
-            raise ArtifactError(
-                f"cannot keep the result of {stage}", why=why, hint="free some space or set --cache"
-            ) from error
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        with beside(entry) as filling:
+            try:
+                started = time.monotonic()
+                facts = work(filling)
+                seconds = time.monotonic() - started
+                (filling / "facts.json").write_text(json.dumps({"seconds": seconds, "facts": dict(facts)}))
+                if _read(entry) is None:  # else another build was faster, and may be reading what it made
+                    shutil.rmtree(entry, ignore_errors=True)
+                    _move(filling, entry)
+            except OSError as error:
+                why = f"{error.strerror or error}: {error.filename or entry}"
+                raise ArtifactError(
+                    f"cannot keep the result of {stage}", why=why, hint="free some space or set --cache"
+                ) from error
         shutil.rmtree(self.scratch(stage, parts), ignore_errors=True)
         result = _read(entry)
         if result is None:
             raise ArtifactError(f"the cache entry of {stage} vanished", where=str(entry), hint="run again")
         self.progress.done(stage, result.seconds, cached=False)
         return Result(result.files, result.facts, result.seconds, cached=False)
+
+
+def _move(filling: Path, entry: Path) -> None:
+    try:
+        os.replace(filling, entry)
+    except OSError:
+        if _read(entry) is None:  # not because another build put its own there this very moment
+            raise
 
 
 def _read(entry: Path) -> Result | None:

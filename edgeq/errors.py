@@ -16,6 +16,7 @@ __all__ = [
     "GateError",
     "MeasurementError",
     "UnsupportedError",
+    "printable",
 ]
 
 
@@ -33,7 +34,12 @@ class EdgeqError(Exception):
             line += f": {why}"
         if hint:
             line += f" ({hint})"
-        super().__init__(" ".join(line.split()))
+        super().__init__(printable(" ".join(line.split())))
+
+
+def printable(text: str) -> str:
+    """`text` with control characters spelt out: names out of a stranger's file must not steer the terminal."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 class GateError(EdgeqError):

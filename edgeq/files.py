@@ -23,7 +23,7 @@ from edgeq.errors import ArtifactError, EdgeqError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["MARKER", "replace_folder", "staged", "write_atomic"]
+__all__ = ["MARKER", "beside", "check_replaceable", "replace_folder", "staged", "write_atomic"]
 
 MARKER = "edgeq.lock"
 """A folder that holds this file was made by a build, and a build may replace it."""
@@ -47,19 +47,19 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
     final = Path(os.path.realpath(path))
     payload = data.encode() if isinstance(data, str) else data
     _sweep(final, _PARTIAL)
-    beside = _beside(final, _PARTIAL)
+    partial = _beside(final, _PARTIAL)
     try:
-        with beside.open("xb") as file:
+        with partial.open("xb") as file:
             _lock(file.fileno())
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(beside, final)
+            os.replace(partial, final)
         _sync(final.parent)
     except OSError as error:
         raise _failed(final, error) from error
     finally:
-        _discard(beside)
+        _discard(partial)
 
 
 @contextlib.contextmanager
@@ -69,10 +69,30 @@ def staged(final: str | Path) -> Iterator[Path]:
     Until then, and after any failure or interruption, `final` is what it was. Put a file named `MARKER` inside, or the
     next build will refuse to replace the folder. Raises `ArtifactError`, at once when `final` may not be replaced.
     """
+    check_replaceable(final)
+    with beside(final) as staging:
+        yield staging
+        replace_folder(staging, final)
+
+
+def check_replaceable(final: str | Path) -> None:
+    """Raise `ArtifactError` now where `staged` would: `final` holds what no build made, or may not be written."""
     target = Path(os.path.realpath(final))
-    _sweep(target, _STAGING)
     _recover(target)
     _refuse_foreign(target)
+    existing = next(folder for folder in target.parents if folder.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise _failed(target, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+@contextlib.contextmanager
+def beside(final: str | Path) -> Iterator[Path]:
+    """A fresh folder next to `final`, gone again when the block ends unless the block has moved it.
+
+    What killed runs left under the same name is removed first. Raises `ArtifactError`.
+    """
+    target = Path(os.path.realpath(final))
+    _sweep(target, _STAGING)
     staging = _beside(target, _STAGING)
     handle = -1
     try:
@@ -87,7 +107,6 @@ def staged(final: str | Path) -> Iterator[Path]:
             yield staging
         except OSError as error:  # a disk that fills up while a library writes into the folder
             raise _failed(target, error) from error
-        replace_folder(staging, target)
     finally:
         if handle >= 0:
             os.close(handle)

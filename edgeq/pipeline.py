@@ -24,7 +24,7 @@ from edgeq.config.targets import Target, load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.errors import UnsupportedError
-from edgeq.files import write_atomic
+from edgeq.files import check_replaceable, write_atomic
 from edgeq.formats import Format, format_of
 from edgeq.graph.capture import unsupported_calls
 from edgeq.graph.ir import Graph
@@ -79,6 +79,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     loaded = load_model(
         config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
     )
+    check_replaceable(config.output_folder(loaded.spec.name))
     started = time.monotonic()
     progress.stage("capture")
     raw = captured(loaded)

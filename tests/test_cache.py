@@ -1,6 +1,7 @@
 """The stage cache: equal inputs are found, a failed stage leaves nothing, a full disk is an error, no traceback."""
 
 import errno
+import os
 
 import pytest
 
@@ -47,6 +48,28 @@ def test_failed_stage_leaves_no_entry(tmp_path, failure):
         cache.run("synthesize", {}, work)
     assert list(tmp_path.iterdir()) == []
     assert not stage(cache, {}, []).cached
+
+
+def test_two_builds_at_once_keep_the_first_result(tmp_path):
+    cache = StageCache(tmp_path, Silent())
+
+    def work(folder):
+        stage(cache, {}, [])  # another build finishes the same stage meanwhile, and holds on to its files
+        (folder / "made.txt").write_text("late")
+        return {"answer": 43}
+
+    result = cache.run("synthesize", {}, work)
+    assert (result.facts, result.files["made.txt"].read_text()) == ({"answer": 42}, "made")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    entry = next(iter(stage(StageCache(tmp_path, Silent()), {}, []).files.values())).parent
+    leftover = tmp_path / f".{entry.name}.0123456789ab.staging"
+    entry.rename(leftover)
+    os.utime(leftover, (1, 1))
+    assert not stage(StageCache(tmp_path, Silent()), {}, []).cached
+    assert not leftover.exists()
 
 
 def test_full_disk_is_a_clear_error(tmp_path):

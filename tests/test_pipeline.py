@@ -216,6 +216,25 @@ def test_few_bit_activations_are_refused_before_any_work(config: BuildConfig, tm
     assert not (tmp_path / "cache").exists()
 
 
+def test_an_exported_program_builds(config: BuildConfig, tmp_path: Path) -> None:
+    names: dict[str, object] = {}
+    exec(NETWORK, names)  # noqa: S102
+    network = names["tiny"]().eval()  # type: ignore[operator]
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 3, 16, 16),)), tmp_path / "tiny.pt2")
+    report = build(replace(config, model="tiny.pt2", method="noise"))
+    assert report["exactness"]["equal"] == report["exactness"]["values"] > 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "edgeq build tiny.pt2 --target tflite-arm" in page  # the command that works again, not the network's name
+
+
+def test_a_folder_no_build_made_is_refused_before_any_work(config: BuildConfig, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    with pytest.raises(ArtifactError, match="was not made by a build"):
+        build(replace(config, output=tmp_path / "photos"))
+    assert not (tmp_path / "cache").exists()
+
+
 def test_plan_does_no_work(config: BuildConfig, tmp_path: Path) -> None:
     facts = plan(config)
     assert facts["method"] == "gznq"

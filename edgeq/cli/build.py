@@ -13,6 +13,7 @@ from edgeq.cli.options import settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
+from edgeq.errors import MeasurementError
 from edgeq.zoo.modeltoml import DEFAULT_MODEL
 
 __all__ = ["build"]
@@ -58,6 +59,19 @@ def build(file: Path | None, plan: bool, print_config: bool, as_json: bool, quie
         print_json(results[0] if len(results) == 1 else results)
     elif not quiet:
         _show(configs, results, plan)
+    if config.strict and not plan:
+        _insist(results)
+
+
+def _insist(results: list[dict[str, Any]]) -> None:
+    """``--strict``: the builds stand, but a number nobody should believe is a failure."""
+    for report in results:
+        if not report["latency"]["valid"]:
+            raise MeasurementError(
+                f"latency of {report['model']} for {report['target']} must not be believed",
+                why=str(report["latency"].get("reason")),
+                hint="repeat with --force measure on a quiet machine",
+            )
 
 
 def _planned(config: BuildConfig) -> dict[str, Any]:

@@ -212,6 +212,11 @@ def _synthesis_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _measured(value: Any) -> str:
+    """A value beside its limit: 0.9985 of 0.99 must not read as 1.00 of 0.99."""
+    return f"{value:,.4f}" if isinstance(value, float) else _flat(value)
+
+
 def show_check(verdict: Mapping[str, Any]) -> None:
     """What held and by how much, a line per limit, then the verdict."""
     console = _console()
@@ -220,7 +225,12 @@ def show_check(verdict: Mapping[str, Any]) -> None:
         table.add_column(title, justify="right" if title else "left")
     for row in verdict["rows"]:
         held = "[green]held[/green]" if row["passed"] else "[red]MISSED[/red]"
-        table.add_row(escape(str(row["name"])), *(_flat(row.get(key)) for key in ("limit", "value", "margin")), held)
+        table.add_row(
+            escape(str(row["name"])), *(_measured(row.get(key)) for key in ("limit", "value", "margin")), held
+        )
     console.print(table)
+    for row in verdict["rows"]:
+        if not row["passed"] and row.get("reason"):
+            console.print(f"  {row['name']}: {row['reason']}", markup=False)
     missed = sum(not row["passed"] for row in verdict["rows"])
     console.print("passed" if verdict["passed"] else f"failed: {missed} of {len(verdict['rows'])} limits missed")

@@ -32,6 +32,7 @@ __all__ = [
 CONFIG_FILE = "edgeq.toml"
 EFFORTS = ("fast", "balanced", "best")
 OBSERVERS = ("minmax", "percentile", "mse")
+FORCEABLE = ("all", "synthesize", "statistics", "calibrate", "write", "verify", "measure")
 
 
 def _setting(default: Any, kind: Kind, text: str, flag: str = "") -> Any:
@@ -75,7 +76,7 @@ class BuildConfig:
     eval_limit: int | None = _setting(None, settings.COUNT, "measure on this many of them, evenly spaced")
     strict: bool = _setting(False, settings.SWITCH, "exit 5 when a measurement must not be believed")
     force: tuple[str, ...] = _setting(
-        (), settings.NAMES_OR_NONE, "stage to run again although cached ('all' for all); may be repeated"
+        (), settings.some_of(*FORCEABLE), "stage to run again although cached ('all' for all); may be repeated"
     )
 
     @property
@@ -97,6 +98,21 @@ class BuildConfig:
     def output_folder(self, model_name: str) -> Path:
         """Where this build writes, for a model of this name."""
         return self.output if self.output is not None else Path("build") / f"{model_name}-{Path(self.target).stem}"
+
+    def arguments(self) -> list[str]:
+        """The command line that says the same: the model, the targets, and what is not the default."""
+        words = ["edgeq", "build", *([self.model] if self.model else [])]
+        for name, setting in settings_of(BuildConfig).items():
+            value = getattr(self, name)
+            if name in ("model", "cache", "force") or (value == setting.default and name != "targets"):
+                continue
+            if setting.kind.switch:
+                words.append(setting.flag)
+            elif setting.kind.repeated:
+                words += [word for item in value for word in (setting.flag, item)]
+            else:
+                words += [setting.flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+        return words
 
 
 @dataclass(frozen=True)

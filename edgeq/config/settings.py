@@ -14,8 +14,8 @@ from edgeq.errors import ConfigError
 from edgeq.registry import nearest
 
 __all__ = [
-    "AMOUNT", "BITS", "COUNT", "NAMES", "NAMES_OR_NONE", "NUMBERS", "PATH", "SEED", "SHAPE", "SHARE", "SIZE", "SWITCH",
-    "TEXT", "Kind", "one_of", "parse_size", "toml_value",
+    "AMOUNT", "BITS", "COUNT", "NAMES", "NUMBERS", "PATH", "SEED", "SHAPE", "SHARE", "SIZE", "SWITCH",
+    "TEXT", "Kind", "one_of", "parse_size", "some_of", "toml_value",
 ]  # fmt: skip
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -92,6 +92,15 @@ def _names(minimum: int) -> Callable[[Any, str], tuple[str, ...]]:
     return parse
 
 
+def some_of(*choices: str) -> Kind:
+    """Any number of these words, none included; a miss suggests the nearest."""
+
+    def parse(value: Any, where: str) -> tuple[str, ...]:
+        return tuple(one_of(*choices).parse(name, where) for name in _names(0)(value, where))
+
+    return Kind("NAME", parse, repeated=True)
+
+
 def _numbers(value: Any, where: str) -> tuple[float, ...]:
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
     try:
@@ -144,7 +153,6 @@ SWITCH = Kind("", _switch, switch=True)
 NUMBERS = Kind("NUMBERS", _numbers)
 SHAPE = Kind("C,H,W", _shape)
 NAMES = Kind("NAME", _names(1), repeated=True)
-NAMES_OR_NONE = Kind("NAME", _names(0), repeated=True)
 
 
 def toml_value(value: Any) -> str:

@@ -74,7 +74,8 @@ def load_images(path: str | Path, spec: ModelSpec, limit: int | None = None) -> 
     pixels, labels = _read(str(path), spec, lambda total: _spread(total, limit))
     if labels is None:
         raise ConfigError(
-            f"{path} holds pictures without labels", hint="use class folders, or a CSV with columns filename,label"
+            f"{path} holds pictures without labels",
+            hint="use class folders, a CSV with columns filename,label, or an .npz with images and labels",
         )
     if labels.min() < 0 or labels.max() >= spec.classes:
         raise ConfigError(
@@ -89,8 +90,8 @@ def calibration_from_images(
 ) -> CalibrationSet:
     """``images:PATH``: `count` pictures (or all there are, when fewer), picked at random by `seed`, as calibration set.
 
-    `path` may also be a folder of pictures without labels. Raises `ConfigError`, also when a picture is in `forbidden`:
-    accuracy on images that set the ranges proves nothing.
+    `path` may also be a folder or an ``.npz`` of pictures without labels.
+    Raises `ConfigError`, also when a picture is in `forbidden`: accuracy on images that set the ranges proves nothing.
     """
     pixels, labels = _read(
         str(path), spec, lambda total: sorted(np.random.default_rng(seed).permutation(total)[:count])
@@ -121,10 +122,12 @@ def _read(path: str, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Labels | 
     else:
         raise ConfigError(f"images {path}", why="must be an .npz, a .csv, a folder, or file.py:function")
     chosen = choose(len(pixels))
-    return (pixels, labels) if len(chosen) == len(pixels) else (pixels[chosen], labels[chosen])
+    if len(chosen) == len(pixels):
+        return pixels, labels
+    return pixels[chosen], None if labels is None else labels[chosen]
 
 
-def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Labels]:
+def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Labels | None]:
     arrays: dict[str, npt.NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -132,12 +135,11 @@ def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Labels]:
         if unpacked > NPZ_LIMIT:
             raise ConfigError(f"{path} unpacks to {unpacked / 2**30:.0f} GiB", hint="use a folder of pictures instead")
         with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in ("images", "labels") if name not in file.files]
-            if missing:
+            if "images" not in file.files:
                 raise ConfigError(
-                    f"{path} has no array {missing[0]!r}", hint=f"it holds {', '.join(file.files) or 'nothing'}"
+                    f"{path} has no array 'images'", hint=f"it holds {', '.join(file.files) or 'nothing'}"
                 )
-            for name in ("images", "labels"):
+            for name in {"images", "labels"} & set(file.files):
                 arrays[name] = file[name]
             if "prepared" in file.files and bool(file["prepared"]):
                 spec = replace(spec, resize=None, crop=None)  # as `edgeq synth` writes them: at the input's size
@@ -147,10 +149,10 @@ def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Labels]:
         raise ConfigError(
             f"{path} cannot be read", why=str(error).splitlines()[0] if str(error) else type(error).__name__
         ) from error
-    return _checked(arrays["images"], arrays["labels"], str(path), spec)
+    return _checked(arrays["images"], arrays.get("labels"), str(path), spec)
 
 
-def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Labels]:
+def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Labels | None]:
     made = call(import_callable(reference), reference, {})
     if isinstance(made, Mapping) and {"images", "labels"} <= set(made):
         made = (made["images"], made["labels"])
@@ -161,13 +163,15 @@ def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Labels]:
     return _checked(np.asarray(made[0]), np.asarray(made[1]), reference, spec)
 
 
-def _checked(images: npt.NDArray[Any], labels: npt.NDArray[Any], source: str, spec: ModelSpec) -> tuple[Pixels, Labels]:
+def _checked(
+    images: npt.NDArray[Any], labels: npt.NDArray[Any] | None, source: str, spec: ModelSpec
+) -> tuple[Pixels, Labels | None]:
     """Arrays of the right kind at the network's input size."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ConfigError(
             f"images of {source} are {images.dtype} {list(images.shape)}", why="must be uint8 (N, H, W, C)"
         )
-    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]):
         raise ConfigError(
             f"labels of {source} are {labels.dtype} {list(labels.shape)}",
             why=f"must be {len(images)} integers, one per image",
@@ -187,7 +191,7 @@ def _checked(images: npt.NDArray[Any], labels: npt.NDArray[Any], source: str, sp
             why=f"{spec.name} takes {[height, width, channels]} (height, width, channels)",
             hint="set resize and crop under [input]",
         )
-    return images, labels.astype(np.int64)
+    return images, None if labels is None else labels.astype(np.int64)
 
 
 def _from_files(path: Path, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Labels | None]:

@@ -17,6 +17,9 @@ __all__ = ["PICTURES", "find_labelled", "find_plain", "fitted", "read_picture"]
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
+LONGEST = 64
+"""Times its short side that a picture's long side may be."""
+
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -76,6 +79,10 @@ def read_picture(path: Path, spec: ModelSpec) -> npt.NDArray[np.uint8]:
             # Pillow only warns of pictures that unpack to gigabytes, until they are twice as large as that.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
+                if picture.mode.startswith(("I", "F")):  # Pillow would clip everything above 255 to white
+                    raise ConfigError(
+                        f"picture {path} has more than 8 bits per value", hint="convert it to 8 bits the way you train"
+                    )
                 image = picture.convert(_MODES[channels])
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ConfigError(f"picture {path} cannot be read", why=str(error).splitlines()[0]) from error
@@ -91,6 +98,8 @@ def fitted(image: Image.Image, spec: ModelSpec, source: str) -> npt.NDArray[np.u
     if spec.resize is not None:
         short, long = sorted(image.size)
         scaled = int(spec.resize * long / short)
+        if scaled > LONGEST * spec.resize:  # a strip of a few kilobytes would take gigabytes
+            raise ConfigError(f"picture {source} is {image.height} x {image.width}", why="a strip, not a picture")
         wide = image.width > image.height
         image = image.resize((scaled, spec.resize) if wide else (spec.resize, scaled), Image.Resampling.BILINEAR)
     if (spec.resize is not None or spec.crop is not None) and image.width >= width and image.height >= height:

@@ -38,7 +38,8 @@ class LoadedModel:
 
     def weights_sha256(self) -> str:
         """sha256 of the state dict: what edgeq.lock calls the weights."""
-        return digest(self.module.state_dict())
+        state = self.module.state_dict
+        return digest(state if isinstance(state, Mapping) else state())  # an exported program's is no method
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,6 @@ def read_model_file(path: Path) -> ModelFile:
     root = read_toml(path).only("name", "network", "input", "output", "evaluation")
     network = root.table("network").only("factory", "arguments", "weights")
     name = root.text("name")
-    if any(sign in name for sign in "/\\") or name.startswith("."):
-        raise ConfigError(
-            f"name = {name!r}", where=root.where, why="names a folder, so it holds no slash and no leading dot"
-        )
     return ModelFile(
         path=path,
         spec=_spec(root, name, path.parent),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,13 +31,28 @@ def import_callable(reference: str) -> Callable[..., Any]:
     if source.endswith(".py") and not Path(source).is_file():
         raise ConfigError(f"Python file {source} does not exist")
     try:
-        module = _from_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
+        module = _from_file(Path(source)) if source.endswith(".py") else _from_path(source)
     except (Exception, SystemExit) as error:
         raise ConfigError(f"cannot import {source}", why=last_line(error)) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise ConfigError(f"{source} has no callable {name!r}")
     return function  # type: ignore[no-any-return]
+
+
+def _from_path(name: str) -> ModuleType:
+    """Import ``package.module``, from the working directory too: the `edgeq` script does not start there."""
+    with _importing_from(Path.cwd(), last=True):  # last, so that a stray random.py shadows nothing
+        return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path, *, last: bool = False) -> Iterator[None]:
+    sys.path.insert(len(sys.path) if last else 0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -48,14 +64,12 @@ def _from_file(path: Path) -> ModuleType:
         raise ImportError(f"{path} is not Python source")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling look their module up here
-    sys.path.insert(0, str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        with _importing_from(path.parent):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
-    finally:
-        sys.path.remove(str(path.parent))
     return module
 
 

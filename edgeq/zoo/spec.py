@@ -14,6 +14,9 @@ __all__ = ["TASKS", "ModelSpec"]
 
 TASKS = ("classification", "segmentation", "detection")
 
+LONGEST_NAME = 150
+"""Bytes of a network's name: folders named after it carry a target and a suffix too, in at most 255."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -37,6 +40,13 @@ class ModelSpec:
     assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.name.isprintable() or set(self.name) & set("/\\") or self.name.startswith((".", "-", " ")):
+            raise ConfigError(
+                f"name {self.name!r}",
+                why="names a folder: no slash, no control character, no dot, dash or space in front",
+            )
+        if not 1 <= len(self.name.encode()) <= LONGEST_NAME:
+            raise ConfigError(f"name {self.name[:20]!r}...", why=f"must have 1 to {LONGEST_NAME} bytes")
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
             raise ConfigError(
                 f"input shape {list(self.input_shape)} of {self.name}", why="must be [channels, height, width]"

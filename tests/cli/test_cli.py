@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from edgeq.cli import cli
 from edgeq.cli.progress import Lines, Live, progress
-from edgeq.cli.summary import show_plan, show_report
+from edgeq.cli.summary import show_check, show_plan, show_report
 from edgeq.config.build import Budget, BuildConfig
 from edgeq.errors import DeviceError, GateError, MeasurementError, UnsupportedError
 from edgeq.progress import Progress, Silent
@@ -319,6 +319,26 @@ def test_check_passes_limits_on_and_exits_by_the_verdict(gate: Callable[[bool], 
     assert (result.exit_code, "MISSED" in result.stderr) == (1, True)
     result = run("check", "build/x", "--max-drop", "0.1", "--json")
     assert (result.exit_code, json.loads(result.stdout)["passed"], result.stderr) == (1, False, "")
+
+
+def test_a_missed_limit_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    show_check(CheckResult("n", "t", (Gate("ratio", 1.0, None, None, False, "busy"),)).to_json())
+    assert "ratio: busy" in capsys.readouterr().err
+    show_check(CheckResult("n", "t", (Gate("min-agreement", 0.99, 0.9985, 0.0085, True),)).to_json())
+    assert "0.9985" in capsys.readouterr().err
+
+
+def test_strict_refuses_what_must_not_be_believed(pipeline: Callable[..., list[BuildConfig]]) -> None:
+    doubtful = {**REPORT, "target": "tflite-arm", "latency": {**REPORT["latency"], "valid": False, "reason": "busy"}}
+    pipeline(lambda config, shown: doubtful)
+    one_line(run("build", "net.toml", "--strict"), 5, "must not be believed", "busy", "--force measure")
+    assert run("build", "net.toml").exit_code == 0
+
+
+def test_errors_never_steer_the_terminal() -> None:
+    result = run("build", "a\x1b]0;title\x07.toml")
+    one_line(result, 2, "a\\x1b]0;title\\x07.toml")
+    assert not set(result.stderr) & {"\x1b", "\x07"}
 
 
 def test_check_reads_the_team_s_budget(gate: Callable[[bool], list[tuple[Path, Budget]]]) -> None:

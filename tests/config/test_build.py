@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import click
 import pytest
 
+from edgeq.cli.build import build
 from edgeq.config.build import Budget, BuildConfig, resolve, settings_of
 from edgeq.config.settings import parse_size
 from edgeq.errors import ConfigError
@@ -42,6 +44,26 @@ def test_falsy_values_are_values() -> None:
     write("seed = 5\nstrict = true\n[budget]\nmax_drop = 2.0\n")
     found = resolve({"seed": "0", "strict": False, "max_drop": "0"}, {})
     assert (found.config.seed, found.config.strict, found.budget.max_drop) == (0, False, 0.0)
+
+
+def test_command_line_says_the_same_again() -> None:
+    flags = {
+        "model": "nets.py:make", "input_shape": "1,8,9", "mean": "0.5", "std": "0.25", "method": "images:my photos",
+        "targets": ("onnx-arm", "tflite-arm"), "seed": "3", "strict": True, "output": "out",
+    }  # fmt: skip
+    config = resolve(flags, {}).config
+    words = config.arguments()
+    assert words[:3] == ["edgeq", "build", "nets.py:make"]
+    command = click.Command("build", params=build.params, callback=lambda **given: given)
+    given = command.main(words[2:], standalone_mode=False)
+    again = resolve({k: None if v == () else v for k, v in given.items() if k in settings_of(BuildConfig)}, {})
+    assert again.config == config
+
+
+def test_force_takes_stages_only() -> None:
+    assert resolve({"force": "measure,verify"}, {}).config.force == ("measure", "verify")
+    with pytest.raises(ConfigError, match="did you mean 'measure'"):
+        resolve({"force": ("mesure",)}, {})
 
 
 def test_every_setting_survives_print_config() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,25 @@ def test_resize_and_crop_are_torchvision_s(tmp_path: Path, size: tuple[int, int]
 )  # fmt: skip
 def test_bad_npz(tmp_path: Path, arrays: dict[str, npt.ArrayLike], parts: tuple[str, ...]) -> None:
     fails(npz(tmp_path / "a.npz", **arrays), *parts)
+
+
+def test_an_npz_without_labels_calibrates_and_measures_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, images=pixels())
+    fails(path, "without labels", ".npz with images and labels")
+    assert calibration_from_images(path, SPEC, 3).labels.tolist() == [-1] * 3
+
+
+def test_pictures_that_would_be_read_wrong_or_take_all_memory(tmp_path: Path) -> None:
+    grey = replace(SPEC, input_shape=(1, 6, 8), mean=(0.5,), std=(0.5,))
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(np.full((6, 8), 4000, np.uint16)).save(tmp_path / "deep" / "a.png")
+    with pytest.raises(ConfigError, match="more than 8 bits"):
+        calibration_from_images(tmp_path / "deep", grey, 1)
+    (tmp_path / "strip").mkdir()
+    Image.fromarray(np.zeros((1, 60000, 3), np.uint8)).save(tmp_path / "strip" / "a.png")
+    with pytest.raises(ConfigError, match="a strip, not a picture"):
+        calibration_from_images(tmp_path / "strip", replace(SPEC, resize=256), 1)
 
 
 def test_corrupt_npz(tmp_path: Path) -> None:

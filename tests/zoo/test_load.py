@@ -15,6 +15,7 @@ from edgeq.errors import ConfigError
 from edgeq.zoo.load import load_model
 from edgeq.zoo.modeltoml import DEFAULT_MODEL, read_model_file, shipped_models
 from edgeq.zoo.spec import ModelSpec
+from edgeq.zoo.weights import digest
 
 NET = """
 import torch
@@ -153,6 +154,15 @@ def test_factory_in_a_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     fails("edgeq_test_package.nots:tiny", "cannot import edgeq_test_package.nots", "ModuleNotFoundError")
 
 
+def test_packages_in_the_working_directory_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "edgeq_local_package").mkdir()
+    (folder / "edgeq_local_package" / "nets.py").write_text(NET)
+    monkeypatch.chdir(folder)
+    before = list(sys.path)
+    assert load_model("edgeq_local_package.nets:tiny", input_shape=(3, 8, 8)).spec.name == "nets-tiny"
+    assert sys.path == before
+
+
 def test_python_is_not_imported_twice_under_one_name(tmp_path: Path) -> None:
     for number, name in ((4, "a"), (5, "b")):
         (tmp_path / name).mkdir()
@@ -181,7 +191,9 @@ def test_every_shipped_model_file_is_valid() -> None:
         ("std = [0.25, 0.25, 0.25]", "std = [0.25, 0.0, 0.25]", ("std", "must be positive")),
         ("\nclasses = 4", "\nclasses = 5", ("has 4 outputs", "classes = 5")),
         ('task = "classification"', 'task = "clasification"', ("did you mean 'classification'?",)),
-        ('name = "tiny"', 'name = "../tiny"', ("holds no slash",)),
+        ('name = "tiny"', 'name = "../tiny"', ("no slash",)),
+        ('name = "tiny"', 'name = "ti\\u001b[31mny"', ("name 'ti\\x1b[31mny'", "control character")),
+        ('name = "tiny"', f'name = "{"x" * 200}"', ("must have 1 to 150 bytes",)),
         ('name = "tiny"', "name = tiny", ("is not valid TOML",)),
         ("net.py:tiny", "net.py", ("must be file.py:callable",)),
         ("net.py:tiny", "gone.py:tiny", ("gone.py does not exist",)),
@@ -318,6 +330,7 @@ def test_exported_program(tmp_path: Path) -> None:
     program = torch.export.export(tiny().eval(), (torch.zeros(1, 3, 8, 8),))
     torch.export.save(program, tmp_path / "tiny.pt2")
     loaded = load_model(str(tmp_path / "tiny.pt2"))
+    assert loaded.weights_sha256() == digest(program.state_dict)
     assert isinstance(loaded.module, torch.export.ExportedProgram)
     assert (loaded.spec.name, loaded.spec.input_shape, loaded.spec.classes) == ("tiny", (3, 8, 8), 4)
     sample = torch.rand(1, 3, 8, 8)
