@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, PEERS, ROOT, ROWS, Case, data_folder
+from cases import CASES, PEERS, ROOT, ROWS, Case, commit, data_folder
 from latency import machine_line, time_pair
 from table import results
 from torch import nn
@@ -32,6 +31,8 @@ PEER_OF = {"tflite-arm": ("litert_int8_nhwc.tflite", "litert_int8_nchw.tflite"),
 """The peers' files each target's file is timed against, where they exist."""
 
 IMAGES = 64
+IMAGES_AT_224 = 32
+"""Calibration images; fewer where one costs fifty times as much."""
 
 
 def row_path(case: Case, target: str, method: str) -> Path:
@@ -51,7 +52,7 @@ def build_row(case: Case, target: str, method: str, *, measure_again: bool) -> d
             model=str(case.toml),
             targets=(target,),
             method=source,
-            images=IMAGES,
+            images=IMAGES if load_model(str(case.toml)).spec.input_shape[1] < 224 else IMAGES_AT_224,
             evaluation=str(data_folder() / images),
             output=folder,
             cache=ROOT / ".edgeq-cache",
@@ -101,14 +102,6 @@ def against_peers(case: Case, target: str, artifact: Path) -> dict[str, dict[str
     shape = load_model(str(case.toml)).spec.input_shape
     files = [PEERS / case.name / name for name in PEER_OF.get(target, ())]
     return {path.stem: time_pair(artifact, path, shape) for path in files if path.exists()}
-
-
-def commit() -> str:
-    """Short hash of the checkout, marked when tracked files differ from it."""
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"
 
 
 def doubtful(path: Path) -> bool:

@@ -20,6 +20,7 @@ from edgeq.graph.capture import capture, capture_program
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
 from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.synth.memory import keep_freed_memory
 from edgeq.zoo.load import LoadedModel
 
 __all__ = ["captured", "choose_method", "synthesize"]
@@ -32,7 +33,7 @@ def choose_method(asked: str, raw: Graph) -> tuple[str, str]:
     norms = sum(1 for _ in raw.of_kind(BatchNorm))
     if norms:
         return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"
-    return "gzsq", "auto: the network has no batch norm (absent or folded), so statistics come from its weights"
+    return "inversion", "auto: no batch norm (absent or folded) to match, so classes are drawn out of random shapes"
 
 
 def captured(loaded: LoadedModel) -> Graph:
@@ -69,6 +70,7 @@ def synthesize(
         parts |= {"graph": raw.digest(), "effort": config.effort, "range": [low.tolist(), high.tolist()]}
 
     def work(folder: Path) -> dict[str, Any]:
+        keep_freed_memory()
         made = given
         if made is None:
             request = Request(

@@ -30,7 +30,8 @@ __all__ = [
 Synthesizer = Callable[["Request"], CalibrationSet]
 
 SYNTHESIZERS: Registry[Synthesizer] = Registry(
-    "synthesizer", ("edgeq.synth.baselines", "edgeq.synth.gznq", "edgeq.synth.gzsq", "edgeq.synth.zeroq")
+    "synthesizer",
+    ("edgeq.synth.baselines", "edgeq.synth.gznq", "edgeq.synth.gzsq", "edgeq.synth.zeroq", "edgeq.synth.inversion"),
 )
 
 ROUNDS: dict[str, Callable[[str], int]] = {}

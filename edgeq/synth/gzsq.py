@@ -3,14 +3,14 @@
 Sharma, Abraham, Rajendiran, "Generalized Zero-Shot Quantization via Learned Weights Statistics", arXiv 2112.02834, IEEE
 TMM 25. `gzsq` is the paper's: estimated statistics, empirical adjustment, absolute Z-score loss. `moments` keeps the
 idea and replaces the estimate by correct moments and the loss by one in which spreads count too; it is edgeq's own and
-not called GZSQ. See docs/methods/gzsq.md.
+not called GZSQ. Which of them to believe is measured in docs/methods/gzsq.md.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,9 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.run import GraphModule
-from edgeq.synth.base import SYNTHESIZERS, Request, batch_generator, batch_sizes
+from edgeq.synth.base import ROUNDS, SYNTHESIZERS, Request, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import finished, keep
-from edgeq.synth.losses import Moments, batch_moments, gaussian_kl, total_variation
-from edgeq.synth.pictures import dead_leaves
+from edgeq.synth.losses import Moments, batch_moments, gaussian_kl
 from edgeq.synth.weightstats import Statistics, estimate_faithful, estimate_moments
 
 __all__ = ["gzsq", "moments", "z_score"]
@@ -40,7 +39,10 @@ class Settings:
     rate: float
     batch: int = 32
     patience: int = 100
-    clip: bool = False
+
+
+ITERATIONS = {"fast": 30, "balanced": 100, "best": 500}
+ROUNDS["gzsq"] = ROUNDS["moments"] = lambda effort: ITERATIONS[effort]
 
 
 def z_score(have: Moments, want: Moments, epsilon: float = 1e-6) -> Tensor:
@@ -62,34 +64,25 @@ def gzsq(request: Request) -> CalibrationSet:
             total = total + z_score(seen[name], want).mean()
         return total
 
-    def start(count: int, index: int) -> Tensor:
-        return torch.randn((count, *request.shape), generator=batch_generator(request.seed, index))
-
-    settings = Settings({"fast": 60, "balanced": 200, "best": 500}[request.effort], rate=0.5)
-    return _distil(request, graph, settings, frozenset(wanted), loss, start, "gzsq")
+    return _distil(request, graph, _settings(request), frozenset(wanted), loss, "gzsq")
 
 
 @SYNTHESIZERS.register("moments")
 def moments(request: Request) -> CalibrationSet:
-    """Correct moments through the network, matched in mean and variance, starting from random occluding shapes.
-
-    The start carries what independence cannot: neighbouring pixels of pictures resemble each other.
-    """
+    """Correct moments in place of the estimate, a divergence of Gaussians in place of the Z-score."""
     graph = fold_batchnorm(request.graph)
     wanted = _tensors(estimate_moments(graph))
-    low, high = request.limits()
-    reach = (high - low) / 2
+    standard = Moments(torch.zeros(request.shape[0]), torch.ones(request.shape[0]))
 
     def loss(seen: Mapping[str, Moments], images: Tensor) -> Tensor:
         gaps = [gaussian_kl(seen[name], want).clamp_max(10.0).mean() for name, want in wanted.items()]
-        return torch.stack(gaps).mean() + 0.02 * total_variation(images / reach)
+        return torch.stack(gaps).mean() + gaussian_kl(batch_moments(images), standard).mean()
 
-    def start(count: int, index: int) -> Tensor:
-        pictures = dead_leaves(count, request.shape, (request.seed * 1_000_003 + index) % 2**31)
-        return low + (high - low) * torch.from_numpy(pictures)
+    return _distil(request, graph, replace(_settings(request), rate=0.05), frozenset(wanted), loss, "moments")
 
-    settings = Settings({"fast": 0, "balanced": 0, "best": 100}[request.effort], rate=0.02, clip=True)
-    return _distil(request, graph, settings, frozenset(wanted), loss, start, "moments")
+
+def _settings(request: Request) -> Settings:
+    return Settings(ITERATIONS[request.effort], rate=0.5)
 
 
 def _tensors(statistics: Mapping[str, Statistics]) -> dict[str, Moments]:
@@ -105,7 +98,6 @@ def _distil(
     settings: Settings,
     taps: frozenset[str],
     loss_of: Loss,
-    start: Callable[[int, int], Tensor],
     method: str,
 ) -> CalibrationSet:
     """Adam on pixels, rate halved whenever the loss stops falling; the best iterate of each batch is kept."""
@@ -119,7 +111,8 @@ def _distil(
             report = lambda step, note, before=before: request.progress.step(  # noqa: E731
                 before + step, len(sizes) * settings.iterations, note
             )
-            images = _batch(request, settings, network, taps, loss_of, start(size, index), report)
+            start = torch.randn((size, *request.shape), generator=batch_generator(request.seed, index))
+            images = _batch(settings, network, taps, loss_of, start, report)
             keep(request.checkpoint, index, images)
         parts.append(images)
     inputs = np.concatenate(parts)
@@ -127,7 +120,6 @@ def _distil(
 
 
 def _batch(
-    request: Request,
     settings: Settings,
     network: GraphModule,
     taps: frozenset[str],
@@ -135,7 +127,6 @@ def _batch(
     start: Tensor,
     report: Callable[[int, str], None],
 ) -> npt.NDArray[np.float32]:
-    low, high = request.limits()
     images = start.to(memory_format=torch.channels_last).requires_grad_()
     optimiser = torch.optim.Adam([images], lr=settings.rate)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=settings.patience, min_lr=1e-4)
@@ -156,8 +147,5 @@ def _batch(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         plateau.step(value)
-        if settings.clip:
-            with torch.no_grad():
-                images.copy_(torch.minimum(torch.maximum(images, low), high))
         report(step + 1, f"loss {value:.3f}")
     return best.contiguous().numpy().astype(np.float32)
