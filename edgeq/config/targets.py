@@ -14,11 +14,12 @@ from edgeq.registry import nearest
 __all__ = ["IO_TYPES", "Target", "load_target", "target_names", "targets"]
 
 FORMATS = ("tflite", "onnx")
-RUNTIMES = ("litert", "onnxruntime")
 MACHINES = ("aarch64", "x86_64")
-ACTIVATIONS = ("int8", "uint8")
 IO_TYPES = ("int8", "uint8", "float32")
-_KERNELS = ("xnnpack", "builtin", "mlas")
+_OF_FORMAT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "tflite": {"runtime": ("litert",), "kernels": ("xnnpack", "builtin"), "activations": ("int8",)},
+    "onnx": {"runtime": ("onnxruntime",), "kernels": ("mlas",), "activations": ("int8", "uint8")},
+}
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,31 @@ def _read(path: Path) -> Target:
         "weight_bits", "weight_bits_without_vnni", "threads", "session",
     )  # fmt: skip
     narrow = "weight_bits_without_vnni"
+    _check_belonging(root)
     return Target(
         name=path.stem,
         description=root.text("description"),
         format=root.choice("format", FORMATS),
         machine=root.choice("machine", MACHINES),
-        runtime=root.choice("runtime", RUNTIMES),
-        kernels=root.choice("kernels", _KERNELS),
-        activations=root.choice("activations", ACTIVATIONS),
+        runtime=root.text("runtime"),
+        kernels=root.text("kernels"),
+        activations=root.text("activations"),
         io=root.choice("io", IO_TYPES),
         weight_bits=_bits(root, "weight_bits"),
         weight_bits_without_vnni=_bits(root, narrow) if narrow in root else None,
         threads=root.integer("threads"),
         session=_session(root),
     )
+
+
+def _check_belonging(root: Table) -> None:
+    """Refuse a runtime, kernels or activations that the format does not have."""
+    written = root.choice("format", FORMATS)
+    for key, choices in _OF_FORMAT[written].items():
+        if root.text(key) not in choices:
+            raise ConfigError(
+                f"{key} = {root.text(key)!r}", where=root.where, why=f"format {written} has {' or '.join(choices)}"
+            )
 
 
 def _bits(root: Table, name: str) -> int:

@@ -37,6 +37,9 @@ def test_unknown_target_suggests_the_nearest() -> None:
         ("weight_bits = 8", "weight_bits = 9", "at most 8 bits"),
         ("weight_bits = 8", "weigth_bits = 8", "unknown key 'weigth_bits'"),
         ("threads = 1", "threads = 0", "an integer of at least 1"),
+        ('runtime = "litert"', 'runtime = "onnxruntime"', "format tflite has litert"),
+        ('kernels = "xnnpack"', 'kernels = "mlas"', "format tflite has xnnpack or builtin"),
+        ('activations = "int8"', 'activations = "uint8"', "format tflite has int8"),
         ("threads = 1", "", "key 'threads' is missing"),
     ],
 )

@@ -83,6 +83,15 @@ def test_images_come_closer_than_noise_and_repeat(tmp_path: Path) -> None:
     assert zeroq(replace(asked, seed=1)).to_bytes() != made.to_bytes()
 
 
+def test_images_do_not_depend_on_how_the_network_is_fed() -> None:
+    """The same network behind another normalisation, its first layer scaled to match: the same pixels come out."""
+    asked = replace(request(), images=4)
+    weight = next(name for name in asked.graph.constants if asked.graph.constants[name].shape == (8, 3, 3, 3))
+    scaled = {**asked.graph.constants, weight: asked.graph.constants[weight] / np.float32(64)}
+    raw = replace(asked, graph=asked.graph.replace(constants=scaled), low=asked.low * 64, high=asked.high * 64)
+    np.testing.assert_allclose(zeroq(raw).inputs / 64, zeroq(asked).inputs, rtol=1e-3, atol=1e-3)
+
+
 def test_an_interrupted_run_continues_to_the_same_bytes(tmp_path: Path) -> None:
     whole = zeroq(request(checkpoint=tmp_path / "whole")).to_bytes()
     kept = sorted((tmp_path / "whole").iterdir())
