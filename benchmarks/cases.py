@@ -6,6 +6,7 @@ Paths below are relative to the folder `EDGEQ_DATA` names (default: `../shared/d
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def data_folder() -> Path:
     if not folder.is_dir():
         raise SystemExit("no weights and images here: set EDGEQ_DATA to the folder that holds them")
     return folder
+
+
+def commit() -> str:
+    """Short hash of the checkout, marked when tracked files differ from it."""
+    run = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return run.stdout.strip() or "unknown"
 
 
 @dataclass(frozen=True)
@@ -95,5 +104,46 @@ CASES = {
                 ),
             ),
         ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A network of the zero-shot table (`zero_shot.py`).
+
+    `training`: real images for the calibrated row, or None for the renderer's train split. `evaluation`: labelled
+    images below the data folder, or None for those the model names. `reference`: how many of them (evenly spaced) the
+    integer reference answers where no runtime can; it takes milliseconds to half a second an image.
+    """
+
+    name: str
+    model: Path
+    training: str | None
+    evaluation: str | None
+    reference: int
+
+    def evaluation_images(self) -> str | None:
+        return None if self.evaluation is None else str(data_folder() / self.evaluation)
+
+
+def _pretrained(name: str, training: str, evaluation: str, reference: int) -> Column:
+    return Column(name, NETWORKS / f"{name}.toml", training, evaluation, reference)
+
+
+_SHIFTED, _VAL1000 = "cifar10/test_jpeg_5000.npz", "imagenet_val1000/labels.csv"
+
+COLUMNS = {
+    column.name: column
+    for column in (
+        _pretrained("resnet20", _CIFAR, _SHIFTED, 1000),
+        _pretrained("resnet32", _CIFAR, _SHIFTED, 1000),
+        _pretrained("resnet8", _CIFAR, _SHIFTED, 1000),
+        _pretrained("person-detect", _IMAGENET, "mlperf_tiny/vww01_500.npz", 500),
+        _pretrained("mobilenetv1-0.25", _IMAGENET, _VAL1000, 250),
+        _pretrained("mobilenetv2-folded", _IMAGENET, _VAL1000, 250),
+        _pretrained("squeezenet1.1", _IMAGENET, _VAL1000, 250),
+        Column("signs-mobilenetv2", ROOT / "models" / "signs-mobilenetv2" / "model.toml", None, None, 500),
+        Column("signs-fixup", ROOT / "models" / "signs-fixup" / "model.toml", None, None, 500),
     )
 }

@@ -3,6 +3,11 @@
 Cai et al., "ZeroQ: A Novel Zero Shot Quantization Framework", CVPR 2020, its distillation only. As published: every
 image on its own matches the mean and standard deviation each batch norm remembers (taken over space alone), and is
 itself pulled to mean 0 and deviation 1; Adam at 0.5, the rate cut on a plateau; no labels, no prior, no pixel range.
+Mean 0 and deviation 1 are meant of inputs normalised the usual way: pixels of mean 0.45 and deviation 0.225. Where a
+network is fed otherwise (raw pixels, say), images are optimised in those units all the same.
+
+Nothing asks for a class, so the logits of these images are small. Published results leave logits in float; an integer
+network has to give them a range, and this one is too narrow for pictures: expect losses at any bit width.
 """
 
 from __future__ import annotations
@@ -26,6 +31,9 @@ __all__ = ["image_gap", "zeroq"]
 
 BATCH = 32
 RATE = 0.5
+MEAN, DEVIATION = 0.45, 0.225
+"""Of pixels on the 0..1 scale: what the usual ImageNet normalisation turns into 0 and 1."""
+
 PATIENCE = 100
 EPSILON = 1e-6
 """Added to variances before their root, and to the published code's too."""
@@ -78,6 +86,8 @@ def _batch(
     generator = batch_generator(request.seed, index)
     # Contiguous and not channels-last: moments over space alone want each plane in one piece.
     images = torch.randn((size, *request.shape), generator=generator).requires_grad_()
+    low, high = request.limits()
+    middle, unit = low + MEAN * (high - low), DEVIATION * (high - low)
     standard = Moments(torch.zeros(request.shape[0]), torch.ones(request.shape[0]))
     optimiser = torch.optim.Adam([images], lr=RATE)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=PATIENCE, min_lr=1e-4)
@@ -90,7 +100,7 @@ def _batch(
                 gaps.append(image_gap(value, stored[name]))
 
         optimiser.zero_grad()
-        teacher.run(images, visit=tap)
+        teacher.run(middle + unit * images, visit=tap)
         loss = torch.stack(gaps).sum() + image_gap(images, standard)
         value = float(loss.detach())
         if value < least:
@@ -99,4 +109,4 @@ def _batch(
         optimiser.step()
         plateau.step(value)
         request.progress.step(span[0] + step + 1, span[1], f"statistics gap {value:.3f}")
-    return best.numpy().astype(np.float32)
+    return (middle + unit * best).numpy().astype(np.float32)

@@ -1,0 +1,310 @@
+"""One protocol for every way of making calibration images: same quantizer, same number of images, same measurement.
+
+    python benchmarks/zero_shot.py                                  # whatever is missing, then the table
+    python benchmarks/zero_shot.py --networks resnet20 --methods noise images gznq --effort fast
+    python benchmarks/zero_shot.py --table --write                  # measure nothing; write benchmarks/results
+
+A cell is a network, a method and a seed, at every bit width: one JSON under ``build/zero_shot/EFFORT``, finished or not
+there. Its images are made once and calibrate all bit widths. Where activations have 8 bits the exported .tflite is what
+answers (LiteRT, XNNPACK); below that no runtime can, and the integer reference answers an evenly spaced part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cases import COLUMNS, ROOT, Column, commit, data_folder
+from latency import machine_line
+from zero_shot_table import results
+
+from edgeq.cache import StageCache
+from edgeq.data.calibration import CalibrationSet
+from edgeq.data.evaluation import EvaluationSet, calibration_from_images, load_images
+from edgeq.errors import EdgeqError, UnsupportedError
+from edgeq.export.tflite import write_tflite
+from edgeq.files import write_atomic
+from edgeq.graph.ir import Graph
+from edgeq.graph.passes import optimize
+from edgeq.graph.run import GraphModule
+from edgeq.integer.graph import IntegerGraph
+from edgeq.integer.reference import run as run_reference
+from edgeq.measure.accuracy import Accuracy, Run, evaluate, runner
+from edgeq.progress import Silent
+from edgeq.quant.bits import Scheme, parse_bits
+from edgeq.quant.calibrate import calibrate
+from edgeq.quant.freeze import freeze
+from edgeq.report.lock import package_versions
+from edgeq.runtime.litert import LiteRTSession
+from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.synthesis import captured
+from edgeq.zoo.load import LoadedModel, load_model
+from edgeq.zoo.pycode import import_callable
+
+FOLDER = ROOT / "build" / "zero_shot"
+BITS = ("w8a8", "w6a6", "w4a8")
+SEEDS = (0, 1, 2)
+IMAGES = 32
+REAL = "images"
+"""Row name of real training images."""
+
+RENDERED = 60_000
+"""Images of the renderer's train split that the shipped networks were trained on."""
+
+
+def all_methods() -> list[str]:
+    """What knows nothing, what knows everything, then every registered synthesizer."""
+    first = ["noise", "uniform", REAL]
+    return first + [name for name in SYNTHESIZERS if name not in first]
+
+
+@dataclass
+class Subject:
+    """A network of the table, loaded once for all its cells."""
+
+    column: Column
+    reference_images: int | None = None
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        return load_model(str(self.column.model))
+
+    @cached_property
+    def raw(self) -> Graph:
+        return captured(self.loaded)
+
+    @cached_property
+    def graph(self) -> Graph:
+        return optimize(self.raw)
+
+    @cached_property
+    def evaluation(self) -> EvaluationSet:
+        spec = self.loaded.spec
+        return load_images(self.column.evaluation_images() or spec.evaluation or "", spec)
+
+    def places(self, bits: str) -> list[int]:
+        """Which evaluation images are answered at these bits."""
+        total = len(self.evaluation)
+        wanted = total if parse_bits(bits)[1] == 8 else min(self.reference_images or self.column.reference, total)
+        return [int(i) for i in np.linspace(0, total - 1, wanted).round()]
+
+    def part(self, places: list[int]) -> EvaluationSet:
+        whole = self.evaluation
+        return dataclasses.replace(whole, images=whole.images[places], labels=whole.labels[places])
+
+    def answers(self, run: Run, places: list[int]) -> Accuracy:
+        return evaluate(run, self.part(places).batches(self.loaded.spec, 8))
+
+
+def float_answers(subject: Subject, cache: StageCache) -> dict[str, Any]:
+    """The float network's answers to every evaluation image, and the labels."""
+    evaluation = subject.evaluation
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        module = subject.loaded.module
+        if not isinstance(module, torch.nn.Module):
+            module = GraphModule(subject.raw).eval()
+        found = evaluate(runner(module), evaluation.batches(subject.loaded.spec))
+        return {
+            "predictions": found.predictions.tolist(),
+            "labels": found.labels.tolist(),
+            "evaluation": Path(evaluation.source).name,
+            "sha256": evaluation.sha256,
+        }
+
+    parts = {"graph": subject.raw.digest(), "evaluation": evaluation.sha256}
+    return dict(cache.run("float", parts, work).facts)
+
+
+def make_images(
+    subject: Subject, method: str, seed: int, effort: str, cache: StageCache
+) -> tuple[CalibrationSet, dict[str, Any]]:
+    """Calibration images, and what making them took: seconds, and the process's peak memory meanwhile in MiB."""
+    spec = subject.loaded.spec
+    low, high = spec.channel_range()
+    request = Request(subject.raw, low, high, spec.classes, IMAGES, seed, effort)  # no checkpoint: seconds are whole
+    parts = {
+        "graph": subject.raw.digest(),
+        "method": method,
+        "seed": seed,
+        "effort": effort,
+        "images": IMAGES,
+        "range": [low.tolist(), high.tolist()],
+        "training": subject.column.training,
+        "code": _code(),
+        "threads": torch.get_num_threads(),
+    }
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        forget_peak()
+        made = _real_images(subject, seed) if method == REAL else SYNTHESIZERS.get(method)(request)
+        peak = peak_memory()
+        write_atomic(folder / "calibration.npz", made.to_bytes())
+        return {"peak_mib": peak, "sha256": made.digest(), "made": len(made)}
+
+    result = cache.run("synthesize", parts, work)
+    made = CalibrationSet.load(result.files["calibration.npz"])
+    return made, {"seconds": result.seconds, **result.facts}
+
+
+def _real_images(subject: Subject, seed: int) -> CalibrationSet:
+    spec = subject.loaded.spec
+    if subject.column.training is not None:
+        path = data_folder() / subject.column.training
+        return calibration_from_images(path, spec, IMAGES, seed, forbidden=subject.evaluation)
+    render = import_callable(str(ROOT / "models" / "signs" / "render.py") + ":render_image")
+    chosen = np.random.default_rng(seed).permutation(RENDERED)[:IMAGES]
+    pixels = np.stack([render(int(i), seed=0, split="train").image for i in chosen])
+    return CalibrationSet(spec.normalise(pixels), np.full(IMAGES, -1, np.int64), REAL)
+
+
+def _code() -> str:
+    """A digest of the synthesizers' sources: images of older code are not taken for images of this one."""
+    total = hashlib.sha256()
+    for path in sorted((ROOT / "edgeq" / "synth").glob("*.py")):
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def forget_peak() -> None:
+    """Start the kernel's high-water mark of this process anew, from memory that is really in use."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int | None:
+    """MiB of resident memory at its highest since `forget_peak`; None where the kernel does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def answer(subject: Subject, calibration: CalibrationSet, bits: str, *, all_layers: bool) -> dict[str, Any]:
+    """Calibrate and freeze at these bits, and answer: by the exported file where one can, else by the reference."""
+    scheme = Scheme.of(bits, all_layers=all_layers)
+    decided = calibrate(subject.graph, calibration, subject.loaded.spec.input_range(), scheme=scheme)
+    integer = freeze(subject.graph, decided).graph
+    places = subject.places(bits)
+    if scheme.activation_bits == 8:
+        session = LiteRTSession(write_tflite(integer), kernels="xnnpack", threads=1)
+        run, by = runner(session), session.runtime
+    else:
+        run, by = reference_run(integer), "reference"
+    found = subject.answers(run, places)
+    return {"by": by, "n": found.n, "top1": found.top1, "predictions": found.predictions.tolist(), "places": places}
+
+
+def reference_run(integer: IntegerGraph) -> Run:
+    """The exact reference as something `evaluate` can call."""
+    (entry,), (end, *_) = integer.inputs, integer.outputs
+    quantizations = integer.quantizations
+
+    def run(inputs: Any) -> Any:
+        return quantizations[end].dequantize(run_reference(integer, quantizations[entry].quantize(inputs))[end])
+
+    return run
+
+
+def cell_path(arguments: argparse.Namespace, network: str, method: str, seed: int) -> Path:
+    convention = "-all-layers" if arguments.all_layers else ""
+    return FOLDER / f"{arguments.effort}{convention}" / f"{network}--{method}--{seed}.json"
+
+
+def measure_cell(
+    arguments: argparse.Namespace, subject: Subject, method: str, seed: int, cache: StageCache
+) -> dict[str, Any]:
+    """Everything about one network, method and seed. A method that cannot work on the network says why."""
+    row: dict[str, Any] = {
+        "network": subject.column.name,
+        "method": method,
+        "seed": seed,
+        "effort": arguments.effort,
+        "all_layers": arguments.all_layers,
+        "images": IMAGES,
+        "float": float_answers(subject, cache),
+        "commit": commit(),
+        "machine": machine_line(),
+        "threads": torch.get_num_threads(),
+        "packages": package_versions(("torch", "numpy", "ai-edge-litert")),
+    }
+    try:
+        calibration, cost = make_images(subject, method, seed, arguments.effort, cache)
+    except UnsupportedError as error:
+        return row | {"refused": error.why or error.what}
+    answers = {}
+    for bits in BITS:
+        answers[bits] = answer(subject, calibration, bits, all_layers=arguments.all_layers)
+        print(f"  {bits} {answers[bits]['top1']:.2f} %", file=sys.stderr, flush=True)
+    return row | cost | {"answers": answers}
+
+
+def run_cells(arguments: argparse.Namespace) -> list[str]:
+    """Measure what is selected and missing; names of cells that failed."""
+    failed = []
+    forced = frozenset({"synthesize"}) if arguments.again else frozenset[str]()
+    cache = StageCache(FOLDER / "cache", Silent(), forced)
+    for network in arguments.networks:
+        subject = Subject(COLUMNS[network], arguments.reference_images)
+        for seed in arguments.seeds:
+            for method in arguments.methods:
+                path = cell_path(arguments, network, method, seed)
+                if path.exists() and not arguments.again:
+                    continue
+                print(path.stem, file=sys.stderr, flush=True)
+                try:
+                    row = measure_cell(arguments, subject, method, seed, cache)
+                except EdgeqError as error:
+                    print(f"  {error}", file=sys.stderr)
+                    failed.append(path.stem)
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, json.dumps(row) + "\n")
+    return failed
+
+
+def main() -> None:
+    methods = all_methods()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=list(COLUMNS), default=list(COLUMNS))
+    parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--effort", choices=("fast", "balanced", "best"), default="balanced")
+    parser.add_argument("--all-layers", action="store_true", help="few bits in the first and last layer too")
+    parser.add_argument("--reference-images", type=int, help="images the reference answers, in place of each network's")
+    parser.add_argument("--again", action="store_true", help="selected cells anew, whatever is there")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--write", action="store_true", help="also write benchmarks/results/zero_shot.md")
+    arguments = parser.parse_args()
+    data_folder()
+    failed = [] if arguments.table else run_cells(arguments)
+    folder = cell_path(arguments, "", "", 0).parent
+    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    rows = [row for row in rows if row["network"] in arguments.networks]
+    text = results(rows, arguments.networks, methods, BITS)
+    print(text)
+    if arguments.write:
+        write_atomic(ROOT / "benchmarks" / "results" / "zero_shot.md", text)
+    if failed:
+        raise SystemExit(f"not measured: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
