@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgeq.errors import printable
+
 __all__ = ["check_command", "model_name", "show_check", "show_plan", "show_report", "show_synthesis"]
 
 WIDTH = 110  # where there is no terminal to ask
@@ -170,7 +172,7 @@ def _flat(value: Any) -> str:
     if isinstance(value, list | tuple):
         numeric = bool(value) and all(isinstance(item, int) for item in value)
         return ("x" if numeric else ", ").join(str(item) if numeric else _flat(item) for item in value) or "none"
-    return str(value)
+    return printable(str(value))
 
 
 def show_synthesis(facts: Mapping[str, Any], model: str) -> None:

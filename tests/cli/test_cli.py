@@ -410,6 +410,8 @@ def test_plan_shows_anything(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().err
     for part in ("272,474", "3x32x32", "none", "seconds 2.00", "yes", "Conv2d[x]", "19"):
         assert part in text
+    show_plan({"layers": [{"name": "a\x1b]0;title\x07"}]})  # module paths come out of a stranger's file
+    assert "a\\x1b]0;title\\x07" in capsys.readouterr().err
 
 
 def test_group_loads_only_what_its_table_names() -> None:
