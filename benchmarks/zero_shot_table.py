@@ -23,8 +23,11 @@ LABELS = {
     "uniform": "uniform noise",
     "images": "real images",
     "gznq": "GZNQ",
+    "gznq-generator": "GZNQ, generator",
     "gzsq": "GZSQ (faithful)",
     "moments": "moments (GZSQ's idea, correct moments)",
+    "inversion": "class inversion",
+    "leaves": "random shapes (dead leaves)",
     "zeroq": "ZeroQ distillation",
 }
 
