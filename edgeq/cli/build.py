@@ -13,7 +13,7 @@ from edgeq.cli.options import settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
-from edgeq.errors import MeasurementError
+from edgeq.errors import MeasurementError, UnsupportedError
 from edgeq.zoo.modeltoml import DEFAULT_MODEL
 
 __all__ = ["build"]
@@ -59,8 +59,18 @@ def build(file: Path | None, plan: bool, print_config: bool, as_json: bool, quie
         print_json(results[0] if len(results) == 1 else results)
     elif not quiet:
         _show(configs, results, plan)
-    if config.strict and not plan:
+    if plan:
+        _refuse(results)
+    elif config.strict:
         _insist(results)
+
+
+def _refuse(plans: list[dict[str, Any]]) -> None:
+    """A plan that cannot be carried out exits as the build would, after listing everything that stands in its way."""
+    for facts in plans:
+        refused = facts.get("unsupported") or []
+        if refused:
+            raise UnsupportedError(f"{facts['model']} cannot be built", why=f"{len(refused)} unsupported calls")
 
 
 def _insist(results: list[dict[str, Any]]) -> None:

@@ -122,3 +122,13 @@ def test_unreadable_images(folder: Path) -> None:
     (folder / "pictures" / "a" / "broken.png").write_bytes(b"no picture")
     fails(2, "broken.png cannot be read", arguments=("model.toml", "--evaluation", "pictures"))
     fails(2, "images gone do not exist", arguments=("model.toml", "--evaluation", "gone"))
+
+
+def test_a_plan_lists_every_unsupported_op_and_exits_as_the_build_would(folder: Path) -> None:
+    text = (folder / "model.toml").read_text().replace("net.py:tiny", "net.py:odd")
+    (folder / "odd.toml").write_text(text)
+    result = CliRunner().invoke(cli, ["build", "odd.toml", "--weights", "random", "--plan"], prog_name="edgeq")
+    assert result.exit_code == 3
+    assert "sin" in result.stderr
+    assert "1 unsupported calls" in result.stderr
+    assert not (folder / "build").exists()
