@@ -93,6 +93,7 @@ def report_of(made: Made) -> dict[str, Any]:
             "images": len(made.calibration),
             "seconds": made.seconds["synthesize"],
             "sha256": made.calibration.digest(),
+            "notes": dict(made.calibration.notes),
         },
         seconds=made.seconds,
         conditions=this_machine().to_json()
