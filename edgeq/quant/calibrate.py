@@ -58,7 +58,8 @@ def calibrate(
     weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
     corrections = {}
     if correct_bias:
-        corrections = correct_biases(graph, activations, weights, calibration)
+        judged = min(scheme.weight_bits, scheme.activation_bits) < 8
+        corrections = correct_biases(graph, activations, weights, calibration, judged=judged)
     return Calibration(activations, weights, corrections)
 
 

@@ -125,3 +125,14 @@ def test_a_batch_norm_left_behind_is_refused(graph):
     decided = calibrate(graph, images(), RANGE, scheme=Scheme())
     with pytest.raises(UnsupportedError, match="batch norm"):
         freeze(left, decided)
+
+
+def test_a_correction_that_hurts_behind_the_relu_is_dropped(graph):
+    # Channel 0 lies far below zero: whatever its mean becomes, the ReLU cuts it off, so a shift can only do harm.
+    bias = graph.constants["a.b"].copy()
+    bias[0] = -50.0
+    graph = graph.replace(constants={**graph.constants, "a.b": bias})
+    scheme = Scheme(weight_bits=3)
+    decided = calibrate(graph, images(), RANGE, scheme=scheme)
+    assert decided.bias_corrections["a"][0] == 0.0
+    assert np.any(decided.bias_corrections["a"][1:] != 0.0)
