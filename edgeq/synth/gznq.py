@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Settings:
-    """GZNQ: images are pixels. Lengths are iterations per batch; defaults come from benchmarks/gznq_ablation.py.
+    """GZNQ: images are pixels. Lengths are iterations per batch; benchmarks/gznq_ablation.py compares settings.
 
     `coarse` iterations run at half resolution first (`small`: on a network of half the input size where its graph
     allows, otherwise on a half-size canvas enlarged), then `fine` ones. `critic_bits`: widths of the compressed copies
@@ -212,7 +212,7 @@ class _Work:
             small = Pixels.noise(
                 (len(labels), c, max(1, h // 2), max(1, w // 2)),
                 random,
-                depth=settings.depth - 1,
+                depth=max(1, settings.depth - 1),
                 chroma=settings.chroma,
             )
             done = run(small, self.coarse, settings.coarse, 0)
