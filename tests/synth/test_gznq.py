@@ -254,6 +254,12 @@ def test_enlarging_goes_on_with_the_same_images():
     assert float(torch.corrcoef(pair)[0, 1]) > 0.95
 
 
+@pytest.mark.parametrize("depth", [1, 2, 9])
+def test_any_depth_of_the_pyramid(graph, depth):
+    made = synthesize(request(graph), dataclasses.replace(QUICK, depth=depth), "gznq")
+    assert np.isfinite(made.inputs).all()
+
+
 def test_light_axis_is_grey():
     axes = colour_axes(3, 0.4)
     assert axes is not None
