@@ -136,14 +136,14 @@ _SHIFTED, _VAL1000 = "cifar10/test_jpeg_5000.npz", "imagenet_val1000/labels.csv"
 COLUMNS = {
     column.name: column
     for column in (
-        _pretrained("resnet20", _CIFAR, _SHIFTED, 1000),
-        _pretrained("resnet32", _CIFAR, _SHIFTED, 1000),
-        _pretrained("resnet8", _CIFAR, _SHIFTED, 1000),
-        _pretrained("person-detect", _IMAGENET, "mlperf_tiny/vww01_500.npz", 500),
-        _pretrained("mobilenetv1-0.25", _IMAGENET, _VAL1000, 250),
-        _pretrained("mobilenetv2-folded", _IMAGENET, _VAL1000, 250),
-        _pretrained("squeezenet1.1", _IMAGENET, _VAL1000, 250),
-        Column("signs-mobilenetv2", ROOT / "models" / "signs-mobilenetv2" / "model.toml", None, None, 500),
-        Column("signs-fixup", ROOT / "models" / "signs-fixup" / "model.toml", None, None, 500),
+        _pretrained("resnet20", _CIFAR, _SHIFTED, 500),
+        _pretrained("resnet32", _CIFAR, _SHIFTED, 500),
+        _pretrained("resnet8", _CIFAR, _SHIFTED, 500),
+        _pretrained("person-detect", _IMAGENET, "mlperf_tiny/vww01_500.npz", 250),
+        _pretrained("mobilenetv1-0.25", _IMAGENET, _VAL1000, 200),
+        _pretrained("mobilenetv2-folded", _IMAGENET, _VAL1000, 50),
+        _pretrained("squeezenet1.1", _IMAGENET, _VAL1000, 100),
+        Column("signs-mobilenetv2", ROOT / "models" / "signs-mobilenetv2" / "model.toml", None, None, 250),
+        Column("signs-fixup", ROOT / "models" / "signs-fixup" / "model.toml", None, None, 250),
     )
 }

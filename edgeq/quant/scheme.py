@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Conv2d, Linear, Pad, Reshape, Slice, Softmax
+from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, Linear, Pad, Reshape, Slice, Softmax
 from edgeq.integer.graph import Quantization
 from edgeq.quant.bits import Scheme, activation_bits
 
@@ -24,7 +24,8 @@ class Own:
     """A range of its own, observed on the calibration set over all `members`, which share the result.
 
     `cap` is the largest real value worth representing (6 behind a ReLU6), `exact` asks for the whole observed range
-    (network outputs: a clipped logit can tie with another).
+    (network outputs: a clipped logit can tie with another; values a global average reads: rounding averages out over
+    the map, what was clipped stays lost).
     """
 
     members: tuple[str, ...]
@@ -93,7 +94,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
         for name in members:
             specs[name] = Shared(first)
         caps = [_cap(graph, name) for name in members]
-        exact = any(name in graph.outputs for name in members)
+        exact = any(name in graph.outputs for name in members) or (bits[first] == 8 and _averaged(graph, members))
         specs[first] = Fixed(rules[0]) if rules else Own(tuple(members), max(caps), exact, bits[first])
     for node in graph.of_kind(Conv2d, Linear):
         if len(node.inputs) == 3:
@@ -117,6 +118,16 @@ def _groups(graph: Graph) -> dict[str, str]:
                 ends = sorted((find(name), find(node.name)), key=order.__getitem__)
                 parent[ends[1]] = ends[0]
     return {name: find(name) for name in parent}
+
+
+def _averaged(graph: Graph, members: list[str]) -> bool:
+    """Whether global averages are all that reads the group from outside it.
+
+    Below 8 bits the rule would not hold: most values of such a map are closer to 0 than half a step, and round alike.
+    """
+    consumers = graph.consumers()
+    readers = [node for name in members for node in consumers[name] if node.name not in members]
+    return bool(readers) and all(isinstance(node.op, GlobalAvgPool) for node in readers)
 
 
 def _cap(graph: Graph, name: str) -> float:

@@ -9,6 +9,7 @@ from a better start. docs/methods/gzsq.md says how they compare with statistics 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,22 +21,32 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.run import GraphModule
 from edgeq.synth.base import ROUNDS, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import finished, keep
+from edgeq.synth.distil import Pixel
 from edgeq.synth.losses import total_variation
 from edgeq.synth.pictures import dead_leaves
 
-__all__ = ["inversion", "leaves"]
+__all__ = ["Settings", "inversion", "invert", "leaves"]
 
 ITERATIONS = {"fast": 40, "balanced": 80, "best": 200}
-BATCH = 32
-RATE = 0.05
-SMOOTHNESS = 0.02
-SHIFT = 0.06
-"""Of the side, each iteration: no pixel is tied to one position in the kernels."""
-
-CONFIDENT = -math.log(0.9)
-"""Cross-entropy below which an image is left alone: pushed on, activations grow beyond anything a photograph causes."""
-
 ROUNDS["inversion"] = lambda effort: ITERATIONS[effort]
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`rate` and `shift` are in half pixel ranges and in sides. `benchmarks/without_batchnorm.py` compares settings.
+
+    An image is left alone once the classifier is sure of it: the first of a batch at the lower end of `confidence`, the
+    last at the upper, evenly in log-doubt between. Photographs leave a classifier in every degree of doubt. All pushed
+    to the upper end, activations grow beyond what photographs cause; all left at the lower, clear cases get clipped.
+    Every iteration moves the batch by up to `shift`, so that no pixel is tied to one position in the kernels.
+    """
+
+    iterations: int = ITERATIONS["balanced"]
+    rate: float = 0.02
+    confidence: tuple[float, float] = (0.5, 0.999)
+    smoothness: float = 0.02
+    shift: float = 0.06
 
 
 @SYNTHESIZERS.register("leaves")
@@ -51,6 +62,11 @@ def inversion(request: Request) -> CalibrationSet:
 
     Without classes (no classifier) there is nothing to pull towards and they stay `leaves`.
     """
+    return invert(request, Settings(ITERATIONS[request.effort]))
+
+
+def invert(request: Request, settings: Settings) -> CalibrationSet:
+    """`inversion` by `settings`; the request's effort is not looked at."""
     if request.classes < 2:
         return leaves(request)
     network = GraphModule(request.graph).eval().requires_grad_(False)
@@ -60,7 +76,7 @@ def inversion(request: Request) -> CalibrationSet:
     for index, dealt in enumerate(torch.split(labels, sizes)):
         images = finished(request.checkpoint, index)
         if images is None:
-            images = _batch(request, network, dealt, index, len(sizes))
+            images = _batch(request, settings, network, dealt, index, len(sizes))
             keep(request.checkpoint, index, images)
         parts.append(images)
     return CalibrationSet(np.concatenate(parts), labels.numpy().astype(np.int64), "inversion")
@@ -72,31 +88,39 @@ def _leaves(request: Request, count: int, index: int) -> Tensor:
     return low + (high - low) * torch.from_numpy(pictures)
 
 
-def _batch(request: Request, network: GraphModule, labels: Tensor, index: int, batches: int) -> npt.NDArray[np.float32]:
+def _batch(
+    request: Request, settings: Settings, network: GraphModule, labels: Tensor, index: int, batches: int
+) -> npt.NDArray[np.float32]:
     generator = batch_generator(request.seed, index)
     low, high = request.limits()
-    images = _leaves(request, len(labels), index).to(memory_format=torch.channels_last).requires_grad_()
-    optimiser = torch.optim.Adam([images], lr=RATE, betas=(0.5, 0.9))
-    total = ITERATIONS[request.effort]
+    pixel = Pixel((low + high) / 2, (high - low) / 2)
+    start = (_leaves(request, len(labels), index) - pixel.middle) / pixel.reach
+    images = start.to(memory_format=torch.channels_last).requires_grad_()
+    optimiser = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
+    doubts = [-math.log(c) for c in settings.confidence]
+    enough = torch.logspace(math.log10(doubts[0]), math.log10(doubts[1]), len(labels))
+    total = settings.iterations
     for step in range(total):
-        optimiser.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / total))
+        optimiser.param_groups[0]["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * step / total))
         optimiser.zero_grad()
-        view = _shifted(images, generator)
-        answers = network.run(view)[request.graph.outputs[0]].flatten(1)
+        view = _shifted(images, settings.shift, generator)
+        answers = network.run(pixel.normalised(view))[request.graph.outputs[0]].flatten(1)
         doubt = F.cross_entropy(answers, labels, reduction="none")
-        loss = F.relu(doubt - CONFIDENT).mean() + SMOOTHNESS * total_variation(view / ((high - low) / 2))
+        loss = F.relu(doubt - enough).mean() + settings.smoothness * total_variation(view)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         with torch.no_grad():
-            images.copy_(torch.minimum(torch.maximum(images, low), high))
+            images.clamp_(-1, 1)
         request.progress.step(
             index * total + step + 1, batches * total, f"cross-entropy {float(doubt.detach().mean()):.2f}"
         )
-    return images.detach().contiguous().numpy().astype(np.float32)
+    with torch.no_grad():
+        made = torch.minimum(torch.maximum(pixel.normalised(images), low), high)
+    return made.contiguous().numpy().astype(np.float32)
 
 
-def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+def _shifted(images: Tensor, shift: float, generator: torch.Generator) -> Tensor:
     """The batch rolled by a random distance, and mirrored half of the time."""
-    reach = [max(1, round(SHIFT * side)) for side in images.shape[-2:]]
+    reach = [max(1, round(shift * side)) for side in images.shape[-2:]]
     view = torch.roll(images, [int(torch.randint(-r, r + 1, (), generator=generator)) for r in reach], (-2, -1))
     return view.flip(-1) if bool(torch.rand((), generator=generator) < 0.5) else view

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import RELU6, Add, Concat, Conv2d, Linear, MaxPool2d, Reshape, Softmax
+from edgeq.graph.ops import RELU6, Add, Concat, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape, Softmax
 from edgeq.quant.bits import Scheme
 from edgeq.quant.scheme import Derived, Fixed, Own, Shared, grid, softmax_output, specify
 
@@ -45,6 +45,22 @@ def test_relu6_caps_its_range():
     graph = network(Node("a", Conv2d(activation=RELU6), ("x", "w", "b")), Node("s", Add(), ("a", "a")), outputs=("s",))
     specs = specify(graph, (-1, 1), Scheme())
     assert specs["a"] == Own(("a",), 6.0, False)
+
+
+def test_nothing_is_clipped_before_a_global_average():
+    nodes = (
+        Node("a", Conv2d(activation=RELU6), ("x", "w", "b")),
+        Node("c", Conv2d(activation=RELU6), ("x", "w")),
+        Node("mean", GlobalAvgPool(), ("a",)),
+        Node("also", Add(), ("c", "c")),
+        Node("mean_c", GlobalAvgPool(), ("c",)),
+    )
+    graph = network(*nodes, outputs=("mean", "also", "mean_c"))
+    specs = specify(graph, (-1, 1), Scheme())
+    assert specs["a"] == Own(("a",), 6.0, exact=True)
+    assert specs["c"] == Own(("c",), 6.0, exact=False)  # read by something else, too
+    few = specify(graph, (-1, 1), Scheme(8, 4))
+    assert few["a"] == Own(("a",), 6.0, exact=False, bits=4)
 
 
 def test_input_is_fixed_by_preprocessing_and_softmax_by_definition():

@@ -65,6 +65,23 @@ def test_inversion_pulls_towards_the_class_it_was_dealt(request_):
     assert float(gain.mean()) > 0.3
 
 
+def test_how_far_pixels_move_does_not_depend_on_their_units(request_):
+    """A network that takes pixels as 0..255 gets the same pictures as one that takes them as -2..2."""
+    scale = np.float32(255 / 4)
+    weight = request_.graph.constants["w"]
+    constants = dict(request_.graph.constants) | {
+        "w": weight / scale, "b": request_.graph.constants["b"],
+    }  # fmt: skip
+    low, high = np.zeros(3, np.float32), np.full(3, 255.0, np.float32)
+    one = SYNTHESIZERS.get("inversion")(
+        replace(request_, low=np.full(3, 0.0, np.float32), high=np.full(3, 4.0, np.float32))
+    )
+    other = SYNTHESIZERS.get("inversion")(
+        replace(request_, graph=replace(request_.graph, constants=constants), low=low, high=high)
+    )
+    np.testing.assert_allclose(other.inputs / scale, one.inputs, atol=0.02)
+
+
 def test_interrupted_run_continues_to_the_same_bytes(request_, tmp_path):
     request = replace(request_, images=40)  # two batches
 
