@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +41,11 @@ def calibrate(
 ) -> Calibration:
     """Ranges for every value of an optimised `graph`.
 
-    `input_range` is the real range of normalised pixels: the network input is never calibrated. Only `calibration` is
-    looked at. Raises `ConfigError` for an unknown observer.
+    `input_range` is the real range of normalised pixels: the network input is never calibrated, and images that leave
+    it (some methods make such) are taken as the device would see them, saturated. Only `calibration` is looked at.
+    Raises `ConfigError` for an unknown observer.
     """
+    calibration = replace(calibration, inputs=np.clip(calibration.inputs, *input_range))
     rule = OBSERVERS.get(observer)
     specs = specify(graph, input_range, scheme)
     own = {name: spec for name, spec in specs.items() if isinstance(spec, Own)}

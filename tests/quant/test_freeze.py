@@ -136,3 +136,13 @@ def test_a_correction_that_hurts_behind_the_relu_is_dropped(graph):
     decided = calibrate(graph, images(), RANGE, scheme=scheme)
     assert decided.bias_corrections["a"][0] == 0.0
     assert np.any(decided.bias_corrections["a"][1:] != 0.0)
+
+
+def test_images_beyond_the_pixel_range_count_as_the_device_sees_them(graph):
+    wild = images()
+    wild = CalibrationSet(wild.inputs * 3, wild.labels, "test")
+    seen = CalibrationSet(np.clip(wild.inputs, *RANGE), wild.labels, "test")
+    one, other = (calibrate(graph, some, RANGE, scheme=Scheme()) for some in (wild, seen))
+    assert one.activations == other.activations
+    for name, correction in one.bias_corrections.items():
+        np.testing.assert_array_equal(correction, other.bias_corrections[name])
