@@ -12,6 +12,7 @@ cli = Shell(
         "build": "edgeq.cli.build:build",
         "synth": "edgeq.cli.synth:synth",
         "check": "edgeq.cli.check:check",
+        "inspect": "edgeq.cli.inspect:inspect",
         "targets": "edgeq.cli.listing:targets",
         "models": "edgeq.cli.listing:models",
         "methods": "edgeq.cli.listing:methods",
