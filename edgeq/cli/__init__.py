@@ -13,6 +13,7 @@ cli = Shell(
         "synth": "edgeq.cli.synth:synth",
         "check": "edgeq.cli.check:check",
         "inspect": "edgeq.cli.inspect:inspect",
+        "verify": "edgeq.cli.verify:verify",
         "targets": "edgeq.cli.listing:targets",
         "models": "edgeq.cli.listing:models",
         "methods": "edgeq.cli.listing:methods",

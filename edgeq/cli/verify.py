@@ -1,0 +1,74 @@
+"""`edgeq verify`: replay a build op by op; exit 0 when every integer is the right one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from edgeq.cli.shell import print_json
+
+if TYPE_CHECKING:
+    from edgeq.measure.exactness import Exactness
+
+__all__ = ["verify"]
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("-n", "--images", type=click.IntRange(1), default=8, show_default=True, help="how many images")
+@click.option("--random", "seed", type=int, metavar="SEED", help="noise from SEED, not the build's calibration images")
+@click.option(
+    "--rounding",
+    type=click.Choice(["tflite", "onnxruntime"]),
+    default="tflite",
+    show_default=True,
+    help="whose arithmetic an ONNX file is held to: the exact reference's (one step is allowed), or its own runtime's",
+)
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    /,
+    folder: Path,
+    images: int,
+    seed: int | None,
+    rounding: Literal["tflite", "onnxruntime"],
+    as_json: bool,
+) -> None:
+    """Replay the build in DIR op by op against the exact reference, and name the first op that differs.
+
+    A .tflite must compute every integer exactly. onnxruntime rounds its own way: against the reference each value may
+    be one step off, with --rounding onnxruntime none may. Exit 0 when that holds, 1 when not.
+
+    \b
+    edgeq verify build/resnet20-tflite-arm
+    edgeq verify build/resnet20-onnx-x86 --rounding onnxruntime --random 0
+    """
+    from edgeq.measure.replay import replay
+
+    found = replay(folder, images, seed=seed, rounding=rounding)
+    steps = found.reference.startswith("tflite rounding")
+    held = found.values > 0 and (found.beyond == 0 if steps else found.exact)
+    if as_json:
+        print_json(dataclasses.asdict(found) | {"images": images, "allowed_steps": int(steps), "passed": held})
+    else:
+        _show(found, held, steps)
+    ctx.exit(0 if held else 1)
+
+
+def _show(found: Exactness, held: bool, steps: bool) -> None:
+    click.echo(f"{found.equal:,} of {found.values:,} values equal ({found.reference}), largest step {found.max_step}")
+    width = max(len(name) for name in found.per_op)
+    for name, (values, equal, step) in found.per_op.items():
+        if equal != values:
+            click.echo(f"  {name.ljust(width)}  {values - equal:,} of {values:,} differ, by {step} at most")
+    if found.first_difference:
+        click.echo(f"first difference  {found.first_difference}")
+    worst = next((name for name, (_, _, step) in found.per_op.items() if step > steps), None)
+    if steps and worst is not None:
+        click.echo(f"first op beyond one step  {worst}")
+    allowed = "; one step is allowed" if steps else ""
+    click.echo(f"{'passed' if held else 'failed'}{allowed}")

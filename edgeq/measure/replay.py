@@ -1,0 +1,54 @@
+"""Replay a finished build: its file, op by op, against the exact reference of the integers it was written from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import ArtifactError
+from edgeq.integer.graph import IntegerGraph
+from edgeq.measure.exactness import Exactness
+from edgeq.measure.verify_onnx import Rounding, verify_onnx
+from edgeq.runtime.onnxfile import read_model
+
+__all__ = ["replay"]
+
+
+def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Rounding = "tflite") -> Exactness:
+    """Every op of the model in `folder` on its first `images` calibration images, or on noise drawn from `seed`.
+
+    `rounding` is whose arithmetic an ONNX file is held to; a TFLite file knows one only. Raises `ArtifactError` where
+    the folder is not a whole build.
+    """
+    integer = IntegerGraph.load(_part(folder, "integer.safetensors"))
+    inputs = _inputs(folder, integer, images, seed)
+    if (folder / "model.tflite").is_file():
+        from edgeq.measure.verify import verify_tflite
+
+        return verify_tflite(integer, (folder / "model.tflite").read_bytes(), inputs)
+    data = _part(folder, "model.onnx").read_bytes()
+    kind: Literal["int8", "uint8"] = "int8" if read_model(data)[0].signed_activations() else "uint8"
+    return verify_onnx(integer, data, inputs, kind, rounding=rounding)
+
+
+def _part(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise ArtifactError(f"no {name} in {folder}", hint="give the folder that edgeq build left")
+    return folder / name
+
+
+def _inputs(folder: Path, integer: IntegerGraph, images: int, seed: int | None) -> npt.NDArray[np.float32]:
+    (entry,) = integer.inputs
+    shape = integer.shapes[entry][1:]
+    if seed is not None:
+        low, high = integer.quantizations[entry].dequantize(np.array([-128, 127], np.int8))
+        drawn = np.random.default_rng(seed).uniform(low, high, (images, *shape))
+        return drawn.astype(np.float32)
+    found = CalibrationSet.load(_part(folder, "calibration.npz")).inputs[:images]
+    if found.shape[1:] != shape:
+        raise ArtifactError(f"the images in {folder} do not fit its model", why=f"{found.shape[1:]}, not {shape}")
+    return found
