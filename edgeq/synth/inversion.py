@@ -39,7 +39,9 @@ class Settings:
     An image is left alone once the classifier is sure of it: the first of a batch at the lower end of `confidence`, the
     last at the upper, evenly in log-doubt between. Photographs leave a classifier in every degree of doubt. All pushed
     to the upper end, activations grow beyond what photographs cause; all left at the lower, clear cases get clipped.
-    Every iteration moves the batch by up to `shift`, so that no pixel is tied to one position in the kernels.
+    The first `untouched` of a batch, a share, stay random shapes: no photograph is all object, and biases corrected on
+    inverted images alone do worse on anything else. Every iteration moves the batch by up to `shift`, so that no pixel
+    is tied to one position in the kernels.
     """
 
     iterations: int = ITERATIONS["balanced"]
@@ -47,6 +49,7 @@ class Settings:
     confidence: tuple[float, float] = (0.5, 0.999)
     smoothness: float = 0.02
     shift: float = 0.06
+    untouched: float = 0.25
 
 
 @SYNTHESIZERS.register("leaves")
@@ -70,16 +73,20 @@ def invert(request: Request, settings: Settings) -> CalibrationSet:
     if request.classes < 2:
         return leaves(request)
     network = GraphModule(request.graph).eval().requires_grad_(False)
-    labels = balanced_labels(request.images, request.classes, request.seed)
     sizes = batch_sizes(request.images, BATCH)
+    kept = [round(settings.untouched * size) for size in sizes]
+    pulled = [size - some for size, some in zip(sizes, kept, strict=True)]
+    dealt = torch.split(balanced_labels(sum(pulled), request.classes, request.seed), pulled)
     parts: list[npt.NDArray[np.float32]] = []
-    for index, dealt in enumerate(torch.split(labels, sizes)):
+    labels: list[Tensor] = []
+    for index, (some, mine) in enumerate(zip(kept, dealt, strict=True)):
         images = finished(request.checkpoint, index)
         if images is None:
-            images = _batch(request, settings, network, dealt, index, len(sizes))
+            images = _batch(request, settings, network, some, mine, (index, len(sizes)))
             keep(request.checkpoint, index, images)
         parts.append(images)
-    return CalibrationSet(np.concatenate(parts), labels.numpy().astype(np.int64), "inversion")
+        labels += [torch.full((some,), -1), mine]
+    return CalibrationSet(np.concatenate(parts), torch.cat(labels).numpy().astype(np.int64), "inversion")
 
 
 def _leaves(request: Request, count: int, index: int) -> Tensor:
@@ -89,12 +96,17 @@ def _leaves(request: Request, count: int, index: int) -> Tensor:
 
 
 def _batch(
-    request: Request, settings: Settings, network: GraphModule, labels: Tensor, index: int, batches: int
+    request: Request, settings: Settings, network: GraphModule, kept: int, labels: Tensor, place: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
+    """`kept` images as they are, then one for each of `labels`; `place` is which batch of how many."""
+    index, batches = place
     generator = batch_generator(request.seed, index)
     low, high = request.limits()
+    shapes = _leaves(request, kept + len(labels), index)
+    if not len(labels):
+        return shapes.numpy()
     pixel = Pixel((low + high) / 2, (high - low) / 2)
-    start = (_leaves(request, len(labels), index) - pixel.middle) / pixel.reach
+    start = (shapes[kept:] - pixel.middle) / pixel.reach
     images = start.to(memory_format=torch.channels_last).requires_grad_()
     optimiser = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
     doubts = [-math.log(c) for c in settings.confidence]
@@ -116,7 +128,7 @@ def _batch(
         )
     with torch.no_grad():
         made = torch.minimum(torch.maximum(pixel.normalised(images), low), high)
-    return made.contiguous().numpy().astype(np.float32)
+    return torch.cat([shapes[:kept], made]).contiguous().numpy().astype(np.float32)
 
 
 def _shifted(images: Tensor, shift: float, generator: torch.Generator) -> Tensor:
