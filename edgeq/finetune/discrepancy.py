@@ -1,0 +1,103 @@
+"""How far apart teacher and student are: on outputs, and between the channels of feature maps.
+
+ZAQ (Liu, Zhang, Wang, CVPR 2021, arXiv 2103.15263): L1 on outputs, channel relation maps, activation regularisation.
+DFQ-AKD (Choi et al., arXiv 2005.04136): Kullback-Leibler divergence of softened outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "Omega",
+    "Relation",
+    "activation_strength",
+    "attention_relation_gap",
+    "channel_relations",
+    "feature_gap",
+    "output_gap",
+    "relation_gap",
+    "soft_divergence",
+]
+
+Relation = Literal["cosine", "attention"]
+Omega = Literal["equal", "softmax", "inverse"]
+"""Weights of the taps. Their formula in the paper could not be read: equal (as the released code), by the softmax of
+their own gaps, or such that all contribute the same. The weights carry no gradient."""
+
+Tensors = Mapping[str, Tensor]
+
+
+def output_gap(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+    """D_o: mean absolute difference of each output, mean over outputs. Dense outputs count per value."""
+    return torch.stack([(t - s).abs().mean() for t, s in zip(teacher, student, strict=True)]).mean()
+
+
+def soft_divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL( softmax(T/τ) ‖ softmax(S/τ) ) τ², mean over images (and pixels), classes along dimension 1."""
+    t, s = (F.log_softmax(v / temperature, dim=1) for v in (teacher, student))
+    return (t.exp() * (t - s)).sum(1).mean() * temperature**2
+
+
+def channel_relations(features: Tensor) -> Tensor:
+    """Cosine between every two channels of each image: ``(N, C, H, W)`` to ``(N, C, C)``; a dead channel has none."""
+    flat = F.normalize(features.flatten(2), dim=2)
+    return flat @ flat.transpose(1, 2)
+
+
+def relation_gap(teacher: Tensor, student: Tensor) -> Tensor:
+    """D_f of one tap: mean absolute difference of the channel relation maps."""
+    return (channel_relations(teacher) - channel_relations(student)).abs().mean()
+
+
+def attention_relation_gap(teacher: Tensor, student: Tensor) -> Tensor:
+    """What ZAQ's released code does instead: channel and spatial self-attention of normalised features, mean L1."""
+    gaps = [(path(teacher) - path(student)).abs().mean() for path in (_by_channel, _by_place)]
+    return torch.stack(gaps).sum()
+
+
+def _by_channel(features: Tensor) -> Tensor:
+    flat = F.normalize(features, dim=1).flatten(2)
+    energy = flat @ flat.transpose(1, 2)
+    attention = torch.softmax(energy.amax(-1, keepdim=True) - energy, dim=-1)
+    return 0.1 * (attention @ flat) + flat
+
+
+def _by_place(features: Tensor) -> Tensor:
+    flat = F.normalize(features, dim=1).flatten(2)
+    attention = torch.softmax(flat.transpose(1, 2) @ flat, dim=-1)
+    return 0.1 * (flat @ attention.transpose(1, 2)) + flat
+
+
+_GAPS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": relation_gap,
+    "attention": attention_relation_gap,
+}
+
+
+def feature_gap(
+    teacher: Tensors, student: Tensors, taps: Sequence[str], relation: Relation = "cosine", omega: Omega = "equal"
+) -> Tensor:
+    """D_f: the taps' relation gaps under weights that sum to one. 0 without taps."""
+    if not taps:
+        return torch.zeros(())
+    gaps = torch.stack([_GAPS[relation](teacher[name], student[name]) for name in taps])
+    still = gaps.detach()
+    if omega == "softmax":
+        weights = torch.softmax(still, 0)
+    elif omega == "inverse":
+        weights = 1 / still.clamp_min(1e-8)
+        weights = weights / weights.sum()
+    else:
+        weights = torch.full_like(still, 1 / len(taps))
+    return (weights * gaps).sum()
+
+
+def activation_strength(features: Tensor) -> Tensor:
+    """L_a without its sign: mean absolute value of the teacher's last feature map; the generator raises it."""
+    return features.abs().mean()

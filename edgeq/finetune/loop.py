@@ -1,0 +1,263 @@
+"""The training loop every method shares: turns, schedule, curves, checkpoints, and knowing when it has gone wrong."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import MeasurementError
+from edgeq.files import write_atomic
+from edgeq.finetune.objectives import Objective, objective_for
+from edgeq.finetune.settings import Settings
+from edgeq.finetune.sources import Drawn, ImageSet, Source
+from edgeq.finetune.student import Student
+from edgeq.graph.ir import Graph
+from edgeq.graph.run import GraphModule
+from edgeq.progress import Progress, Silent
+from edgeq.quant.calibrate import Calibration
+from edgeq.synth.distil import Pixel
+from edgeq.synth.generators import Generator
+
+__all__ = ["Finetuned", "Job", "finetune"]
+
+EVERY = 50
+"""Steps between checkpoints, and between looks at the held-out images."""
+
+PATIENCE = 6
+"""Looks in a row at which the held-out gap is half worse than before training, and rising: that is divergence."""
+
+COLLAPSED = 40
+"""Generator steps in a row whose images the teacher all gives one class."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything fine-tuning may know: nothing here can hold an evaluation image.
+
+    `graph` is optimised and `decided` its calibration; `raw` still has its batch norms. `images` calibrated the ranges;
+    they are what `kd` trains on and what every method's held-out gap is measured on. `low` and `high`: normalised
+    values of pixel 0 and 255 per channel ``(C,)``. `source`: other images for `kd`.
+    """
+
+    graph: Graph
+    raw: Graph
+    decided: Calibration
+    images: CalibrationSet
+    low: Tensor
+    high: Tensor
+    settings: Settings
+    seed: int = 0
+    source: Source | None = None
+    checkpoint: Path | None = None
+    progress: Progress = field(default_factory=Silent)
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What `freeze` takes, and how it went. `curves`: the student's and the generator's losses, the held-out gaps."""
+
+    graph: Graph
+    decided: Calibration
+    student: Student
+    curves: Mapping[str, list[float]]
+    facts: Mapping[str, float]
+
+
+def finetune(job: Job) -> Finetuned:
+    """Fine-tune the student of `job`; resumes from its checkpoint with the same bytes.
+
+    Raises `MeasurementError` when training diverges; the checkpoint then holds the best student so far as ``best``.
+    """
+    run = _Run(job)
+    started, before = time.monotonic(), run.step
+    while run.step < run.total:
+        run.advance()
+        if run.step % EVERY == 0 or run.step == run.total:
+            run.look()
+            run.save()
+        run.report()
+    graph, decided = run.student.frozen()
+    facts = {
+        "steps": float(run.total),
+        "seconds": time.monotonic() - started,
+        "resumed_at": float(before),
+        "gap_before": run.curves["held_out"][0],
+        "gap_after": run.curves["held_out"][-1],
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    return Finetuned(graph, decided, run.student, run.curves, facts)
+
+
+@dataclass(frozen=True)
+class _Player:
+    """A generator that takes part, and what moves it."""
+
+    drawn: Drawn
+    optimiser: torch.optim.Adam
+
+
+class _Run:
+    """The state of one run: all of it is in a checkpoint."""
+
+    def __init__(self, job: Job) -> None:
+        settings = job.settings
+        self.job, self.settings, self.total = job, settings, settings.steps
+        self.random = torch.Generator().manual_seed(job.seed)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.student = Student(job.graph, job.decided, settings.learned).to(self.device)
+        self.teacher = GraphModule(job.graph).eval().requires_grad_(False).to(self.device)
+        self.objective: Objective = objective_for(job.graph, job.raw, settings)
+        groups = self.student.groups(settings.weight_rate, settings.step_rate)
+        self.rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
+        self.optimiser = torch.optim.Adam(groups)
+        self.player = self._invite() if self.objective.plays else None
+        inputs = torch.from_numpy(np.ascontiguousarray(job.images.inputs))
+        fixed = job.source or ImageSet(inputs, settings.shift)
+        self.source: Source = self.player.drawn if self.player else fixed
+        self.held = inputs[: min(64, len(inputs))].to(self.device)
+        self.step = self.warmed = self.alike = self.worse = 0
+        self.curves: dict[str, list[float]] = {"student": [], "generator": [], "held_out": []}
+        self.best = math.inf
+        if not self._load():
+            self.look()
+
+    def _invite(self) -> _Player:
+        _, *shape = self.job.graph.input_shapes[self.job.graph.inputs[0]]
+        forked = torch.random.get_rng_state()
+        torch.manual_seed(self.job.seed)
+        generator = Generator((shape[0], shape[1], shape[2]), latent=self.settings.latent, width=self.settings.width)
+        torch.random.set_rng_state(forked)
+        low, high = (v.view(1, -1, 1, 1) for v in (self.job.low, self.job.high))
+        pixel = Pixel(((low + high) / 2).to(self.device), ((high - low) / 2).to(self.device))
+        drawn = Drawn(generator.to(self.device), pixel)
+        return _Player(drawn, torch.optim.Adam(generator.parameters(), lr=self.settings.generator_rate))
+
+    def advance(self) -> None:
+        """One step of the student, and the generator's when it is its turn."""
+        while self.player is not None and self.warmed < self.settings.warm_up:
+            self._play(self.player, alone=True)
+            self.warmed += 1
+        share = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * share
+        images = self.source.images(self.settings.batch, self.random).to(self.device)
+        with torch.no_grad(), self._mixed():
+            teacher = self.teacher.run(images, keep=self.objective.taps)
+        self.optimiser.zero_grad()
+        loss = self.objective.student(teacher, self.student.run(images, keep=self.objective.taps))
+        self._note("student", loss)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.step += 1
+        if self.player is not None and self.step % self.settings.turns == 0:
+            self._play(self.player, alone=False)
+
+    def _play(self, player: _Player, *, alone: bool) -> None:
+        share = 1.0 if alone else 0.5 * (1 + math.cos(math.pi * self.step / self.total))
+        player.optimiser.param_groups[0]["lr"] = self.settings.generator_rate * max(share, 0.01)
+        images = player.drawn.draw(self.settings.batch, self.random)
+        taps = self.objective.taps
+        teacher = self.teacher.run(images, keep=taps)
+        loss: Tensor | None
+        if alone:
+            loss = self.objective.warm_up(images, teacher)
+            if loss is None:
+                return
+        else:
+            loss = self.objective.generator(images, teacher, self.student.run(images, keep=taps))
+        self._note("generator", loss)
+        player.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        player.optimiser.step()
+        if not alone:
+            self._watch(teacher[self.job.graph.outputs[0]])
+
+    def _mixed(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def _note(self, curve: str, loss: Tensor) -> None:
+        value = float(loss.detach())
+        self.curves[curve].append(value)
+        if not math.isfinite(value):
+            raise self._diverged(f"the {curve}'s loss is {value}")
+
+    def _watch(self, answers: Tensor) -> None:
+        """A generator that shows one class only has stopped asking questions."""
+        if answers.dim() != 2 or answers.shape[1] < 2:
+            return
+        self.alike = self.alike + 1 if bool((answers.argmax(1) == answers[0].argmax()).all()) else 0
+        if self.alike >= COLLAPSED:
+            raise self._diverged(f"for {COLLAPSED} steps all generated images were of one class")
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """The gap to the teacher on held-out synthetic images: what `best` and divergence are judged by."""
+        values = [network.run(self.held) for network in (self.teacher, self.student)]
+        gap = float(np.mean([float((values[0][n] - values[1][n]).abs().mean()) for n in self.job.graph.outputs]))
+        seen = self.curves["held_out"]
+        self.worse = self.worse + 1 if seen and gap > max(seen[0] * 1.5, seen[-1]) else 0
+        seen.append(gap)
+        if self.worse >= PATIENCE:
+            raise self._diverged(f"the gap on held-out images rose from {seen[0]:.3g} to {gap:.3g}")
+        if gap < self.best and self.job.checkpoint is not None:
+            state = {"student": self.student.state_dict(), "step": self.step, "gap": gap}
+            _write(self.job.checkpoint / "best.pt", state)
+        self.best = min(self.best, gap)
+
+    def _diverged(self, why: str) -> MeasurementError:
+        kept = f"the best student so far is in {self.job.checkpoint / 'best.pt'}; " if self.job.checkpoint else ""
+        hint = f"{kept}lower the rates, or use --finetune kd"
+        return MeasurementError(f"fine-tuning diverged at step {self.step}", why=why, hint=hint)
+
+    def report(self) -> None:
+        note = f"gap to the float network {self.curves['held_out'][-1]:.3g}"
+        self.job.progress.step(self.step, self.total, note)
+
+    def save(self) -> None:
+        """Everything that decides what happens next."""
+        if self.job.checkpoint is None:
+            return
+        state: dict[str, Any] = {
+            "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
+            "random": self.random.get_state(), "curves": self.curves, "best": self.best,
+            "counts": [self.step, self.warmed, self.alike, self.worse],
+        }  # fmt: skip
+        if self.player is not None:
+            state |= {"generator": self.player.drawn.generator.state_dict()}
+            state |= {"generator_optimiser": self.player.optimiser.state_dict()}
+        _write(self.job.checkpoint / "state.pt", state)
+
+    def _load(self) -> bool:
+        """Continue where an interrupted run of the same job stood, if there is one."""
+        path = self.job.checkpoint / "state.pt" if self.job.checkpoint is not None else None
+        if path is None or not os.path.exists(path):
+            return False
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        self.student.load_state_dict(state["student"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.random.set_state(state["random"].cpu())
+        self.curves, self.best = state["curves"], state["best"]
+        self.step, self.warmed, self.alike, self.worse = state["counts"]
+        if self.player is not None:
+            self.player.drawn.generator.load_state_dict(state["generator"])
+            self.player.optimiser.load_state_dict(state["generator_optimiser"])
+        return True
+
+
+def _write(path: Path, state: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomic(path, buffer.getvalue())

@@ -1,0 +1,122 @@
+"""The losses of each method: what the student lowers, and what a generator plays against it.
+
+Formulas and their sources: docs/methods/zaq.md and docs/methods/dfq-akd.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from edgeq.finetune.discrepancy import activation_strength, feature_gap, output_gap, soft_divergence
+from edgeq.finetune.settings import Settings
+from edgeq.finetune.taps import feature_taps
+from edgeq.graph.ir import Graph
+from edgeq.synth.critic import Critic
+from edgeq.synth.losses import gaussian_kl
+
+__all__ = ["AKD", "KD", "ZAQ", "Objective", "objective_for"]
+
+Values = Mapping[str, Tensor]
+
+
+class Objective:
+    """What a method compares. `taps` are values both networks must keep, besides their outputs."""
+
+    plays: bool = False
+    """Whether a generator takes part."""
+
+    def __init__(self, graph: Graph, settings: Settings) -> None:
+        self.settings, self.outputs = settings, graph.outputs
+        self.taps: Collection[str] = ()
+
+    def student(self, teacher: Values, student: Values) -> Tensor:
+        """The discrepancy the student lowers."""
+        raise NotImplementedError
+
+    def generator(self, images: Tensor, teacher: Values, student: Values) -> Tensor:
+        """What the generator lowers."""
+        raise NotImplementedError
+
+    def warm_up(self, images: Tensor, teacher: Values) -> Tensor | None:
+        """What the generator lowers before the game begins; None: it has nothing to learn alone."""
+        return None
+
+    def _outputs(self, values: Values) -> list[Tensor]:
+        return [values[name] for name in self.outputs]
+
+
+class ZAQ(Objective):
+    """Two-level discrepancy; the generator raises it and keeps the teacher's last feature map alive."""
+
+    plays = True
+
+    def __init__(self, graph: Graph, settings: Settings) -> None:
+        super().__init__(graph, settings)
+        self.taps = feature_taps(graph)
+
+    def student(self, teacher: Values, student: Values) -> Tensor:
+        settings = self.settings
+        gap = output_gap(self._outputs(teacher), self._outputs(student))
+        if settings.feature_weight == 0:
+            return gap
+        taps = list(self.taps)
+        return gap + settings.feature_weight * feature_gap(teacher, student, taps, settings.relation, settings.omega)
+
+    def generator(self, images: Tensor, teacher: Values, student: Values) -> Tensor:
+        gain = self.settings.strength_weight * activation_strength(teacher[list(self.taps)[-1]]) if self.taps else 0.0
+        return -self.student(teacher, student) - gain
+
+    def warm_up(self, images: Tensor, teacher: Values) -> Tensor | None:
+        return -activation_strength(teacher[list(self.taps)[-1]]) if self.taps else None
+
+
+class AKD(Objective):
+    """Kullback-Leibler game under a prior: batch-norm statistics if there are any, sure answers, balanced classes."""
+
+    plays = True
+
+    def __init__(self, graph: Graph, raw: Graph, settings: Settings) -> None:
+        super().__init__(graph, settings)
+        critic = Critic(raw)
+        self._critic = critic if critic.stored else None
+
+    def student(self, teacher: Values, student: Values) -> Tensor:
+        pairs = zip(self._outputs(teacher), self._outputs(student), strict=True)
+        return torch.stack([soft_divergence(t, s, self.settings.temperature) for t, s in pairs]).mean()
+
+    def generator(self, images: Tensor, teacher: Values, student: Values) -> Tensor:
+        return -self.student(teacher, student) + self.settings.prior_weight * self.prior(images, teacher)
+
+    def warm_up(self, images: Tensor, teacher: Values) -> Tensor | None:
+        return self.prior(images, teacher)
+
+    def prior(self, images: Tensor, teacher: Values) -> Tensor:
+        """L_ψ = L_BN + L_inst + L_bat: Gaussian KL to stored statistics, entropy of each answer, minus that of all."""
+        answers = torch.log_softmax(self._outputs(teacher)[0], dim=1)
+        each = -(answers.exp() * answers).sum(1).mean()
+        mean = answers.exp().flatten(2).mean([0, 2]) if answers.dim() > 2 else answers.exp().mean(0)
+        balance = (mean * mean.clamp_min(1e-12).log()).sum()
+        total = each + balance
+        if self._critic is not None:
+            seen, _ = self._critic.look(images)
+            gaps = [gaussian_kl(seen[name], want).sum() for name, want in self._critic.stored.items()]
+            total = total + torch.stack(gaps).sum()
+        return total
+
+
+class KD(Objective):
+    """Plain distillation of outputs, for images that nobody plays for."""
+
+    def student(self, teacher: Values, student: Values) -> Tensor:
+        pairs = zip(self._outputs(teacher), self._outputs(student), strict=True)
+        return torch.stack([soft_divergence(t, s, self.settings.temperature) for t, s in pairs]).mean()
+
+
+def objective_for(graph: Graph, raw: Graph, settings: Settings) -> Objective:
+    """`graph` is the optimised one both networks run, `raw` still has its batch norms."""
+    if settings.method == "zaq":
+        return ZAQ(graph, settings)
+    return AKD(graph, raw, settings) if settings.method == "dfq-akd" else KD(graph, settings)

@@ -1,0 +1,55 @@
+"""What fine-tuning can be told, and what an effort buys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from edgeq.finetune.discrepancy import Omega, Relation
+from edgeq.finetune.student import Learned
+
+__all__ = ["METHODS", "Settings", "settings_for"]
+
+METHODS = ("zaq", "dfq-akd", "kd")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run. `steps` are the student's; the generator takes one for every `turns` of them, after `warm_up` alone.
+
+    `feature_weight` is ZAQ's α, `strength_weight` its β (0.1 and 0.05 in the paper; 1 and 0.1 in its released code),
+    `prior_weight` DFQ-AKD's α, `temperature` its τ. Rates are Adam's, cosine to zero: `weight_rate` for weights and
+    biases, `step_rate` relative for step sizes, `generator_rate` for the generator.
+    """
+
+    method: str
+    steps: int
+    batch: int = 64
+    turns: int = 5
+    warm_up: int = 0
+    weight_rate: float = 1e-4
+    step_rate: float = 1e-3
+    generator_rate: float = 1e-3
+    latent: int = 256
+    width: int = 64
+    feature_weight: float = 0.1
+    strength_weight: float = 0.05
+    prior_weight: float = 0.01
+    temperature: float = 1.0
+    relation: Relation = "cosine"
+    omega: Omega = "equal"
+    shift: float = 0.12
+    learned: Learned = field(default_factory=Learned)
+
+
+_BASE = {
+    "zaq": Settings("zaq", 0, warm_up=20),
+    "dfq-akd": Settings("dfq-akd", 0, turns=10, warm_up=100),
+    "kd": Settings("kd", 0),
+}
+_STEPS = {"fast": 100, "balanced": 1000, "best": 6000}
+
+
+def settings_for(method: str, effort: str) -> Settings:
+    """The defaults of a method of `METHODS` at ``fast``, ``balanced`` or ``best``."""
+    base, steps = _BASE[method], _STEPS[effort]
+    return replace(base, steps=steps, warm_up=min(base.warm_up, steps // 5))

@@ -1,0 +1,56 @@
+"""Images to fine-tune on: a calibration set in ever new views, noise, or what a generator draws."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from edgeq.synth.distil import Pixel
+from edgeq.synth.generators import Generator
+
+__all__ = ["Drawn", "ImageSet", "Source"]
+
+
+class Source(Protocol):
+    """Normalised images on demand."""
+
+    def images(self, count: int, random: torch.Generator) -> Tensor:
+        """``(count, C, H, W)``, without gradient."""
+
+
+class ImageSet:
+    """Images of a set drawn at random, each moved by up to `shift` of its side and mirrored half of the time."""
+
+    def __init__(self, inputs: Tensor, shift: float) -> None:
+        self._inputs, self._shift = inputs, shift
+
+    def images(self, count: int, random: torch.Generator) -> Tensor:
+        chosen = self._inputs[torch.randint(len(self._inputs), (count,), generator=random)].clone()
+        reach = [round(self._shift * side) for side in chosen.shape[2:]]
+        for place in range(count):
+            move = [int(torch.randint(-r, r + 1, (), generator=random)) for r in reach]
+            moved = torch.roll(chosen[place], move, (-2, -1))
+            chosen[place] = moved.flip(-1) if bool(torch.rand((), generator=random) < 0.5) else moved
+        return chosen
+
+
+class Drawn:
+    """What a generator makes of fresh latents, in the network's normalisation; labels balanced where it has classes."""
+
+    def __init__(self, generator: Generator, pixel: Pixel) -> None:
+        self.generator, self._pixel = generator, pixel
+
+    def labels(self, count: int, random: torch.Generator) -> Tensor | None:
+        classes = self.generator.classes
+        return torch.randint(classes, (count,), generator=random) if classes else None
+
+    def draw(self, count: int, random: torch.Generator) -> Tensor:
+        """Images with gradients into the generator."""
+        labels = self.labels(count, random)
+        return self._pixel.normalised(self.generator(self.generator.draw(count, random), labels))
+
+    @torch.no_grad()
+    def images(self, count: int, random: torch.Generator) -> Tensor:
+        return self.draw(count, random)

@@ -1,0 +1,204 @@
+"""The student: the deployable graph with every rounding the integers will do, learning its weights and step sizes.
+
+Batch norm is folded, activations are fused, values share grids as the target's scheme says, and values are rounded
+where the integer kernels round them. What was trained is therefore what `freeze` freezes; `agreement` checks it against
+the exact reference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from edgeq.finetune.lsq import fake_quantize
+from edgeq.graph.ir import Graph
+from edgeq.graph.ops import Concat, Conv2d, Linear, MaxPool2d, Pad, Reshape, Slice
+from edgeq.graph.run import GraphModule
+from edgeq.integer.graph import IntegerGraph, Quantization
+from edgeq.integer.reference import run as run_reference
+from edgeq.quant.calibrate import Calibration
+from edgeq.quant.fakequant import simulation
+
+__all__ = ["Agreement", "Learned", "Student", "agreement"]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What moves while fine-tuning. Biases go with the weights; the input's grid is the preprocessing's and never does.
+
+    `benchmarks/low_bit.py` has the ablation these defaults come from.
+    """
+
+    weights: bool = True
+    weight_steps: bool = True
+    activation_steps: bool = True
+
+
+class Student(nn.Module):
+    """An optimised `graph` under `calibration`, bias corrections included: at first, exactly the PTQ network.
+
+    Values that share a quantization share one step. Zero points and the number of levels stay as calibrated. Steps are
+    kept as logarithms: never negative, and one rate means the same relative change for all of them.
+    """
+
+    def __init__(self, graph: Graph, calibration: Calibration, learned: Learned = Learned()) -> None:
+        super().__init__()
+        self.graph = graph
+        self.calibration = calibration
+        self._split = simulation(graph, {})
+        self._module = GraphModule(self._split).eval().requires_grad_(False)
+        self._leaders = _leaders(calibration.activations)
+        self.steps = nn.ParameterDict()
+        fixed = {self._leaders[name] for name in graph.inputs}
+        for name in sorted(set(self._leaders.values())):
+            step = _tensor(calibration.activations[name].scale)
+            self.steps[_key(name)] = nn.Parameter(
+                step.log(), requires_grad=learned.activation_steps and name not in fixed
+            )
+        self.weights, self.weight_steps, self.biases = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
+        self._layers = {node.name: node for node in graph.nodes if isinstance(node.op, (Conv2d, Linear))}
+        for name, node in self._layers.items():
+            weight = graph.constants[node.inputs[1]]
+            bias = graph.constants[node.inputs[2]] if len(node.inputs) == 3 else np.zeros(len(weight), np.float32)
+            bias = bias + calibration.bias_corrections.get(name, np.float32(0.0))
+            self.weights[_key(name)] = nn.Parameter(_tensor(weight), requires_grad=learned.weights)
+            self.biases[_key(name)] = nn.Parameter(_tensor(bias), requires_grad=learned.weights)
+            scale = calibration.weights[node.inputs[1]].scale
+            self.weight_steps[_key(name)] = nn.Parameter(_tensor(scale).log(), requires_grad=learned.weight_steps)
+        self._rounded = _rounded(graph) & set(calibration.activations)
+
+    def groups(self, weight_rate: float, step_rate: float) -> list[dict[str, object]]:
+        """Parameter groups for an optimiser: weights and biases, weight steps, activation steps."""
+        parts = (
+            ([*self.weights.values(), *self.biases.values()], weight_rate),
+            ([*self.weight_steps.values()], step_rate),
+            ([*self.steps.values()], step_rate),
+        )
+        chosen = [([p for p in some if p.requires_grad], rate) for some, rate in parts]
+        return [{"params": some, "lr": rate} for some, rate in chosen if some]
+
+    def run(self, x: Tensor, keep: Collection[str] = ()) -> dict[str, Tensor]:
+        """Outputs, and the values named in `keep`, for normalised images ``(N, C, H, W)``."""
+
+        def visit(name: str, value: Tensor) -> Tensor | None:
+            return self._on_grid(name, value) if name in self._rounded else None
+
+        return self._module.run(x, visit, keep=keep, constants=self._constants())
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The graph's output, or a tuple of them."""
+        values = self.run(x)
+        outputs = tuple(values[name] for name in self.graph.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _step(self, name: str) -> Tensor:
+        step: Tensor = self.steps[_key(self._leaders[name])].exp()
+        return step
+
+    def _on_grid(self, name: str, value: Tensor) -> Tensor:
+        grid = self.calibration.activations[name]
+        low, high = grid.limits
+        zero = int(grid.zero_point)
+        return fake_quantize(value, self._step(name), low - zero, high - zero)
+
+    def _constants(self) -> dict[str, Tensor]:
+        """Weights and biases on their grids. A layer may share its constants with another, so each has its own here."""
+        made = {}
+        for name, node in self._layers.items():
+            step = self.weight_steps[_key(name)].exp()
+            limit = self.calibration.weights[node.inputs[1]].limits[1]
+            made[node.inputs[1]] = fake_quantize(self.weights[_key(name)], step, -limit, limit, axis=0)
+            if len(node.inputs) == 3:
+                unit = (self._step(node.inputs[0]) * step).detach()
+                bias = self.biases[_key(name)]
+                made[node.inputs[2]] = bias + (torch.round(bias / unit) * unit - bias).detach()
+        return made
+
+    @torch.no_grad()
+    def frozen(self) -> tuple[Graph, Calibration]:
+        """What `freeze` takes: the graph with what was learned, and its grids."""
+        constants = dict(self.graph.constants)
+        weights = dict(self.calibration.weights)
+        for name, node in self._layers.items():
+            old = weights[node.inputs[1]]
+            step = self.weight_steps[_key(name)].exp()
+            limit = old.limits[1]
+            on_grid = fake_quantize(self.weights[_key(name)], step, -limit, limit, axis=0)
+            constants[node.inputs[1]] = _array(on_grid)
+            weights[node.inputs[1]] = dataclasses.replace(old, scale=_array(step))
+            if len(node.inputs) == 3:
+                constants[node.inputs[2]] = _array(self.biases[_key(name)])
+        activations: dict[str, Quantization] = {}
+        moved: dict[str, Quantization] = {}
+        for name, old in self.calibration.activations.items():
+            leader = self._leaders[name]
+            if leader not in moved:
+                moved[leader] = dataclasses.replace(old, scale=_array(self._step(name)))
+            activations[name] = moved[leader]
+        return self.graph.replace(constants=constants), Calibration(activations, weights, {})
+
+
+def _leaders(activations: Mapping[str, Quantization]) -> dict[str, str]:
+    """Every value to the first that has the very same quantization: calibration gives one object to a group."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(grid), name) for name, grid in activations.items()}
+
+
+def _rounded(graph: Graph) -> set[str]:
+    """Values an integer kernel rounds: all but those that ops only move or select, which lie on their grid already."""
+    moving = (Concat, MaxPool2d, Pad, Reshape, Slice)
+    return {*graph.inputs, *(node.name for node in graph.nodes if not isinstance(node.op, moving))}
+
+
+def _key(name: str) -> str:
+    """Parameter names may hold no dots."""
+    return name.replace(".", "/")
+
+
+def _tensor(array: npt.ArrayLike) -> Tensor:
+    return torch.from_numpy(np.array(array, np.float32))
+
+
+def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
+    return np.asarray(tensor.detach().cpu().numpy(), np.float32).copy()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A student against the exact reference of what it was frozen to, over `images`.
+
+    `equal_argmax` and `equal` are shares, of images and of output values; `largest_step` is in integer steps.
+    """
+
+    images: int
+    equal_argmax: float
+    equal: float
+    largest_step: int
+
+
+@torch.no_grad()
+def agreement(student: Student, integer: IntegerGraph, inputs: npt.NDArray[np.float32], batch: int = 16) -> Agreement:
+    """Compare the first output of both on `inputs` ``(N, C, H, W)``: was what was trained what was frozen?"""
+    (entry,), end = integer.inputs, integer.outputs[0]
+    grid = integer.quantizations[end]
+    same = largest = argmax = total = 0
+    for some in _batches(inputs, batch):
+        expected = run_reference(integer, integer.quantizations[entry].quantize(some))[end]
+        found = grid.quantize(_array(student.run(torch.from_numpy(some))[end]))
+        steps = np.abs(expected.astype(np.int64) - found.astype(np.int64))
+        same, total = same + int((steps == 0).sum()), total + steps.size
+        largest = max(largest, int(steps.max()))
+        flat = (v.reshape(len(some), -1).argmax(1) for v in (expected, found))
+        argmax += int(np.equal(*flat).sum())
+    return Agreement(len(inputs), argmax / len(inputs), same / total, largest)
+
+
+def _batches(inputs: npt.NDArray[np.float32], batch: int) -> Iterator[npt.NDArray[np.float32]]:
+    for start in range(0, len(inputs), batch):
+        yield np.ascontiguousarray(inputs[start : start + batch], np.float32)

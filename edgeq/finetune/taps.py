@@ -1,0 +1,39 @@
+"""Where two networks' features are compared: found in the graph, so that any captured network will do."""
+
+from __future__ import annotations
+
+from edgeq.graph.ir import Graph
+from edgeq.graph.ops import Conv2d
+
+__all__ = ["feature_taps"]
+
+
+def feature_taps(graph: Graph) -> tuple[str, ...]:
+    """The last feature map before each change of resolution, and what the last convolution makes; in order.
+
+    Maps of one pixel are no features (they are pooled already) and are left out. Residual networks so give the end of
+    each stage, which is where ZAQ's released code taps them by hand.
+    """
+    order = {node.name: place for place, node in enumerate(graph.nodes)}
+    found: list[str] = []
+    for node in graph.nodes:
+        shape = graph.shapes[node.name]
+        for name in graph.activations(node):
+            before = graph.shapes[name]
+            if name in order and len(before) == 4 and before[2] * before[3] > 1 and before[2:] != shape[2:]:
+                found.append(name)
+    convolutions = [node.name for node in graph.of_kind(Conv2d)]
+    if convolutions:
+        found.append(_settled(graph, convolutions[-1]))
+    of_size: dict[tuple[int, ...], str] = {}
+    for name in sorted(set(found), key=order.__getitem__):
+        of_size[graph.shapes[name][2:]] = name  # the last map of each resolution
+    return tuple(sorted(of_size.values(), key=order.__getitem__))
+
+
+def _settled(graph: Graph, name: str) -> str:
+    """The value itself, or the sum of a residual branch it ends: the map that goes on."""
+    readers = graph.consumers()[name]
+    if len(readers) == 1 and graph.shapes[readers[0].name] == graph.shapes[name]:
+        return readers[0].name
+    return name
