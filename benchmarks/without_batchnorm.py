@@ -30,11 +30,13 @@ from edgeq.zoo.load import load_model
 
 METHODS = ("noise", "uniform", "gzsq", "moments", "leaves", "inversion")
 VARIANTS = {
-    "inversion, rate 0.005": Settings(rate=0.005),
+    "inversion, 80 iterations": Settings(iterations=80),
+    "inversion, 320 iterations": Settings(iterations=320),
     "inversion, rate 0.01": Settings(rate=0.01),
-    "inversion, rate 0.05": Settings(rate=0.05),
+    "inversion, rate 0.02": Settings(rate=0.02),
     "inversion, all 0.9 sure": Settings(confidence=(0.9, 0.9)),
-    "inversion, all 0.999 sure": Settings(confidence=(0.999, 0.999)),
+    "inversion, every image pulled": Settings(untouched=0.0),
+    "inversion, half untouched": Settings(untouched=0.5),
 }
 YARDSTICK = "gznq"
 """Sees the batch norms; how large the logits of its images are is the best guess there is at those of photographs."""

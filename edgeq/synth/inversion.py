@@ -27,7 +27,7 @@ from edgeq.synth.pictures import dead_leaves
 
 __all__ = ["Settings", "inversion", "invert", "leaves"]
 
-ITERATIONS = {"fast": 40, "balanced": 80, "best": 200}
+ITERATIONS = {"fast": 80, "balanced": 160, "best": 400}
 ROUNDS["inversion"] = lambda effort: ITERATIONS[effort]
 BATCH = 32
 
@@ -45,7 +45,7 @@ class Settings:
     """
 
     iterations: int = ITERATIONS["balanced"]
-    rate: float = 0.02
+    rate: float = 0.04
     confidence: tuple[float, float] = (0.5, 0.999)
     smoothness: float = 0.02
     shift: float = 0.06
