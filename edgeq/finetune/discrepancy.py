@@ -33,9 +33,16 @@ their own gaps, or such that all contribute the same. The weights carry no gradi
 Tensors = Mapping[str, Tensor]
 
 
-def output_gap(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """D_o: mean absolute difference of each output, mean over outputs. Dense outputs count per value."""
-    return torch.stack([(t - s).abs().mean() for t, s in zip(teacher, student, strict=True)]).mean()
+def output_gap(teacher: Sequence[Tensor], student: Sequence[Tensor], *, relative: bool = False) -> Tensor:
+    """D_o: mean absolute difference of each output, mean over outputs. Dense outputs count per value.
+
+    `relative`: each image's in units of the teacher's mean absolute output for it.
+    """
+    gaps = []
+    for t, s in zip(teacher, student, strict=True):
+        gap = (t - s).abs().flatten(1).mean(1)
+        gaps.append((gap / t.detach().abs().flatten(1).mean(1).clamp_min(1e-6) if relative else gap).mean())
+    return torch.stack(gaps).mean()
 
 
 def soft_divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:

@@ -21,7 +21,7 @@ from edgeq.errors import MeasurementError
 from edgeq.files import write_atomic
 from edgeq.finetune.objectives import Objective, objective_for
 from edgeq.finetune.settings import Settings
-from edgeq.finetune.sources import Drawn, ImageSet, Source
+from edgeq.finetune.sources import Drawn, ImageSet, Mixed, Source
 from edgeq.finetune.student import Student
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
@@ -125,7 +125,9 @@ class _Run:
         self.player = self._invite() if self.objective.plays else None
         inputs = torch.from_numpy(np.ascontiguousarray(job.images.inputs))
         fixed = job.source or ImageSet(inputs, settings.shift)
-        self.source: Source = self.player.drawn if self.player else fixed
+        self.source: Source = fixed
+        if self.player is not None:
+            self.source = Mixed(fixed, self.player.drawn, settings.anchor)
         self.held = inputs[: min(64, len(inputs))].to(self.device)
         self.step = self.warmed = self.alike = self.worse = 0
         self.curves: dict[str, list[float]] = {"student": [], "generator": [], "held_out": []}

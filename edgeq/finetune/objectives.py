@@ -59,7 +59,7 @@ class ZAQ(Objective):
 
     def student(self, teacher: Values, student: Values) -> Tensor:
         settings = self.settings
-        gap = output_gap(self._outputs(teacher), self._outputs(student))
+        gap = output_gap(self._outputs(teacher), self._outputs(student), relative=settings.relative)
         if settings.feature_weight == 0:
             return gap
         taps = list(self.taps)

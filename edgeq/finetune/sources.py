@@ -10,7 +10,7 @@ from torch import Tensor
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generators import Generator
 
-__all__ = ["Drawn", "ImageSet", "Source"]
+__all__ = ["Drawn", "ImageSet", "Mixed", "Source"]
 
 
 class Source(Protocol):
@@ -54,3 +54,15 @@ class Drawn:
     @torch.no_grad()
     def images(self, count: int, random: torch.Generator) -> Tensor:
         return self.draw(count, random)
+
+
+class Mixed:
+    """`share` of every batch from one source, the rest from another."""
+
+    def __init__(self, one: Source, other: Source, share: float) -> None:
+        self._one, self._other, self._share = one, other, share
+
+    def images(self, count: int, random: torch.Generator) -> Tensor:
+        first = round(self._share * count)
+        parts = [source.images(n, random) for source, n in ((self._one, first), (self._other, count - first)) if n]
+        return torch.cat([part.to(parts[-1].device) for part in parts])
