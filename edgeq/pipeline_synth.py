@@ -5,6 +5,7 @@
 calibration.npz        float32 inputs as the network takes them, and labels: what `edgeq build` calibrates on
 images.npz, png/       the same as 8-bit pictures, rounded and clipped to what a pixel can be
 contact.png            the first of them, by label
+generator.safetensors  what drew them, where the method trains a generator
 statistics.html, .json how closely each layer sees what the network remembers
 edgeq.lock             what it was made from
 """
@@ -35,6 +36,7 @@ from edgeq.progress import Progress, Silent
 from edgeq.report.lock import lock_text, package_versions, portable
 from edgeq.report.statistics import render_statistics
 from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.synth.generatorfile import GENERATOR
 from edgeq.synth.sheet import contact_sheet, pixels
 from edgeq.synth.statistics import assignment, layer_gaps, references, seen_moments
 from edgeq.synthesis import captured, choose_method, synthesize
@@ -90,7 +92,7 @@ def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     }
     folder = config.output or Path("build") / f"{loaded.spec.name}-{calibration.method.replace(':', '-')}"
     _refuse_build(folder)
-    _write_folder(folder, facts, calibration, loaded, raw)
+    _write_folder(folder, facts, calibration, loaded, raw, made.files.get(GENERATOR))
     return facts | {"folder": str(folder)}
 
 
@@ -160,7 +162,12 @@ def _outside(inputs: npt.NDArray[np.float32], low: npt.NDArray[np.float32], high
 
 
 def _write_folder(
-    folder: Path, facts: dict[str, Any], calibration: CalibrationSet, loaded: LoadedModel, raw: Graph
+    folder: Path,
+    facts: dict[str, Any],
+    calibration: CalibrationSet,
+    loaded: LoadedModel,
+    raw: Graph,
+    generator: Path | None,
 ) -> None:
     spec = loaded.spec
     images = pixels(calibration, spec.mean, spec.std)
@@ -180,6 +187,8 @@ def _write_folder(
         (staging / "statistics.json").write_text(_json(facts), encoding="utf-8")
         (staging / "statistics.html").write_text(render_statistics(facts, sheet, str(folder)), encoding="utf-8")
         (staging / MARKER).write_text(lock_text(contents), encoding="utf-8")
+        if generator is not None:
+            (staging / GENERATOR).write_bytes(generator.read_bytes())
         _write_pngs(staging / "png", images, calibration.labels)
 
 

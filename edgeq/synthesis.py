@@ -83,6 +83,7 @@ def synthesize(
                 effort=config.effort,
                 checkpoint=cache.scratch("synthesize", parts),
                 progress=cache.progress,
+                products=folder,
             )
             made = synthesizer(request)
         write_atomic(folder / "calibration.npz", made.to_bytes())

@@ -31,7 +31,14 @@ Synthesizer = Callable[["Request"], CalibrationSet]
 
 SYNTHESIZERS: Registry[Synthesizer] = Registry(
     "synthesizer",
-    ("edgeq.synth.baselines", "edgeq.synth.gznq", "edgeq.synth.gzsq", "edgeq.synth.zeroq", "edgeq.synth.inversion"),
+    (
+        "edgeq.synth.baselines",
+        "edgeq.synth.gznq",
+        "edgeq.synth.gzsq",
+        "edgeq.synth.zeroq",
+        "edgeq.synth.inversion",
+        "edgeq.synth.zs_cgan",
+    ),
 )
 
 ROUNDS: dict[str, Callable[[str], int]] = {}
@@ -44,7 +51,7 @@ class Request:
 
     `graph` still holds its batch norms. `low` and `high` are the normalised values of pixel 0 and pixel 255 per channel
     ``(C,)``. `classes` is 0 when the network is no classifier. `checkpoint` is a folder where finished batches are
-    kept, so that an interrupted run continues with the same bytes.
+    kept, so that an interrupted run continues with the same bytes; `products` one for what is made beside images.
     """
 
     graph: Graph
@@ -56,6 +63,7 @@ class Request:
     effort: str = "balanced"
     checkpoint: Path | None = None
     progress: Progress = field(default_factory=Silent)
+    products: Path | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -30,6 +30,7 @@ _KNOWN: dict[str, tuple[bool, bool, str, str]] = {
     "gzsq": (False, False, _WEIGHTS, "images that match statistics estimated from the weights, as published"),
     "moments": (False, False, _WEIGHTS, "images that match moments carried correctly through the weights"),
     "zeroq": (True, False, "batch-norm statistics", "ZeroQ's distillation: the same statistics, without labels"),
+    "zs-cgan": (True, False, _STATISTICS, "drawn by a conditional generator trained against the network alone"),
     "inversion": (False, False, "answers of the network", "random shapes, optimised until each has its class"),
     "leaves": (False, False, "none", "random shapes hiding one another, as they are"),
     "noise": (False, False, "none", "Gaussian noise: the baseline of the literature"),
