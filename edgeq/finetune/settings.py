@@ -18,10 +18,11 @@ class Settings:
 
     `feature_weight` is ZAQ's α, `strength_weight` its β (0.1 and 0.05 in the paper; 1 and 0.1 in its released code),
     `prior_weight` DFQ-AKD's α, `temperature` its τ. Rates are Adam's, cosine to zero: `weight_rate` for weights and
-    biases, `step_rate` relative for step sizes, `generator_rate` for the generator. Two things are
-    edgeq's own, for runs a hundred times shorter than the papers': `anchor`, the share of each batch that comes from the
-    calibration set and not from a generator (0 in the papers), and `relative`, output gaps in units of the teacher's own
-    answer (ZAQ: False), without which a generator need only make outputs large.
+    biases, `step_rate` relative for step sizes, `generator_rate` for the generator.
+
+    Two things are edgeq's own, for runs a hundred times shorter than the papers': `anchor`, the share of a batch that
+    comes from the calibration set and not from a generator (0 in the papers), and `relative`, output gaps in units
+    of the teacher's own answer (ZAQ: False), without which a generator need only make outputs large.
     """
 
     method: str

@@ -49,7 +49,7 @@ class Student(nn.Module):
 
     def __init__(self, graph: Graph, calibration: Calibration, learned: Learned = Learned()) -> None:
         super().__init__()
-        self.graph = graph
+        graph = self.graph = _biased(graph)
         self.calibration = calibration
         self._split = simulation(graph, {})
         self._module = GraphModule(self._split).eval().requires_grad_(False)
@@ -65,8 +65,7 @@ class Student(nn.Module):
         self._layers = {node.name: node for node in graph.nodes if isinstance(node.op, (Conv2d, Linear))}
         for name, node in self._layers.items():
             weight = graph.constants[node.inputs[1]]
-            bias = graph.constants[node.inputs[2]] if len(node.inputs) == 3 else np.zeros(len(weight), np.float32)
-            bias = bias + calibration.bias_corrections.get(name, np.float32(0.0))
+            bias = graph.constants[node.inputs[2]] + calibration.bias_corrections.get(name, np.float32(0.0))
             self.weights[_key(name)] = nn.Parameter(_tensor(weight), requires_grad=learned.weights)
             self.biases[_key(name)] = nn.Parameter(_tensor(bias), requires_grad=learned.weights)
             scale = calibration.weights[node.inputs[1]].scale
@@ -108,16 +107,15 @@ class Student(nn.Module):
         return fake_quantize(value, self._step(name), low - zero, high - zero)
 
     def _constants(self) -> dict[str, Tensor]:
-        """Weights and biases on their grids. A layer may share its constants with another, so each has its own here."""
+        """Weights and biases on their grids, by the constants' names."""
         made = {}
         for name, node in self._layers.items():
             step = self.weight_steps[_key(name)].exp()
             limit = self.calibration.weights[node.inputs[1]].limits[1]
             made[node.inputs[1]] = fake_quantize(self.weights[_key(name)], step, -limit, limit, axis=0)
-            if len(node.inputs) == 3:
-                unit = (self._step(node.inputs[0]) * step).detach()
-                bias = self.biases[_key(name)]
-                made[node.inputs[2]] = bias + (torch.round(bias / unit) * unit - bias).detach()
+            unit = (self._step(node.inputs[0]) * step).detach()
+            bias = self.biases[_key(name)]
+            made[node.inputs[2]] = bias + (torch.round(bias / unit) * unit - bias).detach()
         return made
 
     @torch.no_grad()
@@ -132,8 +130,7 @@ class Student(nn.Module):
             on_grid = fake_quantize(self.weights[_key(name)], step, -limit, limit, axis=0)
             constants[node.inputs[1]] = _array(on_grid)
             weights[node.inputs[1]] = dataclasses.replace(old, scale=_array(step))
-            if len(node.inputs) == 3:
-                constants[node.inputs[2]] = _array(self.biases[_key(name)])
+            constants[node.inputs[2]] = _array(self.biases[_key(name)])
         activations: dict[str, Quantization] = {}
         moved: dict[str, Quantization] = {}
         for name, old in self.calibration.activations.items():
@@ -142,6 +139,18 @@ class Student(nn.Module):
                 moved[leader] = dataclasses.replace(old, scale=_array(self._step(name)))
             activations[name] = moved[leader]
         return self.graph.replace(constants=constants), Calibration(activations, weights, {})
+
+
+def _biased(graph: Graph) -> Graph:
+    """`graph` with a bias in every layer, as every frozen layer has one: corrections must have a place, and learn."""
+    nodes, constants = [], dict(graph.constants)
+    for node in graph.nodes:
+        if isinstance(node.op, (Conv2d, Linear)) and len(node.inputs) == 2:
+            name = f"{node.name}.bias"
+            constants[name] = np.zeros(len(graph.constants[node.inputs[1]]), np.float32)
+            node = dataclasses.replace(node, inputs=(*node.inputs, name))
+        nodes.append(node)
+    return graph.replace(nodes=tuple(nodes), constants=constants)
 
 
 def _leaders(activations: Mapping[str, Quantization]) -> dict[str, str]:

@@ -1,0 +1,210 @@
+"""The student is the PTQ network before it learns, and what it learned is what is frozen after."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import MeasurementError
+from edgeq.finetune.loop import Finetuned, Job, finetune
+from edgeq.finetune.lsq import fake_quantize
+from edgeq.finetune.objectives import AKD, ZAQ, objective_for
+from edgeq.finetune.settings import METHODS, Settings, settings_for
+from edgeq.finetune.student import Learned, Student, agreement
+from edgeq.finetune.taps import feature_taps
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import RELU, Add, BatchNorm, Concat, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape
+from edgeq.graph.passes import optimize
+from edgeq.graph.run import GraphModule
+from edgeq.integer.reference import run as run_reference
+from edgeq.quant.bits import Scheme
+from edgeq.quant.calibrate import calibrate
+from edgeq.quant.freeze import freeze
+
+RANGE = (-2.0, 2.0)
+
+
+@pytest.fixture(scope="module")
+def raw():
+    rng = np.random.default_rng(0)
+
+    def weight(*shape):
+        return rng.normal(0, 1.4 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
+
+    constants = {
+        "a.w": weight(8, 3, 3, 3), "b.w": weight(8, 8, 3, 3), "b.b": rng.normal(0, 0.2, 8).astype(np.float32),
+        "c.w": weight(8, 8, 1, 1), "fc.w": weight(4, 16), "fc.b": rng.normal(0, 0.2, 4).astype(np.float32),
+        "n.g": np.ones(8, np.float32), "n.b": np.zeros(8, np.float32),
+        "n.m": np.zeros(8, np.float32), "n.v": np.ones(8, np.float32),
+    }  # fmt: skip
+    same = (1, 1, 1, 1)
+    nodes = (
+        Node("a", Conv2d(padding=same), ("x", "a.w")),
+        Node("n", BatchNorm(), ("a", "n.g", "n.b", "n.m", "n.v")),
+        Node("r", RELU, ("n",)),
+        Node("b", Conv2d(stride=(2, 2), padding=same, activation=RELU), ("r", "b.w", "b.b")),
+        Node("c", Conv2d(), ("b", "c.w")),
+        Node("sum", Add(RELU), ("c", "b")),
+        Node("pool", MaxPool2d((2, 2), (2, 2)), ("sum",)),
+        Node("cat", Concat(1), ("pool", "pool")),
+        Node("mean", GlobalAvgPool(), ("cat",)),
+        Node("flat", Reshape((16,)), ("mean",)),
+        Node("fc", Linear(), ("flat", "fc.w", "fc.b")),
+    )
+    return Graph("net", ("x",), ("fc",), nodes, constants, {"x": (1, 3, 16, 16)})
+
+
+@pytest.fixture(scope="module")
+def images():
+    inputs = np.clip(np.random.default_rng(1).normal(0, 1, (24, 3, 16, 16)), *RANGE).astype(np.float32)
+    return CalibrationSet(inputs, np.full(24, -1, np.int64), "test")
+
+
+def job(raw, images, settings, **more):
+    graph = optimize(raw)
+    decided = calibrate(graph, images, RANGE, scheme=Scheme.of("w4a4", all_layers=True))
+    low, high = torch.full((3,), RANGE[0]), torch.full((3,), RANGE[1])
+    return Job(graph, raw, decided, images, low, high, settings, **more)
+
+
+def short(method, **more):
+    return dataclasses.replace(settings_for(method, "fast"), steps=4, batch=8, turns=2, warm_up=1, width=8, **more)
+
+
+def test_rounding_passes_gradients_inside_the_range_and_none_outside():
+    value = torch.tensor([-3.0, -1.1, 0.2, 0.9, 1.7, 5.0], requires_grad=True)
+    step = torch.tensor(0.5, requires_grad=True)
+    made = fake_quantize(value, step, -2, 3)
+    np.testing.assert_allclose(made.detach(), [-1.0, -1.0, 0.0, 1.0, 1.5, 1.5])
+    made.sum().backward()
+    np.testing.assert_array_equal(value.grad, [0, 1, 1, 1, 1, 0])
+    # LSQ: level - ratio inside, the level itself outside, over sqrt(values x largest level)
+    wanted = (-2) + (-2 + 2.2) + (0 - 0.4) + (2 - 1.8) + (3 - 3.4) + 3
+    assert step.grad.item() == pytest.approx(wanted / np.sqrt(6 * 3), rel=1e-5)
+
+
+def test_per_channel_steps_learn_each_from_its_own():
+    value = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    steps = torch.tensor([0.1, 0.2, 0.4], requires_grad=True)
+    fake_quantize(value, steps, -7, 7, axis=0).square().sum().backward()
+    for row in range(3):
+        alone = steps.detach()[row].clone().requires_grad_()
+        fake_quantize(value[row], alone, -7, 7).square().sum().backward()
+        assert steps.grad[row].item() == pytest.approx(alone.grad.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("bits", ["w8a8", "w4a8", "w4a4", "w3a5"])
+def test_a_fresh_student_freezes_to_the_ptq_integers_and_the_reference_agrees(raw, images, bits):
+    graph = optimize(raw)
+    decided = calibrate(graph, images, RANGE, scheme=Scheme.of(bits, all_layers=True))
+    student = Student(graph, decided)
+    before, after = freeze(graph, decided).graph, freeze(*student.frozen()).graph
+    for name, array in before.constants.items():
+        if array.dtype == np.int8:
+            np.testing.assert_array_equal(after.constants[name], array)
+        else:  # a logarithm and back moves a step by one part in ten million
+            np.testing.assert_allclose(after.constants[name], array, atol=2)
+    # The same inputs, one layer: kernels round twice, a float simulation once, and that is all the difference there is.
+    first = student.run(torch.from_numpy(images.inputs), keep=["a"])["a"].detach().numpy()
+    expected = run_reference(after, after.quantizations["x"].quantize(images.inputs))["a"]
+    steps = np.abs(after.quantizations["a"].quantize(first).astype(int) - expected)
+    assert steps.max() <= 1
+    assert (steps == 0).mean() > 0.98
+    found = agreement(student, after, images.inputs)
+    assert found.equal_argmax > 0.9
+    assert found.largest_step <= 12
+
+
+def test_shared_values_share_their_step(raw, images):
+    student = Student(optimize(raw), job(raw, images, short("kd")).decided)
+    assert len(student.steps) < len(student.calibration.activations)
+    graph, decided = student.frozen()
+    assert decided.activations["pool"] is decided.activations["cat"]
+    assert freeze(graph, decided).graph.quantizations["pool"] == freeze(graph, decided).graph.quantizations["cat"]
+
+
+def test_taps_stand_where_the_resolution_changes(raw):
+    graph = optimize(raw)
+    sizes = [graph.shapes[name][2:] for name in feature_taps(graph)]
+    assert sizes == [(16, 16), (8, 8), (4, 4)]
+    assert feature_taps(graph)[1] == "sum"  # behind the residual sum, not inside the branch
+
+
+@pytest.mark.parametrize("method", ["zaq", "dfq-akd"])
+def test_between_equals_a_generator_learns_from_its_regulariser_alone(raw, images, method):
+    """With student = teacher the discrepancy is zero, and so is its gradient."""
+    graph = optimize(raw)
+    objective = objective_for(graph, raw, settings_for(method, "fast"))
+    network = GraphModule(graph).eval().requires_grad_(False)
+    x = torch.from_numpy(images.inputs[:4]).requires_grad_()
+    teacher = network.run(x, keep=objective.taps)
+    loss = objective.generator(x, teacher, network.run(x, keep=objective.taps))
+    assert isinstance(objective, (ZAQ, AKD))
+    alone = objective.warm_up(x, teacher)
+    weight = 0.05 if method == "zaq" else 0.01
+    (one,), (other,) = torch.autograd.grad(loss, x, retain_graph=True), torch.autograd.grad(alone, x)
+    assert other.abs().max() > 0
+    torch.testing.assert_close(one, weight * other, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_moves_the_student_and_freezes(raw, images, method):
+    made = finetune(job(raw, images, short(method)))
+    assert isinstance(made, Finetuned)
+    assert len(made.curves["student"]) == 4
+    assert len(made.curves["generator"]) == (0 if method == "kd" else 3)
+    integer = freeze(made.graph, made.decided).graph
+    assert agreement(made.student, integer, images.inputs).equal_argmax > 0.9
+    weights = optimize(raw).constants
+    assert any(not np.array_equal(made.graph.constants[n], w) for n, w in weights.items())
+
+
+def test_distillation_brings_the_student_closer(raw, images):
+    made = finetune(job(raw, images, Settings("zaq", steps=150, batch=16, weight_rate=3e-4, anchor=1.0)))
+    assert made.facts["gap_after"] < 0.8 * made.facts["gap_before"]
+
+
+def test_what_shall_not_learn_does_not(raw, images):
+    settings = short("kd", learned=Learned(weights=False, weight_steps=False, activation_steps=False))
+    one = job(raw, images, settings)
+    with pytest.raises(ValueError, match="empty parameter list"):
+        finetune(one)
+    made = finetune(job(raw, images, short("kd", learned=Learned(weights=False, activation_steps=False))))
+    for name, grid in made.decided.activations.items():
+        assert float(grid.scale) == pytest.approx(float(one.decided.activations[name].scale), rel=1e-6)
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("method", ["kd", "zaq"])
+def test_interrupted_training_continues_to_the_same_bytes(raw, images, tmp_path, monkeypatch, method):
+    monkeypatch.setattr("edgeq.finetune.loop.EVERY", 2)
+    whole = finetune(job(raw, images, short(method)))
+
+    class Stop:
+        def step(self, done, total, note=""):
+            if done == 3:
+                raise StoppedError
+
+    with pytest.raises(StoppedError):
+        finetune(job(raw, images, short(method), checkpoint=tmp_path, progress=Stop()))
+    again = finetune(job(raw, images, short(method), checkpoint=tmp_path))
+    assert again.facts["resumed_at"] == 2
+    assert again.curves == whole.curves
+    one, other = (freeze(made.graph, made.decided).graph.to_bytes() for made in (whole, again))
+    assert one == other
+
+
+def test_divergence_is_an_error_that_keeps_the_best(raw, images, tmp_path):
+    settings = short("kd", weight_rate=float("inf"))
+    with pytest.raises(MeasurementError, match="diverged") as caught:
+        finetune(job(raw, images, settings, checkpoint=tmp_path))
+    assert "best.pt" in str(caught.value)
+    kept = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert kept["step"] == 0
+    assert json.dumps(kept["gap"])
