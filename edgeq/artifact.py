@@ -95,6 +95,8 @@ def report_of(made: Made) -> dict[str, Any]:
             "sha256": made.calibration.digest(),
             "notes": dict(made.calibration.notes),
         },
+        simulated=made.facts.get("simulated"),
+        finetune=made.facts.get("finetune"),
         seconds=made.seconds,
         conditions=this_machine().to_json()
         | {"packages": package_versions()}
@@ -118,10 +120,15 @@ def _warnings(made: Made) -> list[str]:
         found.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
     if made.method in ("noise", "uniform"):
         found.append(f"calibrated on {made.method}: ranges of noise are not ranges of pictures")
-    weights, _ = parse_bits(made.config.bits)
+    weights, activations = parse_bits(made.config.bits)
     if weights < 8:
         kept = "" if made.config.all_layers else ", those of the first and last layer 8"
         found.append(f"weights have {weights} bits{kept}; all are stored as int8, so the file is no smaller for it")
+    if "simulated" in facts:
+        found.append(
+            f"{activations}-bit activations are simulated: no runtime saturates below 8 bits. Accuracy is the exact "
+            "reference's; the file stores int8, its activations keep all 8 bits, and it computes something else"
+        )
     if facts["accuracy"] is None:
         found.append("accuracy was not measured: the model names no evaluation images")
     if made.target.machine != this_machine().architecture:

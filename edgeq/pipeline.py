@@ -1,6 +1,6 @@
 """build(): the stages in order, checkpoint to report, each remembered by the hash of what it read.
 
-    capture -> synthesize -> calibrate -> write -> verify -> measure -> report
+    capture -> synthesize -> calibrate [-> finetune] -> write -> verify -> measure -> report
 
 Data moves down this page. A stage is a function of what stands above it and never reaches back.
 """
@@ -23,23 +23,25 @@ from edgeq.config.build import BuildConfig
 from edgeq.config.targets import Target, load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
-from edgeq.errors import UnsupportedError
 from edgeq.files import check_replaceable, write_atomic
+from edgeq.finetuning import choose_tuning, finetuned
 from edgeq.formats import Format, format_of
 from edgeq.graph.capture import unsupported_calls
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.measure.accuracy import compare, evaluate, runner
+from edgeq.measure.accuracy import Accuracy, Run, compare, evaluate, runner
 from edgeq.measure.conditions import this_machine
 from edgeq.measure.latency import measure_latency
 from edgeq.measure.layers import layer_errors
+from edgeq.measure.simulated import reference_run, storable
 from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.synth import passes_needed
+from edgeq.synth.generatorfile import GENERATOR
 from edgeq.synthesis import captured, choose_method, synthesize
 from edgeq.zoo.load import LoadedModel, load_model
 
@@ -47,6 +49,9 @@ __all__ = ["build", "choose_method", "plan"]
 
 VERIFIED = 32
 """Calibration images whose every op output is compared with the exact reference."""
+
+SIMULATED = 500
+"""Evaluation images, evenly spaced, that the exact reference answers where no runtime can: it is slow."""
 
 STAGES = ("capture", "synthesize", "calibrate", "write", "verify", "measure")
 
@@ -74,6 +79,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     """
     progress = progress or Silent()
     torch.manual_seed(config.seed)
+    asked, (config, tuning) = config, choose_tuning(config)
     target = load_target(config.target)
     scheme = _scheme(config, target)
     loaded = load_model(
@@ -96,14 +102,22 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     method, why = choose_method(config.method, raw)
     synthesized, calibration = synthesize(config, loaded, raw, method, cache, forbidden=evaluation)
     calibrated, integer = _calibrate(job, calibration)
-    written = _write(job, integer)
+    facts = dict(calibrated.facts)
+    if tuning:
+        drawn_by = synthesized.files.get(GENERATOR)
+        tuned = finetuned(config, tuning, loaded.spec, raw, graph, calibration, scheme, cache, drawn_by)
+        integer = IntegerGraph.load(tuned.files["integer.safetensors"])
+        facts |= tuned.facts
+        seconds["finetune"] = tuned.seconds
+    stored = storable(integer)
+    written = _write(job, stored)
     artifact, baseline = (written.files[f"{name}{job.format.suffix}"] for name in ("model", "float"))
-    verified = _verify(job, integer, artifact, calibration)
-    measured = _measure(job, artifact, baseline)
+    verified = _verify(job, stored, artifact, calibration)
+    measured = _measure(job, integer, artifact, baseline)
     for name, result in zip(STAGES[1:], (synthesized, calibrated, written, verified, measured), strict=True):
         seconds[name] = result.seconds
     made = Made(
-        config=config,
+        config=asked,
         target=target,
         loaded=loaded,
         graph=graph,
@@ -113,7 +127,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
         integer=integer,
         artifact=artifact,
         baseline=baseline,
-        facts={**calibrated.facts, **verified.facts, **measured.facts},
+        facts={**facts, **verified.facts, **measured.facts},
         seconds=seconds,
     )
     report = report_of(made)
@@ -124,14 +138,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
 def _scheme(config: BuildConfig, target: Target) -> Scheme:
     """Bits as asked, as far as the target's kernels take them. Refused before any work: what no file could do."""
     widest = target.bits_of_weights(vnni=this_machine().vnni)
-    scheme = Scheme.of(config.bits, all_layers=config.all_layers, widest=widest)
-    if scheme.activation_bits < 8:
-        raise UnsupportedError(
-            f"a file with {scheme.activation_bits}-bit activations", where=f"{target.name}, {config.bits}",
-            why="no runtime here saturates below 8 bits, so the file would compute something else",
-            hint=f"--bits w{scheme.weight_bits}a8 is exact; edgeq.integer.reference computes fewer bits without a file",
-        )  # fmt: skip
-    return scheme
+    return Scheme.of(config.bits, all_layers=config.all_layers, widest=widest)
 
 
 def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerGraph]:
@@ -199,11 +206,12 @@ def _verify(job: _Job, integer: IntegerGraph, artifact: Path, calibration: Calib
     return job.cache.run("verify", parts, work)
 
 
-def _measure(job: _Job, artifact: Path, baseline: Path) -> Result:
+def _measure(job: _Job, integer: IntegerGraph, artifact: Path, baseline: Path) -> Result:
     threads = job.config.threads or job.target.threads
     machine = this_machine()
     parts = {
         "artifact": _sha256(artifact.read_bytes()),
+        "simulated": integer.digest() if integer.narrow() else None,
         "float": _sha256(baseline.read_bytes()),
         "evaluation": job.evaluation.sha256 if job.evaluation else None,
         "weights": job.loaded.weights_sha256(),
@@ -215,26 +223,33 @@ def _measure(job: _Job, artifact: Path, baseline: Path) -> Result:
 
     def work(folder: Path) -> dict[str, Any]:
         facts: dict[str, Any] = {"accuracy": None}
-        integer = job.format.open(artifact, threads)
+        session = job.format.open(artifact, threads)
+        narrow = integer.narrow()
         if job.evaluation is not None:
-            spec, images, total = job.loaded.spec, job.evaluation, 2 * len(job.evaluation)
+            images = job.evaluation.part(SIMULATED) if narrow else job.evaluation
             module = (
                 job.loaded.module if isinstance(job.loaded.module, torch.nn.Module) else GraphModule(job.raw).eval()
             )
-            before = evaluate(
-                runner(module), images.batches(spec), lambda n: job.progress.step(n, total, "float network")
-            )
-            after = evaluate(
-                runner(integer),
-                images.batches(spec),
-                lambda n: job.progress.step(len(images) + n, total, integer.runtime),
-            )
+            before = _answers(job, runner(module), images, "float network")
+            after = _answers(job, runner(session), images, session.runtime)
+            if narrow:
+                facts["simulated"] = {"values": len(narrow), "images": len(images), "file_top1": after.top1}
+                after = _answers(job, reference_run(integer), images, "exact reference")
             facts["accuracy"] = compare(before, after).to_json() | {"images": images.source, "sha256": images.sha256}
+        elif narrow:
+            facts["simulated"] = {"values": len(narrow)}
         sample = torch.zeros(1, *job.loaded.spec.input_shape).numpy()
-        facts["latency"] = measure_latency(job.format.open(baseline, threads), integer, sample).to_json()
+        facts["latency"] = measure_latency(job.format.open(baseline, threads), session, sample).to_json()
         return facts
 
     return job.cache.run("measure", parts, work)
+
+
+def _answers(job: _Job, run: Run, images: EvaluationSet, whose: str) -> Accuracy:
+    def report(done: int) -> None:
+        job.progress.step(done, len(images), whose)
+
+    return evaluate(run, images.batches(job.loaded.spec), report)
 
 
 def _sha256(data: bytes) -> str:
@@ -247,6 +262,7 @@ def _runtimes() -> dict[str, str]:
 
 def plan(config: BuildConfig) -> dict[str, Any]:
     """What `build` would do, without doing it: stages, shapes, parameters, MACs, unsupported ops, estimated seconds."""
+    config, tuning = choose_tuning(config)
     target = load_target(config.target)
     _scheme(config, target)
     loaded = load_model(
@@ -271,7 +287,7 @@ def plan(config: BuildConfig) -> dict[str, Any]:
         "macs": graph.macs(),
         "ops": len(graph.nodes),
         "output": [list(graph.shapes[name]) for name in graph.outputs],
-        "stages": list(STAGES),
+        "stages": [*STAGES[:3], *(["finetune"] if tuning else []), *STAGES[3:]],
         "estimated_seconds": _estimate(config, raw, method),
         "layers": [
             {"name": n.name, "op": type(n.op).__name__, "output": list(graph.shapes[n.name])} for n in graph.nodes

@@ -13,12 +13,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edgeq.config.build import BuildConfig
-from edgeq.errors import ArtifactError, EdgeqError, UnsupportedError
+from edgeq.errors import ArtifactError, ConfigError, EdgeqError, UnsupportedError
+from edgeq.finetune.settings import Settings, settings_for
+from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.latency import measure_latency
+from edgeq.measure.replay import replay
+from edgeq.measure.simulated import reference_run, storable
 from edgeq.pipeline import build, choose_method, plan
 from edgeq.report.schema import validate
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
+from edgeq.synth import zs_cgan
 
 NETWORK = """
 from torch import nn
@@ -209,11 +214,80 @@ def test_few_bit_weights_make_an_exact_file_that_says_how_they_are_stored(config
     assert everywhere["artifact"]["sha256"] != report["artifact"]["sha256"]
 
 
-def test_few_bit_activations_are_refused_before_any_work(config: BuildConfig, tmp_path: Path) -> None:
+def test_few_bit_activations_are_simulated_and_the_file_says_so(config: BuildConfig) -> None:
+    report = build(replace(config, bits="w6a4", method="noise"))
+    assert config.output is not None
+    integer = IntegerGraph.load(config.output / "integer.safetensors")
+    assert report["simulated"]["values"] == len(integer.narrow()) > 0
+    assert report["exactness"]["equal"] == report["exactness"]["values"] > 0  # the file is exact in what it can say
+    assert any("4-bit activations are simulated" in line for line in report["warnings"])
+    assert "exact reference" in (config.output / "report.html").read_text()
+    wide = storable(integer)
+    assert wide.narrow() == ()
+    assert wide.nodes == integer.nodes
+    assert replay(config.output, 4).equal == replay(config.output, 4).values
+    with np.load("test.npz") as file:
+        inputs = ((file["images"] / 255 - 0.5) / 0.25).astype(np.float32).transpose(0, 3, 1, 2)
+        right = reference_run(integer)(inputs).reshape(24, -1).argmax(1) == file["labels"]
+    assert report["accuracy"]["integer"]["top1"] == pytest.approx(100 * right.mean())
+
+
+def test_sixteen_bit_activations_are_refused_before_any_work(config: BuildConfig, tmp_path: Path) -> None:
     for run in (build, plan):
-        with pytest.raises(UnsupportedError, match="6-bit activations"):
-            run(replace(config, bits="w6a6", model="no such model"))
+        with pytest.raises(UnsupportedError, match="16-bit activations"):
+            run(replace(config, bits="w8a16", model="no such model"))
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeq.finetuning.IMAGES", 16)
+
+    def quick(method: str, effort: str) -> Settings:
+        return replace(settings_for(method, effort), steps=6, batch=8, warm_up=2, latent=8, width=8)
+
+    monkeypatch.setattr("edgeq.finetuning.settings_for", quick)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(
+    ("how", "tuned", "images"),
+    [
+        ({"method": "zaq"}, "zaq", "gznq"),
+        ({"method": "dfq-akd"}, "dfq-akd", "gznq"),
+        ({"method": "noise", "finetune": "kd"}, "kd", "noise"),
+        ({"method": "zs-cgan", "finetune": "kd"}, "kd", "drawn fresh"),
+    ],
+)
+def test_fine_tuning_is_a_cached_stage_whose_student_is_what_was_frozen(
+    config: BuildConfig, monkeypatch: pytest.MonkeyPatch, how: dict[str, str], tuned: str, images: str
+) -> None:
+    quick = zs_cgan.Settings(steps=3, batch=8, latent=8, width=8, retries=1)
+    monkeypatch.setattr("edgeq.synth.zs_cgan.settings_for", lambda effort: quick)
+    told = replace(config, bits="w4a4", all_layers=True, **how)
+    report = build(told)
+    facts = report["finetune"]
+    assert (facts["method"], facts["images"], facts["steps"]) == (tuned, images, 6)
+    assert facts["agreement"]["equal_argmax"] > 0.8
+    assert len(facts["curves"]["student"]) == 6
+    assert bool(facts["curves"]["generator"]) == (tuned != "kd")
+    assert report["seconds"]["finetune"] > 0
+    assert config.output is not None
+    assert 'id="finetune"' in (config.output / "report.html").read_text()
+    assert ("zs-cgan" in how.values()) == (report["synthesis"]["method"] == "zs-cgan")
+    spy = Spy()
+    again = build(told, spy)
+    assert spy.cached["finetune"]
+    assert again["artifact"] == report["artifact"]
+    plain = build(replace(config, bits="w4a4", all_layers=True, images=16))
+    assert "finetune" not in plain
+    assert plain["artifact"]["sha256"] != report["artifact"]["sha256"]
+
+
+def test_two_ways_to_fine_tune_at_once_are_refused(config: BuildConfig) -> None:
+    with pytest.raises(ConfigError, match="both say how to fine-tune"):
+        plan(replace(config, method="zaq", finetune="kd"))
+    assert "finetune" in plan(replace(config, method="zaq"))["stages"]
 
 
 def test_an_exported_program_builds(config: BuildConfig, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ __all__ = [
 CONFIG_FILE = "edgeq.toml"
 EFFORTS = ("fast", "balanced", "best")
 OBSERVERS = ("minmax", "percentile", "mse")
-FORCEABLE = ("all", "synthesize", "statistics", "calibrate", "write", "verify", "measure")
+FORCEABLE = ("all", "synthesize", "statistics", "calibrate", "finetune", "write", "verify", "measure")
+FINETUNE = ("none", "kd", "zaq", "dfq-akd")
 
 
 def _setting(default: Any, kind: Kind, text: str, flag: str = "") -> Any:
@@ -57,14 +58,19 @@ class BuildConfig:
     targets: tuple[str, ...] = _setting(
         ("tflite-arm",), settings.NAMES, "target to build for; may be repeated", "--target"
     )
-    method: str = _setting("auto", settings.TEXT, "calibration images: auto, gznq, noise, ... or images:PATH")
+    method: str = _setting(
+        "auto", settings.TEXT, "calibration images: auto, gznq, ... or images:PATH; zaq and dfq-akd also fine-tune"
+    )
+    finetune: str = _setting(
+        "none", settings.one_of(*FINETUNE), "train the quantized network to answer as the float one"
+    )
     images: int = _setting(32, settings.COUNT, "number of calibration images")
-    bits: str = _setting("w8a8", settings.BITS, "bits of weights (2-8) and activations (8), such as w4a8")
+    bits: str = _setting("w8a8", settings.BITS, "bits of weights and activations (2-8), such as w4a8")
     all_layers: bool = _setting(
         False, settings.SWITCH, "few bits in the first and last layer too, which otherwise keep 8"
     )
     seed: int = _setting(0, settings.SEED, "seed of everything random")
-    effort: str = _setting("balanced", settings.one_of(*EFFORTS), "how long synthesis may take")
+    effort: str = _setting("balanced", settings.one_of(*EFFORTS), "how long synthesis and fine-tuning may take")
     observer: str = _setting("mse", settings.one_of(*OBSERVERS), "how ranges are picked")
     io: str | None = _setting(None, settings.one_of("int8", "uint8", "float32"), "type of inputs and outputs")
     output: Path | None = _setting(None, settings.PATH, "folder to write, default build/MODEL-TARGET")  # noqa: RUF009

@@ -6,10 +6,12 @@ pictures into the latter, and it refuses pictures that are also in the evaluatio
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,11 @@ import numpy.typing as npt
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.pictures import PICTURES, find_labelled, find_plain, read_picture
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, MeasurementError
 from edgeq.zoo.pycode import call, import_callable
 from edgeq.zoo.spec import ModelSpec
 
-__all__ = ["EvaluationSet", "calibration_from_images", "load_images"]
+__all__ = ["EvaluationSet", "barred", "calibration_from_images", "load_images"]
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -36,6 +38,30 @@ IN_MEMORY = 512 * 2**20
 
 NPZ_LIMIT = 8 * 2**30
 """Bytes an ``.npz`` may unpack to: a few kilobytes can promise terabytes."""
+
+_BARRED: ContextVar[str] = ContextVar("barred", default="")
+
+
+@contextlib.contextmanager
+def barred(during: str) -> Iterator[None]:
+    """Inside, every touch of an evaluation image or label raises `MeasurementError`; `during` says what was going on.
+
+    Types keep evaluation images out of what calibrates and trains; this catches whatever gets around them.
+    """
+    token = _BARRED.set(during)
+    try:
+        yield
+    finally:
+        _BARRED.reset(token)
+
+
+def _insist(what: str) -> None:
+    during = _BARRED.get()
+    if during:
+        raise MeasurementError(
+            f"{what} touched during {during}", why="accuracy on images that steered training proves nothing",
+            hint="this is a mistake in edgeq, or in a plug-in",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +76,19 @@ class EvaluationSet:
     source: str
     sha256: str
 
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("images", "labels"):
+            _insist("evaluation images")
+        return object.__getattribute__(self, name)
+
     def __len__(self) -> int:
         return len(self.images)
+
+    def part(self, limit: int) -> EvaluationSet:
+        """At most `limit` of them, evenly spaced."""
+        chosen = _spread(len(self), limit)
+        pixels, labels = self.images[chosen], self.labels[chosen]
+        return self if len(chosen) == len(self) else EvaluationSet(pixels, labels, self.source, _digest(pixels, labels))
 
     def batches(self, spec: ModelSpec, size: int = 64) -> Iterator[tuple[npt.NDArray[np.float32], Labels]]:
         """Normalised inputs ``(n, C, H, W)`` with their labels, at most `size` at a time."""
@@ -67,6 +104,7 @@ def load_images(path: str | Path, spec: ModelSpec, limit: int | None = None) -> 
     or a dictionary with both. `limit` takes
     that many, evenly spaced, so that sets sorted by class keep every class. Raises `ConfigError`.
     """
+    _insist(f"evaluation images {path}")
     if spec.task != "classification":
         raise ConfigError(
             f"evaluation images for {spec.task}", why="only classification is measured on labelled images"

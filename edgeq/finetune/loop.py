@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from edgeq.data.calibration import CalibrationSet
+from edgeq.data.evaluation import barred
 from edgeq.errors import MeasurementError
 from edgeq.files import write_atomic
 from edgeq.finetune.objectives import Objective, objective_for
@@ -82,12 +83,13 @@ def finetune(job: Job) -> Finetuned:
     """
     run = _Run(job)
     started, before = time.monotonic(), run.step
-    while run.step < run.total:
-        run.advance()
-        if run.step % EVERY == 0 or run.step == run.total:
-            run.look()
-            run.save()
-        run.report()
+    with barred("fine-tuning"):
+        while run.step < run.total:
+            run.advance()
+            if run.step % EVERY == 0 or run.step == run.total:
+                run.look()
+                run.save()
+            run.report()
     graph, decided = run.student.frozen()
     facts = {
         "steps": float(run.total),

@@ -12,6 +12,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ArtifactError
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.exactness import Exactness
+from edgeq.measure.simulated import storable
 from edgeq.measure.verify_onnx import Rounding, verify_onnx
 from edgeq.runtime.onnxfile import read_model
 
@@ -24,7 +25,7 @@ def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Roun
     `rounding` is whose arithmetic an ONNX file is held to; a TFLite file knows one only. Raises `ArtifactError` where
     the folder is not a whole build.
     """
-    integer = IntegerGraph.load(_part(folder, "integer.safetensors"))
+    integer = storable(IntegerGraph.load(_part(folder, "integer.safetensors")))
     inputs = _inputs(folder, integer, images, seed)
     if (folder / "model.tflite").is_file():
         from edgeq.measure.verify import verify_tflite

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Bar", "Chart", "Tick", "gap_chart", "histogram", "layer_chart"]
+__all__ = ["Bar", "Chart", "Curve", "Tick", "curve_chart", "gap_chart", "histogram", "layer_chart"]
 
 WIDTH, HEIGHT = 640.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 12.0, 38.0
@@ -137,6 +137,29 @@ def histogram(named: Sequence[tuple[str, str, Sequence[float]]]) -> Chart | None
         lines.append((_place(min(middle, high), low, high), tone, f"{label}: median {middle:.3g} ms"))
     ticks = tuple(Tick(_place(value, low, high), f"{value:g}") for value in _round_values(low, high))
     return Chart(tuple(bars), ticks, (), tuple(lines))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line through `points` (SVG's ``x,y x,y``), with what it shows; `low` and `high` are the ends of its axis."""
+
+    points: str
+    text: str
+    low: str
+    high: str
+
+
+def curve_chart(text: str, values: Sequence[float]) -> Curve | None:
+    """A course over time from the first value to the last, on its own axis; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    low, high = min(values), max(values)
+    reach = (high - low) or 1.0
+    across, room = WIDTH - LEFT - RIGHT, HEIGHT - BOTTOM - TOP
+    places = (
+        (LEFT + across * n / (len(values) - 1), TOP + room * (high - value) / reach) for n, value in enumerate(values)
+    )
+    return Curve(" ".join(f"{x:.1f},{y:.1f}" for x, y in places), text, f"{low:.3g}", f"{high:.3g}")
 
 
 def _counts(values: Sequence[float], low: float, high: float) -> list[int]:

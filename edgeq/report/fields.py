@@ -218,14 +218,56 @@ FIELDS: Mapping[str, Entry] = {
             "notes": Field("table of numbers", "what the method tells about its images, by name", optional=True),
         },
     ),
+    "simulated": Section(
+        "present where activations have fewer than 8 bits, which no runtime executes: `accuracy.integer` is then the "
+        "exact reference's, and the file stores the same integers without that confinement",
+        {
+            "values": Field("integer", "values confined to fewer bits than they are stored in"),
+            "images": Field("integer", "evaluation images answered, evenly spaced", optional=True),
+            "file_top1": Field("number", "percent the file itself gets right on them", optional=True),
+        },
+        optional=True,
+    ),
+    "finetune": Section(
+        "how the quantized network was trained, where it was",
+        {
+            "method": Field("text", "what trained it"),
+            "images": Field("text", "what made the images it was trained on, beside a generator it plays against"),
+            "steps": Field("number", "of the optimiser"),
+            "seconds": Field("number", "how long training took, since it was last resumed"),
+            "resumed_at": Field("number", "the step it was resumed at; 0 for never"),
+            "gap_before": Field("number", "mean absolute difference to the float outputs on held-out synthetic images"),
+            "gap_after": Field("number", "the same after the last step"),
+            "peak_mib": Field("number", "peak memory of the process"),
+            "agreement": Section(
+                "the trained student against the exact reference of the integers it was frozen to",
+                {
+                    "images": Field("integer", "compared"),
+                    "equal_argmax": Field("number", "share of images given the same answer"),
+                    "equal": Field("number", "share of equal output values"),
+                    "largest_step": Field("integer", "largest difference, in integer steps"),
+                },
+            ),
+            "curves": Section(
+                "losses over time, thinned",
+                {
+                    "student": Field("list of numbers", "what the student lowers"),
+                    "generator": Field("list of numbers", "what the generator lowers; empty without one"),
+                    "held_out": Field("list of numbers", "gap to the float outputs on held-out synthetic images"),
+                },
+            ),
+        },
+        optional=True,
+    ),
     "seconds": Section(
         "of each stage when it was really done, even where this build found it cached; null when skipped",
         {
-            name: Field("number", text, nullable=True)
+            name: Field("number", text, nullable=True, optional=name == "finetune")
             for name, text in {
                 "capture": "module to graph, folded and fused",
                 "synthesize": "images made",
                 "calibrate": "ranges found, integers frozen",
+                "finetune": "the quantized network trained",
                 "write": "files written",
                 "verify": "exactness and census",
                 "measure": "accuracy and latency",

@@ -17,7 +17,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from edgeq.report.advice import steps
-from edgeq.report.charts import FAIR, POOR, histogram, layer_chart
+from edgeq.report.charts import FAIR, POOR, Curve, curve_chart, histogram, layer_chart
 from edgeq.report.lock import portable
 from edgeq.report.schema import validate
 
@@ -57,6 +57,7 @@ def render(
         poor=POOR,
         fair=FAIR,
         times=histogram([("float", "float", samples["float_ms"]), ("integer", "integer", samples["integer_ms"])]),
+        curves=_curves(report.get("finetune")),
         stages=_stages(report["seconds"]),
         steps=steps(report, folder, rebuild),
         verdict=_verdict(report),
@@ -96,6 +97,18 @@ def _verdict(report: Mapping[str, Any]) -> str:
         faster = f"{1 / ratio:.2f} times as fast" if ratio <= 1 else f"{ratio:.2f} times the time"
         parts.append(f"{faster} on this machine")
     return ", ".join(parts) + "."
+
+
+_CURVES = {
+    "held_out": "gap to the float network's outputs on held-out synthetic images",
+    "student": "loss of the quantized network",
+    "generator": "loss of the generator",
+}
+
+
+def _curves(tuned: Mapping[str, Any] | None) -> list[Curve]:
+    drawn = [curve_chart(text, tuned["curves"][name]) for name, text in _CURVES.items()] if tuned else []
+    return [curve for curve in drawn if curve is not None]
 
 
 def _stages(seconds: Mapping[str, float | None]) -> list[dict[str, Any]]:

@@ -39,6 +39,8 @@ def build_report(
     network: object = None,
     method_reason: str | None = None,
     edgeq: str | None = None,
+    simulated: object = None,
+    finetune: object = None,
 ) -> dict[str, Any]:
     """The report of one build, whole and checked.
 
@@ -63,6 +65,8 @@ def build_report(
         "census": census,
         "latency": latency,
         "synthesis": synthesis,
+        "simulated": simulated,
+        "finetune": finetune,
         "seconds": {name: seconds.get(name) for name in _names("seconds")},
         "dead_channels": dead_channels,
         "layers": list(layers),

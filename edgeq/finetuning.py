@@ -1,0 +1,127 @@
+"""The stage between calibration and writing: a student trained, frozen, and held against what it was frozen to."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeq.cache import Result, StageCache
+from edgeq.config.build import BuildConfig
+from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import ConfigError
+from edgeq.files import write_atomic
+from edgeq.finetune.loop import Job, finetune
+from edgeq.finetune.settings import METHODS, settings_for
+from edgeq.finetune.sources import Drawn, Source
+from edgeq.finetune.student import agreement
+from edgeq.graph.ir import Graph
+from edgeq.measure.layers import layer_errors
+from edgeq.quant.bits import Scheme
+from edgeq.quant.calibrate import calibrate
+from edgeq.quant.freeze import freeze
+from edgeq.synth.generatorfile import load_generator
+from edgeq.synth.memory import keep_freed_memory
+from edgeq.zoo.spec import ModelSpec
+
+__all__ = ["COMPARED", "IMAGES", "choose_tuning", "finetuned"]
+
+IMAGES = 128
+"""Fewest calibration images of a build that fine-tunes: a network trained on 32 learns those 32."""
+
+COMPARED = 32
+"""Calibration images on which the student and the exact reference of its integers are compared."""
+
+POINTS = 200
+"""Points of each curve a report keeps."""
+
+
+def choose_tuning(config: BuildConfig) -> tuple[BuildConfig, str]:
+    """The settings with images and fine-tuning told apart, and the method that fine-tunes; "" for none.
+
+    ``--method zaq`` says both at once: images that suit the network for the ranges, then ZAQ. Raises `ConfigError` for
+    two fine-tunings at once.
+    """
+    tuning = "" if config.finetune == "none" else config.finetune
+    if config.method in METHODS:
+        if config.finetune not in ("none", config.method):
+            raise ConfigError(
+                f"--method {config.method} --finetune {config.finetune}", why="both say how to fine-tune",
+                hint="name images with --method, such as gznq",
+            )  # fmt: skip
+        tuning, config = config.method, dataclasses.replace(config, method="auto")
+    if tuning:
+        config = dataclasses.replace(config, images=max(config.images, IMAGES))
+    return config, tuning
+
+
+def finetuned(
+    config: BuildConfig,
+    tuning: str,
+    spec: ModelSpec,
+    raw: Graph,
+    graph: Graph,
+    calibration: CalibrationSet,
+    scheme: Scheme,
+    cache: StageCache,
+    generator: Path | None = None,
+) -> Result:
+    """The stage: `graph` calibrated on `calibration`, trained by `tuning`, frozen. Leaves integer.safetensors.
+
+    `generator` is the file of a trained one: then ``kd`` trains on images drawn fresh from it. Resumes where an
+    interrupted run stood. Raises `MeasurementError` when training diverges.
+    """
+    settings = settings_for(tuning, config.effort)
+    trained = load_generator(generator) if generator is not None and tuning == "kd" else None
+    parts: dict[str, Any] = {
+        "raw": raw.digest(),
+        "graph": graph.digest(),
+        "calibration": calibration.digest(),
+        "scheme": dataclasses.asdict(scheme),
+        "observer": config.observer,
+        "settings": dataclasses.asdict(settings),
+        "seed": config.seed,
+        "fresh": trained is not None,
+        "cuda": torch.cuda.is_available(),
+        "edgeq": version("edgeq"),
+    }
+    low, high = (torch.from_numpy(v) for v in spec.channel_range())
+    source: Source | None = Drawn(trained.generator, trained.pixel) if trained is not None else None
+
+    def work(folder: Path) -> dict[str, Any]:
+        keep_freed_memory()
+        decided = calibrate(graph, calibration, spec.input_range(), scheme=scheme, observer=config.observer)
+        job = Job(
+            graph, raw, decided, calibration, low, high, settings, config.seed, source,
+            checkpoint=cache.scratch("finetune", parts), progress=cache.progress,
+        )  # fmt: skip
+        done = finetune(job)
+        frozen = freeze(done.graph, done.decided)
+        write_atomic(folder / "integer.safetensors", frozen.graph.to_bytes())
+        same = agreement(done.student, frozen.graph, calibration.inputs[:COMPARED])
+        rows = layer_errors(graph, frozen.graph, calibration.inputs[:8])
+        return {
+            "dead_channels": dict(frozen.dead_channels),
+            "layers": [dataclasses.asdict(row) for row in rows],
+            "finetune": {
+                "method": tuning,
+                "images": "drawn fresh" if source is not None else calibration.method,
+                **done.facts,
+                "agreement": dataclasses.asdict(same),
+                "curves": {name: _thinned(values) for name, values in done.curves.items()},
+            },
+        }
+
+    return cache.run("finetune", parts, work)
+
+
+def _thinned(values: list[float]) -> list[float]:
+    """At most `POINTS` of them: means of equal stretches."""
+    if len(values) <= POINTS:
+        return list(values)
+    edges = [round(n * len(values) / POINTS) for n in range(POINTS + 1)]
+    return [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
