@@ -1,0 +1,113 @@
+"""A device over the system's OpenSSH client, so `~/.ssh/config`, agents and jump hosts work as everywhere else.
+
+One connection carries all commands. Host keys must be known, no password is ever asked for, and nothing is left behind:
+the connection is a process of ours, not one that detaches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from edgeq.device.transport import QUICK, Completed, ShellTransport, call
+from edgeq.errors import DeviceError
+
+__all__ = ["SshTransport"]
+
+CONNECT = 15.0
+"""Seconds to open a connection, key exchange of a slow board included."""
+
+LOST = 255
+"""What the client exits with when the connection fails. Commands on the device are kept from using it."""
+
+_REMEDIES = (
+    ("Host key verification failed", "its host key is not known", "connect once by hand: ssh {host}"),
+    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "its host key has changed", "find out why before trusting it"),
+    ("Permission denied", "it does not accept your key", "ssh-copy-id {host}; edgeq handles no passwords"),
+    ("Could not resolve", "its name cannot be resolved", "check the name: ssh {host}"),
+    ("Connection refused", "nothing listens there", "start its SSH server: sudo systemctl start ssh"),
+    ("timed out", "it does not answer", "check that it is on and in this network: ping {host}"),
+    ("No route to host", "it cannot be reached", "check that it is on and in this network: ping {host}"),
+)
+
+
+class SshTransport(ShellTransport):
+    """A device reached as `ssh HOST` would. ``EDGEQ_SSH_CONFIG`` names a configuration file other than the user's."""
+
+    def __init__(self, host: str, *, patience: float = 0.0) -> None:
+        super().__init__(host, patience=patience)
+        if host.startswith("-") or any(sign.isspace() for sign in host) or not host:
+            raise DeviceError(f"no device {host!r}", hint="user@host, as for ssh")
+        self._host = host
+        self._socket = ""
+
+    def connect(self) -> None:
+        """Open the one connection and wait until it stands."""
+        folder = Path(tempfile.mkdtemp(prefix="edgeq-"))  # short: a socket's path has 100 characters
+        self._cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        self._socket = str(folder / "s")
+        log = (folder / "log").open("w+b")
+        self._cleanup.enter_context(log)
+        try:
+            master = subprocess.Popen(
+                [*self._client(), "-M", "-N", "-T", self._host],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        except FileNotFoundError as error:
+            raise DeviceError("ssh is not installed here", hint="sudo apt-get install openssh-client") from error
+        self._cleanup.callback(_end, master)
+        until = time.monotonic() + 2 * CONNECT
+        while not os.path.exists(self._socket):
+            if master.poll() is not None or time.monotonic() > until:
+                log.seek(0)
+                raise self._unreachable(log.read().decode(errors="replace"))
+            time.sleep(0.02)
+
+    def execute(self, command: str, *, data: bytes | None = None, timeout: float = QUICK) -> Completed:
+        # The user's shell may be any; the command is for a POSIX one. 255 belongs to the client.
+        guarded = f"( {command}\n); s=$?; [ $s -eq {LOST} ] && s=254; exit $s"
+        words = [*self._client(), "-o", "ControlMaster=no", "-T", self._host, "--", f"exec sh -c {_quote(guarded)}"]
+        done = call(words, data=data, timeout=timeout, where=self.name, held=True)
+        if done.status == LOST:
+            raise self._unreachable(done.stderr)
+        return done
+
+    def _client(self) -> list[str]:
+        options = {
+            "BatchMode": "yes", "StrictHostKeyChecking": "yes", "ConnectTimeout": f"{CONNECT:.0f}",
+            "ServerAliveInterval": "5", "ServerAliveCountMax": "3", "ControlPath": self._socket, "LogLevel": "ERROR",
+            "RemoteCommand": "none", "ForwardAgent": "no", "ForwardX11": "no",
+        }  # fmt: skip
+        config = os.environ.get("EDGEQ_SSH_CONFIG")
+        return ["ssh", *(["-F", config] if config else [])] + [
+            word for key, value in options.items() for word in ("-o", f"{key}={value}")
+        ]
+
+    def _unreachable(self, said: str) -> DeviceError:
+        for sign, why, hint in _REMEDIES:
+            if sign.lower() in said.lower():
+                return DeviceError("the device cannot be reached", where=self.name, why=why,
+                                   hint=hint.format(host=self._host))  # fmt: skip
+        lines = [line for line in said.splitlines() if line.strip()]
+        return DeviceError(
+            "the connection to the device is lost", where=self.name, why=lines[-1].strip() if lines else "",
+            hint="check its power and network, then run again: nothing half-written was left",
+        )  # fmt: skip
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+        return
+    process.kill()
+    process.wait()

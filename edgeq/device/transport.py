@@ -1,0 +1,249 @@
+"""How bytes and commands reach a device: run, push, pull, over anything that can carry a POSIX shell command.
+
+A transport says how one shell command is carried (`ShellTransport.execute`); everything else is written once, here, in
+terms of that. Files are pushed by content: what the device already holds is not sent again. On the device there is one
+folder, ``~/.cache/edgeq``: `files/<sha256>/<name>` stays, `jobs/<name>` goes when a job ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from edgeq.errors import DeviceError
+from edgeq.files import write_atomic
+
+__all__ = ["QUICK", "Completed", "ShellTransport", "cache_folder", "call"]
+
+QUICK = 30.0
+"""Seconds for a command that only looks around."""
+
+SLOWEST_LINK = 100_000
+"""Bytes per second below which a transfer counts as stuck."""
+
+_UNFINISHED = 60 * 24
+"""Minutes after which a job's folder on the device belongs to nobody: its machine or its connection died."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ended: its exit `status`, and what it printed."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def last_words(self) -> str:
+        """The last line on standard error: what a program says when it gives up."""
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        return lines[-1][:300] if lines else ""
+
+
+def cache_folder() -> Path:
+    """edgeq's own folder for what several builds share on this machine."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "edgeq"
+
+
+def call(command: Sequence[str], *, data: bytes | None, timeout: float, where: str, held: bool = False) -> Completed:
+    """Run `command` here, in a process group of its own that does not outlive `timeout` seconds.
+
+    `data` is its standard input. With `held` and no data, standard input stays open and empty until the command ends:
+    a program on the device can tell by it that its connection is gone. Raises `DeviceError` after `timeout`.
+    """
+    kept, end = os.pipe() if held and data is None else (-1, -1)
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=kept if kept >= 0 else subprocess.PIPE if data is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            out, err = process.communicate(data, timeout)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise DeviceError(
+                    "the device did not answer in time", where=where, why=f"no end after {timeout:.0f} s",
+                    hint="give it more with --timeout, or see what keeps it busy",
+                ) from error  # fmt: skip
+            raise
+    except FileNotFoundError as error:
+        raise DeviceError(f"{command[0]} is not installed here", where=where, hint="install it") from error
+    finally:
+        for handle in (kept, end):
+            if handle >= 0:
+                os.close(handle)
+    return Completed(process.returncode, out, err.decode(errors="replace"))
+
+
+class ShellTransport(ABC):
+    """A device that runs shell commands. `name` is as the user wrote it; `python` starts Python on the device.
+
+    Use as a context manager: entering takes the device's lock, leaving removes the job's folder and every connection.
+    """
+
+    name: str
+    python: tuple[str, ...] = ("python3",)
+    environment: Mapping[str, str] = {}
+
+    def __init__(self, name: str, *, patience: float = 0.0) -> None:
+        """`patience` is how many seconds to wait for another edgeq to finish with this device."""
+        self.name = name
+        self._patience = patience
+        self._root = self._job = ""
+        self._cleanup = contextlib.ExitStack()
+
+    @abstractmethod
+    def execute(self, command: str, *, data: bytes | None = None, timeout: float = QUICK) -> Completed:
+        """Carry one shell command to the device. Raises `DeviceError` when the connection, not the command, fails."""
+
+    def __enter__(self) -> ShellTransport:
+        try:
+            self._cleanup.enter_context(_locked(self.name, self._patience))
+            self.connect()
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._job:
+            with contextlib.suppress(DeviceError):  # a lost connection is being reported already
+                self.execute(f"rm -rf {shlex.quote(self._job)}")
+            self._job = ""
+        self._cleanup.close()
+
+    def connect(self) -> None:  # noqa: B027  # most transports have nothing to hold open
+        """Open what `execute` needs. Raises `DeviceError`."""
+
+    def run(self, words: Sequence[str], *, timeout: float, environment: Mapping[str, str] | None = None) -> Completed:
+        """Run a program on the device, every word quoted, and wait for its end."""
+        settings = {**self.environment, **(environment or {})}
+        prefix = ["env", *(f"{key}={value}" for key, value in settings.items())] if settings else []
+        return self.execute(shlex.join([*prefix, *words]), timeout=timeout)
+
+    @property
+    def root(self) -> str:
+        """edgeq's folder on the device, made when first asked for."""
+        if not self._root:
+            done = self.execute(
+                'd="${EDGEQ_DEVICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/edgeq}"; umask 077; '
+                'mkdir -p "$d/files" "$d/jobs" && [ -w "$d/files" ] && cd "$d" && '
+                f"find jobs -mindepth 1 -maxdepth 1 -mmin +{_UNFINISHED} -exec rm -rf {{}} + ; pwd"
+            )
+            lines = done.stdout.decode(errors="replace").split("\n")
+            found = next((line for line in reversed(lines) if line.startswith("/")), "")
+            if done.status or not found or found == "/":
+                raise DeviceError(
+                    "edgeq's folder on the device cannot be written", where=self.name, why=done.last_words,
+                    hint="make ~/.cache writable there, or set EDGEQ_DEVICE_CACHE there to another folder",
+                )  # fmt: skip
+            self._root = found
+        return self._root
+
+    @property
+    def job(self) -> str:
+        """A folder on the device for this job's results; it goes when the transport is left."""
+        if not self._job:
+            path = f"{self.root}/jobs/{secrets.token_hex(8)}"
+            done = self.execute(f"mkdir -m 700 {shlex.quote(path)}")
+            if done.status:
+                raise self._refused("a job's folder cannot be made", done)
+            self._job = path
+        return self._job
+
+    def push(self, source: Path | bytes, name: str, *, timeout: float | None = None) -> str:
+        """Put a file's bytes on the device under `name`, unless they are there. Returns the path there.
+
+        The file appears whole or not at all: its size is counted on the device before it gets its name, so a connection
+        that drops half way leaves nothing. Raises `DeviceError`.
+        """
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        folder = f"{self.root}/files/{hashlib.sha256(data).hexdigest()}"
+        path = f"{folder}/{_plain(name)}"
+        if self.execute(f"test -f {shlex.quote(path)}").status == 0:
+            return path
+        there, part = shlex.quote(path), shlex.quote(f"{folder}/.{secrets.token_hex(6)}.part")
+        command = (
+            f"mkdir -p {shlex.quote(folder)} && cat > {part} && "
+            f'if [ "$(wc -c < {part})" -eq {len(data)} ]; then mv -f {part} {there}; else echo cut short >&2; false; fi'
+            f" || {{ s=$?; rm -f {part}; exit $s; }}"
+        )
+        done = self.execute(command, data=data, timeout=timeout or QUICK + len(data) / SLOWEST_LINK)
+        if done.status:
+            raise self._refused(f"{name} could not be put on the device", done)
+        return path
+
+    def pull(self, path: str, to: Path | None = None, *, timeout: float = 300.0) -> bytes:
+        """A file's bytes from the device; also written to `to`, whole or not at all. Raises `DeviceError`."""
+        quoted = shlex.quote(path)
+        done = self.execute(f"wc -c < {quoted} && cat {quoted}", timeout=timeout)
+        size, _, data = done.stdout.partition(b"\n")
+        if done.status or not size.strip().isdigit():
+            raise self._refused(f"{Path(path).name} could not be fetched", done)
+        if len(data) != int(size):
+            raise DeviceError(
+                f"{Path(path).name} could not be fetched", where=self.name,
+                why=f"{len(data)} of {int(size)} bytes came", hint="try again",
+            )  # fmt: skip
+        if to is not None:
+            write_atomic(to, data)
+        return data
+
+    def _refused(self, what: str, done: Completed) -> DeviceError:
+        said = done.stderr
+        hint = "try again"
+        if "No space left" in said or "Disk quota" in said:
+            hint = f"free some space there; `rm -rf {self._root}` removes what edgeq keeps"
+        elif "Permission denied" in said or "Read-only" in said:
+            hint = "make edgeq's folder writable there, or set EDGEQ_DEVICE_CACHE there to another one"
+        return DeviceError(what, where=self.name, why=done.last_words or f"exit status {done.status}", hint=hint)
+
+
+def _plain(name: str) -> str:
+    """A file name that is one: no folder, nothing hidden."""
+    if not name or "/" in name or name.startswith(".") or "\0" in name:
+        raise DeviceError(f"{name!r} cannot be a file name on a device")
+    return name
+
+
+@contextlib.contextmanager
+def _locked(device: str, patience: float) -> Iterator[None]:
+    """Hold the device: two jobs at once would disturb each other's timing. The kernel lets go when we die."""
+    folder = cache_folder() / "devices"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(device.encode()).hexdigest()[:16]}.lock"
+    with path.open("w") as file:
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= until:
+                    raise DeviceError(
+                        f"{device} is busy", why="another edgeq on this machine is using it",
+                        hint="wait for it, or give --wait SECONDS",
+                    ) from error  # fmt: skip
+                time.sleep(0.2)
+        yield
