@@ -403,36 +403,41 @@ def bench(request: dict[str, Any]) -> None:
 
 
 def probe() -> None:
-    """What is here. A runtime is there when it loads, not when its folder is."""
-    found: dict[str, str | None] = {}
-    try:
-        import numpy
-
-        found["numpy"] = numpy.__version__
-    except Exception as error:
-        found["numpy"] = None
-        found["numpy_error"] = str(error)[:200]
-    runtimes = {}
-    for name, (module, _) in RUNTIMES.items():
+    """What is here. A runtime is there when it loads beside its numpy, not when its folder is."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, (module, package) in RUNTIMES.items():
         # Each in a process of its own: two TFLite runtimes do not live in one, and a wrong build may crash.
         script = (
-            "import %s" % module
-            if name == "onnxruntime"
-            else (
-                "import importlib, numpy; m = importlib.import_module(%r)\n"
-                "if m.__name__.startswith('tflite_runtime'): assert numpy.__version__ < '2', 'needs numpy<2'" % module
-            )
+            "import json, numpy, %s as runtime; from importlib import metadata\n"
+            "old = runtime.__name__.startswith('tflite_runtime') and numpy.__version__ >= '2'\n"
+            "assert not old, 'tflite-runtime needs numpy below 2'\n"
+            "print(json.dumps([metadata.version(%r), numpy.__version__]))" % (module, package)
         )
+        found[name] = {"works": False, "version": None, "numpy": None, "why": ""}
         try:
-            done = subprocess.run([*interpreter(), "-c", script], capture_output=True, text=True, timeout=120)
-            lines = done.stderr.strip().splitlines()
-            good = done.returncode == 0
-            why = "" if good else (lines[-1] if lines else "ended with %d" % done.returncode)
+            done = subprocess.run(
+                [*interpreter(), "-c", script], capture_output=True, text=True, timeout=120, env=surroundings(name)
+            )
         except subprocess.TimeoutExpired:
-            good, why = False, "took more than 120 s"
-        runtimes[name] = {"works": good, "version": runtime_version(name) if good else None, "why": why}
+            found[name]["why"] = "took more than 120 s"
+            continue
+        lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+        if done.returncode == 0 and lines:
+            version, numpy = json.loads(lines[-1])
+            found[name].update(works=True, version=version, numpy=numpy)
+        elif done.returncode in (-4, 132):
+            found[name]["why"] = "uses instructions this processor lacks"
+        else:
+            found[name]["why"] = lines[-1] if lines else "ended with %d" % done.returncode
     free = shutil.disk_usage(os.path.dirname(os.path.abspath(__file__))).free
-    say("result", machine=machine(), moment=moment(), runtimes=runtimes, free_bytes=free, **found)
+    say("result", machine=machine(), moment=moment(), runtimes=found, free_bytes=free)
+
+
+def surroundings(runtime: str) -> dict[str, str]:
+    """The environment in which `runtime` is found where edgeq has put it."""
+    provisioned = os.path.join(os.environ.get("EDGEQ_RUNTIMES", ""), runtime)
+    paths = [provisioned, os.environ.get("PYTHONPATH", "")]
+    return dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in paths if path))
 
 
 def interpreter() -> list[str]:

@@ -18,9 +18,12 @@ from edgeq.device import agent
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import DeviceError
 
-__all__ = ["Setup", "bench", "evaluate", "probe"]
+__all__ = ["PROVISIONED", "Setup", "bench", "evaluate", "probe"]
 
 AGENT = Path(agent.__file__)
+
+PROVISIONED = "runtimes"
+"""Where on a device, below edgeq's folder, the runtimes are that `edgeq device provision` put there."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,11 @@ def _agent(
     path = device.push(AGENT, "agent.py")
     if request is not None:
         words = [*words, device.push(json.dumps(request, sort_keys=True).encode(), "request.json")]
+    runtimes = f"{device.root}/{PROVISIONED}"
+    given = device.environment.get("PYTHONPATH", "")
+    wanted = f"{runtimes}/{request['runtime']}" if request else ""
     environment = {
+        "EDGEQ_RUNTIMES": runtimes, "PYTHONPATH": ":".join(path for path in (wanted, given) if path),
         "EDGEQ_PYTHON": json.dumps(list(device.python)), "OMP_NUM_THREADS": str((request or {}).get("threads", 1)),
     }  # fmt: skip
     done = device.run([*device.python, path, *words, "--tied"], timeout=timeout, environment=environment)

@@ -95,6 +95,10 @@ class OrtSession(Session):
     def invoke(self) -> None:
         self._session.run(self._outputs, self._prepared)
 
+    def file_input(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """Real-valued samples ``(N, C, H, W)`` as the file takes them."""
+        return self._fed(inputs)
+
     def optimized(self) -> bytes:
         """The model as onnxruntime runs it on this machine, fusions done."""
         with tempfile.TemporaryDirectory() as folder:

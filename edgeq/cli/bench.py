@@ -1,0 +1,81 @@
+"""`edgeq bench`: how long files take on devices, and whether to believe it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeq.cli.shell import print_json, say
+from edgeq.errors import MeasurementError
+
+__all__ = ["bench"]
+
+
+@click.command()
+@click.argument("paths", metavar="ARTIFACT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--device", "-d", "devices", multiple=True, default=("local",), show_default=True, help="may be repeated")
+@click.option("--runtime", help="litert, tflite-runtime or onnxruntime [default: that of the file's format]")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="whole measurements of each")
+@click.option("--seconds", type=float, default=4.0, show_default=True, help="time given to each measurement")
+@click.option("--cooldown", type=float, default=0.0, help="seconds to rest between warming up and measuring")
+@click.option("--timeout", type=float, default=900.0, show_default=True, help="seconds the device may take")
+@click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
+@click.option("--strict", is_flag=True, help="exit 5 when a measurement must not be believed")
+@click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
+def bench(paths: tuple[Path, ...], devices: tuple[str, ...], strict: bool, as_json: bool, **asked: Any) -> None:
+    """Time ARTIFACTs on devices: a build's folder, where integer and float file run in turns, or any file alone.
+
+    \b
+    edgeq bench build/resnet20-tflite-arm --device pi@raspberrypi
+    edgeq bench a.tflite b.tflite --device pi@pi4 --device pi@pi5 --threads 4 --strict
+    """
+    results = [_measured(path, device, asked) for path in paths for device in devices for _ in range(asked["repeat"])]
+    if as_json:
+        print_json(results)
+    else:
+        _show(results)
+    invalid = next((result for result in results if not result["valid"]), None)
+    if strict and invalid:
+        raise MeasurementError(
+            f"latency of {invalid['artifact']} must not be believed", where=invalid["device"],
+            why="; ".join(invalid["doubts"]), hint="remove the cause and run again",
+        )  # fmt: skip
+
+
+def _measured(path: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+    from edgeq.device.job import bench as measure
+    from edgeq.device.open import open_device
+    from edgeq.ondevice import find_artifact, setup_for
+
+    artifact = find_artifact(path)
+    setup = setup_for(artifact, asked["runtime"], asked["threads"])
+    say(f"{artifact.name} on {name}")
+    with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
+        facts = measure(
+            device, artifact.model, artifact.baseline, setup,
+            seconds=asked["seconds"], cooldown=asked["cooldown"], timeout=asked["timeout"],
+        )  # fmt: skip
+    return {"artifact": artifact.name, "device": name} | {k: v for k, v in facts.items() if k != "edgeq"}
+
+
+def _show(results: list[dict[str, Any]]) -> None:
+    rows = [["artifact", "device", "threads", "ms", "p90", "float ms", "ratio", "peak MiB", "verdict"]]
+    for result in results:
+        row = [result["artifact"], result["device"], str(result["threads"])]
+        times = result["latency"]
+        if times is None:
+            row += ["-"] * 4
+        else:
+            own, base = times["model"], times.get("float")
+            row += [f"{own['median_ms']:.3f}", f"{own['p90_ms']:.3f}"]
+            row += [f"{base['median_ms']:.3f}", f"{times['ratio']:.2f}"] if base else ["-", "-"]
+        row += [f"{result['peak_bytes'] / 2**20:.0f}", "valid" if result["valid"] else "; ".join(result["doubts"])]
+        rows.append(row)
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for name in sorted({result["device"] for result in results if result["expect_no_gain"]}):
+        click.echo(f"{name} has no dot-product instructions: int8 may not beat float there")

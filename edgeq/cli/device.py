@@ -1,0 +1,129 @@
+"""`edgeq device`, `edgeq devices`: what there is, what it lacks, and putting that on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgeq.cli.shell import Shell, print_json, say
+
+__all__ = ["device", "devices", "emulator", "probe", "provision"]
+
+_json = click.option("--json", "as_json", is_flag=True, help="print as JSON")
+_wait = click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
+
+device = Shell(
+    "device",
+    {
+        "probe": "edgeq.cli.device:probe",
+        "provision": "edgeq.cli.device:provision",
+        "emulator": "edgeq.cli.device:emulator",
+    },
+    help="Look at a device, put a runtime on it, or make an emulated one.",
+)
+
+
+@click.command()
+@_json
+def devices(as_json: bool) -> None:
+    """List what --device takes, and whether the emulated Arm exists on this machine."""
+    from edgeq.device.open import DEVICES
+    from edgeq.device.userland import find_userland
+    from edgeq.errors import DeviceError
+
+    try:
+        find_userland()
+        created = True
+    except DeviceError:
+        created = False
+    rows = [
+        {"name": name, "description": text, "ready": created if name.startswith("emulator") else None}
+        for name, text in DEVICES.items()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    width = max(len(str(row["name"])) for row in rows)
+    for row in rows:
+        missing = "  (not there yet: edgeq device emulator --create)" if row["ready"] is False else ""
+        click.echo(f"{str(row['name']).ljust(width)}  {row['description']}{missing}")
+
+
+@click.command()
+@click.argument("name", metavar="DEVICE")
+@_json
+@_wait
+def probe(name: str, as_json: bool, wait: float) -> None:
+    """What DEVICE is, which runtimes load there, and how to get what is missing. Exit 4 when it can run none."""
+    from edgeq.device.job import probe as look
+    from edgeq.device.open import open_device
+    from edgeq.device.provision import plan
+    from edgeq.device.userland import RUNTIMES
+
+    facts: dict[str, Any] = {}
+    # An emulated device has the wheels of each runtime in a folder of its own, so each is asked for itself.
+    for runtime in RUNTIMES if name.startswith("emulator:") else ["litert"]:
+        with open_device(name, runtime=runtime, patience=wait) as opened:
+            found = look(opened)
+        if facts:
+            found["runtimes"] = {
+                key: value if value["works"] else facts["runtimes"][key] for key, value in found["runtimes"].items()
+            }
+        facts = found
+    steps = plan(name, facts)
+    if as_json:
+        print_json(facts | {"plan": steps})
+    else:
+        _show(name, facts, steps)
+    if steps:
+        click.get_current_context().exit(4)
+
+
+@click.command()
+@click.argument("name", metavar="DEVICE")
+@click.option("--runtime", default="litert", show_default=True, help="litert, tflite-runtime or onnxruntime")
+@_wait
+def provision(name: str, runtime: str, wait: float) -> None:
+    """Put a runtime and its numpy into edgeq's folder on DEVICE, which needs Python, but no pip and no internet."""
+    from edgeq.device.job import probe as look
+    from edgeq.device.open import open_device
+    from edgeq.device.provision import provision as put
+
+    with open_device(name, runtime=runtime, patience=wait) as opened:
+        folder = put(opened, look(opened), runtime)
+        works = look(opened)["runtimes"][runtime]
+    if not works["works"]:
+        from edgeq.errors import DeviceError
+
+        raise DeviceError(f"{runtime} does not load on the device", where=name, why=works["why"])
+    say(f"{works['version']} with numpy {works['numpy']} in {folder}")
+
+
+@click.command()
+@click.option("--create", is_flag=True, help="fetch Debian's arm64 Python, QEMU and the aarch64 wheels; no root needed")
+@_json
+def emulator(create: bool, as_json: bool) -> None:
+    """Whether there is an emulated Arm on this machine, and make one."""
+    from edgeq.device.userland import create_userland, find_userland
+
+    found = create_userland(lambda part: say(f"fetching {part}")) if create else find_userland()
+    if as_json:
+        print_json({"folder": str(found.folder)})
+    else:
+        click.echo(f"{found.folder}\nuse it with --device emulator:cortex-a72 or --device emulator:cortex-a76")
+
+
+def _show(name: str, facts: dict[str, Any], steps: list[str]) -> None:
+    machine = facts["machine"]
+    pretends = f", emulated {machine['emulated']}" if machine["emulated"] else ""
+    click.echo(f"{name}: {machine['cpu']}, {machine['architecture']}, {machine['cores']} cores{pretends}")
+    click.echo(f"  {machine['system']}, {machine['libc']}, Python {machine['python']}")
+    click.echo(f"  {facts['free_bytes'] / 2**30:.1f} GiB free, fastest cores {machine['big_cores'] or 'not known'}")
+    if not machine["dot_product"]:
+        click.echo("  no dot-product instructions: int8 may not beat float here")
+    for runtime, found in facts["runtimes"].items():
+        state = f"{found['version']}, numpy {found['numpy']}" if found["works"] else f"no: {found['why']}"
+        click.echo(f"  {runtime.ljust(14)}  {state}")
+    for step in steps:
+        click.echo(f"missing: {step}")

@@ -1,0 +1,89 @@
+"""A runtime for a device that has only Python: wheels chosen and fetched here, unpacked there.
+
+Neither pip, nor a virtual environment, nor the internet is needed on the device: a wheel is a zip file, and Python can
+unpack one. What is unpacked lies in one folder of edgeq's own, so nothing of the system changes.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeq.device.job import PROVISIONED
+from edgeq.device.transport import ShellTransport
+from edgeq.device.userland import RUNTIMES
+from edgeq.errors import DeviceError
+
+__all__ = ["plan", "provision"]
+
+_TIMEOUT = 600.0
+
+
+def plan(name: str, facts: Mapping[str, Any]) -> list[str]:
+    """What is missing on the device `name`, each with the line that fixes it; empty when it can run something."""
+    steps = []
+    machine = facts["machine"]
+    if machine["bits"] != 64 or machine["architecture"] not in ("aarch64", "x86_64"):
+        steps.append(f"a 64-bit system is needed, this one is {machine['architecture']}: install the 64-bit image")
+    version = tuple(int(part) for part in machine["python"].split(".")[:2])
+    if version < (3, 9):
+        steps.append(f"Python 3.9 or later is needed, this is {machine['python']}: sudo apt-get install python3.11")
+    if not any(runtime["works"] for runtime in facts["runtimes"].values()):
+        steps.append(f"no runtime: edgeq device provision {shlex.quote(name)}")
+    if facts["free_bytes"] < 300 * 2**20:
+        steps.append(f"{facts['free_bytes'] // 2**20} MiB free, a runtime takes up to 300: remove something there")
+    return steps
+
+
+def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) -> str:
+    """Put `runtime` with its numpy on the device that `facts` (from a probe) describe. Returns its folder there.
+
+    Raises `DeviceError`, also when there are no wheels for its Python, processor or C library.
+    """
+    if runtime not in RUNTIMES:
+        raise DeviceError(f"no runtime {runtime!r}", hint=", ".join(RUNTIMES))
+    target = f"{device.root}/{PROVISIONED}/{runtime}"
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        _download(Path(folder), facts["machine"], runtime, device.name)
+        wheels = [device.push(wheel, wheel.name) for wheel in sorted(Path(folder).glob("*.whl"))]
+    fresh = f"{device.job}/{runtime}"
+    script = "import sys, zipfile\nfor name in sys.argv[2:]:\n    zipfile.ZipFile(name).extractall(sys.argv[1])"
+    done = device.run([*device.python, "-c", script, fresh, *wheels], timeout=_TIMEOUT)
+    if done.status == 0:
+        here, there = shlex.quote(fresh), shlex.quote(target)
+        spent = " ".join(shlex.quote(str(Path(wheel).parent)) for wheel in wheels)
+        done = device.execute(
+            f"mkdir -p {shlex.quote(str(Path(target).parent))} && rm -rf {there} && mv {here} {there} && rm -rf {spent}"
+        )
+    if done.status:
+        raise DeviceError(f"{runtime} could not be unpacked on the device", where=device.name, why=done.last_words,
+                          hint="it needs about 300 MiB of free space there")  # fmt: skip
+    return target
+
+
+def _download(folder: Path, machine: Mapping[str, Any], runtime: str, where: str) -> None:
+    """The newest wheels the device's Python, processor and C library can load. pip's own settings name the index."""
+    version = ".".join(machine["python"].split(".")[:2])
+    found = re.search(r"glibc 2\.(\d+)", machine["libc"])
+    newest = int(found.group(1)) if found else 17
+    architecture = machine["architecture"]
+    names = [f"manylinux_2_{minor}_{architecture}" for minor in range(17, newest + 1)]
+    platforms = [word for name in [f"manylinux2014_{architecture}", *names] for word in ("--platform", name)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "-q", "--dest", str(folder), "--no-deps", "--only-binary", ":all:",
+         *platforms, "--python-version", version, "--implementation", "cp", *RUNTIMES[runtime]],
+        capture_output=True, text=True, timeout=_TIMEOUT, errors="replace",
+    )  # fmt: skip
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise DeviceError(
+            f"there is no {runtime} for this device", where=where,
+            why=f"Python {version}, {architecture}, {machine['libc'] or 'no glibc'}: {lines[-1] if lines else ''}",
+            hint="try another of " + ", ".join(RUNTIMES),
+        )  # fmt: skip

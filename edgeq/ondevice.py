@@ -1,0 +1,135 @@
+"""An artifact on a device beside the same artifact here: accuracy there, and how many outputs are the same.
+
+The images are turned into the file's own type and layout here and pushed as they are, so both machines compute on the
+same integers, and what differs is their kernels.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.data.evaluation import EvaluationSet
+from edgeq.device.job import Setup, evaluate
+from edgeq.device.transport import ShellTransport
+from edgeq.errors import ConfigError
+from edgeq.measure.accuracy import Accuracy, agreement
+from edgeq.measure.accuracy import evaluate as answers
+from edgeq.runtime.litert import LiteRTSession
+from edgeq.runtime.ort import OrtSession
+from edgeq.zoo.spec import ModelSpec
+
+__all__ = ["Artifact", "eval_on", "find_artifact", "setup_for"]
+
+SIGNED = {"session.qdqisint8allowed": "1"}
+"""onnxruntime fuses signed activations by itself on Arm only."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file to run: `model`, the float file to time it against, and the model it was built from, where known."""
+
+    model: Path
+    baseline: Path | None
+    source: str | None
+
+    @property
+    def name(self) -> str:
+        return self.model.parent.name if self.model.stem == "model" else self.model.name
+
+
+def find_artifact(path: Path) -> Artifact:
+    """A build's folder, or any ``.tflite`` or ``.onnx`` file. Raises `ConfigError`."""
+    if path.is_file() and path.suffix in (".tflite", ".onnx"):
+        return Artifact(path, None, None)
+    for suffix in (".tflite", ".onnx"):
+        model, baseline = path / f"model{suffix}", path / f"float{suffix}"
+        if model.is_file():
+            return Artifact(model, baseline if baseline.is_file() else None, _source(path / "edgeq.lock"))
+    raise ConfigError(f"{path} is no artifact", hint="a build's folder, a .tflite or a .onnx")
+
+
+def _source(lock: Path) -> str | None:
+    try:
+        found = json.loads(lock.read_text())["config"]["model"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def setup_for(artifact: Artifact, runtime: str | None = None, threads: int = 1) -> Setup:
+    """How the file is run: its format's runtime, unless `runtime` says another. Raises `ConfigError`."""
+    tflite = artifact.model.suffix == ".tflite"
+    fitting = ("litert", "tflite-runtime") if tflite else ("onnxruntime",)
+    runtime = runtime or fitting[0]
+    if runtime not in fitting:
+        raise ConfigError(f"{runtime} does not run {artifact.model.suffix} files", hint=f"use {' or '.join(fitting)}")
+    return Setup(runtime, "xnnpack" if tflite else "mlas", threads, {} if tflite else SIGNED)
+
+
+def eval_on(
+    device: ShellTransport,
+    artifact: Artifact,
+    setup: Setup,
+    spec: ModelSpec,
+    images: EvaluationSet,
+    *,
+    timeout: float = 3600.0,
+) -> dict[str, Any]:
+    """Top-1 on the device and here, agreement of answers, and the share of equal output values.
+
+    `equal`, `one_step` and `beyond` are shares of all values of all outputs; for float outputs `max_difference` says
+    more. Raises `EdgeqError`.
+    """  # fmt: skip
+    inputs = np.concatenate([batch for batch, _ in images.batches(spec)])
+    fed, here = _on_host(artifact.model, inputs)
+    there, facts = evaluate(device, artifact.model, fed, setup, timeout=timeout)
+    on_host, on_device = _accuracy(here[0], images.labels), _accuracy(there[0], images.labels)
+    found = {key: facts[key] for key in ("machine", "before", "after", "runtime", "kernels", "ops", "peak_bytes")}
+    return {
+        "device": device.name,
+        "artifact": artifact.name,
+        "images": len(images),
+        "sha256": images.sha256,
+        "device_accuracy": on_device.to_json(),
+        "host_accuracy": on_host.to_json(),
+        "agreement": agreement(on_host, on_device),
+        "outputs": _difference(here, there),
+    } | found
+
+
+def _on_host(model: Path, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], list[npt.NDArray[Any]]]:
+    """The batch as the file takes it, and what the file answers on this machine."""
+    if model.suffix == ".onnx":
+        ort = OrtSession(model)
+        fed = ort.file_input(inputs)
+        return fed, ort.run_raw(fed)
+    litert = LiteRTSession(model)
+    fed = np.concatenate([litert.file_input(sample[None]) for sample in inputs])
+    try:
+        return fed, list(litert.run_integers(inputs))
+    except ConfigError:  # float outputs: there are no integers to compare
+        return fed, list(litert.run(inputs))
+
+
+def _accuracy(outputs: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> Accuracy:
+    """Class scores keep their order whatever their one scale is, so raw outputs answer as real ones do."""
+    scores = outputs.reshape(len(outputs), -1)
+    return answers(lambda _: scores.astype(np.float64), [(np.zeros((len(labels), 1), np.float32), labels)])
+
+
+def _difference(here: list[npt.NDArray[Any]], there: list[npt.NDArray[Any]]) -> dict[str, Any]:
+    steps = [np.abs(a.astype(np.float64) - b.astype(np.float64)).ravel() for a, b in zip(here, there, strict=True)]
+    found = np.concatenate(steps)
+    return {
+        "values": int(found.size),
+        "equal": float((found == 0).mean()),
+        "integer": all(output.dtype.kind in "iu" for output in here),
+        "one_step": float((found == 1).mean()),
+        "max_difference": float(found.max()),
+    }
