@@ -18,6 +18,7 @@ __all__ = [
     "Relation",
     "activation_strength",
     "attention_relation_gap",
+    "block_gap",
     "channel_relations",
     "feature_gap",
     "output_gap",
@@ -43,6 +44,20 @@ def output_gap(teacher: Sequence[Tensor], student: Sequence[Tensor], *, relative
         gap = (t - s).abs().flatten(1).mean(1)
         gaps.append((gap / t.detach().abs().flatten(1).mean(1).clamp_min(1e-6) if relative else gap).mean())
     return torch.stack(gaps).mean()
+
+
+def block_gap(teacher: Tensors, student: Tensors, blocks: Sequence[str], outputs: Sequence[str]) -> Tensor:
+    """Squared error in units of the teacher's square, mean over `blocks` plus mean over `outputs`.
+
+    Block reconstruction as of BRECQ (Li et al., ICLR 2021) and GENIE (arXiv 2212.04780), all blocks at once.
+    """
+
+    def mean(names: Sequence[str]) -> Tensor:
+        pairs = [(teacher[name], student[name]) for name in names]
+        gaps = [(t - s).square().mean() / t.detach().square().mean().clamp_min(1e-12) for t, s in pairs]
+        return torch.stack(gaps).mean() if gaps else torch.zeros(())
+
+    return mean(blocks) + mean(outputs)
 
 
 def soft_divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:

@@ -20,10 +20,12 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import barred
 from edgeq.errors import MeasurementError
 from edgeq.files import write_atomic
+from edgeq.finetune.discrepancy import block_gap
 from edgeq.finetune.objectives import Objective, objective_for
 from edgeq.finetune.settings import Settings
 from edgeq.finetune.sources import Drawn, ImageSet, Mixed, Source
 from edgeq.finetune.student import Student
+from edgeq.finetune.taps import block_ends
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.progress import Progress, Silent
@@ -121,12 +123,13 @@ class _Run:
         self.student = Student(job.graph, job.decided, settings.learned).to(self.device)
         self.teacher = GraphModule(job.graph).eval().requires_grad_(False).to(self.device)
         self.objective: Objective = objective_for(job.graph, job.raw, settings)
+        self.blocks = block_ends(job.graph) if settings.block_weight else ()
         groups = self.student.groups(settings.weight_rate, settings.step_rate)
         self.rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
         self.optimiser = torch.optim.Adam(groups)
         self.player = self._invite() if self.objective.plays else None
         inputs = torch.from_numpy(np.ascontiguousarray(job.images.inputs))
-        fixed = job.source or ImageSet(inputs, settings.shift)
+        fixed = job.source or ImageSet(inputs, settings.shift, settings.blend)
         self.source: Source = fixed
         if self.player is not None:
             self.source = Mixed(fixed, self.player.drawn, settings.anchor)
@@ -157,10 +160,15 @@ class _Run:
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * share
         images = self.source.images(self.settings.batch, self.random).to(self.device)
+        kept = {*self.objective.taps, *self.blocks}
         with torch.no_grad(), self._mixed():
-            teacher = self.teacher.run(images, keep=self.objective.taps)
+            teacher = self.teacher.run(images, keep=kept)
         self.optimiser.zero_grad()
-        loss = self.objective.student(teacher, self.student.run(images, keep=self.objective.taps))
+        student = self.student.run(images, keep=kept)
+        loss = self.objective.student(teacher, student)
+        if self.blocks:
+            outputs = self.job.graph.outputs
+            loss = loss + self.settings.block_weight * block_gap(teacher, student, self.blocks, outputs)
         self._note("student", loss)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

@@ -20,9 +20,10 @@ class Settings:
     `prior_weight` DFQ-AKD's α, `temperature` its τ. Rates are Adam's, cosine to zero: `weight_rate` for weights and
     biases, `step_rate` relative for step sizes, `generator_rate` for the generator.
 
-    Two things are edgeq's own, for runs a hundred times shorter than the papers': `anchor`, the share of a batch that
-    comes from the calibration set and not from a generator (0 in the papers), and `relative`, output gaps in units
-    of the teacher's own answer (ZAQ: False), without which a generator need only make outputs large.
+    Edgeq's own, for runs a hundred times shorter than the papers': `anchor`, the share of a batch that comes from the
+    calibration set and not from a generator (papers: 0); `blend`, see `ImageSet`; `relative`, output gaps in units of
+    the teacher's own answer, without which a generator need only make outputs large (ZAQ: False); `block_weight` on
+    the reconstruction of every block, which the student lowers and no generator raises (papers: 0).
     """
 
     method: str
@@ -30,8 +31,8 @@ class Settings:
     batch: int = 64
     turns: int = 5
     warm_up: int = 0
-    weight_rate: float = 1e-4
-    step_rate: float = 1e-3
+    weight_rate: float = 1e-3
+    step_rate: float = 5e-3
     generator_rate: float = 1e-3
     latent: int = 256
     width: int = 64
@@ -44,6 +45,8 @@ class Settings:
     shift: float = 0.12
     anchor: float = 0.5
     relative: bool = True
+    blend: float = 0.5
+    block_weight: float = 1.0
     learned: Learned = field(default_factory=Learned)
 
 

@@ -44,7 +44,9 @@ class Student(nn.Module):
     """An optimised `graph` under `calibration`, bias corrections included: at first, exactly the PTQ network.
 
     Values that share a quantization share one step. Zero points and the number of levels stay as calibrated. Steps are
-    kept as logarithms: never negative, and one rate means the same relative change for all of them.
+    kept as logarithms: never negative, and one rate means the same relative change for all of them. For the same reason
+    weights are kept in units of their channel's largest and biases in units of their output's range: after folding,
+    channels of one layer differ by orders of magnitude, and so do layers of networks fed 0..255 or 0..1.
     """
 
     def __init__(self, graph: Graph, calibration: Calibration, learned: Learned = Learned()) -> None:
@@ -62,12 +64,16 @@ class Student(nn.Module):
                 step.log(), requires_grad=learned.activation_steps and name not in fixed
             )
         self.weights, self.weight_steps, self.biases = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
+        self._units: dict[str, tuple[Tensor, float]] = {}
         self._layers = {node.name: node for node in graph.nodes if isinstance(node.op, (Conv2d, Linear))}
         for name, node in self._layers.items():
             weight = graph.constants[node.inputs[1]]
             bias = graph.constants[node.inputs[2]] + calibration.bias_corrections.get(name, np.float32(0.0))
-            self.weights[_key(name)] = nn.Parameter(_tensor(weight), requires_grad=learned.weights)
-            self.biases[_key(name)] = nn.Parameter(_tensor(bias), requires_grad=learned.weights)
+            largest = np.abs(weight).reshape(len(weight), -1).max(1).reshape(-1, *([1] * (weight.ndim - 1)))
+            self._units[name] = _tensor(np.maximum(largest, 1e-12)), _range(calibration.activations[name])
+            by_weight, by_bias = self._units[name]
+            self.weights[_key(name)] = nn.Parameter(_tensor(weight) / by_weight, requires_grad=learned.weights)
+            self.biases[_key(name)] = nn.Parameter(_tensor(bias) / by_bias, requires_grad=learned.weights)
             scale = calibration.weights[node.inputs[1]].scale
             self.weight_steps[_key(name)] = nn.Parameter(_tensor(scale).log(), requires_grad=learned.weight_steps)
         self._rounded = _rounded(graph) & set(calibration.activations)
@@ -106,15 +112,25 @@ class Student(nn.Module):
         zero = int(grid.zero_point)
         return fake_quantize(value, self._step(name), low - zero, high - zero)
 
+    def _weight(self, name: str) -> Tensor:
+        """A layer's weight as the kernels will have it."""
+        node = self._layers[name]
+        step = self.weight_steps[_key(name)].exp()
+        limit = self.calibration.weights[node.inputs[1]].limits[1]
+        whole = self.weights[_key(name)] * self._units[name][0].to(step.device)
+        return fake_quantize(whole, step, -limit, limit, axis=0)
+
+    def _bias(self, name: str) -> Tensor:
+        bias: Tensor = self.biases[_key(name)] * self._units[name][1]
+        return bias
+
     def _constants(self) -> dict[str, Tensor]:
         """Weights and biases on their grids, by the constants' names."""
         made = {}
         for name, node in self._layers.items():
-            step = self.weight_steps[_key(name)].exp()
-            limit = self.calibration.weights[node.inputs[1]].limits[1]
-            made[node.inputs[1]] = fake_quantize(self.weights[_key(name)], step, -limit, limit, axis=0)
-            unit = (self._step(node.inputs[0]) * step).detach()
-            bias = self.biases[_key(name)]
+            made[node.inputs[1]] = self._weight(name)
+            unit = (self._step(node.inputs[0]) * self.weight_steps[_key(name)].exp()).detach()
+            bias = self._bias(name)
             made[node.inputs[2]] = bias + (torch.round(bias / unit) * unit - bias).detach()
         return made
 
@@ -124,13 +140,10 @@ class Student(nn.Module):
         constants = dict(self.graph.constants)
         weights = dict(self.calibration.weights)
         for name, node in self._layers.items():
-            old = weights[node.inputs[1]]
-            step = self.weight_steps[_key(name)].exp()
-            limit = old.limits[1]
-            on_grid = fake_quantize(self.weights[_key(name)], step, -limit, limit, axis=0)
-            constants[node.inputs[1]] = _array(on_grid)
-            weights[node.inputs[1]] = dataclasses.replace(old, scale=_array(step))
-            constants[node.inputs[2]] = _array(self.biases[_key(name)])
+            constants[node.inputs[1]] = _array(self._weight(name))
+            constants[node.inputs[2]] = _array(self._bias(name))
+            step = _array(self.weight_steps[_key(name)].exp())
+            weights[node.inputs[1]] = dataclasses.replace(weights[node.inputs[1]], scale=step)
         activations: dict[str, Quantization] = {}
         moved: dict[str, Quantization] = {}
         for name, old in self.calibration.activations.items():
@@ -163,6 +176,12 @@ def _rounded(graph: Graph) -> set[str]:
     """Values an integer kernel rounds: all but those that ops only move or select, which lie on their grid already."""
     moving = (Concat, MaxPool2d, Pad, Reshape, Slice)
     return {*graph.inputs, *(node.name for node in graph.nodes if not isinstance(node.op, moving))}
+
+
+def _range(grid: Quantization) -> float:
+    """What the grid covers, in real units."""
+    low, high = grid.limits
+    return float(grid.scale) * (high - low)
 
 
 def _key(name: str) -> str:

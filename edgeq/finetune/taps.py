@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import Conv2d
+from edgeq.graph.ops import Add, Conv2d
 
-__all__ = ["feature_taps"]
+__all__ = ["block_ends", "feature_taps"]
 
 
 def feature_taps(graph: Graph) -> tuple[str, ...]:
@@ -29,6 +29,12 @@ def feature_taps(graph: Graph) -> tuple[str, ...]:
     for name in sorted(set(found), key=order.__getitem__):
         of_size[graph.shapes[name][2:]] = name  # the last map of each resolution
     return tuple(sorted(of_size.values(), key=order.__getitem__))
+
+
+def block_ends(graph: Graph) -> tuple[str, ...]:
+    """What each block hands on, in order: residual sums; every convolution's map where there are fewer than three."""
+    sums = tuple(node.name for node in graph.of_kind(Add))
+    return sums if len(sums) > 2 else tuple(node.name for node in graph.of_kind(Conv2d))
 
 
 def _settled(graph: Graph, name: str) -> str:

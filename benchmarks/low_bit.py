@@ -1,0 +1,226 @@
+"""Below eight bits: what fine-tuning without data wins back, against the same budget spent otherwise.
+
+    python benchmarks/low_bit.py                                    # whatever is missing, then the table
+    python benchmarks/low_bit.py --networks resnet20 --bits w4a4 --methods ptq zaq noise --effort fast
+    python benchmarks/low_bit.py --table --write                    # measure nothing; write benchmarks/results
+
+A cell is a network, bits, a method, a seed and an effort: one JSON under ``build/low_bit``, finished or not there. All
+layers have the few bits (the papers' convention) unless ``--edges``. Every evaluation image is answered by the fake-
+quantized network in torch, and an evenly spaced part by the exact reference of the frozen integers; the table has both,
+and the share of images on which they agree. `ABLATION` are cells that change one default each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cases import COLUMNS, ROOT, commit, data_folder
+from latency import machine_line
+from low_bit_table import results
+from zero_shot import Subject, float_answers, forget_peak, peak_memory
+
+from edgeq.cache import StageCache
+from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import EdgeqError
+from edgeq.files import write_atomic
+from edgeq.finetune.loop import Finetuned, Job, finetune
+from edgeq.finetune.settings import Settings, settings_for
+from edgeq.finetune.sources import Drawn, Source
+from edgeq.finetune.student import Learned, Student, agreement
+from edgeq.measure.accuracy import evaluate, runner
+from edgeq.measure.simulated import reference_run
+from edgeq.progress import Silent
+from edgeq.quant.bits import Scheme
+from edgeq.quant.calibrate import Calibration, calibrate
+from edgeq.quant.freeze import freeze
+from edgeq.report.lock import package_versions
+from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.synth.generatorfile import GENERATOR, load_generator
+from edgeq.synthesis import choose_method
+
+FOLDER = ROOT / "build" / "low_bit"
+IMAGES = 256
+NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup")
+BITS = ("w5a5", "w4a4")
+METHODS = ("ptq", "noise", "kd", "zs-cgan", "dfq-akd", "zaq")
+"""`ptq` trains nothing; `noise` distils on Gaussian noise; `kd` on the calibration images, which are every row's start;
+`zs-cgan` on fresh images of its generator."""
+
+ABLATION: Mapping[str, Mapping[str, Any]] = {
+    "paper form": {"anchor": 0.0, "block_weight": 0.0, "relative": False},
+    "no block reconstruction": {"block_weight": 0.0},
+    "generator alone": {"anchor": 0.0},
+    "no blends": {"blend": 0.0},
+    "absolute L1": {"relative": False},
+    "steps of activations frozen": {"learned": Learned(activation_steps=False)},
+    "steps of weights frozen": {"learned": Learned(weight_steps=False)},
+    "weights frozen": {"learned": Learned(weights=False)},
+    "attention relation": {"relation": "attention"},
+    "omega softmax": {"omega": "softmax"},
+    "omega inverse": {"omega": "inverse"},
+    "no relation": {"feature_weight": 0.0},
+}
+"""Of ZAQ; ``--ablation`` runs them."""
+
+
+class Noise:
+    """Gaussian noise of the network's normalisation, afresh each step: the literature's baseline."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+
+    def images(self, count: int, random: torch.Generator) -> torch.Tensor:
+        return torch.randn((count, *self._shape), generator=random)
+
+
+def calibration_set(
+    subject: Subject, method: str, seed: int, effort: str, cache: StageCache
+) -> tuple[CalibrationSet, Path | None, float]:
+    """Images, the generator that drew them if one did, and the seconds it all took."""
+    spec = subject.loaded.spec
+    low, high = spec.channel_range()
+    parts = {"graph": subject.raw.digest(), "method": method, "seed": seed, "effort": effort, "images": IMAGES}
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        request = Request(subject.raw, low, high, spec.classes, IMAGES, seed, effort, products=folder)
+        write_atomic(folder / "calibration.npz", SYNTHESIZERS.get(method)(request).to_bytes())
+        return {}
+
+    made = cache.run("synthesize", parts, work)
+    return CalibrationSet.load(made.files["calibration.npz"]), made.files.get(GENERATOR), made.seconds
+
+
+def measure(subject: Subject, calibration: Calibration, student: Student, done: Finetuned | None) -> dict[str, Any]:
+    """Answers of the student to every image, of the reference to a part, and how well both agree."""
+    graph, decided = (done.graph, done.decided) if done else (subject.graph, calibration)
+    integer = freeze(graph, decided).graph
+    places = [int(i) for i in np.linspace(0, len(subject.evaluation) - 1, subject.column.reference).round()]
+    whole = evaluate(runner(student.eval()), subject.evaluation.batches(subject.loaded.spec))
+    exact = subject.answers(reference_run(integer), places)
+    return {
+        "top1": whole.top1,
+        "n": whole.n,
+        "predictions": whole.predictions.tolist(),
+        "exact_top1": exact.top1,
+        "exact_n": exact.n,
+        "same_part_top1": float(100 * np.mean(whole.predictions[places] == exact.labels)),
+        "agree": float(np.mean(whole.predictions[places] == exact.predictions)),
+    }
+
+
+def measure_cell(
+    subject: Subject, bits: str, method: str, seed: int, options: argparse.Namespace, variant: str
+) -> dict[str, Any]:
+    cache = StageCache(FOLDER / "cache", Silent())
+    spec, graph = subject.loaded.spec, subject.graph
+    images_by, _ = choose_method("auto", subject.raw)
+    images, _, image_seconds = calibration_set(subject, images_by, seed, options.images_effort, cache)
+    decided = calibrate(graph, images, spec.input_range(), scheme=Scheme.of(bits, all_layers=not options.edges))
+    known = float_answers(subject, cache)
+    row: dict[str, Any] = {
+        "network": subject.column.name, "bits": bits, "method": method, "variant": variant, "seed": seed,
+        "effort": options.effort, "steps": options.steps, "all_layers": not options.edges, "images": IMAGES,
+        "images_by": images_by, "image_seconds": image_seconds,
+        "float": float(100 * np.mean(np.array(known["predictions"]) == np.array(known["labels"]))),
+        "commit": commit(), "machine": machine_line(), "threads": torch.get_num_threads(),
+        "packages": package_versions(("torch", "numpy")),
+    }  # fmt: skip
+    if method == "ptq":
+        return row | measure(subject, decided, Student(graph, decided), None)
+    settings = settings_for(method if method in ("zaq", "dfq-akd") else "kd", options.effort)
+    settings = dataclasses.replace(settings, **ABLATION.get(variant, {}))
+    if options.steps:
+        settings = dataclasses.replace(settings, steps=options.steps)
+    source: Source | None = None
+    if method == "noise":
+        source = Noise(spec.input_shape)
+    if method == "zs-cgan":
+        _, generator, extra = calibration_set(subject, "zs-cgan", seed, options.images_effort, cache)
+        row["generator_seconds"] = extra
+        if generator is not None:
+            trained = load_generator(generator)
+            source = Drawn(trained.generator, trained.pixel)
+    low, high = (torch.from_numpy(v) for v in spec.channel_range())
+    scratch = FOLDER / "unfinished" / cell_path(options, row["network"], bits, method, seed, variant).stem
+    forget_peak()
+    started = time.monotonic()
+    job = Job(graph, subject.raw, decided, images, low, high, settings, seed, source, checkpoint=scratch)
+    done = finetune(job)
+    row |= {"seconds": time.monotonic() - started, "peak_mib": peak_memory(), "settings": _plain(settings)}
+    row |= {"facts": dict(done.facts), "curves": {k: v[:: max(1, len(v) // 100)] for k, v in done.curves.items()}}
+    frozen = freeze(done.graph, done.decided).graph
+    row["agreement"] = dataclasses.asdict(agreement(done.student, frozen, images.inputs[:32]))
+    return row | measure(subject, decided, done.student, done)
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return dataclasses.asdict(settings)
+
+
+def cell_path(options: argparse.Namespace, network: str, bits: str, method: str, seed: int, variant: str) -> Path:
+    parts = [network, bits, method, *([variant.replace(" ", "-")] if variant else []), str(seed)]
+    effort = f"{options.effort}{options.steps or ''}{'-edges' if options.edges else ''}"
+    return FOLDER / effort / f"{'--'.join(parts)}.json"
+
+
+def run_cells(options: argparse.Namespace) -> list[str]:
+    """Measure what is selected and missing; names of cells that failed."""
+    failed = []
+    variants = [("zaq", name) for name in ABLATION] if options.ablation else [(name, "") for name in options.methods]
+    for network in options.networks:
+        subject = Subject(COLUMNS[network])
+        for seed in options.seeds:
+            for bits in options.bits:
+                for method, variant in variants:
+                    path = cell_path(options, network, bits, method, seed, variant)
+                    if path.exists() and not options.again:
+                        continue
+                    print(path.stem, file=sys.stderr, flush=True)
+                    try:
+                        row = measure_cell(subject, bits, method, seed, options, variant)
+                    except EdgeqError as error:
+                        print(f"  {error}", file=sys.stderr)
+                        failed.append(path.stem)
+                        continue
+                    print(f"  {row['top1']:.2f} %, float {row['float']:.2f} %", file=sys.stderr, flush=True)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_atomic(path, json.dumps(row) + "\n")
+    return failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=list(COLUMNS), default=list(NETWORKS))
+    parser.add_argument("--bits", nargs="+", default=list(BITS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--effort", choices=("fast", "balanced", "best"), default="balanced")
+    parser.add_argument("--images-effort", choices=("fast", "balanced", "best"), default="balanced")
+    parser.add_argument("--steps", type=int, default=0, help="steps in place of the effort's")
+    parser.add_argument("--edges", action="store_true", help="first and last layer at 8 bits")
+    parser.add_argument("--ablation", action="store_true", help="ZAQ with one default changed each")
+    parser.add_argument("--again", action="store_true", help="selected cells anew, whatever is there")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--write", action="store_true", help="also write benchmarks/results/low_bit.md")
+    options = parser.parse_args()
+    data_folder()
+    failed = [] if options.table else run_cells(options)
+    text = results([json.loads(path.read_text()) for path in sorted(FOLDER.glob("*/*.json"))])
+    print(text)
+    if options.write:
+        write_atomic(ROOT / "benchmarks" / "results" / "low_bit.md", text)
+    if failed:
+        raise SystemExit(f"not measured: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Markdown from the cells `low_bit.py` keeps: a table per network and bit width, then ZAQ's ablation."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+LABELS = {
+    "ptq": "PTQ alone", "noise": "KD on Gaussian noise", "kd": "KD on the calibration images",
+    "zs-cgan": "ZS-CGAN + KD", "dfq-akd": "DFQ-AKD", "zaq": "ZAQ",
+}  # fmt: skip
+HEAD = (
+    "| method | steps | seeds | top-1, all images | drop | exact reference, part | agree | gap before → after "
+    "| minutes | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def results(rows: Sequence[Row]) -> str:
+    """The whole page."""
+    if not rows:
+        return "Nothing measured yet.\n"
+    parts = [_preamble(rows)]
+    groups = sorted({(r["network"], r["bits"], r["all_layers"]) for r in rows}, reverse=True)
+    for network, bits, everywhere in groups:
+        chosen = [r for r in rows if (r["network"], r["bits"], r["all_layers"]) == (network, bits, everywhere)]
+        convention = "all layers" if everywhere else "first and last layer 8 bits"
+        first = chosen[0]
+        parts.append(
+            f"## {network}, {bits}, {convention}\n\nFloat {first['float']:.2f} % on {first['n']:,} images; ranges and "
+            f"start from {first['images']} images by `{first['images_by']}`.\n"
+        )
+        parts.append(HEAD)
+        main = [r for r in chosen if not r["variant"]]
+        for method in LABELS:
+            for length in sorted({_steps(r) for r in main if r["method"] == method}):
+                parts.append(_line(LABELS[method], [r for r in main if r["method"] == method and _steps(r) == length]))
+        changed = [r for r in chosen if r["variant"]]
+        for name, length in sorted({(r["variant"], _steps(r)) for r in changed}):
+            same = [r for r in changed if r["variant"] == name and _steps(r) == length]
+            parts.append(_line(f"ZAQ, {name}", same))
+        parts.append("")
+    return "\n".join(parts) + "\n"
+
+
+def _steps(row: Row) -> int:
+    return int(row["facts"]["steps"]) if "facts" in row else 0
+
+
+def _preamble(rows: Sequence[Row]) -> str:
+    def values(key: str) -> str:
+        return ", ".join(sorted({str(row[key]) for row in rows}))
+
+    packages = ", ".join(sorted({f"{name} {version}" for row in rows for name, version in row["packages"].items()}))
+    return (
+        "# Below eight bits, without data\n\nPrinted by `benchmarks/low_bit.py`. Top-1 of the fake-quantized network "
+        "on every evaluation image; the exact reference of the frozen integers answers an evenly spaced part, *agree* "
+        "is the share of that part with the same answer. *gap*: mean absolute difference of logits to the float "
+        "network on held-out synthetic images. Seconds are of a machine shared with other work.\n\n"
+        f"Machine: {values('machine')}; threads {values('threads')}; {packages}; commits {values('commit')}.\n"
+    )
+
+
+def _line(label: str, rows: Sequence[Row]) -> str:
+    def mean(key: str) -> float:
+        return statistics.mean(float(r[key]) for r in rows)
+
+    top1, drop = mean("top1"), mean("float") - mean("top1")
+    spread = f" ± {statistics.stdev([float(r['top1']) for r in rows]):.2f}" if len(rows) > 1 else ""
+    tuned = [r for r in rows if "facts" in r]
+    gap = minutes = peak = "–"
+    if tuned:
+        before, after = (statistics.mean(r["facts"][k] for r in tuned) for k in ("gap_before", "gap_after"))
+        gap = f"{before:.2f} → {after:.2f}"
+        minutes = f"{statistics.mean(r['seconds'] + r.get('generator_seconds', 0.0) for r in tuned) / 60:.1f}"
+        peak = f"{max(r['peak_mib'] or 0 for r in tuned)}"
+    part = f"{mean('exact_top1'):.2f} of {mean('same_part_top1'):.2f} ({rows[0]['exact_n']})"
+    return (
+        f"| {label} | {_steps(rows[0])} | {len(rows)} | {top1:.2f}{spread} | {drop:+.2f} | {part} "
+        f"| {100 * mean('agree'):.1f} % | {gap} | {minutes} | {peak} |"
+    )
