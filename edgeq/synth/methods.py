@@ -38,11 +38,18 @@ _KNOWN: dict[str, tuple[bool, bool, str, str]] = {
 }
 """Needs batch norm, needs labels, data used, what it is."""
 
+_GAMES = {
+    "zaq": "auto's images for the ranges, then fine-tuning against a generator, on outputs and channel relations",
+    "dfq-akd": "auto's images for the ranges, then fine-tuning against a generator, on divergence of answers",
+}
+"""Ways to fine-tune, which ``edgeq build`` takes and ``edgeq synth``, which trains nothing, does not."""
+
 
 def methods() -> list[Method]:
     """Everything ``--method`` takes: ``auto`` and ``images:PATH``, then the registered synthesizers by name."""
     choices = [
         Method("auto", False, False, "as the method chosen", "the best that suits the network; the report says why"),
+        *(Method(name, False, False, "as the method chosen", what) for name, what in _GAMES.items()),
         Method("images:PATH", False, False, "your pictures", "an .npz, a .csv, a folder of pictures or class folders"),
     ]
     return choices + [_registered(name) for name in SYNTHESIZERS]
