@@ -50,7 +50,7 @@ class Job:
     """Everything fine-tuning may know: nothing here can hold an evaluation image.
 
     `graph` is optimised and `decided` its calibration; `raw` still has its batch norms. `images` calibrated the ranges;
-    they are what `kd` trains on and what every method's held-out gap is measured on. `low` and `high`: normalised
+    a quarter (64 at most) is held out to measure gaps on, the rest is what `kd` trains on. `low` and `high`: normalised
     values of pixel 0 and 255 per channel ``(C,)``. `source`: other images for `kd`.
     """
 
@@ -129,11 +129,12 @@ class _Run:
         self.optimiser = torch.optim.Adam(groups)
         self.player = self._invite() if self.objective.plays else None
         inputs = torch.from_numpy(np.ascontiguousarray(job.images.inputs))
-        fixed = job.source or ImageSet(inputs, settings.shift, settings.blend)
+        apart = min(64, len(inputs) // 4)
+        self.held = inputs[:apart].to(self.device)
+        fixed = job.source or ImageSet(inputs[apart:], settings.shift, settings.blend)
         self.source: Source = fixed
         if self.player is not None:
             self.source = Mixed(fixed, self.player.drawn, settings.anchor)
-        self.held = inputs[: min(64, len(inputs))].to(self.device)
         self.step = self.warmed = self.alike = self.worse = 0
         self.curves: dict[str, list[float]] = {"student": [], "generator": [], "held_out": []}
         self.best = math.inf
