@@ -51,10 +51,55 @@ def _reshape(call: Call) -> Value:
 def _permute(call: Call) -> Value:
     """A permutation that moves only dimensions of size 1 is a reshape; any other reorders memory."""
     value = call.value()
-    before, after = [s for s in value.shape[1:] if s > 1], [s for s in call.shape[1:] if s > 1]
-    if before != after or len(set(before)) != len(before):
-        raise call.unsupported(f"it reorders {list(value.shape)}", "move only dimensions of size 1, or reshape instead")
-    return reshaped(call, value, call.shape)
+    order = _order(call, len(value.shape))
+    moved = [axis for axis in order if value.shape[axis] > 1]
+    if order[0] == 0 and moved == sorted(moved):
+        return reshaped(call, value, call.shape)
+    if order[0] != 0:
+        raise call.unsupported("it moves the batch dimension", "keep the batch in front")
+    return call.emit(ops.Permute(order), value)
+
+
+def _order(call: Call, rank: int) -> Shape:
+    """Where each dimension of the result comes from."""
+    if "dims" in call.arguments:
+        return tuple(axis_of(int(axis), rank) for axis in call["dims"])
+    order = list(range(rank))
+    if "source" in call.arguments:
+        pairs = zip(_numbers(call["source"]), _numbers(call["destination"]), strict=True)
+        places = {axis_of(to, rank): axis_of(source, rank) for source, to in pairs}
+        rest = iter([axis for axis in order if axis not in places.values()])
+        return tuple(places[place] if place in places else next(rest) for place in order)
+    if "transpose" in call.name or "swapaxes" in call.name:
+        names = ("dim0", "dim1") if "dim0" in call.arguments else ("axis0", "axis1")
+        one, other = (axis_of(int(call[name]), rank) for name in names)
+    else:  # t and numpy_T reverse what are at most two dimensions here
+        if rank > 2:
+            raise call.unsupported("it reverses all dimensions", "name them: x.permute(0, 2, 3, 1)")
+        one, other = 0, rank - 1
+    order[one], order[other] = order[other], order[one]
+    return tuple(order)
+
+
+def _numbers(given: int | list[int]) -> list[int]:
+    return [given] if isinstance(given, int) else list(given)
+
+
+@aten("upsample_bilinear2d", "upsample_nearest2d")
+def _resize(call: Call) -> Value:
+    value = call.activation(call.get("input", call.get("self")))
+    size = (call.shape[2], call.shape[3])
+    scales = call.get("scale_factors") or [call.get("scales_h"), call.get("scales_w")]
+    for scale, before, after in zip(scales, value.shape[2:], size, strict=True):
+        if scale is not None and float(scale) * before != after:
+            raise call.unsupported(
+                f"{before} x {scale} is no whole number of pixels", "give F.interpolate a size, or a scale that fits"
+            )
+    if size == value.shape[2:]:
+        return value
+    if "bilinear" in call.name:
+        return call.emit(ops.Resize2d(size, "bilinear", bool(call.get("align_corners", False))), value)
+    return call.emit(ops.Resize2d(size, "nearest"), value)
 
 
 def reshaped(call: Call, value: Value, shape: Shape) -> Value:

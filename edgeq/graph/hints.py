@@ -11,7 +11,7 @@ _ACTIVATION = "use ReLU, ReLU6 or LeakyReLU and fine-tune"
 _NORM = "use nn.BatchNorm2d, which folds into the convolution before it"
 _LOGITS = "end the network at its logits"
 _GATE = "scaling one activation by another (squeeze-and-excitation, attention) has no integer form here yet"
-_SIZE = "changing the image size inside the network is not supported yet; only pooling and strides are"
+_SIZE = "the image size changes by pooling, strides, and bilinear or nearest F.interpolate only"
 _INPUT = "input normalisation belongs in [input] mean and std of model.toml; fold other constants into a convolution"
 _EVAL = "call model.eval() before exporting, and keep track_running_stats=True"
 _MATRIX = "use nn.Linear on (N, features) with a constant weight"
@@ -27,7 +27,7 @@ _HINTS = {
     **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk", "logsigmoid"), _LOGITS),
     **dict.fromkeys(("mul", "div", "sub", "rsub"), f"{_GATE}; {_INPUT}"),
     **dict.fromkeys(
-        ("upsample_nearest2d", "upsample_bilinear2d", "conv_transpose2d", "pixel_shuffle", "_upsample_bilinear2d_aa",
+        ("conv_transpose2d", "pixel_shuffle", "_upsample_bilinear2d_aa",
          "upsample_bicubic2d", "grid_sampler_2d", "upsample_nearest_exact2d"), _SIZE,
     ),
     **dict.fromkeys(

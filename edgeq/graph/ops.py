@@ -34,7 +34,9 @@ __all__ = [
     "MaxPool2d",
     "Op",
     "Pad",
+    "Permute",
     "Reshape",
+    "Resize2d",
     "Shape",
     "Sides",
     "Slice",
@@ -306,6 +308,44 @@ class Reshape(Op):
         _require(len(inputs) == 1, self, inputs, "takes one input")
         _require(math.prod(inputs[0][1:]) == math.prod(self.shape), self, inputs, f"cannot become {self.shape}")
         return (inputs[0][0], *self.shape)
+
+
+@_op
+@dataclass(frozen=True)
+class Permute(Op):
+    """Reorder dimensions as `torch.permute` does; ``order`` lists all of them, the batch (0) first."""
+
+    order: Shape = ()
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 1, self, inputs, "takes one input")
+        (shape,) = inputs
+        fits = sorted(self.order) == list(range(len(shape))) and self.order[:1] == (0,)
+        _require(fits, self, inputs, f"cannot be ordered as {self.order}")
+        return tuple(shape[i] for i in self.order)
+
+
+@_op
+@dataclass(frozen=True)
+class Resize2d(Op):
+    """Scale height and width to ``size``, ``mode`` bilinear or nearest.
+
+    Pixel centres correspond (torch's ``align_corners=False``), or with ``align_corners`` the centres of the corners.
+    Nearest is torch's ``nearest``: the pixel at ``floor(y * H / H')``. Interpolated values lie between those they are
+    made of, so input and output share one quantization.
+    """
+
+    size: Pair = (1, 1)
+    mode: str = "bilinear"
+    align_corners: bool = False
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) == 1 and len(inputs[0]) == 4, self, inputs, "takes one (N, C, H, W) input")
+        _require(self.mode in ("bilinear", "nearest") and min(self.size) > 0, self, inputs, f"cannot be {self.mode}")
+        _require(not self.align_corners or self.mode == "bilinear", self, inputs, "nearest has no corners to align")
+        return (*inputs[0][:2], *self.size)
 
 
 def op_to_json(op: Op) -> dict[str, Any]:

@@ -260,6 +260,17 @@ def _slice(op: ops.Slice) -> _Kernel:
     return lambda x: x[pieces]
 
 
+@_kernel(ops.Permute)
+def _permute(op: ops.Permute) -> _Kernel:
+    return lambda x: x.permute(op.order)
+
+
+@_kernel(ops.Resize2d)
+def _resize(op: ops.Resize2d) -> _Kernel:
+    corners = op.align_corners if op.mode == "bilinear" else None
+    return lambda x: F.interpolate(x, list(op.size), mode=op.mode, align_corners=corners)
+
+
 @_kernel(ops.Reshape)
 def _reshape(op: ops.Reshape) -> _Kernel:
     return lambda x: x.reshape(x.shape[0], *op.shape)

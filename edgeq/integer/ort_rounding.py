@@ -29,12 +29,15 @@ from edgeq.graph.ops import (
     MaxPool2d,
     Op,
     Pad,
+    Permute,
     Reshape,
+    Resize2d,
     Sides,
     Slice,
     Softmax,
 )
 from edgeq.integer.graph import IntegerGraph, Quantization
+from edgeq.integer.resize import resize
 
 __all__ = ["evaluate", "run_ort_rounding"]
 
@@ -227,6 +230,39 @@ def _pad(graph: IntegerGraph, node: Node, op: Pad, inputs: list[Integers], shift
 def _slice(graph: IntegerGraph, node: Node, op: Slice, inputs: list[Integers], shift: int) -> Integers:
     cuts = [slice(*numbers) for numbers in zip(op.start, op.stop, op.step, strict=True)]
     return inputs[0][(slice(None), *cuts[1:])]
+
+
+@_kernel(Permute)
+def _permute(graph: IntegerGraph, node: Node, op: Permute, inputs: list[Integers], shift: int) -> Integers:
+    return inputs[0].transpose(op.order)
+
+
+@_kernel(Resize2d)
+def _resize(graph: IntegerGraph, node: Node, op: Resize2d, inputs: list[Integers], shift: int) -> Integers:
+    """Weighted in float32, fractions cut off. Exact where positions are (twice the size); else a tie may fall apart."""
+    if op.mode == "nearest":
+        return resize(inputs[0], op)
+    (y1, y2, fy), (x1, x2, fx) = (
+        _between(size, out, op.align_corners) for size, out in zip(inputs[0].shape[2:], op.size, strict=True)
+    )
+    x = inputs[0].astype(np.float32) + np.float32(shift)
+    gy, gx = (np.float32(1) - fy)[:, None], np.float32(1) - fx
+    fy = fy[:, None]
+    top, bottom = x[:, :, y1], x[:, :, y2]
+    total = gx * gy * top[..., x1] + fx * gy * top[..., x2] + gx * fy * bottom[..., x1] + fx * fy * bottom[..., x2]
+    return np.asarray(np.trunc(total) - shift)
+
+
+def _between(size: int, out: int, align_corners: bool) -> tuple[Integers, Integers, npt.NDArray[np.float32]]:
+    positions = np.arange(out, dtype=np.float32)
+    if align_corners:
+        positions = positions * np.float32(size - 1) / np.float32(out - 1) if out > 1 else positions * 0
+    else:
+        positions = (positions + np.float32(0.5)) / np.float32(out / size) - np.float32(0.5)
+    positions = np.clip(positions.astype(np.float32), np.float32(0), np.float32(size - 1))
+    low = np.minimum(positions.astype(np.int64), size - 1)
+    high = np.minimum(low + 1, size - 1)
+    return low, high, (positions - low).astype(np.float32)
 
 
 @_kernel(Reshape)

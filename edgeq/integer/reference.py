@@ -21,6 +21,7 @@ from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Op, Sides
 from edgeq.integer.fixedpoint import Int, Multiplier, multiply, quantize_multiplier
 from edgeq.integer.graph import IntegerGraph, Quantization
+from edgeq.integer.resize import resize
 from edgeq.integer.softmax import softmax
 
 __all__ = ["run"]
@@ -256,6 +257,16 @@ def _pad(graph: IntegerGraph, node: Node, op: ops.Pad, inputs: list[Array]) -> A
 def _slice(graph: IntegerGraph, node: Node, op: ops.Slice, inputs: list[Array]) -> Array:
     steps = [slice(a, b, k) for a, b, k in zip(op.start, op.stop, op.step, strict=True)]
     return inputs[0][(slice(None), *steps[1:])]
+
+
+@_computes(ops.Permute)
+def _permute(graph: IntegerGraph, node: Node, op: ops.Permute, inputs: list[Array]) -> Array:
+    return inputs[0].transpose(op.order)
+
+
+@_computes(ops.Resize2d)
+def _resize(graph: IntegerGraph, node: Node, op: ops.Resize2d, inputs: list[Array]) -> Array:
+    return resize(inputs[0], op)
 
 
 @_computes(ops.Reshape)

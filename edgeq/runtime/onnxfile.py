@@ -21,7 +21,20 @@ QUANTIZED_SUFFIX = "_quantized"
 """Ends the name of the integer tensor of an input or output whose plain name the user's own tensor has."""
 
 MOVES = frozenset(
-    ("Clip", "Concat", "Flatten", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+    (
+        "Clip",
+        "Concat",
+        "Flatten",
+        "Identity",
+        "MaxPool",
+        "Pad",
+        "Reshape",
+        "Resize",
+        "Slice",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    )
 )
 """Ops whose integer output lies on the grid of their first input."""
 

@@ -31,7 +31,9 @@ from edgeq.graph.ops import (
     Linear,
     MaxPool2d,
     Pad,
+    Permute,
     Reshape,
+    Resize2d,
     Shape,
     Slice,
 )
@@ -144,7 +146,10 @@ def _moved(node: Node, seen: Sequence[Statistics], shapes: Sequence[Shape]) -> S
         repeat = op.shape[0] // len(first.mean) if op.shape and op.shape[0] % len(first.mean) == 0 else 0
         if repeat:
             return Statistics(np.repeat(first.mean, repeat), np.repeat(first.std, repeat))
-    if isinstance(op, (MaxPool2d, AvgPool2d, GlobalAvgPool)):
+    if isinstance(op, Permute):  # dimension 1 no longer holds channels: one number for all, which heads end with
+        count = shapes[0][op.order[1]]
+        return Statistics(np.full(count, first.mean.mean()), np.full(count, np.sqrt((first.std**2).mean())))
+    if isinstance(op, (MaxPool2d, AvgPool2d, GlobalAvgPool, Resize2d)):
         return first
     raise UnsupportedError(
         f"gzsq cannot carry statistics through {type(op).__name__}", where=node.name, why=f"shapes {list(shapes)}",

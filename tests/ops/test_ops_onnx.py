@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edgeq.export.onnx import optimized_census, write_onnx
 from edgeq.graph.ops import (
@@ -20,7 +21,9 @@ from edgeq.graph.ops import (
     Linear,
     MaxPool2d,
     Pad,
+    Permute,
     Reshape,
+    Resize2d,
     Slice,
     Softmax,
 )
@@ -99,6 +102,9 @@ CASES = {
     "pad channels": (shared, Pad((0, 2, 0, 0), (0, 1, 0, 0)), "Pad"),
     "pad space": (shared, Pad((0, 0, 1, 0), (0, 0, 0, 2)), "Pad"),
     "slice": (shared, Slice((0, 0, 1, 0), (1, 8, 6, 5), (1, 1, 2, 2)), "Slice"),
+    "permute": (shared, Permute((0, 2, 3, 1)), "Transpose"),
+    "twice the size, bilinear": (shared, Resize2d((12, 10)), "Resize"),
+    "nearest": (shared, Resize2d((12, 15), "nearest"), "Resize"),
     "reshape": (shared, Reshape((4, 60)), "Reshape"),
     "concat": (concat,),
     "softmax": (softmax,),
@@ -116,7 +122,10 @@ def test_op(case, activations, x, y, xz, yz, seed) -> None:  # type: ignore[no-u
     graph = flow.graph()
     data = write_onnx(graph, activations=activations)
     fused = optimized_census(data, activations)
-    assert set(fused.kinds) - {"QuantizeLinear", "DequantizeLinear", "Transpose", "Clip"} == expected - {"Clip"}
+    assert set(fused.kinds) - {"QuantizeLinear", "DequantizeLinear", "Transpose", "Clip"} == expected - {
+        "Clip",
+        "Transpose",
+    }
     assert (fused.float_ops, fused.quantize, fused.dequantize) == (0, 0, 0)
     samples = flow.samples(5)
     own_rounding = verify_onnx(graph, data, samples, activations, rounding="onnxruntime")
@@ -124,6 +133,18 @@ def test_op(case, activations, x, y, xz, yz, seed) -> None:  # type: ignore[no-u
     found = verify_onnx(graph, data, samples, activations)
     assert found.values == own_rounding.values
     assert found.max_step <= 1, (found.per_op, found.first_difference)
+
+
+@pytest.mark.parametrize("activations", ["uint8", "int8"])
+@FEW
+@given(height=st.integers(1, 14), width=st.integers(1, 14), align_corners=st.booleans(), xz=zero_points, seed=seeds)
+def test_bilinear_to_any_size_is_near(activations, height, width, align_corners, xz, seed) -> None:  # type: ignore[no-untyped-def]
+    """onnxruntime cuts off what TFLite rounds, and TFLite's positions, in 1024ths, drift by half of one per pixel."""
+    flow = Flow((1, 8, 6, 5), quantization(0.1, xz), seed)
+    flow.add("y", Resize2d((height, width), "bilinear", align_corners))
+    data = write_onnx(flow.graph(), activations=activations)
+    found = verify_onnx(flow.graph(), data, flow.samples(5), activations)
+    assert found.max_step <= 1.5 + 255 * (height + width) / 2048, found.first_difference
 
 
 def test_relu_and_relu6_cost_nothing_when_the_grid_ends_where_they_do() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from edgeq.errors import UnsupportedError
 from edgeq.export.onnx.context import Context
 from edgeq.graph.ir import Node
@@ -25,7 +27,9 @@ from edgeq.graph.ops import (
     MaxPool2d,
     Op,
     Pad,
+    Permute,
     Reshape,
+    Resize2d,
     Sides,
     Slice,
     Softmax,
@@ -164,6 +168,34 @@ def _slice(context: Context, node: Node, op: Slice) -> None:
     extra = [context.indices(*(numbers[axis] for axis in cut)) for numbers in (op.start, op.stop)]
     extra += [context.indices(*cut), context.indices(*(op.step[axis] for axis in cut))]
     context.move(node, "Slice", [node.inputs[0]], extra)
+
+
+@_emits(Permute)
+def _permute(context: Context, node: Node, op: Permute) -> None:
+    context.move(node, "Transpose", [node.inputs[0]], [], perm=list(op.order))
+
+
+@_emits(Resize2d)
+def _resize(context: Context, node: Node, op: Resize2d) -> None:
+    # On the integers themselves: onnxruntime has kernels for them, and would drop a Q/DQ pair of one scale anyway.
+    # Its bilinear one cuts fractions off where TFLite rounds them, so it may be a step below.
+    before = context.shape(node.inputs[0])[2:]
+    scales = [_scale(size, out) for size, out in zip(before, op.size, strict=True)]
+    extra = ["", context.builder.constant(np.array([1, 1, *scales], np.float32))]
+    if op.mode == "nearest":
+        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    else:
+        how = {
+            "mode": "linear",
+            "coordinate_transformation_mode": "align_corners" if op.align_corners else "half_pixel",
+        }
+    context.move(node, "Resize", [node.inputs[0]], extra, **how)
+
+
+def _scale(size: int, out: int) -> np.float32:
+    """The float32 factor that makes `out` pixels of `size`: sizes would name the batch too. ONNX rounds down."""
+    scale = np.float32(out / size)
+    return scale if float(scale) * size >= out else np.nextafter(scale, np.float32(np.inf))
 
 
 @_emits(Reshape)

@@ -354,6 +354,30 @@ def _strided_slice(e: Emitter, x: int, y: int, ranges: list[range], shape: Shape
     e.operator(_CODE.STRIDED_SLICE, (x, begin, end, e.numbers([r.step for r in ranges])), y, options)
 
 
+@_emits(ops.Permute)
+def _permute(e: Emitter, node: Node, op: ops.Permute) -> None:
+    """Channels last, as the file has them anyway: only a mirrored picture is left to turn round (see `layout`)."""
+    x, shape = e.index[node.inputs[0]], e.graph.shapes[node.name]
+    turned = [1 + i for i in (0, 1) if e.layout.mirror[i] and shape[1 + i] > 1]
+    for axis in turned:
+        name = node.name if axis == turned[-1] else f"{node.name}/{axis}"
+        y = e.like(x, name, shape)
+        e.operator(_CODE.REVERSE_V2, (x, e.numbers([axis])), y, None, 1)
+        x = y
+    e.index[node.name] = x
+
+
+@_emits(ops.Resize2d)
+def _resize(e: Emitter, node: Node, op: ops.Resize2d) -> None:
+    inputs = (e.index[node.inputs[0]], e.numbers(op.size))
+    if op.mode == "nearest":
+        options = _options("ResizeNearestNeighborOptions", alignCorners=False, halfPixelCenters=False)
+        e.operator(_CODE.RESIZE_NEAREST_NEIGHBOR, inputs, e.output(node), options)
+        return
+    options = _options("ResizeBilinearOptions", alignCorners=op.align_corners, halfPixelCenters=not op.align_corners)
+    e.operator(_CODE.RESIZE_BILINEAR, inputs, e.output(node), options, 3)
+
+
 @_emits(ops.Reshape)
 def _reshape(e: Emitter, node: Node, op: ops.Reshape) -> None:
     x, y = e.index[node.inputs[0]], e.output(node)

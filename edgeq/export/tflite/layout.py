@@ -17,8 +17,21 @@ import numpy.typing as npt
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite.windows import Axis, Window, fit, pad_and_fit, subsample
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, AvgPool2d, Clamp, Conv2d, LeakyReLU, Linear, MaxPool2d, Reshape, Shape
+from edgeq.graph.ops import (
+    Add,
+    AvgPool2d,
+    Clamp,
+    Conv2d,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    Permute,
+    Reshape,
+    Resize2d,
+    Shape,
+)
 from edgeq.integer.graph import IntegerGraph
+from edgeq.integer.resize import mirrors
 
 __all__ = ["Carriage", "Layout", "Mirror", "Network", "plan"]
 
@@ -105,6 +118,8 @@ def plan(graph: Network) -> Layout:
     best: tuple[float, Mirror, dict[str, Carriage]] | None = None
     windowed = [node for node in graph.nodes if isinstance(node.op, (Conv2d, MaxPool2d, AvgPool2d))]
     for mirror in ORIENTATIONS:
+        if not _turns(graph, mirror):
+            continue
         carriages = {node.name: _carry(graph, node, mirror) for node in windowed}
         cost = sum(c.cost for c in carriages.values()) + _edge_cost(graph, mirror)
         if best is None or cost < best[0]:
@@ -123,6 +138,17 @@ def plan(graph: Network) -> Layout:
     return Layout(mirror, graph.shapes, alias, orders, carriages, flipped)
 
 
+def _turns(graph: Network, mirror: Mirror) -> bool:
+    """Does every resize give the same integers in this mirror?"""
+    return all(
+        mirrors(size, out, node.op)
+        for node in graph.nodes
+        if isinstance(node.op, Resize2d)
+        for turned, size, out in zip(mirror, graph.shapes[node.inputs[0]][2:], node.op.size, strict=True)
+        if turned
+    )
+
+
 def _reversible(graph: Network, name: str, mirror: Mirror) -> bool:
     """Can this input be turned by reversing all of it, channels included? Convolutions then read them backwards.
 
@@ -136,8 +162,11 @@ def _reversible(graph: Network, name: str, mirror: Mirror) -> bool:
 
 
 def _edge_cost(graph: Network, mirror: Mirror) -> float:
-    """What turning the network's spatial inputs and outputs round costs."""
+    """What turning the network's spatial inputs and outputs round costs, pictures that end as rows among them."""
     total = 0.0
+    for node in graph.nodes:
+        if isinstance(node.op, Permute):
+            total += sum(mirror) * (OP_COST + REVERSE_COST * math.prod(graph.shapes[node.name]))
     for name in (*graph.inputs, *graph.outputs):
         shape = graph.shapes[name]
         if len(shape) == 4 and any(turned and size > 1 for turned, size in zip(mirror, shape[2:], strict=True)):
@@ -216,6 +245,11 @@ def _flat(graph: Network, mirror: Mirror) -> tuple[dict[str, str], dict[str, Ord
             wanted = readers.get(node.name, [])
             if wanted and node.name not in graph.outputs and all(isinstance(r.op, Linear) for r in wanted):
                 alias[node.name] = sources[0]
+        elif isinstance(node.op, Permute):
+            _channels_last(graph, node, readers.get(node.name, []))
+            orders[node.name] = np.arange(math.prod(graph.shapes[node.name][1:]), dtype=np.int64)
+            if not any(turned and graph.shapes[node.name][1 + i] > 1 for i, turned in enumerate(mirror)):
+                alias[node.name] = sources[0]
         elif isinstance(node.op, (Add, Clamp, LeakyReLU)) and any(name in orders for name in sources):
             if any(not np.array_equal(order(name), order(sources[0])) for name in sources):
                 raise _out_of_order(node)
@@ -234,6 +268,17 @@ def _reshape(graph: Network, node: Node, source: Order, mirror: Mirror, orders: 
     if len(graph.shapes[node.name]) != 2:
         raise _out_of_order(node)
     orders[node.name] = source
+
+
+def _channels_last(graph: Network, node: Node, readers: list[Node]) -> None:
+    """The one permutation a file needs no TRANSPOSE for: pictures to rows of values, pixel by pixel."""
+    assert isinstance(node.op, Permute)  # noqa: S101
+    rows = all(isinstance(r.op, Reshape) and len(graph.shapes[r.name]) != 4 for r in readers)
+    if node.op.order != (0, 2, 3, 1) or not readers or not rows or node.name in graph.outputs:
+        raise UnsupportedError(
+            f"a permutation to {node.op.order}", where=node.name, why="it would need a TRANSPOSE",
+            hint="the form without is x.permute(0, 2, 3, 1).reshape(batch, -1, values), as in a detector's heads",
+        )  # fmt: skip
 
 
 def _out_of_order(node: Node) -> UnsupportedError:
