@@ -71,7 +71,9 @@ class SshTransport(ShellTransport):
     def execute(self, command: str, *, data: bytes | None = None, timeout: float = QUICK) -> Completed:
         # The user's shell may be any; the command is for a POSIX one. 255 belongs to the client.
         guarded = f"( {command}\n); s=$?; [ $s -eq {LOST} ] && s=254; exit $s"
-        words = [*self._client(), "-o", "ControlMaster=no", "-T", self._host, "--", f"exec sh -c {_quote(guarded)}"]
+        # Without its connection a client would quietly open another; ProxyCommand=false lets it say so instead.
+        alone = ["-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
+        words = [*self._client(), *alone, "-T", self._host, "--", f"exec sh -c {_quote(guarded)}"]
         done = call(words, data=data, timeout=timeout, where=self.name, held=True)
         if done.status == LOST:
             raise self._unreachable(done.stderr)

@@ -78,7 +78,12 @@ def call(command: Sequence[str], *, data: bytes | None, timeout: float, where: s
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            # An ssh client has given our pipes to the process that holds the connection: their end may be far off.
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            process.wait()
             if isinstance(error, subprocess.TimeoutExpired):
                 raise DeviceError(
                     "the device did not answer in time", where=where, why=f"no end after {timeout:.0f} s",
@@ -148,7 +153,7 @@ class ShellTransport(ABC):
         if not self._root:
             done = self.execute(
                 'd="${EDGEQ_DEVICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/edgeq}"; umask 077; '
-                'mkdir -p "$d/files" "$d/jobs" && [ -w "$d/files" ] && cd "$d" && '
+                'mkdir -p "$d/files" "$d/jobs" && [ -w "$d/files" ] && cd "$d" || exit 1; '
                 f"find jobs -mindepth 1 -maxdepth 1 -mmin +{_UNFINISHED} -exec rm -rf {{}} + ; pwd"
             )
             lines = done.stdout.decode(errors="replace").split("\n")
