@@ -61,11 +61,13 @@ def main() -> None:
     print(
         f"`python benchmarks/devices.py`, commit {commit()}. Host: {this_machine().line}; its runtimes are LiteRT with"
     )
-    print("XNNPACK and onnxruntime with its default kernels. The emulator is QEMU's user mode with Debian 12's arm64")
-    print("Python and the aarch64 wheels. w8a8; *equal* is the share of output values that are the host's.\n")
+    print("their default kernels. The emulator is QEMU's user mode with Debian 12's arm64")
+    print(
+        "Python and the aarch64 wheels. w8a8; *equal* is the share of output values that are the same runtime's here.\n"
+    )
     print("| network | calibrated on | processor | runtime there | images | top-1 there | top-1 here | same answer "
-          "| equal | largest difference |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|---|")
+          "| equal | largest difference | equal to LiteRT here |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for row in TABLE:
         if only and row.case != only:
             continue
@@ -77,12 +79,18 @@ def main() -> None:
                     if found is None:
                         continue
                     outputs = found["outputs"]
+                    litert = found["outputs_litert"]
+                    other = (
+                        f"{100 * litert['equal']:.2f} %, largest difference {litert['max_difference']:.3g}"
+                        if litert
+                        else ""
+                    )
                     unit = "steps" if outputs["integer"] else "(float)"
                     print(
                         f"| {row.case} | {row.method} | {processor} ({board}) | {found['runtime']} | {found['images']} "
                         f"| {found['device_accuracy']['top1']:.1f} | {found['host_accuracy']['top1']:.1f} "
                         f"| {100 * found['agreement']:.1f} % | {100 * outputs['equal']:.2f} % of {outputs['values']:,} "
-                        f"| {outputs['max_difference']:.3g} {unit} |",
+                        f"| {outputs['max_difference']:.3g} {unit} | {other} |",
                         flush=True,
                     )
 

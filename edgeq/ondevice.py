@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from edgeq.data.evaluation import EvaluationSet
 from edgeq.device.job import Setup, evaluate
+from edgeq.device.local import LocalTransport
 from edgeq.device.transport import ShellTransport
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, DeviceError
 from edgeq.measure.accuracy import Accuracy, agreement
 from edgeq.measure.accuracy import evaluate as answers
 from edgeq.runtime.litert import LiteRTSession
@@ -83,12 +84,21 @@ def eval_on(
 ) -> dict[str, Any]:
     """Top-1 on the device and here, agreement of answers, and the share of equal output values.
 
-    `equal`, `one_step` and `beyond` are shares of all values of all outputs; for float outputs `max_difference` says
-    more. Raises `EdgeqError`.
+    `equal` and `one_step` are shares of all values of all outputs; for float outputs `max_difference` says more.
+    `outputs` compares with the same runtime on this machine, `host_runtime`. tflite-runtime, an older relative of
+    LiteRT with kernels of its own rounding, is compared with LiteRT too (`outputs_litert`). Raises `EdgeqError`.
     """  # fmt: skip
     inputs = np.concatenate([batch for batch, _ in images.batches(spec)])
     fed, here = _on_host(artifact.model, inputs)
     there, facts = evaluate(device, artifact.model, fed, setup, timeout=timeout)
+    litert, ran_here = None, setup.runtime
+    if setup.runtime == "tflite-runtime":
+        litert = here
+        try:
+            with LocalTransport(patience=60) as local:  # in a process of its own: two TFLite runtimes cannot share one
+                here, _ = evaluate(local, artifact.model, fed, setup, timeout=timeout)
+        except DeviceError:  # not installed here
+            ran_here = "litert"
     on_host, on_device = _accuracy(here[0], images.labels), _accuracy(there[0], images.labels)
     found = {key: facts[key] for key in ("machine", "before", "after", "runtime", "kernels", "ops", "peak_bytes")}
     return {
@@ -99,7 +109,9 @@ def eval_on(
         "device_accuracy": on_device.to_json(),
         "host_accuracy": on_host.to_json(),
         "agreement": agreement(on_host, on_device),
+        "host_runtime": ran_here,
         "outputs": _difference(here, there),
+        "outputs_litert": _difference(litert, there) if litert is not None else None,
     } | found
 
 

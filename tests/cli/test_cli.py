@@ -271,7 +271,7 @@ def test_a_reader_that_goes_away_is_not_an_error() -> None:
 
 def test_targets() -> None:
     lines = run("targets").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["onnx-arm", "onnx-x86", "tflite-arm", "tflite-x86"]
+    assert {"onnx-arm", "onnx-x86", "tflite-arm", "tflite-pi5", "tflite-x86"} <= {line.split()[0] for line in lines}
     found = {target["name"]: target for target in json.loads(run("targets", "--json").stdout)}
     assert found["onnx-x86"]["weight_bits_without_vnni"] == 7
 

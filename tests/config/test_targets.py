@@ -11,12 +11,16 @@ from edgeq.config.targets import load_target, target_names, targets
 from edgeq.errors import ConfigError
 
 
-def test_the_four_targets() -> None:
-    assert target_names() == ["onnx-arm", "onnx-x86", "tflite-arm", "tflite-x86"]
+def test_the_shipped_targets() -> None:
+    assert target_names() == [
+        "onnx-android", "onnx-arm", "onnx-pi5", "onnx-x86",
+        "tflite-android", "tflite-arm", "tflite-pi4", "tflite-pi5", "tflite-x86",
+    ]  # fmt: skip
     found = {target.name: target for target in targets()}
     assert {t.format for t in found.values() if t.name.startswith("tflite")} == {"tflite"}
     assert all(t.activations == "int8" and t.io == "int8" for t in found.values() if t.format == "tflite")
-    assert found["onnx-arm"].activations == "int8"
+    for name in ("onnx-android", "onnx-arm", "onnx-pi5", "tflite-android", "tflite-arm", "tflite-pi4", "tflite-pi5"):
+        assert (found[name].machine, found[name].activations, found[name].weight_bits) == ("aarch64", "int8", 8)
     assert found["onnx-arm"].session == {"session.qdqisint8allowed": "1"}
     assert found["onnx-x86"].activations == "uint8"
     assert [found["onnx-x86"].bits_of_weights(vnni=v) for v in (True, False)] == [8, 7]
