@@ -92,7 +92,7 @@ def finetune(job: Job) -> Finetuned:
                 run.look()
                 run.save()
             run.report()
-    graph, decided = run.student.frozen()
+    graph, decided = run.student.cpu().frozen()
     facts = {
         "steps": float(run.total),
         "seconds": time.monotonic() - started,
@@ -122,7 +122,7 @@ class _Run:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.student = Student(job.graph, job.decided, settings.learned).to(self.device)
         self.teacher = GraphModule(job.graph).eval().requires_grad_(False).to(self.device)
-        self.objective: Objective = objective_for(job.graph, job.raw, settings)
+        self.objective: Objective = objective_for(job.graph, job.raw, settings, self.device)
         self.blocks = block_ends(job.graph) if settings.block_weight else ()
         groups = self.student.groups(settings.weight_rate, settings.step_rate)
         self.rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]

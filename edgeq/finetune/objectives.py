@@ -78,9 +78,9 @@ class AKD(Objective):
 
     plays = True
 
-    def __init__(self, graph: Graph, raw: Graph, settings: Settings) -> None:
+    def __init__(self, graph: Graph, raw: Graph, settings: Settings, device: torch.device | None = None) -> None:
         super().__init__(graph, settings)
-        critic = Critic(raw)
+        critic = Critic(raw).to(device)
         self._critic = critic if critic.stored else None
 
     def student(self, teacher: Values, student: Values) -> Tensor:
@@ -115,8 +115,8 @@ class KD(Objective):
         return torch.stack([soft_divergence(t, s, self.settings.temperature) for t, s in pairs]).mean()
 
 
-def objective_for(graph: Graph, raw: Graph, settings: Settings) -> Objective:
-    """`graph` is the optimised one both networks run, `raw` still has its batch norms."""
+def objective_for(graph: Graph, raw: Graph, settings: Settings, device: torch.device | None = None) -> Objective:
+    """`graph` is the optimised one both networks run, `raw` still has its batch norms; `device` is where they run."""
     if settings.method == "zaq":
         return ZAQ(graph, settings)
-    return AKD(graph, raw, settings) if settings.method == "dfq-akd" else KD(graph, settings)
+    return AKD(graph, raw, settings, device) if settings.method == "dfq-akd" else KD(graph, settings)

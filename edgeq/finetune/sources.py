@@ -57,8 +57,10 @@ class Drawn:
 
     def draw(self, count: int, random: torch.Generator) -> Tensor:
         """Images with gradients into the generator."""
-        labels = self.labels(count, random)
-        return self._pixel.normalised(self.generator(self.generator.draw(count, random), labels))
+        labels, latents = self.labels(count, random), self.generator.draw(count, random)
+        device = next(self.generator.parameters()).device
+        made = self.generator(latents.to(device), labels.to(device) if labels is not None else None)
+        return self._pixel.normalised(made)
 
     @torch.no_grad()
     def images(self, count: int, random: torch.Generator) -> Tensor:

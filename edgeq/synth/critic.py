@@ -93,6 +93,14 @@ class Critic:
         constants = {name: self._module.constant(name) for name in weights if name in graph.constants}
         self._copies = [{name: rounded(w, width) for name, w in constants.items()} for width in bits]
 
+    def to(self, device: torch.device | None) -> Critic:
+        """This critic, on `device`."""
+        if device is not None:
+            self._module = self._module.to(device)
+            self.stored = {n: Moments(m.mean.to(device), m.var.to(device)) for n, m in self.stored.items()}
+            self._copies = [{n: w.to(device) for n, w in copy.items()} for copy in self._copies]
+        return self
+
     def look(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[dict[str, Moments], Tensor]:
         """Moments at every batch norm and logits ``(N, classes)`` for normalised `images` ``(N, C, H, W)``.
 
