@@ -59,12 +59,10 @@ def main() -> None:
     only = parser.parse_args().only
     print("# Emulated Arm beside the host\n")
     print(
-        f"`python benchmarks/devices.py`, commit {commit()}. Host: {this_machine().line}; its runtimes are LiteRT with"
+        f"`python benchmarks/devices.py`, commit {commit()}. Host: {this_machine().line}. The emulator is QEMU's user"
     )
-    print("their default kernels. The emulator is QEMU's user mode with Debian 12's arm64")
-    print(
-        "Python and the aarch64 wheels. w8a8; *equal* is the share of output values that are the same runtime's here.\n"
-    )
+    print("mode with Debian 12's arm64 Python and the aarch64 wheels. w8a8, every runtime with the kernels it takes by")
+    print("itself. *Equal* is the share of output values that are those of the same runtime on the host.\n")
     print("| network | calibrated on | processor | runtime there | images | top-1 there | top-1 here | same answer "
           "| equal | largest difference | equal to LiteRT here |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|---|---|")
