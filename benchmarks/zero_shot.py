@@ -291,7 +291,7 @@ def main() -> None:
     parser.add_argument("--reference-images", type=int, help="images the reference answers, in place of each network's")
     parser.add_argument("--again", action="store_true", help="selected cells anew, whatever is there")
     parser.add_argument("--table", action="store_true", help="measure nothing")
-    parser.add_argument("--write", action="store_true", help="also write benchmarks/results/zero_shot.md")
+    parser.add_argument("--write", action="store_true", help="also write benchmarks/results/zero_shot_EFFORT.md")
     arguments = parser.parse_args()
     data_folder()
     failed = [] if arguments.table else run_cells(arguments)
@@ -301,7 +301,7 @@ def main() -> None:
     text = results(rows, arguments.networks, methods, BITS)
     print(text)
     if arguments.write:
-        write_atomic(ROOT / "benchmarks" / "results" / "zero_shot.md", text)
+        write_atomic(ROOT / "benchmarks" / "results" / f"zero_shot_{arguments.effort}.md", text)
     if failed:
         raise SystemExit(f"not measured: {', '.join(failed)}")
 

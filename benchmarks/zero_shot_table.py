@@ -15,6 +15,9 @@ Cells = Mapping[tuple[str, str], Sequence[Row]]
 """(network, method) to its seeds."""
 
 REAL, NOISE = "images", "noise"
+AUTO = ("gznq", "inversion")
+"""What ``--method auto`` takes: batch norm first."""
+
 NEAR = 0.3
 """Points below real images that still count as equal."""
 
@@ -153,14 +156,17 @@ def _score(cells: Cells, network: str, kind: str, bits: str) -> str:
 def _verdicts(cells: Cells, columns: Sequence[str], kinds: Sequence[str], bits: str) -> str:
     """Which methods keep up with real images everywhere they work, and which lose to noise somewhere."""
     lines = []
-    for kind in kinds:
-        if kind in (REAL, NOISE, "uniform"):
-            continue
+    choices = {_label(kind): dict.fromkeys(columns, kind) for kind in kinds if kind not in (REAL, NOISE, "uniform")}
+    if set(AUTO) <= set(kinds):
+        auto = {name: next((k for k in AUTO if _top1(cells, name, k, bits)), AUTO[-1]) for name in columns}
+        choices = {f"`auto` ({', '.join(_label(k) for k in AUTO)}: the first that can)": auto, **choices}
+    for label, chosen in choices.items():
         far, beaten, refused = [], [], []
         for name in columns:
+            kind = chosen[name]
             scores = _top1(cells, name, kind, bits)
             if not scores:
-                refused += [f"{name} ({row['refused']})" for row in list(cells.get((name, kind), ()))[:1]]
+                refused += [name] if cells.get((name, kind), ()) else []
                 continue
             pairs = _against_real(cells, name, kind, bits)
             if pairs and statistics.fmean(p.points for p in pairs) < -NEAR:
@@ -169,8 +175,8 @@ def _verdicts(cells: Cells, columns: Sequence[str], kinds: Sequence[str], bits: 
             if noise and statistics.fmean(scores) < statistics.fmean(noise):
                 beaten.append(name)
         lines.append(
-            f"- {_label(kind)}: more than {NEAR} below real images on {_listed(far)}; below Gaussian noise on "
-            f"{_listed(beaten)}" + (f"; cannot work on {_listed(refused)}" if refused else "")
+            f"- {label}: more than {NEAR} below real images on {_listed(far)}; below Gaussian noise on "
+            f"{_listed(beaten)}" + (f"; cannot work on {_listed(refused)}: no batch norm" if refused else "")
         )
     return "\n".join(lines) + "\n"
 
