@@ -15,17 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.data.evaluation import EvaluationSet
-from edgeq.device.job import Setup, evaluate
+from edgeq.device.job import Setup, bench, evaluate
 from edgeq.device.local import LocalTransport
+from edgeq.device.open import open_device
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import ConfigError, DeviceError
+from edgeq.files import write_atomic
 from edgeq.measure.accuracy import Accuracy, agreement
 from edgeq.measure.accuracy import evaluate as answers
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from edgeq.zoo.spec import ModelSpec
 
-__all__ = ["Artifact", "eval_on", "find_artifact", "setup_for"]
+__all__ = ["Artifact", "eval_on", "find_artifact", "measure_build", "setup_for"]
+
+Facts = dict[str, Any]
 
 SIGNED = {"session.qdqisint8allowed": "1"}
 """onnxruntime fuses signed activations by itself on Arm only."""
@@ -113,6 +117,26 @@ def eval_on(
         "outputs": _difference(here, there),
         "outputs_litert": _difference(litert, there) if litert is not None else None,
     } | found
+
+
+def measure_build(folder: Path, name: str, spec: ModelSpec, images: EvaluationSet | None, threads: int) -> Facts:
+    """Latency, and accuracy where there are images, of the build in `folder` on the device `name`.
+
+    Also kept in the folder as ``device.json``, whatever was measured on other devices beside it. Raises `EdgeqError`.
+    """
+    artifact = find_artifact(folder)
+    setup = setup_for(artifact, threads=threads)
+    with open_device(name, runtime=setup.runtime, patience=60) as device:
+        found: Facts = {"bench": bench(device, artifact.model, artifact.baseline, setup), "eval": None}
+        if images is not None:
+            found["eval"] = eval_on(device, artifact, setup, spec, images)
+    path = folder / "device.json"
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        kept = {}
+    write_atomic(path, json.dumps({**kept, name: found}, indent=2) + "\n")
+    return found
 
 
 def _on_host(model: Path, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], list[npt.NDArray[Any]]]:

@@ -25,11 +25,14 @@ __all__ = ["build"]
 @click.option(
     "--config", "file", type=click.Path(path_type=Path), help="settings file [default: edgeq.toml, where there is one]"
 )
+@click.option("--device", help="also measure there: user@host, emulator:cortex-a76; see edgeq devices")
 @click.option("--plan", is_flag=True, help="print stages, shapes, sizes and unsupported ops; do no work")
 @click.option("--print-config", is_flag=True, help="print every setting and where it came from; do no work")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
 @click.option("--quiet", "-q", is_flag=True, help="no progress, no summary")
-def build(file: Path | None, plan: bool, print_config: bool, as_json: bool, quiet: bool, **flags: Any) -> None:
+def build(
+    file: Path | None, device: str | None, plan: bool, print_config: bool, as_json: bool, quiet: bool, **flags: Any
+) -> None:
     """Turn MODEL into an integer model for a target, and measure what was made.
 
     MODEL is a name in models/, torchvision:NAME, a model.toml, file.py:factory, package.module:factory or a .pt2.
@@ -55,6 +58,9 @@ def build(file: Path | None, plan: bool, print_config: bool, as_json: bool, quie
         load_target(name)  # a misspelt second target is found before the first is built
     configs = config.split()
     results = [_planned(one) if plan else _built(one, quiet) for one in configs]
+    if device and not plan:
+        for one, result in zip(configs, results, strict=True):
+            _measured_there(one, result, device, quiet)
     if as_json:
         print_json(results[0] if len(results) == 1 else results)
     elif not quiet:
@@ -63,6 +69,37 @@ def build(file: Path | None, plan: bool, print_config: bool, as_json: bool, quie
         _refuse(results)
     elif config.strict:
         _insist(results)
+
+
+def _measured_there(config: BuildConfig, result: dict[str, Any], name: str, quiet: bool) -> None:
+    """``--device``: the finished build run there too; kept in its folder; ``--strict`` refuses a doubtful latency."""
+    from edgeq.cli.summary import model_name
+    from edgeq.data.evaluation import load_images
+    from edgeq.ondevice import measure_build
+    from edgeq.zoo.load import load_model
+
+    spec = load_model(
+        config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
+    ).spec
+    where = config.evaluation or spec.evaluation
+    images = load_images(where, spec, config.eval_limit) if where else None
+    folder = config.output_folder(model_name(result))
+    found = measure_build(folder, name, spec, images, config.threads or load_target(config.target).threads)
+    result["device"] = {name: found}
+    times, answers = found["bench"]["latency"], found["eval"]
+    if not quiet:
+        if answers:
+            there, here = answers["device_accuracy"]["top1"], answers["host_accuracy"]["top1"]
+            equal = 100 * answers["outputs"]["equal"]
+            say(f"{name}: top-1 {there:.2f} %, here {here:.2f} %, {equal:.2f} % of output values equal")
+        if times:
+            say(f"{name}: {times['model']['median_ms']:.3f} ms, {times['ratio']:.2f} of the float file's time")
+        for doubt in found["bench"]["doubts"]:
+            say(f"{name}: {doubt}")
+    if config.strict and not found["bench"]["valid"]:
+        raise MeasurementError(
+            f"latency of {result['model']} must not be believed", where=name, why="; ".join(found["bench"]["doubts"])
+        )
 
 
 def _refuse(plans: list[dict[str, Any]]) -> None:
