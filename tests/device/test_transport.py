@@ -196,9 +196,14 @@ def test_a_connection_lost_mid_run_is_named_and_the_next_run_works(board: Board)
 
 def test_nothing_outlives_the_connection(board: Board, tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    for _ in range(3):
+    for _ in range(int(os.environ.get("EDGEQ_SOAK", "3"))):
+        data = os.urandom(1000)
         with SshTransport("board") as device:
-            device.pull(device.push(os.urandom(100), "x"))
+            result = f"{device.job}/result"
+            assert device.run(["cp", device.push(data, "x"), result], timeout=20).status == 0
+            assert device.pull(result) == data
+    assert list((board.cache / "jobs").iterdir()) == []
+    assert not list((board.cache / "files").rglob("*.part"))
     assert set(os.listdir("/proc/self/fd")) == before
     left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert os.environ["EDGEQ_SSH_CONFIG"] not in [word for line in left.splitlines() for word in line.split()]
