@@ -34,16 +34,9 @@ their own gaps, or such that all contribute the same. The weights carry no gradi
 Tensors = Mapping[str, Tensor]
 
 
-def output_gap(teacher: Sequence[Tensor], student: Sequence[Tensor], *, relative: bool = False) -> Tensor:
-    """D_o: mean absolute difference of each output, mean over outputs. Dense outputs count per value.
-
-    `relative`: each image's in units of the teacher's mean absolute output for it.
-    """
-    gaps = []
-    for t, s in zip(teacher, student, strict=True):
-        gap = (t - s).abs().flatten(1).mean(1)
-        gaps.append((gap / t.detach().abs().flatten(1).mean(1).clamp_min(1e-6) if relative else gap).mean())
-    return torch.stack(gaps).mean()
+def output_gap(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+    """D_o: mean absolute difference of each output, mean over outputs. Dense outputs count per value."""
+    return torch.stack([(t - s).abs().mean() for t, s in zip(teacher, student, strict=True)]).mean()
 
 
 def block_gap(teacher: Tensors, student: Tensors, blocks: Sequence[str], outputs: Sequence[str]) -> Tensor:
@@ -68,8 +61,19 @@ def soft_divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) 
 
 def channel_relations(features: Tensor) -> Tensor:
     """Cosine between every two channels of each image: ``(N, C, H, W)`` to ``(N, C, C)``; a dead channel has none."""
-    flat = F.normalize(features.flatten(2), dim=2)
+    flat = _directions(features.flatten(2), 2)
     return flat @ flat.transpose(1, 2)
+
+
+def _directions(value: Tensor, dim: int) -> Tensor:
+    """Unit vectors along `dim`; those a hundred times shorter than the mean pass no gradient.
+
+    A quantized channel may be all zero, where the gradient of a unit vector has no bound: the few values about to leave
+    zero drown the gradient of everything else, and the student falls apart within fifty steps.
+    """
+    lengths = value.detach().norm(dim=dim, keepdim=True)
+    long = lengths > 0.01 * lengths.mean(dim=tuple(range(1, value.dim())), keepdim=True)
+    return F.normalize(torch.where(long, value, value.detach()), dim=dim)
 
 
 def relation_gap(teacher: Tensor, student: Tensor) -> Tensor:
@@ -84,14 +88,14 @@ def attention_relation_gap(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def _by_channel(features: Tensor) -> Tensor:
-    flat = F.normalize(features, dim=1).flatten(2)
+    flat = _directions(features, 1).flatten(2)
     energy = flat @ flat.transpose(1, 2)
     attention = torch.softmax(energy.amax(-1, keepdim=True) - energy, dim=-1)
     return 0.1 * (attention @ flat) + flat
 
 
 def _by_place(features: Tensor) -> Tensor:
-    flat = F.normalize(features, dim=1).flatten(2)
+    flat = _directions(features, 1).flatten(2)
     attention = torch.softmax(flat.transpose(1, 2) @ flat, dim=-1)
     return 0.1 * (flat @ attention.transpose(1, 2)) + flat
 

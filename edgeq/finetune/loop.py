@@ -133,8 +133,14 @@ class _Run:
         self.held = inputs[:apart].to(self.device)
         fixed = job.source or ImageSet(inputs[apart:], settings.shift, settings.blend)
         self.source: Source = fixed
+        self.anchored = settings.batch
         if self.player is not None:
+            self.anchored = round(settings.anchor * settings.batch)
             self.source = Mixed(fixed, self.player.drawn, settings.anchor)
+        if settings.relative:
+            with torch.no_grad():
+                answers = self.teacher.run(self.held)
+            self.objective.unit = float(np.mean([float(answers[n].abs().mean()) for n in job.graph.outputs])) or 1.0
         self.step = self.warmed = self.alike = self.worse = 0
         self.curves: dict[str, list[float]] = {"student": [], "generator": [], "held_out": []}
         self.best = math.inf
@@ -167,9 +173,10 @@ class _Run:
         self.optimiser.zero_grad()
         student = self.student.run(images, keep=kept)
         loss = self.objective.student(teacher, student)
-        if self.blocks:
+        if self.blocks and self.anchored:
             outputs = self.job.graph.outputs
-            loss = loss + self.settings.block_weight * block_gap(teacher, student, self.blocks, outputs)
+            of_teacher, of_student = ({n: v[: self.anchored] for n, v in side.items()} for side in (teacher, student))
+            loss = loss + self.settings.block_weight * block_gap(of_teacher, of_student, self.blocks, outputs)
         self._note("student", loss)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

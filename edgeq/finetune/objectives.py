@@ -28,6 +28,9 @@ class Objective:
     plays: bool = False
     """Whether a generator takes part."""
 
+    unit: float = 1.0
+    """What an absolute gap of outputs counts in: a constant, so that no generator gains by small or large outputs."""
+
     def __init__(self, graph: Graph, settings: Settings) -> None:
         self.settings, self.outputs = settings, graph.outputs
         self.taps: Collection[str] = ()
@@ -59,7 +62,7 @@ class ZAQ(Objective):
 
     def student(self, teacher: Values, student: Values) -> Tensor:
         settings = self.settings
-        gap = output_gap(self._outputs(teacher), self._outputs(student), relative=settings.relative)
+        gap = output_gap(self._outputs(teacher), self._outputs(student)) / self.unit
         if settings.feature_weight == 0:
             return gap
         taps = list(self.taps)

@@ -21,9 +21,9 @@ class Settings:
     biases, `step_rate` relative for step sizes, `generator_rate` for the generator.
 
     Edgeq's own, for runs a hundred times shorter than the papers': `anchor`, the share of a batch that comes from the
-    calibration set and not from a generator (papers: 0); `blend`, see `ImageSet`; `relative`, output gaps in units of
-    the teacher's own answer, without which a generator need only make outputs large (ZAQ: False); `block_weight` on
-    the reconstruction of every block, which the student lowers and no generator raises (papers: 0).
+    calibration set and not from a generator (papers: 0); `blend`, see `ImageSet`; `relative`, ZAQ's output gap in units
+    of the teacher's mean absolute output on held-out images (ZAQ: False); `block_weight` on the reconstruction of every
+    block, on the calibration set's share alone (papers: 0).
     """
 
     method: str
@@ -51,8 +51,8 @@ class Settings:
 
 
 _BASE = {
-    "zaq": Settings("zaq", 0),
-    "dfq-akd": Settings("dfq-akd", 0, turns=10, warm_up=100),
+    "zaq": Settings("zaq", 0, block_weight=10.0),
+    "dfq-akd": Settings("dfq-akd", 0, turns=10, warm_up=100, block_weight=10.0),
     "kd": Settings("kd", 0),
 }
 _STEPS = {"fast": 100, "balanced": 1000, "best": 6000}

@@ -164,7 +164,11 @@ def test_every_method_moves_the_student_and_freezes(raw, images, method):
 
 def test_distillation_brings_the_student_closer(raw, images):
     made = finetune(
-        job(raw, images, Settings("zaq", steps=150, batch=16, anchor=1.0, blend=0.0, shift=0.0, block_weight=0.0))
+        job(
+            raw,
+            images,
+            Settings("zaq", steps=150, batch=16, anchor=1.0, blend=0.0, shift=0.0, block_weight=0.0, step_rate=1e-3),
+        )
     )
     losses = made.curves["student"]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:3])
