@@ -32,7 +32,9 @@ from edgeq.graph.ops import (
     MaxPool2d,
     Op,
     Pad,
+    Permute,
     Reshape,
+    Resize2d,
     Shape,
     Slice,
     Softmax,
@@ -87,6 +89,8 @@ def test_every_op_kind_runs() -> None:
         GlobalAvgPool: single(GlobalAvgPool(), (1, 3, 4, 4)),
         Pad: single(Pad((0, 1, 0, 0), (0, 0, 2, 1)), (1, 3, 4, 4)),
         Slice: single(Slice((0, 1, 0, 1), (1, 3, 4, 4), (1, 1, 2, 3)), (1, 3, 4, 4)),
+        Permute: single(Permute((0, 2, 3, 1)), (1, 3, 4, 4)),
+        Resize2d: single(Resize2d((7, 8)), (1, 3, 4, 4)),
         Reshape: single(Reshape((4, 12)), (1, 3, 4, 4)),
     }
     assert set(cases) == set(OPS.values())
