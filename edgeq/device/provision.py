@@ -75,9 +75,13 @@ def _download(folder: Path, machine: Mapping[str, Any], runtime: str, where: str
     architecture = machine["architecture"]
     names = [f"manylinux_2_{minor}_{architecture}" for minor in range(17, newest + 1)]
     platforms = [word for name in [f"manylinux2014_{architecture}", *names] for word in ("--platform", name)]
+    # Only tflite-runtime was built against numpy 1, which Python 3.13 has no wheels of.
+    wanted = [
+        "numpy" if need.startswith("numpy") and runtime != "tflite-runtime" else need for need in RUNTIMES[runtime]
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pip", "download", "-q", "--dest", str(folder), "--no-deps", "--only-binary", ":all:",
-         *platforms, "--python-version", version, "--implementation", "cp", *RUNTIMES[runtime]],
+         *platforms, "--python-version", version, "--implementation", "cp", *wanted],
         capture_output=True, text=True, timeout=_TIMEOUT, errors="replace",
     )  # fmt: skip
     if done.returncode:

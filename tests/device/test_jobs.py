@@ -21,9 +21,13 @@ from edgeq.device.provision import plan
 from edgeq.device.transport import ShellTransport
 from edgeq.device.userland import Userland
 from edgeq.errors import DeviceError
+from edgeq.export.onnx import write_onnx
+from edgeq.ondevice import SIGNED
 from edgeq.runtime.litert import LiteRTSession
+from edgeq.runtime.ort import OrtSession
 from tests.device.conftest import Board, arm_python
 from tests.device.tiny import tiny_model
+from tests.export.residual import frozen, residual_network
 
 LITERT = Setup("litert", "xnnpack")
 
@@ -63,6 +67,18 @@ def test_the_board_runs_arm_kernels_over_ssh(board: Board, userland: Userland, a
     assert "samples" not in timed
     assert any("emulated" in doubt for doubt in timed["doubts"])
     assert list((board.cache / "jobs").iterdir()) == []
+
+
+def test_the_board_runs_onnxruntime_too(board: Board, userland: Userland, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(write_onnx(frozen(residual_network()), activations="int8", io="int8"))
+    session = OrtSession(model)
+    fed = session.file_input(np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32))
+    arm_python(board, userland, "onnxruntime")
+    with open_device(board.host) as device:
+        there, facts = evaluate(device, model, fed, Setup("onnxruntime", "mlas", session=SIGNED))
+    assert np.abs(there[0].astype(int) - session.run_raw(fed)[0].astype(int)).max() <= 1
+    assert facts["machine"]["emulated"] == "cortex-a72"
 
 
 def test_bench_times_both_files_in_turns(artifact: Path) -> None:
