@@ -46,7 +46,7 @@ def priors(
             indexing="ij",
         )  # fmt: skip
         rows.append(np.stack([cx, cy, side / image[1], side / image[0]], -1).reshape(-1, 4))
-    return np.clip(np.concatenate(rows), 0.0, 1.0)
+    return np.asarray(np.clip(np.concatenate(rows), 0.0, 1.0))
 
 
 def decode_boxes(deltas: Floats, anchors: Floats, variances: tuple[float, float] = (0.1, 0.2)) -> Floats:
