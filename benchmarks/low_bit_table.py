@@ -22,6 +22,8 @@ def results(rows: Sequence[Row]) -> str:
     """The whole page."""
     if not rows:
         return "Nothing measured yet.\n"
+    keys = ("network", "bits", "all_layers", "method", "variant", "seed")
+    rows = list({(*(row[key] for key in keys), _steps(row)): row for row in rows}.values())
     parts = [_preamble(rows)]
     groups = sorted({(r["network"], r["bits"], r["all_layers"]) for r in rows}, reverse=True)
     for network, bits, everywhere in groups:
