@@ -6,7 +6,7 @@ The last table needs cells of `zero_shot.py` at every effort and leaves out what
 
     for effort in fast balanced best; do
       python benchmarks/zero_shot.py --effort $effort --networks resnet20 mobilenetv1-0.25 --methods images gznq
-      python benchmarks/zero_shot.py --effort $effort --networks mobilenetv2-folded --methods images inversion
+      python benchmarks/zero_shot.py --effort $effort --networks mobilenetv2-folded squeezenet1.1 --methods images inversion
     done
 """
 
@@ -41,7 +41,12 @@ EFFORTS = ("fast", "balanced", "best")
 STEPS = 4
 """Iterations per timing in the tables of shares and of batches."""
 
-BUYS = (("resnet20", "gznq"), ("mobilenetv1-0.25", "gznq"), ("mobilenetv2-folded", "inversion"))
+BUYS = (
+    ("resnet20", "gznq"),
+    ("mobilenetv1-0.25", "gznq"),
+    ("mobilenetv2-folded", "inversion"),
+    ("squeezenet1.1", "inversion"),
+)
 
 
 def _mobilenet() -> Graph:
