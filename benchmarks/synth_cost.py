@@ -4,9 +4,9 @@
 
 The last table needs cells of `zero_shot.py` at every effort and leaves out what is not there:
 
-    for effort in fast balanced best; do
-      python benchmarks/zero_shot.py --effort $effort --networks resnet20 mobilenetv1-0.25 --methods images gznq
-      python benchmarks/zero_shot.py --effort $effort --networks mobilenetv2-folded squeezenet1.1 --methods images inversion
+    for e in fast balanced best; do
+      python benchmarks/zero_shot.py --effort $e --networks resnet20 mobilenetv1-0.25 --methods images gznq
+      python benchmarks/zero_shot.py --effort $e --networks mobilenetv2-folded squeezenet1.1 --methods images inversion
     done
 """
 
