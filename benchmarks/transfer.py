@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from cases import COLUMNS, ROOT, commit, data_folder
 from latency import machine_line
-from zero_shot import REAL, Subject, _real_images, all_methods
+from zero_shot import REAL, Subject, all_methods, real_images
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
@@ -45,7 +45,7 @@ def measure(source: Subject, judges: dict[str, Subject], method: str, seed: int)
     low, high = spec.channel_range()
     started = time.process_time()
     made = (
-        CalibrationSet(_real_images(source, seed).inputs, np.full(32, -1, np.int64), REAL)
+        CalibrationSet(real_images(source, seed).inputs, np.full(32, -1, np.int64), REAL)
         if method == REAL
         else SYNTHESIZERS.get(method)(Request(source.raw, low, high, spec.classes, IMAGES, seed))
     )
@@ -58,8 +58,9 @@ def measure(source: Subject, judges: dict[str, Subject], method: str, seed: int)
     for name, judge in judges.items():
         theirs = _answers(judge, shown)
         row[f"agree {name}"] = 100 * float(np.mean(theirs == own))
-        if made.labels.min() >= 0:
-            row[f"intended {name}"] = 100 * float(np.mean(theirs == made.labels))
+        dealt = made.labels >= 0  # some methods leave a part of their images without a class
+        if dealt.any():
+            row[f"intended {name}"] = 100 * float(np.mean(theirs[dealt] == made.labels[dealt]))
     return row
 
 

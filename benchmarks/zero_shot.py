@@ -40,9 +40,8 @@ from edgeq.files import write_atomic
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
-from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference import run as run_reference
 from edgeq.measure.accuracy import Accuracy, Run, evaluate, runner
+from edgeq.measure.simulated import reference_run
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme, parse_bits
 from edgeq.quant.calibrate import calibrate
@@ -150,7 +149,7 @@ def make_images(
 
     def work(folder: Path) -> Mapping[str, Any]:
         forget_peak()
-        made = _real_images(subject, seed) if method == REAL else SYNTHESIZERS.get(method)(request)
+        made = real_images(subject, seed) if method == REAL else SYNTHESIZERS.get(method)(request)
         peak = peak_memory()
         write_atomic(folder / "calibration.npz", made.to_bytes())
         return {"peak_mib": peak, "sha256": made.digest(), "made": len(made)}
@@ -160,7 +159,8 @@ def make_images(
     return made, {"seconds": result.seconds, **result.facts}
 
 
-def _real_images(subject: Subject, seed: int) -> CalibrationSet:
+def real_images(subject: Subject, seed: int) -> CalibrationSet:
+    """`IMAGES` of the subject's training images, chosen by `seed`."""
     spec = subject.loaded.spec
     if subject.column.training is not None:
         path = data_folder() / subject.column.training
@@ -210,17 +210,6 @@ def answer(subject: Subject, calibration: CalibrationSet, bits: str, *, all_laye
         run, by = reference_run(integer), "reference"
     found = subject.answers(run, places)
     return {"by": by, "n": found.n, "top1": found.top1, "predictions": found.predictions.tolist(), "places": places}
-
-
-def reference_run(integer: IntegerGraph) -> Run:
-    """The exact reference as something `evaluate` can call."""
-    (entry,), (end, *_) = integer.inputs, integer.outputs
-    quantizations = integer.quantizations
-
-    def run(inputs: Any) -> Any:
-        return quantizations[end].dequantize(run_reference(integer, quantizations[entry].quantize(inputs))[end])
-
-    return run
 
 
 def cell_path(arguments: argparse.Namespace, network: str, method: str, seed: int) -> Path:
