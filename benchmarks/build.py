@@ -41,7 +41,7 @@ def row_path(case: Case, target: str, method: str) -> Path:
 
 def build_row(case: Case, target: str, method: str, *, measure_again: bool) -> dict[str, Any]:
     """Build once per evaluation set (the stages before measuring come from the cache), then time against the peers."""
-    from edgeq.pipeline import build  # heavy, and not needed to print the table
+    from edgeq.pipeline.build import build  # heavy, and not needed to print the table
 
     folder = ROWS / "artifacts" / f"{case.name}-{target}-{method}"
     source = f"images:{data_folder() / case.training}" if method == "images" else method

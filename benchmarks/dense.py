@@ -104,7 +104,7 @@ def _boxes(outputs: Arrays, anchors: npt.NDArray[np.float64]) -> npt.NDArray[Any
 
 def cell(network: str, target: str, bits: str, images: int) -> dict[str, Any]:
     """Build, measure, and keep."""
-    from edgeq.pipeline import build
+    from edgeq.pipeline.build import build
 
     path = CELLS / f"{network}-{target}-{bits}-{images}.json"
     if path.exists():

@@ -17,7 +17,7 @@ from cases import CASES, NETWORKS, ROWS, commit, data_folder
 from edgeq.data.evaluation import load_images
 from edgeq.device.open import open_device
 from edgeq.measure.conditions import this_machine
-from edgeq.ondevice import eval_on, find_artifact, setup_for
+from edgeq.pipeline.ondevice import eval_on, find_artifact, setup_for
 from edgeq.zoo.load import load_model
 
 PROCESSORS = {"cortex-a72": "Pi 4", "cortex-a76": "Pi 5"}

@@ -38,6 +38,7 @@ from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import Learned, Student, agreement
 from edgeq.measure.accuracy import evaluate, runner
 from edgeq.measure.simulated import reference_run
+from edgeq.pipeline.synthesis import choose_method
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
@@ -45,7 +46,6 @@ from edgeq.quant.freeze import freeze
 from edgeq.report.lock import package_versions
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.generatorfile import GENERATOR, load_generator
-from edgeq.synthesis import choose_method
 
 FOLDER = ROOT / "build" / "low_bit"
 IMAGES = 256

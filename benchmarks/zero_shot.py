@@ -42,6 +42,7 @@ from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.measure.accuracy import Accuracy, Run, evaluate, runner
 from edgeq.measure.simulated import reference_run
+from edgeq.pipeline.synthesis import captured
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme, parse_bits
 from edgeq.quant.calibrate import calibrate
@@ -49,7 +50,6 @@ from edgeq.quant.freeze import freeze
 from edgeq.report.lock import package_versions
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.synth import SYNTHESIZERS, Request
-from edgeq.synthesis import captured
 from edgeq.zoo.load import LoadedModel, load_model
 from edgeq.zoo.pycode import import_callable
 

@@ -75,7 +75,7 @@ def _measured_there(config: BuildConfig, result: dict[str, Any], name: str, quie
     """``--device``: the finished build run there too; kept in its folder; ``--strict`` refuses a doubtful latency."""
     from edgeq.cli.summary import model_name
     from edgeq.data.evaluation import load_images
-    from edgeq.ondevice import measure_build
+    from edgeq.pipeline.ondevice import measure_build
     from edgeq.zoo.load import load_model
 
     spec = load_model(
@@ -122,7 +122,7 @@ def _insist(results: list[dict[str, Any]]) -> None:
 
 
 def _planned(config: BuildConfig) -> dict[str, Any]:
-    from edgeq.pipeline import plan
+    from edgeq.pipeline.build import plan
 
     return plan(config)
 
@@ -133,7 +133,7 @@ def _built(config: BuildConfig, quiet: bool) -> dict[str, Any]:
 
     with progress(quiet) as shown:
         shown.stage("load")
-        from edgeq.pipeline import build as run_build
+        from edgeq.pipeline.build import build as run_build
 
         return run_build(config, shown)
 

@@ -33,7 +33,7 @@ def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
     """
     from edgeq.data.evaluation import load_images
     from edgeq.device.open import open_device
-    from edgeq.ondevice import eval_on, find_artifact, setup_for
+    from edgeq.pipeline.ondevice import eval_on, find_artifact, setup_for
     from edgeq.zoo.load import load_model
 
     artifact = find_artifact(path)

@@ -59,6 +59,6 @@ def _made(config: BuildConfig, quiet: bool) -> dict[str, Any]:
 
     with progress(quiet) as shown:
         shown.stage("load")
-        from edgeq.pipeline_synth import synth as run_synth
+        from edgeq.pipeline.synth import synth as run_synth
 
         return run_synth(config, shown)

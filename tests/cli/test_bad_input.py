@@ -13,7 +13,7 @@ from torch import nn
 
 from edgeq.cli import cli
 
-pytest.importorskip("edgeq.pipeline", reason="edgeq.pipeline is not there")
+pytest.importorskip("edgeq.pipeline.build", reason="edgeq.pipeline.build is not there")
 
 NET = """
 from torch import nn

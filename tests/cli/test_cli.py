@@ -63,9 +63,9 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[BuildConfig]
             seen.append(config)
             return {"model": config.model, "stages": [{"stage": "capture", "seconds": 1.5}]}
 
-        module = types.ModuleType("edgeq.pipeline")
+        module = types.ModuleType("edgeq.pipeline.build")
         module.build, module.plan = run, plan  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "edgeq.pipeline", module)
+        monkeypatch.setitem(sys.modules, "edgeq.pipeline.build", module)
         return seen
 
     return install

@@ -31,10 +31,10 @@ from edgeq.errors import ArtifactError, ConfigError
 from edgeq.export.onnx import write_onnx_float
 from edgeq.export.tflite import write_tflite_float
 from edgeq.graph.passes import optimize
-from edgeq.pipeline import build
-from edgeq.pipeline_synth import synth
+from edgeq.pipeline.build import build
+from edgeq.pipeline.synth import synth
+from edgeq.pipeline.synthesis import captured
 from edgeq.report.snippets import snippets
-from edgeq.synthesis import captured
 from edgeq.zoo.load import load_model
 
 NETWORK = """
@@ -233,7 +233,7 @@ def test_a_build_has_the_same_images(here: Path, monkeypatch: pytest.MonkeyPatch
     from edgeq.measure.latency import measure_latency
 
     quick = functools.partial(measure_latency, runs=3, seconds=0.05, warmup=0.01)
-    monkeypatch.setattr("edgeq.pipeline.measure_latency", quick)
+    monkeypatch.setattr("edgeq.pipeline.build.measure_latency", quick)
     config = BuildConfig(model="model.toml", images=6, effort="fast", cache=here / "cache", output=here / "out")
     facts, spy = synth(config), Spy()
     report = build(replace(config, output=here / "built"), spy)
@@ -275,7 +275,7 @@ def test_failure_while_writing_keeps_the_previous_folder(
     def fail(*_: object) -> str:
         raise failure
 
-    monkeypatch.setattr("edgeq.pipeline_synth._write_pngs", fail)
+    monkeypatch.setattr("edgeq.pipeline.synth._write_pngs", fail)
     result = run("model.toml", "-n", "6", "--method", "noise", "--cache", "cache", "-o", "out")
     assert result.exit_code == (130 if failure is KeyboardInterrupt else 2)
     assert "Traceback" not in result.stderr

@@ -22,7 +22,7 @@ from edgeq.device.transport import ShellTransport
 from edgeq.device.userland import Userland
 from edgeq.errors import DeviceError
 from edgeq.export.onnx import write_onnx
-from edgeq.ondevice import SIGNED
+from edgeq.pipeline.ondevice import SIGNED
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from tests.device.conftest import Board, arm_python

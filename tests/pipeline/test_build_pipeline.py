@@ -19,7 +19,7 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.latency import measure_latency
 from edgeq.measure.replay import replay
 from edgeq.measure.simulated import reference_run, storable
-from edgeq.pipeline import build, choose_method, plan
+from edgeq.pipeline.build import build, choose_method, plan
 from edgeq.report.schema import validate
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
@@ -66,7 +66,7 @@ images = "test.npz"
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
     monkeypatch.chdir(tmp_path)
     quick = functools.partial(measure_latency, runs=3, seconds=0.05, warmup=0.01)
-    monkeypatch.setattr("edgeq.pipeline.measure_latency", quick)
+    monkeypatch.setattr("edgeq.pipeline.build.measure_latency", quick)
     (tmp_path / "network.py").write_text(NETWORK)
     (tmp_path / "model.toml").write_text(TOML)
     names: dict[str, object] = {}
@@ -165,7 +165,7 @@ def test_failure_while_writing_keeps_the_previous_artifact(
     def fail(*_: object, **__: object) -> str:
         raise failure
 
-    monkeypatch.setattr("edgeq.artifact.render", fail)
+    monkeypatch.setattr("edgeq.pipeline.artifact.render", fail)
     with pytest.raises((KeyboardInterrupt, ArtifactError)):
         build(replace(config, seed=3))
     assert {path.name: path.read_bytes() for path in config.output.iterdir()} == before
@@ -241,12 +241,12 @@ def test_sixteen_bit_activations_are_refused_before_any_work(config: BuildConfig
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeq.finetuning.IMAGES", 16)
+    monkeypatch.setattr("edgeq.pipeline.finetuning.IMAGES", 16)
 
     def quick(method: str, effort: str) -> Settings:
         return replace(settings_for(method, effort), steps=6, batch=8, warm_up=2, latent=8, width=8)
 
-    monkeypatch.setattr("edgeq.finetuning.settings_for", quick)
+    monkeypatch.setattr("edgeq.pipeline.finetuning.settings_for", quick)
 
 
 @pytest.mark.usefixtures("short")

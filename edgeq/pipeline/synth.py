@@ -32,6 +32,7 @@ from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.errors import ArtifactError, UnsupportedError
 from edgeq.files import MARKER, staged
 from edgeq.graph.ir import Graph
+from edgeq.pipeline.synthesis import captured, choose_method, synthesize
 from edgeq.progress import Progress, Silent
 from edgeq.report.lock import lock_text, package_versions, portable
 from edgeq.report.statistics import render_statistics
@@ -39,7 +40,6 @@ from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.synth.sheet import contact_sheet, pixels
 from edgeq.synth.statistics import assignment, layer_gaps, references, seen_moments
-from edgeq.synthesis import captured, choose_method, synthesize
 from edgeq.zoo.load import LoadedModel, load_model
 from edgeq.zoo.spec import ModelSpec
 

@@ -17,14 +17,12 @@ from typing import Any
 
 import torch
 
-from edgeq.artifact import Made, report_of, write_folder
 from edgeq.cache import Result, StageCache
 from edgeq.config.build import BuildConfig
 from edgeq.config.targets import Target, load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.files import check_replaceable, write_atomic
-from edgeq.finetuning import choose_tuning, finetuned
 from edgeq.formats import Format, format_of
 from edgeq.graph.capture import unsupported_calls
 from edgeq.graph.ir import Graph
@@ -36,13 +34,15 @@ from edgeq.measure.conditions import this_machine
 from edgeq.measure.latency import measure_latency
 from edgeq.measure.layers import layer_errors
 from edgeq.measure.simulated import reference_run, storable
+from edgeq.pipeline.artifact import Made, report_of, write_folder
+from edgeq.pipeline.finetuning import choose_tuning, finetuned
+from edgeq.pipeline.synthesis import captured, choose_method, synthesize
 from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.synth import passes_needed
 from edgeq.synth.generatorfile import GENERATOR
-from edgeq.synthesis import captured, choose_method, synthesize
 from edgeq.zoo.load import LoadedModel, load_model
 
 __all__ = ["build", "choose_method", "plan"]

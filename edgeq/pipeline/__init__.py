@@ -1,0 +1,1 @@
+"""The stages in order: `build`, checkpoint to report; `synth`, the images alone; `ondevice`, a finished file."""
