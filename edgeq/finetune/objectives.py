@@ -5,7 +5,8 @@ Formulas and their sources: docs/methods/zaq.md and docs/methods/dfq-akd.md.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ __all__ = ["AKD", "KD", "ZAQ", "Objective", "objective_for"]
 Values = Mapping[str, Tensor]
 
 
-class Objective:
+class Objective(ABC):
     """What a method compares. `taps` are values both networks must keep, besides their outputs."""
 
     plays: bool = False
@@ -33,15 +34,15 @@ class Objective:
 
     def __init__(self, graph: Graph, settings: Settings) -> None:
         self.settings, self.outputs = settings, graph.outputs
-        self.taps: Collection[str] = ()
+        self.taps: tuple[str, ...] = ()
 
+    @abstractmethod
     def student(self, teacher: Values, student: Values) -> Tensor:
         """The discrepancy the student lowers."""
-        raise NotImplementedError
 
     def generator(self, images: Tensor, teacher: Values, student: Values) -> Tensor:
-        """What the generator lowers."""
-        raise NotImplementedError
+        """What the generator lowers: by default, the student's agreement."""
+        return -self.student(teacher, student)
 
     def warm_up(self, images: Tensor, teacher: Values) -> Tensor | None:
         """What the generator lowers before the game begins; None: it has nothing to learn alone."""
@@ -65,18 +66,27 @@ class ZAQ(Objective):
         gap = output_gap(self._outputs(teacher), self._outputs(student)) / self.unit
         if settings.feature_weight == 0:
             return gap
-        taps = list(self.taps)
-        return gap + settings.feature_weight * feature_gap(teacher, student, taps, settings.relation, settings.omega)
+        return gap + settings.feature_weight * feature_gap(
+            teacher, student, self.taps, settings.relation, settings.omega
+        )
 
     def generator(self, images: Tensor, teacher: Values, student: Values) -> Tensor:
-        gain = self.settings.strength_weight * activation_strength(teacher[list(self.taps)[-1]]) if self.taps else 0.0
-        return -self.student(teacher, student) - gain
+        gain = self.settings.strength_weight * activation_strength(teacher[self.taps[-1]]) if self.taps else 0.0
+        return super().generator(images, teacher, student) - gain
 
     def warm_up(self, images: Tensor, teacher: Values) -> Tensor | None:
-        return -activation_strength(teacher[list(self.taps)[-1]]) if self.taps else None
+        return -activation_strength(teacher[self.taps[-1]]) if self.taps else None
 
 
-class AKD(Objective):
+class KD(Objective):
+    """Plain distillation of outputs, for images that nobody plays for."""
+
+    def student(self, teacher: Values, student: Values) -> Tensor:
+        pairs = zip(self._outputs(teacher), self._outputs(student), strict=True)
+        return torch.stack([soft_divergence(t, s, self.settings.temperature) for t, s in pairs]).mean()
+
+
+class AKD(KD):
     """Kullback-Leibler game under a prior: batch-norm statistics if there are any, sure answers, balanced classes."""
 
     plays = True
@@ -86,12 +96,8 @@ class AKD(Objective):
         critic = Critic(raw).to(device)
         self._critic = critic if critic.stored else None
 
-    def student(self, teacher: Values, student: Values) -> Tensor:
-        pairs = zip(self._outputs(teacher), self._outputs(student), strict=True)
-        return torch.stack([soft_divergence(t, s, self.settings.temperature) for t, s in pairs]).mean()
-
     def generator(self, images: Tensor, teacher: Values, student: Values) -> Tensor:
-        return -self.student(teacher, student) + self.settings.prior_weight * self.prior(images, teacher)
+        return super().generator(images, teacher, student) + self.settings.prior_weight * self.prior(images, teacher)
 
     def warm_up(self, images: Tensor, teacher: Values) -> Tensor | None:
         return self.prior(images, teacher)
@@ -108,14 +114,6 @@ class AKD(Objective):
             gaps = [gaussian_kl(seen[name], want).sum() for name, want in self._critic.stored.items()]
             total = total + torch.stack(gaps).sum()
         return total
-
-
-class KD(Objective):
-    """Plain distillation of outputs, for images that nobody plays for."""
-
-    def student(self, teacher: Values, student: Values) -> Tensor:
-        pairs = zip(self._outputs(teacher), self._outputs(student), strict=True)
-        return torch.stack([soft_divergence(t, s, self.settings.temperature) for t, s in pairs]).mean()
 
 
 def objective_for(graph: Graph, raw: Graph, settings: Settings, device: torch.device | None = None) -> Objective:

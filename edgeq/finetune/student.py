@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edgeq.finetune.lsq import fake_quantize
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import Concat, Conv2d, Linear, MaxPool2d, Pad, Reshape, Slice
+from edgeq.graph.ops import Concat, Conv2d, Linear, MaxPool2d, Pad, Permute, Reshape, Slice
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.reference import run as run_reference
@@ -174,7 +174,7 @@ def _leaders(activations: Mapping[str, Quantization]) -> dict[str, str]:
 
 def _rounded(graph: Graph) -> set[str]:
     """Values an integer kernel rounds: all but those that ops only move or select, which lie on their grid already."""
-    moving = (Concat, MaxPool2d, Pad, Reshape, Slice)
+    moving = (Concat, MaxPool2d, Pad, Permute, Reshape, Slice)
     return {*graph.inputs, *(node.name for node in graph.nodes if not isinstance(node.op, moving))}
 
 

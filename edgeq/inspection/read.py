@@ -19,7 +19,10 @@ def find_model(path: Path) -> Path:
         for name in ("model.tflite", "model.onnx"):
             if (path / name).is_file():
                 return path / name
-        raise ArtifactError(f"no model in {path}", why="neither model.tflite nor model.onnx is there")
+        raise ArtifactError(
+            f"no model in {path}", why="neither model.tflite nor model.onnx is there",
+            hint="give a build's folder, a .tflite or a .onnx",
+        )  # fmt: skip
     if not path.is_file():
         raise ArtifactError(f"no such file: {path}")
     return path

@@ -21,6 +21,7 @@ from edgeq.device.open import open_device
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import ConfigError, DeviceError
 from edgeq.files import write_atomic
+from edgeq.inspection.read import find_model
 from edgeq.measure.accuracy import Accuracy, agreement
 from edgeq.measure.accuracy import evaluate as answers
 from edgeq.runtime.litert import LiteRTSession
@@ -49,14 +50,14 @@ class Artifact:
 
 
 def find_artifact(path: Path) -> Artifact:
-    """A build's folder, or any ``.tflite`` or ``.onnx`` file. Raises `ConfigError`."""
-    if path.is_file() and path.suffix in (".tflite", ".onnx"):
-        return Artifact(path, None, None)
-    for suffix in (".tflite", ".onnx"):
-        model, baseline = path / f"model{suffix}", path / f"float{suffix}"
-        if model.is_file():
-            return Artifact(model, baseline if baseline.is_file() else None, _source(path / "edgeq.lock"))
-    raise ConfigError(f"{path} is no artifact", hint="a build's folder, a .tflite or a .onnx")
+    """A build's folder, or any ``.tflite`` or ``.onnx`` file. Raises `ArtifactError`, `ConfigError`."""
+    model = find_model(path)
+    if model.suffix not in (".tflite", ".onnx"):
+        raise ConfigError(f"{path} is no artifact", hint="give a build's folder, a .tflite or a .onnx")
+    if path.is_file():
+        return Artifact(model, None, None)
+    baseline = path / f"float{model.suffix}"
+    return Artifact(model, baseline if baseline.is_file() else None, _source(path / "edgeq.lock"))
 
 
 def _source(lock: Path) -> str | None:

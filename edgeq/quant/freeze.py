@@ -67,8 +67,6 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
         zeros = np.zeros(len(weight), np.int32)
         weights = Quantization(np.maximum(wanted, smallest).astype(np.float32), zeros, "int8", 0, decided.bits)
         biases = Quantization(np.float32(x_scale) * weights.scale, zeros, "int32", axis=0)
-        weight_name = _unshared(weight_name, node, constants)
-        bias_name = _unshared(bias_name, node, constants)
         constants[weight_name] = weight_integers(weight, weights)
         constants[bias_name] = np.round(bias / biases.scale.astype(np.float64)).astype(np.int32)
         quantizations |= {weight_name: weights, bias_name: biases}
@@ -83,8 +81,3 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
         input_shapes=graph.input_shapes,
     )
     return Frozen(integer, dead)
-
-
-def _unshared(name: str, node: Node, taken: Mapping[str, npt.NDArray[Any]]) -> str:
-    """A parameter used by two layers becomes two: its bias scale depends on each layer's own input."""
-    return name if name not in taken else f"{node.name}/{name}"

@@ -154,6 +154,20 @@ def test_norm_of_features() -> None:
     same(alone, graph, (6,))
 
 
+def test_a_layer_called_twice_becomes_two() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 3, 3, padding=1)
+    module = nn.Sequential(conv, nn.ReLU(), conv).eval()
+    graph = optimize(capture(module, (3, 6, 6), "twice"))
+    first, second = graph.nodes
+    assert not set(first.inputs[1:]) & set(second.inputs[1:])
+    assert all(
+        np.array_equal(graph.constants[a], graph.constants[b])
+        for a, b in zip(first.inputs[1:], second.inputs[1:], strict=True)
+    )
+    same(module, graph, (3, 6, 6))
+
+
 def test_one_convolution_under_two_norms_keeps_both_foldings_apart() -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 3, 3, padding=1)

@@ -12,12 +12,13 @@ from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_pad import fold_pad
 from edgeq.graph.passes.fuse_activation import fuse_activation
 from edgeq.graph.passes.simplify import simplify
+from edgeq.graph.passes.unshare import unshare
 
-__all__ = ["PASSES", "Pass", "fold_batchnorm", "fold_pad", "fuse_activation", "optimize", "simplify"]
+__all__ = ["PASSES", "Pass", "fold_batchnorm", "fold_pad", "fuse_activation", "optimize", "simplify", "unshare"]
 
 Pass = Callable[[Graph], Graph]
 
-PASSES: Sequence[Pass] = (simplify, fold_batchnorm, fuse_activation, fold_pad)
+PASSES: Sequence[Pass] = (simplify, fold_batchnorm, fuse_activation, fold_pad, unshare)
 """In this order: batch norm must be gone before an activation can meet its convolution."""
 
 
