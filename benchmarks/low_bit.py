@@ -136,7 +136,7 @@ def measure_cell(
     }  # fmt: skip
     if method == "ptq":
         return row | measure(subject, decided, Student(graph, decided), None)
-    settings = settings_for(method if method in ("zaq", "dfq-akd") else "kd", options.effort)
+    settings = settings_for(method if method in ("zaq", "dfq-akd") else "kd", options.effort, graph)
     settings = dataclasses.replace(settings, **ABLATION.get(variant, {}))
     if options.steps:
         settings = dataclasses.replace(settings, steps=options.steps)

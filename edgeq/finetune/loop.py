@@ -51,7 +51,8 @@ class Job:
 
     `graph` is optimised and `decided` its calibration; `raw` still has its batch norms. `images` calibrated the ranges;
     a quarter (64 at most) is held out to measure gaps on, the rest is what `kd` trains on. `low` and `high`: normalised
-    values of pixel 0 and 255 per channel ``(C,)``. `source`: other images for `kd`.
+    values of pixel 0 and 255 per channel ``(C,)``. `source`: other images for `kd`. `scores`: outputs are scores of
+    classes along dimension 1; boxes and other real values are not, and are distilled by their differences.
     """
 
     graph: Graph
@@ -63,6 +64,7 @@ class Job:
     settings: Settings
     seed: int = 0
     source: Source | None = None
+    scores: bool = True
     checkpoint: Path | None = None
     progress: Progress = field(default_factory=Silent)
 
@@ -122,7 +124,7 @@ class _Run:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.student = Student(job.graph, job.decided, settings.learned).to(self.device)
         self.teacher = GraphModule(job.graph).eval().requires_grad_(False).to(self.device)
-        self.objective: Objective = objective_for(job.graph, job.raw, settings, self.device)
+        self.objective: Objective = objective_for(job.graph, job.raw, settings, scores=job.scores, device=self.device)
         self.blocks = block_ends(job.graph) if settings.block_weight else ()
         groups = self.student.groups(settings.weight_rate, settings.step_rate)
         self.rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
@@ -138,9 +140,7 @@ class _Run:
             self.anchored = round(settings.anchor * settings.batch)
             self.source = Mixed(fixed, self.player.drawn, settings.anchor)
         if settings.relative:
-            with torch.no_grad():
-                answers = self.teacher.run(self.held)
-            self.objective.unit = float(np.mean([float(answers[n].abs().mean()) for n in job.graph.outputs])) or 1.0
+            self.objective.unit = self._strength() or 1.0
         self.step = self.warmed = self.alike = self.worse = 0
         self.curves: dict[str, list[float]] = {"student": [], "generator": [], "held_out": []}
         self.best = math.inf
@@ -157,6 +157,12 @@ class _Run:
         pixel = Pixel(((low + high) / 2).to(self.device), ((high - low) / 2).to(self.device))
         drawn = Drawn(generator.to(self.device), pixel)
         return _Player(drawn, torch.optim.Adam(generator.parameters(), lr=self.settings.generator_rate))
+
+    @torch.no_grad()
+    def _strength(self) -> float:
+        """Mean absolute output of the teacher on held-out images."""
+        found = [self.teacher.run(some) for some in self.held.split(self.settings.batch)]
+        return float(np.mean([float(torch.cat([v[n] for v in found]).abs().mean()) for n in self.job.graph.outputs]))
 
     def advance(self) -> None:
         """One step of the student, and the generator's when it is its turn."""
@@ -224,8 +230,12 @@ class _Run:
     @torch.no_grad()
     def look(self) -> None:
         """The gap to the teacher on held-out synthetic images: what `best` and divergence are judged by."""
-        values = [network.run(self.held) for network in (self.teacher, self.student)]
-        gap = float(np.mean([float((values[0][n] - values[1][n]).abs().mean()) for n in self.job.graph.outputs]))
+        parts = []
+        for some in self.held.split(self.settings.batch):
+            teacher, student = self.teacher.run(some), self.student.run(some)
+            gaps = [float((teacher[n] - student[n]).abs().mean()) for n in self.job.graph.outputs]
+            parts.append(len(some) * float(np.mean(gaps)))
+        gap = sum(parts) / len(self.held)
         seen = self.curves["held_out"]
         self.worse = self.worse + 1 if seen and gap > max(seen[0] * 1.5, seen[-1]) else 0
         seen.append(gap)

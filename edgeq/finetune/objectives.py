@@ -79,10 +79,21 @@ class ZAQ(Objective):
 
 
 class KD(Objective):
-    """Plain distillation of outputs, for images that nobody plays for."""
+    """Plain distillation of outputs, for images that nobody plays for.
+
+    `scores`: outputs are scores of classes along dimension 1 and compared as distributions, softened by τ; otherwise
+    (boxes, a reconstruction) they are real values, compared by L1 as ZAQ compares them.
+    """
+
+    def __init__(self, graph: Graph, settings: Settings, scores: bool = True) -> None:
+        super().__init__(graph, settings)
+        self._scores = scores
 
     def student(self, teacher: Values, student: Values) -> Tensor:
-        pairs = zip(self._outputs(teacher), self._outputs(student), strict=True)
+        of_teacher, of_student = self._outputs(teacher), self._outputs(student)
+        if not self._scores:
+            return output_gap(of_teacher, of_student) / self.unit
+        pairs = zip(of_teacher, of_student, strict=True)
         return torch.stack([soft_divergence(t, s, self.settings.temperature) for t, s in pairs]).mean()
 
 
@@ -91,8 +102,10 @@ class AKD(KD):
 
     plays = True
 
-    def __init__(self, graph: Graph, raw: Graph, settings: Settings, device: torch.device | None = None) -> None:
-        super().__init__(graph, settings)
+    def __init__(
+        self, graph: Graph, raw: Graph, settings: Settings, scores: bool = True, device: torch.device | None = None
+    ) -> None:
+        super().__init__(graph, settings, scores)
         critic = Critic(raw).to(device)
         self._critic = critic if critic.stored else None
 
@@ -104,11 +117,7 @@ class AKD(KD):
 
     def prior(self, images: Tensor, teacher: Values) -> Tensor:
         """L_ψ = L_BN + L_inst + L_bat: Gaussian KL to stored statistics, entropy of each answer, minus that of all."""
-        answers = torch.log_softmax(self._outputs(teacher)[0], dim=1)
-        each = -(answers.exp() * answers).sum(1).mean()
-        mean = answers.exp().flatten(2).mean([0, 2]) if answers.dim() > 2 else answers.exp().mean(0)
-        balance = (mean * mean.clamp_min(1e-12).log()).sum()
-        total = each + balance
+        total = _surely_each(self._outputs(teacher)[0]) if self._scores else torch.zeros(())
         if self._critic is not None:
             seen, _ = self._critic.look(images)
             gaps = [gaussian_kl(seen[name], want).sum() for name, want in self._critic.stored.items()]
@@ -116,8 +125,21 @@ class AKD(KD):
         return total
 
 
-def objective_for(graph: Graph, raw: Graph, settings: Settings, device: torch.device | None = None) -> Objective:
-    """`graph` is the optimised one both networks run, `raw` still has its batch norms; `device` is where they run."""
+def _surely_each(scores: Tensor) -> Tensor:
+    """L_inst + L_bat: entropy of each answer, minus that of their mean."""
+    answers = torch.log_softmax(scores, dim=1)
+    each = -(answers.exp() * answers).sum(1).mean()
+    mean = answers.exp().flatten(2).mean([0, 2]) if answers.dim() > 2 else answers.exp().mean(0)
+    return each + (mean * mean.clamp_min(1e-12).log()).sum()
+
+
+def objective_for(
+    graph: Graph, raw: Graph, settings: Settings, *, scores: bool = True, device: torch.device | None = None
+) -> Objective:
+    """`graph` is the optimised one both networks run, `raw` still has its batch norms; `device` is where they run.
+
+    `scores` as in `KD`.
+    """
     if settings.method == "zaq":
         return ZAQ(graph, settings)
-    return AKD(graph, raw, settings, device) if settings.method == "dfq-akd" else KD(graph, settings)
+    return AKD(graph, raw, settings, scores, device) if settings.method == "dfq-akd" else KD(graph, settings, scores)

@@ -1,11 +1,13 @@
-"""What fine-tuning can be told, and what an effort buys."""
+"""What fine-tuning can be told, and each method's defaults."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from edgeq.finetune.budget import batch_for, steps_for
 from edgeq.finetune.discrepancy import Omega, Relation
 from edgeq.finetune.student import Learned
+from edgeq.graph.ir import Graph
 
 __all__ = ["METHODS", "Settings", "settings_for"]
 
@@ -55,10 +57,9 @@ _BASE = {
     "dfq-akd": Settings("dfq-akd", 0, turns=10, warm_up=100, block_weight=10.0),
     "kd": Settings("kd", 0),
 }
-_STEPS = {"fast": 100, "balanced": 1000, "best": 6000}
 
 
-def settings_for(method: str, effort: str) -> Settings:
-    """The defaults of a method of `METHODS` at ``fast``, ``balanced`` or ``best``."""
-    base, steps = _BASE[method], _STEPS[effort]
-    return replace(base, steps=steps, warm_up=min(base.warm_up, steps // 5))
+def settings_for(method: str, effort: str, graph: Graph) -> Settings:
+    """The defaults of a method of `METHODS` for an optimised `graph` at ``fast``, ``balanced`` or ``best``."""
+    base, steps = _BASE[method], steps_for(graph, method, effort)
+    return replace(base, steps=steps, batch=batch_for(graph), warm_up=min(base.warm_up, steps // 5))

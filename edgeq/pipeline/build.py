@@ -23,6 +23,8 @@ from edgeq.config.targets import Target, load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.files import check_replaceable, write_atomic
+from edgeq.finetune.budget import minutes_for
+from edgeq.finetune.settings import settings_for
 from edgeq.formats import Format, format_of
 from edgeq.graph.capture import unsupported_calls
 from edgeq.graph.ir import Graph
@@ -35,7 +37,7 @@ from edgeq.measure.latency import measure_latency
 from edgeq.measure.layers import layer_errors
 from edgeq.measure.simulated import reference_run, storable
 from edgeq.pipeline.artifact import Made, report_of, write_folder
-from edgeq.pipeline.finetuning import choose_tuning, finetuned
+from edgeq.pipeline.finetuning import choose_tuning, finetuned, with_images
 from edgeq.pipeline.synthesis import captured, choose_method, synthesize
 from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
@@ -90,6 +92,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     progress.stage("capture")
     raw = captured(loaded)
     graph = optimize(raw)
+    config = with_images(config, tuning, graph)
     seconds = {"capture": time.monotonic() - started}
     progress.done("capture", seconds["capture"], cached=False)
     where = config.evaluation or loaded.spec.evaluation
@@ -279,7 +282,12 @@ def plan(config: BuildConfig) -> dict[str, Any]:
         return facts
     raw = captured(loaded)
     graph = optimize(raw)
+    config = with_images(config, tuning, graph)
     method, why = choose_method(config.method, raw)
+    if tuning:
+        settings = settings_for(tuning, config.effort, graph)
+        minutes = minutes_for(graph, tuning, settings.steps)
+        facts["finetune"] = {"method": tuning, "steps": settings.steps, "batch": settings.batch, "minutes": minutes}
     return facts | {
         "method": method,
         "why": why,

@@ -15,6 +15,7 @@ from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError
 from edgeq.files import write_atomic
+from edgeq.finetune.budget import batch_for
 from edgeq.finetune.loop import Job, finetune
 from edgeq.finetune.settings import METHODS, settings_for
 from edgeq.finetune.sources import Drawn, Source
@@ -28,10 +29,13 @@ from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
 from edgeq.zoo.spec import ModelSpec
 
-__all__ = ["COMPARED", "IMAGES", "choose_tuning", "finetuned"]
+__all__ = ["COMPARED", "IMAGES", "choose_tuning", "finetuned", "with_images"]
 
 IMAGES = 128
 """Fewest calibration images of a build that fine-tunes: a network trained on 32 learns those 32."""
+
+SCORED = ("classification", "segmentation")
+"""Tasks whose outputs are scores of classes along dimension 1."""
 
 COMPARED = 32
 """Calibration images on which the student and the exact reference of its integers are compared."""
@@ -54,9 +58,15 @@ def choose_tuning(config: BuildConfig) -> tuple[BuildConfig, str]:
                 hint="name images with --method, such as gznq",
             )  # fmt: skip
         tuning, config = config.method, dataclasses.replace(config, method="auto")
-    if tuning:
-        config = dataclasses.replace(config, images=max(config.images, IMAGES))
     return config, tuning
+
+
+def with_images(config: BuildConfig, tuning: str, graph: Graph) -> BuildConfig:
+    """`config` with enough calibration images for `tuning` to learn from: `IMAGES`, or four batches of a network so
+    large that its batches are small (and its images hold that many more places)."""
+    if not tuning:
+        return config
+    return dataclasses.replace(config, images=max(config.images, min(IMAGES, 4 * batch_for(graph))))
 
 
 def finetuned(
@@ -75,7 +85,7 @@ def finetuned(
     `generator` is the file of a trained one: then ``kd`` trains on images drawn fresh from it. Resumes where an
     interrupted run stood. Raises `MeasurementError` when training diverges.
     """
-    settings = settings_for(tuning, config.effort)
+    settings = settings_for(tuning, config.effort, graph)
     trained = load_generator(generator) if generator is not None and tuning == "kd" else None
     parts: dict[str, Any] = {
         "raw": raw.digest(),
@@ -86,6 +96,7 @@ def finetuned(
         "settings": dataclasses.asdict(settings),
         "seed": config.seed,
         "fresh": trained is not None,
+        "scores": spec.task in SCORED,
         "cuda": torch.cuda.is_available(),
         "edgeq": version("edgeq"),
     }
@@ -97,7 +108,7 @@ def finetuned(
         decided = calibrate(graph, calibration, spec.input_range(), scheme=scheme, observer=config.observer)
         job = Job(
             graph, raw, decided, calibration, low, high, settings, config.seed, source,
-            checkpoint=cache.scratch("finetune", parts), progress=cache.progress,
+            scores=spec.task in SCORED, checkpoint=cache.scratch("finetune", parts), progress=cache.progress,
         )  # fmt: skip
         done = finetune(job)
         frozen = freeze(done.graph, done.decided)

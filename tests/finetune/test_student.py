@@ -1,6 +1,5 @@
 """The student is the PTQ network before it learns, and what it learned is what is frozen after."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -71,7 +70,7 @@ def job(raw, images, settings, **more):
 
 
 def short(method, **more):
-    return dataclasses.replace(settings_for(method, "fast"), steps=4, batch=8, turns=2, warm_up=1, width=8, **more)
+    return Settings(method, steps=4, batch=8, turns=2, warm_up=1, width=8, **more)
 
 
 def test_rounding_passes_gradients_inside_the_range_and_none_outside():
@@ -137,7 +136,7 @@ def test_taps_stand_where_the_resolution_changes(raw):
 def test_between_equals_a_generator_learns_from_its_regulariser_alone(raw, images, method):
     """With student = teacher the discrepancy is zero, and so is its gradient."""
     graph = optimize(raw)
-    objective = objective_for(graph, raw, settings_for(method, "fast"))
+    objective = objective_for(graph, raw, settings_for(method, "fast", graph))
     network = GraphModule(graph).eval().requires_grad_(False)
     x = torch.from_numpy(images.inputs[:4]).requires_grad_()
     teacher = network.run(x, keep=objective.taps)

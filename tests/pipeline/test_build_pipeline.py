@@ -15,6 +15,7 @@ from torch import nn
 from edgeq.config.build import BuildConfig
 from edgeq.errors import ArtifactError, ConfigError, EdgeqError, UnsupportedError
 from edgeq.finetune.settings import Settings, settings_for
+from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.latency import measure_latency
 from edgeq.measure.replay import replay
@@ -243,8 +244,8 @@ def test_sixteen_bit_activations_are_refused_before_any_work(config: BuildConfig
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeq.pipeline.finetuning.IMAGES", 16)
 
-    def quick(method: str, effort: str) -> Settings:
-        return replace(settings_for(method, effort), steps=6, batch=8, warm_up=2, latent=8, width=8)
+    def quick(method: str, effort: str, graph: Graph) -> Settings:
+        return replace(settings_for(method, effort, graph), steps=6, batch=8, warm_up=2, latent=8, width=8)
 
     monkeypatch.setattr("edgeq.pipeline.finetuning.settings_for", quick)
 
@@ -287,7 +288,9 @@ def test_fine_tuning_is_a_cached_stage_whose_student_is_what_was_frozen(
 def test_two_ways_to_fine_tune_at_once_are_refused(config: BuildConfig) -> None:
     with pytest.raises(ConfigError, match="both say how to fine-tune"):
         plan(replace(config, method="zaq", finetune="kd"))
-    assert "finetune" in plan(replace(config, method="zaq"))["stages"]
+    planned = plan(replace(config, method="zaq", effort="fast"))
+    assert "finetune" in planned["stages"]
+    assert planned["finetune"]["minutes"] == pytest.approx(2.0, rel=0.1)
 
 
 def test_an_exported_program_builds(config: BuildConfig, tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""An effort buys the same arithmetic on every machine, whatever the network."""
+
+import pytest
+
+from edgeq.finetune.budget import EFFORTS, FEWEST, VALUES, batch_for, minutes_for, steps_for, values_of
+from edgeq.finetune.settings import METHODS, settings_for
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import RELU
+
+
+def network(side: int, layers: int = 4) -> Graph:
+    nodes = tuple(Node(f"r{n}", RELU, (f"r{n - 1}" if n else "x",)) for n in range(layers))
+    return Graph("net", ("x",), (nodes[-1].name,), nodes, {}, {"x": (1, 16, side, side)})
+
+
+def test_values_are_those_of_every_node() -> None:
+    assert values_of(network(8, layers=3)) == 3 * 16 * 64
+
+
+@pytest.mark.parametrize(("side", "batch"), [(32, 64), (512, 4), (1024, 2), (4096, 2)])
+def test_batches_shrink_with_the_network(side: int, batch: int) -> None:
+    graph = network(side)
+    assert batch_for(graph) == batch
+    assert batch == 2 or batch * values_of(graph) <= VALUES
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_steps_fill_the_minutes(method: str, effort: str) -> None:
+    graph = network(64)
+    steps = steps_for(graph, method, effort)
+    assert minutes_for(graph, method, steps) == pytest.approx(EFFORTS[effort], rel=0.1)
+    assert settings_for(method, effort, graph).steps == steps
+    assert steps_for(network(128), method, effort) < steps
+
+
+def test_however_large_a_network_some_steps_are_taken() -> None:
+    assert steps_for(network(4096), "zaq", "fast") == FEWEST
+
+
+def test_warming_up_takes_a_fifth_at_most() -> None:
+    settings = settings_for("dfq-akd", "fast", network(1024))
+    assert settings.warm_up == settings.steps // 5
