@@ -1,6 +1,6 @@
 """Segmentation and detection, exported without data: mIoU of the street-scene segmenter, boxes of the face detector.
 
-    python benchmarks/dense.py [--bits w8a8 w4a8] [--images 3] [--print]
+    python benchmarks/dense.py [--bits w8a8 w4a8] [--images 3] [--finetune kd] [--effort fast] [--print]
 
 Builds each network for TFLite and for ONNX on x86, runs the files with their own runtimes, and writes one JSON per cell
 below build/dense/; a cell that is there is not run again. `--print` writes benchmarks/results/dense.md from them.
@@ -102,25 +102,28 @@ def _boxes(outputs: Arrays, anchors: npt.NDArray[np.float64]) -> npt.NDArray[Any
     return detect(logits[0], deltas[0], anchors, score=SCORE, overlap=OVERLAP).boxes
 
 
-def cell(network: str, target: str, bits: str, images: int) -> dict[str, Any]:
+def cell(network: str, target: str, bits: str, options: argparse.Namespace) -> dict[str, Any]:
     """Build, measure, and keep."""
     from edgeq.pipeline.build import build
 
-    path = CELLS / f"{network}-{target}-{bits}-{images}.json"
+    images, tuning, effort = options.images, options.finetune, options.effort
+    how = "" if tuning == "none" or bits == "float" else f"-{tuning}"
+    path = CELLS / f"{network}-{target}-{bits}{how}-{effort}-{images}.json"
     if path.exists():
         return json.loads(path.read_text())  # type: ignore[no-any-return]
     started = time.monotonic()
-    row: dict[str, Any] = {"network": network, "target": target, "bits": bits, "images": images, "commit": commit()}
+    row: dict[str, Any] = {"network": network, "target": target, "bits": bits, "commit": commit()}
     folder = None
     if bits != "float":
-        folder = CELLS / f"{network}-{target}-{bits}"
+        folder = CELLS / f"{network}-{target}-{bits}{how}"
         report = build(
             BuildConfig(
                 model=str(NETWORKS / f"{network}.toml"), targets=(target,), method="gznq", images=images, bits=bits,
-                effort="fast", output=folder, cache=ROOT / ".edgeq-cache",
+                effort=effort, finetune=tuning, output=folder, cache=ROOT / ".edgeq-cache",
             )
         )  # fmt: skip
-        row |= {"exactness": report["exactness"], "census": report["census"]}
+        row |= {"exactness": report["exactness"], "census": report["census"], "finetune": report.get("finetune")}
+        row |= {"images": report["synthesis"]["images"], "effort": effort}
     spec, answer = answers(network, target, folder)
     if spec.task == "segmentation":
         row |= segmentation(spec, answer)
@@ -139,19 +142,21 @@ def table(rows: list[dict[str, Any]]) -> str:
         "# Segmentation and detection, exported without data",
         "",
         "mIoU of 78 CamVid test images for the segmenter; for the face detector the share of the float network's boxes",
-        "(24 images, no ground truth) with a partner at IoU 0.5. Percent. Post-training, no fine-tuning.",
+        "(24 images, no ground truth) with a partner at IoU 0.5. Percent.",
         "",
         f"Printed by `benchmarks/dense.py` on {machine_line()}.",
         "",
-        "| network | bits | target | calibration images | score | exactness | boxes float / file | commit |",
-        "|---|---|---|---|---|---|---|---|",
+        "| network | bits | target | calibration images | fine-tuned | score | exactness | boxes float / file | commit |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         exact = row.get("exactness") or {}
         equal = f"{exact.get('equal', 0):,} of {exact.get('values', 0):,}" if exact else "-"
         boxes = f"{row['reference']} / {row['found']}" if "reference" in row else "-"
+        tuned = row.get("finetune")
+        how = f"{tuned['method']}, {tuned['steps']:.0f} steps, {tuned['seconds'] / 60:.0f} min" if tuned else "-"
         lines.append(
-            f"| {row['network']} | {row['bits']} | {row['target']} | {row['images'] or '-'} "
+            f"| {row['network']} | {row['bits']} | {row['target']} | {row.get('images', '-')} | {how} "
             f"| {row['score']:.1f} | {equal} | {boxes} | {row['commit']} |"
         )
     return "\n".join(lines) + "\n"
@@ -161,16 +166,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["face-detector", "camvid-segmenter"])
     parser.add_argument("--bits", nargs="+", default=["w8a8", "w4a8"])
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--effort", choices=("fast", "balanced", "best"), default="fast")
+    parser.add_argument("--finetune", choices=("none", "kd"), default="none")
     parser.add_argument("--print", action="store_true", dest="printing", help="only print what cells there are")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not options.printing:
         for network in options.networks:
-            cell(network, "torch", "float", 0)
+            cell(network, "torch", "float", options)
             for bits in options.bits:
-                for target in TARGETS:
-                    cell(network, target, bits, options.images)
+                for target in options.targets:
+                    cell(network, target, bits, options)
     rows = [json.loads(path.read_text()) for path in sorted(CELLS.glob("*.json"))]
     text = table(rows)
     print(text)

@@ -161,7 +161,7 @@ class _Run:
     @torch.no_grad()
     def _strength(self) -> float:
         """Mean absolute output of the teacher on held-out images."""
-        found = [self.teacher.run(some) for some in self.held.split(self.settings.batch)]
+        found = [self.teacher.run(some) for some in torch.split(self.held, self.settings.batch)]
         return float(np.mean([float(torch.cat([v[n] for v in found]).abs().mean()) for n in self.job.graph.outputs]))
 
     def advance(self) -> None:
@@ -231,7 +231,7 @@ class _Run:
     def look(self) -> None:
         """The gap to the teacher on held-out synthetic images: what `best` and divergence are judged by."""
         parts = []
-        for some in self.held.split(self.settings.batch):
+        for some in torch.split(self.held, self.settings.batch):
             teacher, student = self.teacher.run(some), self.student.run(some)
             gaps = [float((teacher[n] - student[n]).abs().mean()) for n in self.job.graph.outputs]
             parts.append(len(some) * float(np.mean(gaps)))
