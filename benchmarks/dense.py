@@ -146,7 +146,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "",
         f"Printed by `benchmarks/dense.py` on {machine_line()}.",
         "",
-        "| network | bits | target | calibration images | fine-tuned | score | exactness | boxes float / file | commit |",
+        "| network | bits | target | images | fine-tuned | score | exactness | boxes, float / file | commit |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
