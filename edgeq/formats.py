@@ -29,8 +29,8 @@ class Format(ABC):
         self.target, self.weight_bits = target, weight_bits
 
     @abstractmethod
-    def write(self, graph: IntegerGraph, io: str) -> bytes:
-        """The integer model."""
+    def write(self, graph: IntegerGraph, io: str, weights: str) -> bytes:
+        """The integer model; `weights` is the type that those of four bits or fewer are stored in."""
 
     @abstractmethod
     def write_float(self, graph: Graph) -> bytes:
@@ -52,10 +52,10 @@ class Format(ABC):
 class TFLite(Format):
     suffix = ".tflite"
 
-    def write(self, graph: IntegerGraph, io: str) -> bytes:
+    def write(self, graph: IntegerGraph, io: str, weights: str) -> bytes:
         from edgeq.export.tflite import write_tflite
 
-        return write_tflite(graph, io=io)
+        return write_tflite(graph, io=io, weights=weights)
 
     def write_float(self, graph: Graph) -> bytes:
         from edgeq.export.tflite import write_tflite_float
@@ -85,7 +85,7 @@ class ONNX(Format):
     def _activations(self) -> Literal["int8", "uint8"]:
         return "uint8" if self.target.activations == "uint8" else "int8"
 
-    def write(self, graph: IntegerGraph, io: str) -> bytes:
+    def write(self, graph: IntegerGraph, io: str, weights: str) -> bytes:
         from edgeq.export.onnx import write_onnx
 
         kind = cast(Literal["float32", "int8", "uint8"], io)

@@ -73,6 +73,9 @@ class BuildConfig:
     effort: str = _setting("balanced", settings.one_of(*EFFORTS), "how long synthesis and fine-tuning may take")
     observer: str = _setting("mse", settings.one_of(*OBSERVERS), "how ranges are picked")
     io: str | None = _setting(None, settings.one_of("int8", "uint8", "float32"), "type of inputs and outputs")
+    weight_storage: str | None = _setting(
+        None, settings.one_of("int8", "int4"), "how weights of 4 bits or fewer are stored, default the target's"
+    )
     output: Path | None = _setting(None, settings.PATH, "folder to write, default build/MODEL-TARGET")  # noqa: RUF009
     threads: int | None = _setting(None, settings.COUNT, "threads of the runtime while latency is measured")
     cache: Path = _setting(Path(".edgeq-cache"), settings.PATH, "folder of finished stages")  # noqa: RUF009

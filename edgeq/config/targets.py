@@ -16,6 +16,9 @@ __all__ = ["IO_TYPES", "Target", "load_target", "target_names", "targets"]
 FORMATS = ("tflite", "onnx")
 MACHINES = ("aarch64", "x86_64")
 IO_TYPES = ("int8", "uint8", "float32")
+WEIGHT_TYPES = {"tflite": ("int8", "int4"), "onnx": ("int8",)}
+"""onnxruntime fuses no convolution with weights of four bits."""
+
 _OF_FORMAT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "tflite": {"runtime": ("litert",), "kernels": ("xnnpack", "builtin"), "activations": ("int8",)},
     "onnx": {"runtime": ("onnxruntime",), "kernels": ("mlas",), "activations": ("int8", "uint8")},
@@ -25,7 +28,8 @@ _OF_FORMAT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 @dataclass(frozen=True)
 class Target:
     """One target file. `io` is the default type of the model's inputs and outputs, `threads` what latency is measured
-    with. `weight_bits_without_vnni` applies to x86 machines that lack VNNI (None: no difference). `session` holds
+    with. `narrow_weights` is the narrowest type its kernels take weights of four bits or fewer in: int8 or int4.
+    `weight_bits_without_vnni` applies to x86 machines that lack VNNI (None: no difference). `session` holds
     onnxruntime session options by name.
     """
 
@@ -40,6 +44,7 @@ class Target:
     weight_bits: int
     weight_bits_without_vnni: int | None
     threads: int
+    narrow_weights: str = "int8"
     session: Mapping[str, str] = field(default_factory=dict)
 
     def bits_of_weights(self, *, vnni: bool) -> int:
@@ -71,9 +76,9 @@ def load_target(name: str) -> Target:
 def _read(path: Path) -> Target:
     root = read_toml(path).only(
         "description", "format", "machine", "runtime", "kernels", "activations", "io",
-        "weight_bits", "weight_bits_without_vnni", "threads", "session",
+        "weight_bits", "weight_bits_without_vnni", "threads", "narrow_weights", "session",
     )  # fmt: skip
-    narrow = "weight_bits_without_vnni"
+    narrow, packed = "weight_bits_without_vnni", "narrow_weights"
     _check_belonging(root)
     return Target(
         name=path.stem,
@@ -87,6 +92,7 @@ def _read(path: Path) -> Target:
         weight_bits=_bits(root, "weight_bits"),
         weight_bits_without_vnni=_bits(root, narrow) if narrow in root else None,
         threads=root.integer("threads"),
+        narrow_weights=root.choice(packed, WEIGHT_TYPES[root.text("format")]) if packed in root else "int8",
         session=_session(root),
     )
 

@@ -123,7 +123,7 @@ def _warnings(made: Made) -> list[str]:
     weights, activations = parse_bits(made.config.bits)
     if weights < 8:
         kept = "" if made.config.all_layers else ", those of the first and last layer 8"
-        found.append(f"weights have {weights} bits{kept}; all are stored as int8, so the file is no smaller for it")
+        found.append(f"weights have {weights} bits{kept}; {_stored(made)}")
     if "simulated" in facts:
         found.append(
             f"{activations}-bit activations are simulated: no runtime saturates below 8 bits. Accuracy is the exact "
@@ -144,6 +144,17 @@ def _warnings(made: Made) -> list[str]:
     if not facts["latency"]["valid"]:
         found.append(f"latency is not to be believed: {facts['latency'].get('reason')}")
     return found
+
+
+def _stored(made: Made) -> str:
+    """What few-bit weights take in the file, and what that costs."""
+    packed = sum((q.bits or 8) <= 4 for name, q in made.integer.quantizations.items() if name in made.integer.constants)
+    if made.facts["weight_storage"] != "int4" or not packed:
+        return "all are stored as int8, so the file is no smaller for it"
+    return (
+        f"{packed} layers' are stored as int4, two a byte, which XNNPACK leaves to slower kernels in convolutions: "
+        "--weight-storage int8 is larger and faster"
+    )
 
 
 def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:

@@ -19,9 +19,10 @@ import torch
 
 from edgeq.cache import Result, StageCache
 from edgeq.config.build import BuildConfig
-from edgeq.config.targets import Target, load_target
+from edgeq.config.targets import WEIGHT_TYPES, Target, load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
+from edgeq.errors import ConfigError
 from edgeq.files import check_replaceable, write_atomic
 from edgeq.finetune.budget import minutes_for
 from edgeq.finetune.settings import settings_for
@@ -130,7 +131,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
         integer=integer,
         artifact=artifact,
         baseline=baseline,
-        facts={**facts, **verified.facts, **measured.facts},
+        facts={**facts, "weight_storage": written.facts["weights"], **verified.facts, **measured.facts},
         seconds=seconds,
     )
     report = report_of(made)
@@ -140,6 +141,12 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
 
 def _scheme(config: BuildConfig, target: Target) -> Scheme:
     """Bits as asked, as far as the target's kernels take them. Refused before any work: what no file could do."""
+    if (config.weight_storage or "int8") not in WEIGHT_TYPES[target.format]:
+        raise ConfigError(
+            f"--weight-storage {config.weight_storage} for {target.name}",
+            why=f"{target.runtime} runs no convolution with such weights",
+            hint="leave it out, or build for a tflite target",
+        )
     widest = target.bits_of_weights(vnni=this_machine().vnni)
     return Scheme.of(config.bits, all_layers=config.all_layers, widest=widest)
 
@@ -168,21 +175,23 @@ def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerG
 
 def _write(job: _Job, integer: IntegerGraph) -> Result:
     io = job.config.io or job.target.io
+    weights = job.config.weight_storage or job.target.narrow_weights
     parts = {
         "integer": integer.digest(),
         "float": job.graph.digest(),
         "target": dataclasses.asdict(job.target),
         "io": io,
+        "weights": weights,
         "edgeq": version("edgeq"),
     }
 
     def work(folder: Path) -> dict[str, Any]:
         started = time.monotonic()
-        data = job.format.write(integer, io)
+        data = job.format.write(integer, io, weights)
         seconds = time.monotonic() - started
         write_atomic(folder / f"model{job.format.suffix}", data)
         write_atomic(folder / f"float{job.format.suffix}", job.format.write_float(job.graph))
-        return {"io": io, "integer_seconds": seconds}
+        return {"io": io, "weights": weights, "integer_seconds": seconds}
 
     return job.cache.run("write", parts, work)
 

@@ -72,7 +72,7 @@ def test_every_setting_survives_print_config() -> None:
         "targets": ("onnx-arm", "tflite-arm"), "method": "images:pictures", "images": "7", "seed": "3",
         "effort": "best", "observer": "minmax", "io": "uint8", "output": "out", "threads": "2", "cache": "c",
         "evaluation": "e.npz", "eval_limit": "50", "strict": True, "force": ("synthesize",),
-        "bits": "w4a8", "all_layers": True, "finetune": "kd",
+        "bits": "w4a8", "all_layers": True, "finetune": "kd", "weight_storage": "int8",
         "max_drop": "0.5", "min_agreement": "0.97", "max_bytes": "4M", "max_latency_ratio": "1.1",
     }  # fmt: skip
     first = resolve(flags, {})

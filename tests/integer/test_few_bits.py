@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import UnsupportedError
+from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.export.onnx import write_onnx
-from edgeq.export.tflite import write_tflite
+from edgeq.export.tflite import census, write_tflite
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape
 from edgeq.graph.run import GraphModule
+from edgeq.inspection.tflite import read_tflite
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
 from edgeq.measure.verify import verify_tflite
@@ -174,3 +175,18 @@ def test_more_bits_are_closer() -> None:
         logits = run(graph, graph.quantizations["x"].quantize(inputs))["fc"]
         noise.append(float(np.square(graph.quantizations["fc"].dequantize(logits) - real).mean()))
     assert all(after < 0.5 * before for before, after in itertools.pairwise(noise))
+
+
+def test_four_bit_weights_packed_two_a_byte_compute_the_same() -> None:
+    integer = frozen("w4a8", all_layers=True)
+    plain, packed = write_tflite(integer), write_tflite(integer, weights="int4")
+    assert len(packed) < len(plain)
+    assert census(packed).float_ops == 0
+    types = {op.constants[0].type for op in read_tflite(packed).ops if op.macs}
+    assert types == {"int4"}
+    found = verify_tflite(integer, packed, images(32))
+    assert found.equal == found.values
+    wider = frozen("w5a8", all_layers=True)
+    assert write_tflite(wider, weights="int4") == write_tflite(wider)
+    with pytest.raises(ConfigError, match="cannot store weights as 'int3'"):
+        write_tflite(integer, weights="int3")

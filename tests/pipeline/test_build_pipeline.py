@@ -233,6 +233,17 @@ def test_few_bit_activations_are_simulated_and_the_file_says_so(config: BuildCon
     assert report["accuracy"]["integer"]["top1"] == pytest.approx(100 * right.mean())
 
 
+def test_weights_of_four_bits_take_half_a_byte_unless_asked_otherwise(config: BuildConfig) -> None:
+    small = build(replace(config, bits="w4a8"))
+    large = build(replace(config, bits="w4a8", weight_storage="int8"))
+    assert small["artifact"]["bytes"] < large["artifact"]["bytes"]
+    assert small["exactness"]["equal"] == small["exactness"]["values"]
+    assert any("int4, two a byte" in line for line in small["warnings"])
+    assert any("no smaller for it" in line for line in large["warnings"])
+    with pytest.raises(ConfigError, match="--weight-storage int4 for onnx-x86"):
+        build(replace(config, bits="w4a8", weight_storage="int4", targets=("onnx-x86",)))
+
+
 def test_sixteen_bit_activations_are_refused_before_any_work(config: BuildConfig, tmp_path: Path) -> None:
     for run in (build, plan):
         with pytest.raises(UnsupportedError, match="16-bit activations"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -49,10 +50,13 @@ def _emits(kind: type[Op]) -> Callable[[_Emit], _Emit]:
 
 
 class Emitter:
-    """Collects a file's rows. `index` maps a value's name to its tensor."""
+    """Collects a file's rows. `index` maps a value's name to its tensor.
 
-    def __init__(self, graph: Network, layout: Layout) -> None:
-        self.graph, self.layout = graph, layout
+    `weights` is the type that weights of four bits or fewer are stored in: int8 or int4.
+    """
+
+    def __init__(self, graph: Network, layout: Layout, weights: str = "int8") -> None:
+        self.graph, self.layout, self.weights = graph, layout, weights
         self.file = File()
         self.index: dict[str, int] = {}
         self._numbers: dict[tuple[Shape, bytes], int] = {}
@@ -94,6 +98,15 @@ class Emitter:
         """A tensor with content. Constants are named by their role: the operator's output says whose they are, and a
         path for each would take more room than the values of a small layer."""
         return self.file.add(Tensor(name, data.shape, str(data.dtype), quantization, np.ascontiguousarray(data)))
+
+    def weight(self, data: npt.NDArray[Any], quantization: Quantization | None) -> int:
+        """A layer's weights, packed where they may and can be.
+
+        Their operators keep the versions of int8: the converter raises them (7, depthwise 7, linear 10), but LiteRT's
+        reference kernels, which do know INT4, are not registered that high.
+        """
+        packed = self.weights == "int4" and quantization is not None and (quantization.bits or 8) <= 4
+        return self.file.add(Tensor("weight", data.shape, "int4" if packed else str(data.dtype), quantization, data))
 
     def numbers(self, values: Any) -> int:
         """A small int32 constant: axes, shapes, paddings. Equal ones are one tensor."""
@@ -150,9 +163,9 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
     kernel = np.pad(kernel, ((0, 0), (0, 0), *taps))
     kernel = kernel.transpose(1, 2, 3, 0) if depthwise else kernel.transpose(_NHWC)
     if depthwise and quantization is not None:
-        quantization = Quantization(quantization.scale, quantization.zero_point, quantization.dtype, axis=3)
+        quantization = replace(quantization, axis=3)
     x, stride = _carried_input(e, node, carriage, op.stride)
-    w = e.constant("weight", kernel, quantization)
+    w = e.weight(kernel, quantization)
     b = _bias(e, node)
     options = {
         "padding": _padding(carriage.window.padding),
@@ -228,7 +241,7 @@ def _pad(e: Emitter, x: int, padded: int, counts: list[tuple[int, int]], *, lowe
 @_emits(ops.Linear)
 def _linear(e: Emitter, node: Node, op: ops.Linear) -> None:
     weight = e.graph.constants[node.inputs[1]][:, e.layout.order(node.inputs[0])]
-    w = e.constant("weight", weight, e.quantizations.get(node.inputs[1]))
+    w = e.weight(weight, e.quantizations.get(node.inputs[1]))
     b = _bias(e, node)
     options = _options("FullyConnectedOptions", fusedActivationFunction=_fused(node, op.activation))
     x = e.index[node.inputs[0]]

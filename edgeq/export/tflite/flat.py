@@ -31,13 +31,14 @@ TYPES: dict[str, int] = {
     "int32": schema.TensorType.INT32,
     "uint8": schema.TensorType.UINT8,
     "int8": schema.TensorType.INT8,
+    "int4": schema.TensorType.INT4,
 }
 _BYTE_CODES = 127  # the old one-byte field says 127 for "see the wider field"
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor: `dtype` is a key of `TYPES`; `data` is None for activations."""
+    """One tensor: `dtype` is a key of `TYPES`; `data` is None for activations, int8 where `dtype` is int4."""
 
     name: str
     shape: Shape
@@ -132,7 +133,7 @@ class _Pool:
 
 def serialize(file: File, description: str = "edgeq") -> bytes:
     """The file's bytes; the same rows always give the same bytes."""
-    data = [np.ascontiguousarray(t.data).tobytes() if t.data is not None else b"" for t in file.tensors]
+    data = [_content(tensor) for tensor in file.tensors]
     pool = _Pool(sum(map(len, data)) + 65536)
     builder = pool.builder
     buffers, buffer_of = _buffers(pool, file.tensors, data)
@@ -158,6 +159,17 @@ def serialize(file: File, description: str = "edgeq") -> bytes:
     schema.ModelAddBuffers(builder, buffer_vector)
     builder.Finish(schema.ModelEnd(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _content(tensor: Tensor) -> bytes:
+    """What a buffer holds: nothing for activations, two values a byte (the first in the low half) for int4."""
+    if tensor.data is None:
+        return b""
+    flat = np.ascontiguousarray(tensor.data).reshape(-1)
+    if tensor.dtype != "int4":
+        return flat.tobytes()
+    halves = np.pad(flat, (0, flat.size % 2)).view(np.uint8) & 15
+    return (halves[0::2] | halves[1::2] << 4).astype(np.uint8).tobytes()
 
 
 def _buffers(pool: _Pool, tensors: Sequence[Tensor], data: Sequence[bytes]) -> tuple[list[int], dict[bytes, int]]:

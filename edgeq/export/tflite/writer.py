@@ -16,15 +16,20 @@ from edgeq.integer.graph import IntegerGraph, Quantization
 __all__ = ["write_tflite", "write_tflite_float"]
 
 IO_TYPES = ("int8", "uint8", "float32")
+WEIGHT_TYPES = ("int8", "int4")
 
 
-def write_tflite(graph: IntegerGraph, *, io: str = "int8") -> bytes:
+def write_tflite(graph: IntegerGraph, *, io: str = "int8", weights: str = "int8") -> bytes:
     """An all-integer file: NHWC, batch 1, inputs and outputs of type `io` (int8, uint8 or float32).
 
-    Raises `UnsupportedError` naming the node that has no TFLite form.
+    `weights`: how weights of four bits or fewer are stored; ``int4`` is two a byte, which LiteRT's own kernels run and
+    XNNPACK, for convolutions, leaves to them. The integers computed are the same. Raises `UnsupportedError` naming the
+    node that has no TFLite form, and `ConfigError` for types that are none of these.
     """
     if io not in IO_TYPES:
         raise ConfigError(f"cannot write {io!r} inputs and outputs", hint=f"one of {', '.join(IO_TYPES)}")
+    if weights not in WEIGHT_TYPES:
+        raise ConfigError(f"cannot store weights as {weights!r}", hint=f"one of {', '.join(WEIGHT_TYPES)}")
     wide = [
         name for name in (*graph.inputs, *(n.name for n in graph.nodes)) if graph.quantizations[name].dtype != "int8"
     ]
@@ -34,7 +39,7 @@ def write_tflite(graph: IntegerGraph, *, io: str = "int8") -> bytes:
     if graph.narrow():
         raise UnsupportedError("activations of fewer than 8 bits", where=graph.narrow()[0],
                                why="TFLite's kernels saturate at 8")  # fmt: skip
-    return _write(graph, io)
+    return _write(graph, io, weights)
 
 
 def write_tflite_float(graph: Graph) -> bytes:
@@ -42,10 +47,10 @@ def write_tflite_float(graph: Graph) -> bytes:
     return _write(graph, "float32")
 
 
-def _write(graph: Network, io: str) -> bytes:
+def _write(graph: Network, io: str, weights: str = "int8") -> bytes:
     if any(graph.shapes[name][0] != 1 for name in graph.inputs):
         raise UnsupportedError("a TFLite file holds batch 1 only", where=graph.name, hint="capture with batch 1")
-    e = Emitter(graph, plan(graph))
+    e = Emitter(graph, plan(graph), weights)
     for name in graph.inputs:
         _input(e, name, io)
     for node in graph.nodes:
