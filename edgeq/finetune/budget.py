@@ -11,7 +11,7 @@ import math
 
 from edgeq.graph.ir import Graph
 
-__all__ = ["EFFORTS", "FEWEST", "batch_for", "minutes_for", "steps_for", "values_of"]
+__all__ = ["EFFORTS", "FEWEST", "LARGEST", "batch_for", "minutes_for", "steps_for", "values_of"]
 
 EFFORTS = {"fast": 2.0, "balanced": 15.0, "best": 60.0}
 """Minutes of one core; two cores need little more than half."""

@@ -20,6 +20,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import barred
 from edgeq.errors import MeasurementError
 from edgeq.files import write_atomic
+from edgeq.finetune.budget import LARGEST
 from edgeq.finetune.discrepancy import block_gap
 from edgeq.finetune.objectives import Objective, objective_for
 from edgeq.finetune.settings import Settings
@@ -43,6 +44,11 @@ PATIENCE = 6
 
 COLLAPSED = 40
 """Generator steps in a row whose images the teacher all gives one class."""
+
+
+RAMP = 0.1
+"""Share of the steps over which rates rise: Adam's first steps move everything by a whole rate, whatever the gradient,
+and a network of few bits that is pushed that far does not come back in a short run."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,9 @@ class _Run:
         self.teacher = GraphModule(job.graph).eval().requires_grad_(False).to(self.device)
         self.objective: Objective = objective_for(job.graph, job.raw, settings, scores=job.scores, device=self.device)
         self.blocks = block_ends(job.graph) if settings.block_weight else ()
-        groups = self.student.groups(settings.weight_rate, settings.step_rate)
+        # Adam's noise grows as batches shrink, by the square root.
+        scale = math.sqrt(settings.batch / LARGEST)
+        groups = self.student.groups(scale * settings.weight_rate, scale * settings.step_rate)
         self.rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
         self.optimiser = torch.optim.Adam(groups)
         self.player = self._invite() if self.objective.plays else None
@@ -169,7 +177,7 @@ class _Run:
         while self.player is not None and self.warmed < self.settings.warm_up:
             self._play(self.player, alone=True)
             self.warmed += 1
-        share = 0.5 * (1 + math.cos(math.pi * self.step / self.total))
+        share = min(1.0, (self.step + 1) / max(1.0, RAMP * self.total)) * self._fade()
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * share
         images = self.source.images(self.settings.batch, self.random).to(self.device)
@@ -191,7 +199,7 @@ class _Run:
             self._play(self.player, alone=False)
 
     def _play(self, player: _Player, *, alone: bool) -> None:
-        share = 1.0 if alone else 0.5 * (1 + math.cos(math.pi * self.step / self.total))
+        share = 1.0 if alone else self._fade()
         player.optimiser.param_groups[0]["lr"] = self.settings.generator_rate * max(share, 0.01)
         images = player.drawn.draw(self.settings.batch, self.random)
         taps = self.objective.taps
@@ -209,6 +217,10 @@ class _Run:
         player.optimiser.step()
         if not alone:
             self._watch(teacher[self.job.graph.outputs[0]])
+
+    def _fade(self) -> float:
+        """Cosine from one to zero."""
+        return 0.5 * (1 + math.cos(math.pi * self.step / self.total))
 
     def _mixed(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")

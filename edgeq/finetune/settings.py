@@ -19,8 +19,8 @@ class Settings:
     """One run. `steps` are the student's; the generator takes one for every `turns` of them, after `warm_up` alone.
 
     `feature_weight` is ZAQ's α, `strength_weight` its β (0.1 and 0.05 in the paper; 1 and 0.1 in its released code),
-    `prior_weight` DFQ-AKD's α, `temperature` its τ. Rates are Adam's, cosine to zero: `weight_rate` for weights and
-    biases, `step_rate` relative for step sizes, `generator_rate` for the generator.
+    `prior_weight` DFQ-AKD's α, `temperature` its τ. Rates are Adam's for batches of 64, up from zero and back along a
+    cosine: `weight_rate` for weights and biases, `step_rate` relative for step sizes, `generator_rate`.
 
     Edgeq's own, for runs a hundred times shorter than the papers': `anchor`, the share of a batch that comes from the
     calibration set and not from a generator (papers: 0); `blend`, see `ImageSet`; `relative`, ZAQ's output gap in units
