@@ -51,7 +51,7 @@ class Student(nn.Module):
 
     def __init__(self, graph: Graph, calibration: Calibration, learned: Learned = Learned()) -> None:
         super().__init__()
-        graph = self.graph = _biased(graph)
+        graph = self.graph = _biased(calibration.rounded(graph))
         self.calibration = calibration
         self._split = simulation(graph, {})
         self._module = GraphModule(self._split).eval().requires_grad_(False)

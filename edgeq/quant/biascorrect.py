@@ -30,8 +30,8 @@ JUDGES = 8
 @torch.no_grad()
 def correct_biases(
     graph: Graph,
+    simulated: Graph,
     activations: Mapping[str, Quantization],
-    weights: Mapping[str, Quantization],
     calibration: CalibrationSet,
     *,
     judged: bool = False,
@@ -39,7 +39,8 @@ def correct_biases(
 ) -> dict[str, npt.NDArray[np.float32]]:
     """What to add to the bias of each convolution and linear, ``(C_out,)`` by node name.
 
-    Uses at most `most` images at once: every layer's mean must see the corrections before it, so the set is one batch.
+    `simulated` is the `simulation` of `graph` with its weights on their grids. Uses at most `most` images at once:
+    every layer's mean must see the corrections before it, so the set is one batch.
     `judged` drops a channel's correction where it would raise the squared error behind the activation on the first
     `JUDGES` images. At 8 bits the means are close and matching them helps; below, a mean carried by values that a ReLU
     cuts off anyway can drag the rest along.
@@ -75,7 +76,7 @@ def correct_biases(
             value = value + shift.view(1, -1, *([1] * (value.dim() - 2)))
         return fake_quantize(value, activations[name]) if name in activations else value
 
-    GraphModule(simulation(graph, weights)).run(inputs, visit=correct)
+    GraphModule(simulated).run(inputs, visit=correct)
     return corrections
 
 

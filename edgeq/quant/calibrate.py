@@ -14,8 +14,9 @@ from edgeq.graph.ops import Clamp, LeakyReLU
 from edgeq.integer.graph import Quantization
 from edgeq.quant.biascorrect import correct_biases
 from edgeq.quant.bits import Scheme, weight_bits
-from edgeq.quant.fakequant import quantize_weight
+from edgeq.quant.fakequant import quantize_weight, simulation
 from edgeq.quant.observe import OBSERVERS, Histogram, Transfer, collect, minmax
+from edgeq.quant.rounding import compensated
 from edgeq.quant.scheme import Fixed, Own, Shared, grid, specify
 
 __all__ = ["Calibration", "calibrate"]
@@ -23,11 +24,19 @@ __all__ = ["Calibration", "calibrate"]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Decisions, before any integer exists: quantizations of activations and weights, and what to add to biases."""
+    """Decisions, before any integer exists: quantizations of activations and weights, and what to add to biases.
+
+    `constants` are weights of few bits, already on the points of their grids that were chosen for them.
+    """
 
     activations: Mapping[str, Quantization]
     weights: Mapping[str, Quantization]
     bias_corrections: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    constants: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    def rounded(self, graph: Graph) -> Graph:
+        """`graph` with the weights in `constants`: rounding to nearest then gives the integers chosen."""
+        return graph.replace(constants={**graph.constants, **self.constants}) if self.constants else graph
 
 
 def calibrate(
@@ -38,11 +47,13 @@ def calibrate(
     scheme: Scheme,
     observer: str = "mse",
     correct_bias: bool = True,
+    compensate: bool = True,
 ) -> Calibration:
     """Ranges for every value of an optimised `graph`.
 
     `input_range` is the real range of normalised pixels: the network input is never calibrated, and images that leave
     it (some methods make such) are taken as the device would see them, saturated. Only `calibration` is looked at.
+    `compensate` rounds weights of fewer than 8 bits such that their errors cancel (`edgeq.quant.rounding`).
     Raises `ConfigError` for an unknown observer.
     """
     calibration = replace(calibration, inputs=np.clip(calibration.inputs, *input_range))
@@ -58,11 +69,13 @@ def calibrate(
     activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, Fixed)}
     activations |= {name: activations[spec.source] for name, spec in specs.items() if isinstance(spec, Shared)}
     weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
-    corrections = {}
-    if correct_bias:
-        judged = min(scheme.weight_bits, scheme.activation_bits) < 8
-        corrections = correct_biases(graph, activations, weights, calibration, judged=judged)
-    return Calibration(activations, weights, corrections)
+    constants = compensated(graph, weights, calibration) if compensate else {}
+    decided = Calibration(activations, weights, {}, constants)
+    if not correct_bias:
+        return decided
+    judged = min(scheme.weight_bits, scheme.activation_bits) < 8
+    simulated = simulation(decided.rounded(graph), weights)
+    return replace(decided, bias_corrections=correct_biases(graph, simulated, activations, calibration, judged=judged))
 
 
 def _bounded(histogram: Histogram, low: float, high: float, cap: float) -> tuple[float, float]:

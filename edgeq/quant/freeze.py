@@ -42,6 +42,7 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
     left = next(graph.of_kind(BatchNorm), None)
     if left is not None:
         raise UnsupportedError("a batch norm cannot be frozen", where=left.name, hint="run passes.optimize first")
+    graph = calibration.rounded(graph)
     constants: dict[str, npt.NDArray[Any]] = {}
     quantizations = {name: q for name, q in calibration.activations.items() if name in graph.shapes}
     nodes: list[Node] = []
