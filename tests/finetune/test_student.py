@@ -1,5 +1,6 @@
 """The student is the PTQ network before it learns, and what it learned is what is frozen after."""
 
+import dataclasses
 import json
 
 import numpy as np
