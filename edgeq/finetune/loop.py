@@ -24,7 +24,7 @@ from edgeq.finetune.budget import LARGEST
 from edgeq.finetune.discrepancy import block_gap
 from edgeq.finetune.objectives import Objective, objective_for
 from edgeq.finetune.settings import Settings
-from edgeq.finetune.sources import Drawn, ImageSet, Mixed, Source
+from edgeq.finetune.sources import Drawn, ImageSet, Leashed, Mixed, Source
 from edgeq.finetune.student import Student
 from edgeq.finetune.taps import block_ends
 from edgeq.graph.ir import Graph
@@ -137,11 +137,11 @@ class _Run:
         groups = self.student.groups(scale * settings.weight_rate, scale * settings.step_rate)
         self.rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
         self.optimiser = torch.optim.Adam(groups)
-        self.player = self._invite() if self.objective.plays else None
         inputs = torch.from_numpy(np.ascontiguousarray(job.images.inputs))
         apart = min(64, len(inputs) // 4)
         self.held = inputs[:apart].to(self.device)
         fixed = job.source or ImageSet(inputs[apart:], settings.shift, settings.blend)
+        self.player = self._invite(fixed) if self.objective.plays else None
         self.source: Source = fixed
         self.anchored = settings.batch
         if self.player is not None:
@@ -155,7 +155,7 @@ class _Run:
         if not self._load():
             self.look()
 
-    def _invite(self) -> _Player:
+    def _invite(self, around: Source) -> _Player:
         _, *shape = self.job.graph.input_shapes[self.job.graph.inputs[0]]
         forked = torch.random.get_rng_state()
         torch.manual_seed(self.job.seed)
@@ -163,7 +163,8 @@ class _Run:
         torch.random.set_rng_state(forked)
         low, high = (v.view(1, -1, 1, 1) for v in (self.job.low, self.job.high))
         pixel = Pixel(((low + high) / 2).to(self.device), ((high - low) / 2).to(self.device))
-        drawn = Drawn(generator.to(self.device), pixel)
+        generator, leash = generator.to(self.device), self.settings.leash
+        drawn = Leashed(generator, pixel, around, leash) if leash else Drawn(generator, pixel)
         return _Player(drawn, torch.optim.Adam(generator.parameters(), lr=self.settings.generator_rate))
 
     @torch.no_grad()

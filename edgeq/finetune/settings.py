@@ -23,9 +23,10 @@ class Settings:
     cosine: `weight_rate` for weights and biases, `step_rate` relative for step sizes, `generator_rate`.
 
     Edgeq's own, for runs a hundred times shorter than the papers': `anchor`, the share of a batch that comes from the
-    calibration set and not from a generator (papers: 0); `blend`, see `ImageSet`; `relative`, ZAQ's output gap in units
-    of the teacher's mean absolute output on held-out images (ZAQ: False); `block_weight` on the reconstruction of every
-    block, on the calibration set's share alone (papers: 0).
+    calibration set and not from a generator (papers: 0); `leash`, see `Leashed` (papers: none, which is 0 here);
+    `blend`, see `ImageSet`; `relative`, ZAQ's output gap in units of the teacher's mean absolute output on held-out
+    images (ZAQ: False); `block_weight` on the reconstruction of every block, on the calibration set's share alone
+    (papers: 0).
     """
 
     method: str
@@ -46,6 +47,7 @@ class Settings:
     omega: Omega = "equal"
     shift: float = 0.12
     anchor: float = 0.5
+    leash: float = 0.0
     relative: bool = True
     blend: float = 0.5
     block_weight: float = 1.0

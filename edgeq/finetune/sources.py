@@ -10,7 +10,7 @@ from torch import Tensor
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generators import Generator
 
-__all__ = ["Drawn", "ImageSet", "Mixed", "Source"]
+__all__ = ["Drawn", "ImageSet", "Leashed", "Mixed", "Source"]
 
 
 class Source(Protocol):
@@ -65,6 +65,24 @@ class Drawn:
     @torch.no_grad()
     def images(self, count: int, random: torch.Generator) -> Tensor:
         return self.draw(count, random)
+
+
+class Leashed(Drawn):
+    """A generator whose images show through pictures of a set, by a share drawn from 0 to `leash` for each.
+
+    Left to itself, a generator that raises the discrepancy finds images like nothing the network was made for within
+    a few steps, and a student that follows it there forgets the rest. Seen through others, its images are what can go
+    wrong near pictures that make sense.
+    """
+
+    def __init__(self, generator: Generator, pixel: Pixel, around: Source, leash: float) -> None:
+        super().__init__(generator, pixel)
+        self._around, self._leash = around, leash
+
+    def draw(self, count: int, random: torch.Generator) -> Tensor:
+        made = super().draw(count, random)
+        share = self._leash * torch.rand((count, 1, 1, 1), generator=random).to(made.device)
+        return (1 - share) * self._around.images(count, random).to(made.device) + share * made
 
 
 class Mixed:
