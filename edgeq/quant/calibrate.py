@@ -12,11 +12,10 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Clamp, LeakyReLU
 from edgeq.integer.graph import Quantization
-from edgeq.quant.biascorrect import correct_biases
 from edgeq.quant.bits import Scheme, weight_bits
-from edgeq.quant.fakequant import quantize_weight, simulation
+from edgeq.quant.fakequant import quantize_weight
+from edgeq.quant.lockstep import settle
 from edgeq.quant.observe import OBSERVERS, Histogram, Transfer, collect, minmax
-from edgeq.quant.rounding import compensated
 from edgeq.quant.scheme import Fixed, Own, Shared, grid, specify
 
 __all__ = ["Calibration", "calibrate"]
@@ -69,13 +68,11 @@ def calibrate(
     activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, Fixed)}
     activations |= {name: activations[spec.source] for name, spec in specs.items() if isinstance(spec, Shared)}
     weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
-    constants = compensated(graph, weights, calibration) if compensate else {}
-    decided = Calibration(activations, weights, {}, constants)
-    if not correct_bias:
-        return decided
-    judged = min(scheme.weight_bits, scheme.activation_bits) < 8
-    simulated = simulation(decided.rounded(graph), weights)
-    return replace(decided, bias_corrections=correct_biases(graph, simulated, activations, calibration, judged=judged))
+    settled = settle(
+        graph, activations, weights, calibration, round_weights=compensate, correct_bias=correct_bias,
+        judged=min(scheme.weight_bits, scheme.activation_bits) < 8,
+    )  # fmt: skip
+    return Calibration(activations, weights, settled.corrections, settled.constants)
 
 
 def _bounded(histogram: Histogram, low: float, high: float, cap: float) -> tuple[float, float]:

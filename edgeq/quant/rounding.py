@@ -7,88 +7,65 @@ to where they make up for it. Closed form, one pass over the calibration set, no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgeq.data.calibration import CalibrationSet
-from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Conv2d, Linear
-from edgeq.graph.run import GraphModule
+from edgeq.graph.ir import Node
+from edgeq.graph.ops import Conv2d
 from edgeq.integer.graph import Quantization
 
-__all__ = ["compensated", "likeness", "round_layer"]
+__all__ = ["likeness", "round_layer"]
 
 POSITIONS = 1024
 """Output positions a picture contributes to a layer's statistics: neighbours say the same."""
+
+CHUNK = 4
+"""Images looked at together: a column is as long as a window holds values."""
 
 DAMPING = 0.01
 BLOCK = 128
 
 
-@torch.no_grad()
-def compensated(
-    graph: Graph, weights: Mapping[str, Quantization], calibration: CalibrationSet, batch: int = 4
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Weights of fewer than 8 bits by constant name, moved onto their grids' chosen points.
-
-    Rounding them to nearest afterwards changes nothing. `graph` is optimised; inputs are those of the float network.
-    """
-    layers = [node for node in graph.of_kind(Conv2d, Linear) if (weights[node.inputs[1]].bits or 8) < 8]
-    if not layers:
-        return {}
-    seen: dict[str, tuple[Tensor, int]] = {}
-    readers: dict[str, list[Node]] = {}
-    for node in layers:
-        readers.setdefault(node.inputs[0], []).append(node)
-
-    def gather(name: str, value: Tensor) -> None:
-        for node in readers.get(name, ()):
-            sums, count = likeness(node, graph.constants[node.inputs[1]].shape, value)
-            before, so_far = seen.get(node.name, (torch.zeros(()), 0))
-            seen[node.name] = before + sums, so_far + count
-
-    module = GraphModule(graph).eval()
-    for start in range(0, len(calibration), batch):
-        inputs = torch.from_numpy(calibration.inputs[start : start + batch])
-        for name in graph.inputs:
-            gather(name, inputs)
-        module.run(inputs, visit=gather)
-    return {
-        node.inputs[1]: round_layer(graph.constants[node.inputs[1]], weights[node.inputs[1]], *seen.pop(node.name))
-        for node in layers
-    }
+def likeness(
+    node: Node, shape: tuple[int, ...], value: Tensor, exact: Tensor | None = None
+) -> tuple[Tensor, Tensor, int]:
+    """X Xᵀ of what a layer's weights (of `shape`) multiply in `value`, E Xᵀ with what they multiply in `exact`, both
+    ``(groups, n, n)`` with n weights to an output channel, and how many columns X has. `exact` is X where left out."""
+    alike = cross = torch.zeros(())
+    count = 0
+    for start in range(0, len(value), CHUNK):
+        x = _columns(node, shape, value[start : start + CHUNK])
+        e = x if exact is None else _columns(node, shape, exact[start : start + CHUNK])
+        alike, cross, count = alike + x @ x.transpose(1, 2), cross + e @ x.transpose(1, 2), count + x.shape[2]
+    return alike, cross, count
 
 
-def likeness(node: Node, shape: tuple[int, ...], value: Tensor) -> tuple[Tensor, int]:
-    """X Xᵀ of what a layer's weights (of `shape`) multiply in `value`, ``(groups, n, n)`` with n weights to an output
-    channel, and how many columns X has."""
+def _columns(node: Node, shape: tuple[int, ...], value: Tensor) -> Tensor:
+    """What one output position sees, a column each: ``(groups, n, columns)``, of evenly spaced positions."""
     op = node.op
     if not isinstance(op, Conv2d):
-        rows = value.reshape(-1, value.shape[-1]).T.unsqueeze(0)
-        return rows @ rows.transpose(1, 2), rows.shape[2]
+        return value.reshape(-1, value.shape[-1]).T.unsqueeze(0)
     top, bottom, left, right = op.padding
     padded = F.pad(value, (left, right, top, bottom))
     (high, wide), (down, along), (dy, dx) = shape[2:], op.stride, op.dilation
     windows = padded.unfold(2, dy * (high - 1) + 1, down).unfold(3, dx * (wide - 1) + 1, along)[..., ::dy, ::dx]
     every = max(1, round((windows.shape[2] * windows.shape[3] / POSITIONS) ** 0.5))
     windows = windows[:, :, every // 2 :: every, every // 2 :: every]
-    images, channels, rows_, columns = windows.shape[:4]
-    count = images * rows_ * columns
-    flat = windows.permute(1, 4, 5, 0, 2, 3).reshape(op.groups, channels // op.groups * high * wide, count)
-    return flat @ flat.transpose(1, 2), count
+    images, channels, rows, columns = windows.shape[:4]
+    flat = windows.permute(1, 4, 5, 0, 2, 3)
+    return flat.reshape(op.groups, channels // op.groups * high * wide, images * rows * columns)
 
 
 def round_layer(
-    weight: npt.NDArray[np.float32], grid: Quantization, alike: Tensor, count: int
+    weight: npt.NDArray[np.float32], grid: Quantization, alike: Tensor, count: int, cross: Tensor | None = None
 ) -> npt.NDArray[np.float32]:
-    """`weight` on `grid`, errors compensated under `alike` ``(groups, n, n)``, gathered over `count` columns.
+    """`weight` on `grid`, errors compensated under `alike` = X Xᵀ ``(groups, n, n)``, gathered over `count` columns.
 
-    The fewer columns, the less their likeness is believed: with none, every weight goes to its nearest integer.
+    With `cross` = E Xᵀ it also makes up for X being inexact: W E is then what Ŵ X has to come near. The fewer columns,
+    the less all this is believed: with none, every weight goes to its nearest integer.
     """
     groups, n, _ = alike.shape
     wide = torch.float64 if n <= 1024 else torch.float32
@@ -100,6 +77,9 @@ def round_layer(
     strength = diagonal.mean(1).clamp_min(1e-12)
     damping = strength * (DAMPING + n / max(count, 1))
     alike = alike + torch.diag_embed(damping[:, None].expand(groups, n))
+    if cross is not None:
+        cross = cross.to(wide) / max(count, 1) + torch.diag_embed(damping[:, None].expand(groups, n))
+        rows = torch.linalg.solve(alike, (rows @ cross).transpose(1, 2)).transpose(1, 2)
     order = diagonal.argsort(dim=1, descending=True)  # the strongest inputs first, while there is most left to mend
     back = order.argsort(dim=1)
     alike = alike.gather(1, order[:, :, None].expand_as(alike)).gather(2, order[:, None, :].expand_as(alike))

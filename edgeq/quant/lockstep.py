@@ -1,0 +1,114 @@
+"""The float network and its quantized twin, run side by side: each layer settled on what really reaches it.
+
+In execution order, a layer's weights are rounded and its bias corrected while all layers before it are already what
+they will be on the device. So a layer makes up not only for its own rounding, but for errors that arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgeq.data.calibration import CalibrationSet
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Clamp, Conv2d, Linear
+from edgeq.graph.run import GraphModule
+from edgeq.integer.graph import Quantization
+from edgeq.quant.biascorrect import bias_correction
+from edgeq.quant.fakequant import LINEAR, fake_quantize, simulation
+from edgeq.quant.rounding import likeness, round_layer
+
+__all__ = ["Settled", "settle"]
+
+FLOAT = "float:"
+"""Prefix of the float twin's names."""
+
+MOST = 64
+"""Images: every layer's statistics must see the layers before it settled, so the set is one batch."""
+
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass
+class Settled:
+    """`constants`: weights of fewer than 8 bits on the points of their grids chosen for them, by constant name.
+    `corrections`: what to add to the bias of each layer, ``(C_out,)`` by node name."""
+
+    constants: Arrays = field(default_factory=dict)
+    corrections: Arrays = field(default_factory=dict)
+
+
+@torch.no_grad()
+def settle(
+    graph: Graph,
+    activations: Mapping[str, Quantization],
+    weights: Mapping[str, Quantization],
+    calibration: CalibrationSet,
+    *,
+    round_weights: bool = True,
+    correct_bias: bool = True,
+    judged: bool = False,
+) -> Settled:
+    """Round the weights of fewer than 8 bits of an optimised `graph`, and correct biases; see `bias_correction` for
+    `judged`. Other weights take their nearest integers."""
+    twins = _twins(graph, weights)
+    module = GraphModule(twins).eval()
+    layers = {node.name: node for node in graph.of_kind(Conv2d, Linear)}
+    clamps = {name + LINEAR: node.op.activation for name, node in layers.items() if node.op.activation}  # type: ignore[attr-defined]
+    results = {name if name + LINEAR not in clamps else name + LINEAR: name for name in layers}
+    readers: dict[str, list[Node]] = {}
+    for node in layers.values():
+        if round_weights and (weights[node.inputs[1]].bits or 8) < 8:
+            readers.setdefault(node.inputs[0], []).append(node)
+    made, exact = Settled(), dict[str, Tensor]()
+
+    def visit(name: str, value: Tensor) -> Tensor | None:
+        if name.startswith(FLOAT) or name in graph.inputs:
+            exact[name.removeprefix(FLOAT)] = value
+            return None
+        name = name.removesuffix(ENTRY)
+        want = exact.pop(name)
+        if name in results and correct_bias:
+            shift = bias_correction(want, value, clamps.get(name), judged=judged)
+            made.corrections[results[name]] = shift.numpy().astype(np.float32)
+            value = value + shift.view(1, -1, *([1] * (value.dim() - 2)))
+        if name in activations:
+            value = fake_quantize(value, activations[name])
+        for node in readers.get(name, ()):
+            weight = node.inputs[1]
+            # Rounding to fewer bits is noise of these images above all: making up for it would fit them and no others.
+            arriving = value if _fine(activations.get(name)) else want
+            alike, cross, count = likeness(node, graph.constants[weight].shape, arriving, want)
+            chosen = round_layer(graph.constants[weight], weights[weight], alike, count, cross)
+            made.constants[weight] = chosen
+            module.constant(weight).copy_(torch.from_numpy(chosen))
+        return value
+
+    module.run(torch.from_numpy(calibration.inputs[:MOST]).to(memory_format=torch.channels_last), visit=visit)
+    return made
+
+
+def _fine(grid: Quantization | None) -> bool:
+    return grid is None or grid.bits is None
+
+
+ENTRY = "/grid"
+"""Suffix of the twin's own copy of the input, which its grid rounds and the float network's must not."""
+
+
+def _twins(graph: Graph, weights: Mapping[str, Quantization]) -> Graph:
+    """Both networks in one graph, node beside node, so that no value waits long for its partner."""
+    plain, rounded = simulation(graph, {}), simulation(graph, weights)
+    nodes = [Node(name + ENTRY, Clamp(-np.inf, np.inf), (name,)) for name in graph.inputs]
+    entry = {name: name + ENTRY for name in graph.inputs}
+    for node in plain.nodes:
+        inputs = tuple(name if name in graph.inputs else FLOAT + name for name in node.inputs)
+        nodes.append(Node(FLOAT + node.name, node.op, inputs))
+        nodes.append(Node(node.name, node.op, tuple(entry.get(name, name) for name in node.inputs)))
+    constants = {FLOAT + name: array for name, array in plain.constants.items()} | dict(rounded.constants)
+    return graph.replace(nodes=tuple(nodes), constants=constants)
