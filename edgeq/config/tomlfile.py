@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -99,9 +100,31 @@ class Table:
             raise self._wrong(name, "a list of numbers")
         return tuple(float(v) for v in value)
 
+    def number(self, name: str) -> float:
+        value = self._need(name)
+        if not _finite(value):
+            raise self._wrong(name, "a number")
+        return float(value)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self._need(name)
+        if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
+            raise self._wrong(name, "a list of non-empty strings")
+        return tuple(value)
+
+    def rows(self, name: str) -> tuple[tuple[float, ...], ...]:
+        value = self._need(name)
+        if not isinstance(value, list) or not all(isinstance(row, list) and all(map(_finite, row)) for row in value):
+            raise self._wrong(name, "a list of lists of numbers")
+        return tuple(tuple(float(v) for v in row) for row in value)
+
     def table(self, name: str) -> Table:
         """A sub-table; its errors name it."""
         value = self._need(name)
         if not isinstance(value, dict):
             raise self._wrong(name, "a table")
         return Table(value, f"{self.where} [{name}]")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -12,6 +12,7 @@ from edgeq.config.tomlfile import Table, expand, read_toml
 from edgeq.errors import ConfigError
 from edgeq.registry import nearest
 from edgeq.zoo.spec import TASKS, ModelSpec
+from edgeq.zoo.tasks import read_task
 
 __all__ = ["DEFAULT_MODEL", "ModelFile", "read_model_file", "shipped_model", "shipped_models"]
 
@@ -49,7 +50,7 @@ def shipped_model(name: str) -> Path:
 
 def read_model_file(path: Path) -> ModelFile:
     """Parse and check a model.toml; relative paths in it are relative to its folder, ``${NAME}`` is expanded."""
-    root = read_toml(path).only("name", "network", "input", "output", "evaluation")
+    root = read_toml(path).only("name", "network", "input", "output", "task", "evaluation")
     network = root.table("network").only("factory", "arguments", "weights")
     name = root.text("name")
     return ModelFile(
@@ -65,6 +66,7 @@ def _spec(root: Table, name: str, folder: Path) -> ModelSpec:
     pixels = root.table("input").only("shape", "mean", "std", "resize", "crop")
     output = root.table("output").only("task", "classes")
     shape = pixels.integers("shape")
+    task, classes = output.choice("task", TASKS), output.integer("classes")
     evaluation = None
     if "evaluation" in root:
         evaluation = str(_beside(root.table("evaluation").only("images"), "images", folder))
@@ -76,8 +78,9 @@ def _spec(root: Table, name: str, folder: Path) -> ModelSpec:
             std=pixels.numbers("std"),
             resize=pixels.integer("resize") if "resize" in pixels else None,
             crop=pixels.integer("crop") if "crop" in pixels else None,
-            task=output.choice("task", TASKS),
-            classes=output.integer("classes"),
+            task=task,
+            classes=classes,
+            dense=read_task(root.table("task"), task, classes) if "task" in root else None,
             evaluation=evaluation,
         )
     except ConfigError as error:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import ConfigError
+from edgeq.zoo.tasks import Task
 
 __all__ = ["TASKS", "ModelSpec"]
 
@@ -24,7 +25,8 @@ class ModelSpec:
 
     `input_shape` is one image, ``(C, H, W)``. `mean` and `std` are per channel on the 0..1 scale. `resize` (short side)
     and `crop` (centre) bring pictures to that size; None leaves pictures as they are. `evaluation` is where labelled
-    images are (a path, or ``file.py:function``): read by measuring only. `assumed` names fields nobody stated, filled
+    images are (a path, or ``file.py:function``): read by measuring only. `dense` says what the outputs of a segmenter
+    or detector mean, where its file does. `assumed` names fields nobody stated, filled
     with the field's usual values. Raises `ConfigError` for values that contradict each other.
     """
 
@@ -37,6 +39,7 @@ class ModelSpec:
     task: str = "classification"
     classes: int = 0
     evaluation: str | None = None
+    dense: Task | None = None
     assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

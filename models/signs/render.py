@@ -23,7 +23,7 @@ __all__ = ["CLASSES", "SIZE", "SPLITS", "Scene", "evaluation", "render_image", "
 CLASSES: tuple[str, ...] = tuple(PICTURES)
 SIZE = 64
 """Height and width of a single-sign image, pixels."""
-SPLITS = {"train": 0, "test": 1, "scenes": 2}
+SPLITS = {"train": 0, "test": 1, "scenes": 2, "scenes-test": 3}
 STYLES = 8
 """Renderings of each class: border and stroke widths and paints differ, as makers and years do."""
 

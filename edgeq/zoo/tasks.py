@@ -1,0 +1,150 @@
+"""What a dense network's numbers mean: the ``[task]`` table of a model.toml. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.config.tomlfile import Table
+from edgeq.decode import Detections, detect, priors
+from edgeq.errors import ConfigError
+
+__all__ = ["KINDS", "Detection", "Segmentation", "Task", "read_task"]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Logits ``(N, classes, h, w)``, at most as fine as the masks; `classes` names them, a background too.
+
+    Pixels whose mask holds `ignore` are not judged. Raises `ConfigError` where `ignore` is a class.
+    """
+
+    classes: tuple[str, ...]
+    ignore: int = 255
+
+    def __post_init__(self) -> None:
+        _named(self.classes, 2)
+        if not len(self.classes) <= self.ignore <= 255:
+            raise ConfigError(
+                f"ignore = {self.ignore}", why=f"must lie between the {len(self.classes)} classes and 255"
+            )
+
+    @property
+    def outputs(self) -> int:
+        """Logits per place."""
+        return len(self.classes)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Logits ``(N, anchors, 1 + classes)``, background first, and deltas ``(N, anchors, 4)``, in the order of `priors`.
+
+    `maps` are (height, width); `sizes` are the sides of square anchors in pixels, a list per map. Boxes scoring above
+    `score` count, those overlapping a better one of their class by more than `overlap` do not. Raises `ConfigError`
+    for values that contradict each other.
+    """
+
+    classes: tuple[str, ...]
+    maps: tuple[tuple[int, int], ...]
+    sizes: tuple[tuple[float, ...], ...]
+    score: float = 0.5
+    overlap: float = 0.45
+    variances: tuple[float, float] = (0.1, 0.2)
+
+    def __post_init__(self) -> None:
+        _named(self.classes, 1)
+        if not self.maps or any(len(each) != 2 or min(each) < 1 for each in self.maps):
+            raise ConfigError(f"maps = {_lists(self.maps)}", why="must be pairs of height and width")
+        if len(self.sizes) != len(self.maps) or any(not each or min(each) <= 0 for each in self.sizes):
+            raise ConfigError(
+                f"sizes = {_lists(self.sizes)}", why=f"must be {len(self.maps)} lists of pixels, one per map"
+            )
+        for name, value in (("score", self.score), ("overlap", self.overlap)):
+            if not 0 <= value < 1:
+                raise ConfigError(f"{name} = {value}", why="must be at least 0 and below 1")
+        if len(self.variances) != 2 or min(self.variances) <= 0:
+            raise ConfigError(f"variances = {list(self.variances)}", why="must be two positive numbers")
+
+    @property
+    def outputs(self) -> int:
+        """Logits per anchor."""
+        return 1 + len(self.classes)
+
+    def anchors(self, image: tuple[int, int]) -> npt.NDArray[np.float64]:
+        """`priors` for an input of (height, width)."""
+        return priors(image, self.maps, self.sizes)
+
+    def detect(
+        self, outputs: Sequence[npt.NDArray[Any]], anchors: npt.NDArray[np.float64], score: float | None = None
+    ) -> list[Detections]:
+        """Boxes of every image of a batch. `outputs` are logits and deltas as the network gives them.
+
+        `score` replaces the task's: a mean average precision asks for boxes of any score. Raises `ConfigError` where
+        the shapes are not those of the task.
+        """
+        logits, deltas = (np.asarray(rows) for rows in outputs) if len(outputs) == 2 else (np.empty(0), np.empty(0))
+        wanted = [(len(logits), len(anchors), self.outputs), (len(logits), len(anchors), 4)]
+        if [logits.shape, deltas.shape] != wanted:
+            raise ConfigError(
+                f"the network answered with shapes {[list(np.shape(rows)) for rows in outputs]}",
+                why=f"[task] maps, sizes and classes promise {[list(shape) for shape in wanted]}",
+            )
+        threshold = self.score if score is None else score
+        return [
+            detect(one, other, anchors, score=threshold, overlap=self.overlap, variances=self.variances)
+            for one, other in zip(logits, deltas, strict=True)
+        ]
+
+
+Task = Segmentation | Detection
+KINDS = ("segmentation", "detection")
+
+
+def read_task(table: Table, task: str, outputs: int) -> Task:
+    """The ``[task]`` table of a model whose ``[output]`` says `task` and `outputs` classes. Raises `ConfigError`."""
+    kind = table.choice("kind", KINDS)
+    if kind != task:
+        raise ConfigError(f"kind = {kind!r}", where=table.where, why=f"[output] says task = {task!r}")
+    try:
+        made = _segmentation(table) if kind == "segmentation" else _detection(table)
+    except ConfigError as error:
+        raise (
+            error if error.where else ConfigError(error.what, where=table.where, why=error.why, hint=error.hint)
+        ) from error
+    if made.outputs != outputs:
+        raise ConfigError(
+            f"classes = {list(made.classes)}", where=table.where,
+            why=f"makes {made.outputs} outputs{' with the background' * (kind == 'detection')}, "
+            f"[output] says classes = {outputs}",
+        )  # fmt: skip
+    return made
+
+
+def _segmentation(table: Table) -> Segmentation:
+    table.only("kind", "classes", "ignore")
+    return Segmentation(table.texts("classes"), table.integer("ignore", 0) if "ignore" in table else 255)
+
+
+def _detection(table: Table) -> Detection:
+    table.only("kind", "classes", "maps", "sizes", "score", "overlap", "variances")
+    given: dict[str, Any] = {name: table.number(name) for name in ("score", "overlap") if name in table}
+    if "variances" in table:
+        given["variances"] = table.numbers("variances")
+    maps = table.rows("maps")
+    if any(value != int(value) for each in maps for value in each):
+        raise ConfigError(f"maps = {_lists(maps)}", why="must be whole numbers")
+    whole: Any = tuple(tuple(int(value) for value in each) for each in maps)  # Detection checks that these are pairs
+    return Detection(table.texts("classes"), whole, table.rows("sizes"), **given)
+
+
+def _named(classes: tuple[str, ...], least: int) -> None:
+    if len(classes) < least or len(set(classes)) != len(classes):
+        raise ConfigError(f"classes = {list(classes)}", why=f"must be {least} or more names, none of them twice")
+
+
+def _lists(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    return [list(each) for each in rows]
