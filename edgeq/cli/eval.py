@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgeq.cli.options import program_option
 from edgeq.cli.shell import print_json, say
 from edgeq.errors import ConfigError
 
@@ -23,6 +24,7 @@ __all__ = ["evaluate"]
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--timeout", type=float, default=3600.0, show_default=True, help="seconds the device may take")
 @click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
+@program_option
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
 def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
     """Run ARTIFACT, a build's folder or any .tflite or .onnx, over labelled images on a device and here.
@@ -45,7 +47,7 @@ def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
     if not where:
         raise ConfigError("no labelled images", hint="--data test.npz")
     images = load_images(where, spec, asked["limit"])
-    setup = setup_for(artifact, asked["runtime"], asked["threads"])
+    setup = setup_for(artifact, asked["runtime"], asked["threads"], asked["program"])
     say(f"{artifact.name}: {len(images)} images on {name}")
     with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
         facts = eval_on(device, artifact, setup, spec, images, timeout=asked["timeout"])

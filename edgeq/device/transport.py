@@ -2,7 +2,7 @@
 
 A transport says how one shell command is carried (`ShellTransport.execute`); everything else is written once, here, in
 terms of that. Files are pushed by content: what the device already holds is not sent again. On the device there is one
-folder, ``~/.cache/edgeq``: `files/<sha256>/<name>` stays, `jobs/<name>` goes when a job ends.
+folder, ``~/.cache/edgeq`` or Android's place for it: `files/<sha256>/<name>` stays, `jobs/<name>` goes when a job ends.
 """
 
 from __future__ import annotations
@@ -108,6 +108,10 @@ class ShellTransport(ABC):
     name: str
     python: tuple[str, ...] = ("python3",)
     environment: Mapping[str, str] = {}
+    folder = "${EDGEQ_DEVICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/edgeq}"
+    """edgeq's folder there, as the shell there would write it between double quotes."""
+    remedy = "make ~/.cache writable there, or set EDGEQ_DEVICE_CACHE there to another folder"
+    """What to do when that folder cannot be written."""
 
     def __init__(self, name: str, *, patience: float = 0.0) -> None:
         """`patience` is how many seconds to wait for another edgeq to finish with this device."""
@@ -152,7 +156,7 @@ class ShellTransport(ABC):
         """edgeq's folder on the device, made when first asked for."""
         if not self._root:
             done = self.execute(
-                'd="${EDGEQ_DEVICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/edgeq}"; umask 077; '
+                f'd="{self.folder}"; umask 077; '
                 'mkdir -p "$d/files" "$d/jobs" && [ -w "$d/files" ] && cd "$d" || exit 1; '
                 f"find jobs -mindepth 1 -maxdepth 1 -mmin +{_UNFINISHED} -exec rm -rf {{}} + ; pwd"
             )
@@ -161,7 +165,7 @@ class ShellTransport(ABC):
             if done.status or not found or found == "/":
                 raise DeviceError(
                     "edgeq's folder on the device cannot be written", where=self.name, why=done.last_words,
-                    hint="make ~/.cache writable there, or set EDGEQ_DEVICE_CACHE there to another folder",
+                    hint=self.remedy,
                 )  # fmt: skip
             self._root = found
         return self._root
@@ -221,7 +225,7 @@ class ShellTransport(ABC):
         if "No space left" in said or "Disk quota" in said:
             hint = f"free some space there; `rm -rf {self._root}` removes what edgeq keeps"
         elif "Permission denied" in said or "Read-only" in said:
-            hint = "make edgeq's folder writable there, or set EDGEQ_DEVICE_CACHE there to another one"
+            hint = self.remedy
         return DeviceError(what, where=self.name, why=done.last_words or f"exit status {done.status}", hint=hint)
 
 

@@ -68,14 +68,17 @@ def _source(lock: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def setup_for(artifact: Artifact, runtime: str | None = None, threads: int = 1) -> Setup:
-    """How the file is run: its format's runtime, unless `runtime` says another. Raises `ConfigError`."""
+def setup_for(artifact: Artifact, runtime: str | None = None, threads: int = 1, program: Path | None = None) -> Setup:
+    """How the file is run: its format's runtime, unless `runtime` says another; on Android by `program`.
+
+    Raises `ConfigError`.
+    """
     tflite = artifact.model.suffix == ".tflite"
     fitting = ("litert", "tflite-runtime") if tflite else ("onnxruntime",)
     runtime = runtime or fitting[0]
     if runtime not in fitting:
         raise ConfigError(f"{runtime} does not run {artifact.model.suffix} files", hint=f"use {' or '.join(fitting)}")
-    return Setup(runtime, "xnnpack" if tflite else "mlas", threads, {} if tflite else SIGNED)
+    return Setup(runtime, "xnnpack" if tflite else "mlas", threads, {} if tflite else SIGNED, program)
 
 
 def eval_on(
@@ -120,13 +123,15 @@ def eval_on(
     } | found
 
 
-def measure_build(folder: Path, name: str, spec: ModelSpec, images: EvaluationSet | None, threads: int) -> Facts:
+def measure_build(
+    folder: Path, name: str, spec: ModelSpec, images: EvaluationSet | None, threads: int, program: Path | None = None
+) -> Facts:
     """Latency, and accuracy where there are images, of the build in `folder` on the device `name`.
 
     Also kept in the folder as ``device.json``, whatever was measured on other devices beside it. Raises `EdgeqError`.
     """
     artifact = find_artifact(folder)
-    setup = setup_for(artifact, threads=threads)
+    setup = setup_for(artifact, threads=threads, program=program)
     with open_device(name, runtime=setup.runtime, patience=60) as device:
         found: Facts = {"bench": bench(device, artifact.model, artifact.baseline, setup), "eval": None}
         if images is not None:

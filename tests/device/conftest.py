@@ -1,4 +1,5 @@
-"""Devices to test on: this machine, a real sshd on the loopback with keys of its own, and an emulated Arm where one is.
+"""Devices to test on: this machine, a real sshd on the loopback with keys of its own, a phone of ours behind the real
+`adb` client, and an emulated Arm where one is.
 
 The sshd's users' Python is what `python3` finds first on the path its forced command sets.
 """
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ import pytest
 from edgeq.device import transport
 from edgeq.device.userland import Userland, find_userland
 from edgeq.errors import DeviceError
+from tests.device.daemon import Phone
+from tests.device.handset import furnish
 
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
@@ -86,6 +89,41 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.fixture
+def adb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An adb server of this test alone: a port, a home folder and a key of its own."""
+    if shutil.which("adb") is None:
+        pytest.skip("no adb here: sudo apt-get install adb")
+    (tmp_path / "adb-home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "adb-home"))
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(_free_port()))
+    for name in ("ANDROID_SERIAL", "ADB_VENDOR_KEYS", "ADB_SERVER_SOCKET"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    subprocess.run(["adb", "kill-server"], capture_output=True, timeout=20)
+
+
+@pytest.fixture
+def phones(tmp_path: Path, adb_server: None) -> Iterator[Callable[[], Phone]]:
+    """Makes phones, each connected to this test's adb server."""
+    made: list[Phone] = []
+
+    def connected() -> Phone:
+        phone = furnish(tmp_path / f"phone{len(made)}")
+        made.append(phone)
+        subprocess.run(["adb", "connect", phone.serial], capture_output=True, timeout=20)
+        return phone
+
+    yield connected
+    for phone in made:
+        phone.close()
+
+
+@pytest.fixture
+def phone(phones: Callable[[], Phone]) -> Phone:
+    return phones()
 
 
 @pytest.fixture

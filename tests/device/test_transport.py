@@ -22,12 +22,14 @@ from tests.device.conftest import Board
 AWKWARD = ["plain", "two words", "it's", 'say "hi"', "$HOME", "`id`", "a;b&c|d", "new\nline", "*", "-n", "ü"]
 
 
-@pytest.fixture(params=["local", "ssh"])
+@pytest.fixture(params=["local", "ssh", "adb"])
 def device(request: pytest.FixtureRequest) -> Iterator[ShellTransport]:
     transport: ShellTransport
     if request.param == "ssh":
         request.getfixturevalue("board")
         transport = open_device("ssh:board")
+    elif request.param == "adb":
+        transport = open_device(f"adb:{request.getfixturevalue('phone').serial}")
     else:
         transport = LocalTransport()
     with transport:
