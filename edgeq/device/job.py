@@ -175,6 +175,13 @@ def _agent(
 
 
 def _no_answer(device: ShellTransport, status: int, said: str) -> DeviceError:
+    foreign = "ELF" in said  # what a shell says that takes another processor's program for a script
+    if status == 126 or (status == 127 and foreign):
+        return DeviceError(
+            "Python does not start on the device", where=device.name,
+            why="it is no program for this processor" if foreign else said,
+            hint="install a Python for its processor there: sudo apt-get install --reinstall python3",
+        )  # fmt: skip
     if status == 127:
         return DeviceError(
             "there is no Python on the device", where=device.name, why=said,

@@ -158,7 +158,8 @@ class ShellTransport(ABC):
             done = self.execute(
                 f'd="{self.folder}"; umask 077; '
                 'mkdir -p "$d/files" "$d/jobs" && [ -w "$d/files" ] && cd "$d" || exit 1; '
-                f"find jobs -mindepth 1 -maxdepth 1 -mmin +{_UNFINISHED} -exec rm -rf {{}} + ; pwd"
+                f"find jobs -mindepth 1 -maxdepth 1 -mmin +{_UNFINISHED} -exec rm -rf {{}} + ; "
+                f"find files -name '.*.part' -mmin +{_UNFINISHED} -exec rm -f {{}} + ; pwd"
             )
             lines = done.stdout.decode(errors="replace").split("\n")
             found = next((line for line in reversed(lines) if line.startswith("/")), "")
@@ -193,8 +194,9 @@ class ShellTransport(ABC):
         if self.execute(f"test -f {shlex.quote(path)}").status == 0:
             return path
         there, part = shlex.quote(path), shlex.quote(f"{folder}/.{secrets.token_hex(6)}.part")
+        # A shell whose connection is gone dies of the next word it says: it must not, before it has cleaned up.
         command = (
-            f"mkdir -p {shlex.quote(folder)} && cat > {part} && "
+            f"trap '' HUP PIPE; mkdir -p {shlex.quote(folder)} && cat > {part} && "
             f'if [ "$(wc -c < {part})" -eq {len(data)} ]; then mv -f {part} {there}; else echo cut short >&2; false; fi'
             f" || {{ s=$?; rm -f {part}; exit $s; }}"
         )
@@ -205,9 +207,10 @@ class ShellTransport(ABC):
 
     def pull(self, path: str, to: Path | None = None, *, timeout: float = 300.0) -> bytes:
         """A file's bytes from the device; also written to `to`, whole or not at all. Raises `DeviceError`."""
-        quoted = shlex.quote(path)
-        done = self.execute(f"wc -c < {quoted} && cat {quoted}", timeout=timeout)
-        size, _, data = done.stdout.partition(b"\n")
+        # A login shell may greet everybody: what counts starts after a word it cannot know.
+        quoted, word = shlex.quote(path), secrets.token_hex(8)
+        done = self.execute(f"printf {word} && wc -c < {quoted} && cat {quoted}", timeout=timeout)
+        size, _, data = done.stdout.partition(word.encode())[2].partition(b"\n")
         if done.status or not size.strip().isdigit():
             raise self._refused(f"{Path(path).name} could not be fetched", done)
         if len(data) != int(size):
