@@ -2,7 +2,8 @@
 
 A transport says how one shell command is carried (`ShellTransport.execute`); everything else is written once, here, in
 terms of that. Files are pushed by content: what the device already holds is not sent again. On the device there is one
-folder, ``~/.cache/edgeq`` or Android's place for it: `files/<sha256>/<name>` stays, `jobs/<name>` goes when a job ends.
+folder, ``~/.cache/edgeq`` or Android's place for it: `files/<sha256>/<name>` stays while it is used now and then,
+`jobs/<name>` goes when a job ends.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ SLOWEST_LINK = 100_000
 
 _UNFINISHED = 60 * 24
 """Minutes after which a job's folder on the device belongs to nobody: its machine or its connection died."""
+
+
+_UNUSED = 30
+"""Days after which a pushed file nobody asked for again is removed."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,8 @@ class ShellTransport(ABC):
                 f'd="{self.folder}"; umask 077; '
                 'mkdir -p "$d/files" "$d/jobs" && [ -w "$d/files" ] && cd "$d" || exit 1; '
                 f"find jobs -mindepth 1 -maxdepth 1 -mmin +{_UNFINISHED} -exec rm -rf {{}} + ; "
-                f"find files -name '.*.part' -mmin +{_UNFINISHED} -exec rm -f {{}} + ; pwd"
+                f"find files -name '.*.part' -mmin +{_UNFINISHED} -exec rm -f {{}} + ; "
+                f"find files -mindepth 1 -maxdepth 1 -mtime +{_UNUSED} -exec rm -rf {{}} + ; pwd"
             )
             lines = done.stdout.decode(errors="replace").split("\n")
             found = next((line for line in reversed(lines) if line.startswith("/")), "")
@@ -191,7 +197,7 @@ class ShellTransport(ABC):
         data = source if isinstance(source, bytes) else source.read_bytes()
         folder = f"{self.root}/files/{hashlib.sha256(data).hexdigest()}"
         path = f"{folder}/{_plain(name)}"
-        if self.execute(f"test -f {shlex.quote(path)}").status == 0:
+        if self.execute(f"test -f {shlex.quote(path)} && touch {shlex.quote(folder)}").status == 0:
             return path
         there, part = shlex.quote(path), shlex.quote(f"{folder}/.{secrets.token_hex(6)}.part")
         # A shell whose connection is gone dies of the next word it says: it must not, before it has cleaned up.

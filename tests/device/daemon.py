@@ -74,6 +74,14 @@ class Phone:
         self._started.append(process)
         return process
 
+    def ended(self, process: subprocess.Popen[bytes]) -> None:
+        """Forget a command that has ended, and its pipes."""
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._started.remove(process)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -238,6 +246,7 @@ def _shell(stream: _Stream, command: str) -> None:
     for thread in outputs:
         thread.join()
     status = process.wait()
+    stream.phone.ended(process)
     stream.write(struct.pack("<BIB", EXIT, 1, status if status >= 0 else 128 - status))
 
 

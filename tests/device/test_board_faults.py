@@ -15,14 +15,7 @@ from edgeq.device import job
 from edgeq.device.job import probe
 from edgeq.device.open import open_device
 from edgeq.errors import DeviceError
-from tests.device.conftest import Board
-
-
-def _shim(board: Board, name: str, body: str) -> Path:
-    path = board.shims / name
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-    return path
+from tests.device.loopback import Board, executable
 
 
 def _recovers(board: Board) -> None:
@@ -48,7 +41,7 @@ def _cut_when(board: Board, sign: Path) -> threading.Thread:
 
 
 def test_a_full_board(board: Board) -> None:
-    cat = _shim(board, "cat", "exec /bin/cat > /dev/full")
+    cat = executable(board.shims / "cat", "exec /bin/cat > /dev/full")
     full = pytest.raises(DeviceError, match=r"No space left.*free some space there")
     with open_device(board.host) as device, full:
         device.push(b"x" * 1000, "model.tflite")
@@ -66,7 +59,7 @@ def test_a_board_whose_folder_cannot_be_made(board: Board) -> None:
 
 def test_a_connection_lost_while_pushing(board: Board, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
-    cat = _shim(board, "cat", f"head -c 1000; : > {begun}; exec /bin/cat")
+    cat = executable(board.shims / "cat", f"head -c 1000; : > {begun}; exec /bin/cat")
     with open_device(board.host) as device:
         assert device.root
         thread = _cut_when(board, begun)
@@ -125,7 +118,7 @@ def test_a_python_of_another_processor(board: Board) -> None:
 
 
 def test_a_board_without_python(board: Board) -> None:
-    _shim(board, "python3", "echo 'sh: 1: python3: not found' >&2; exit 127")
+    executable(board.shims / "python3", "echo 'sh: 1: python3: not found' >&2; exit 127")
     with open_device(board.host) as device, pytest.raises(DeviceError, match=r"no Python on the device.*apt-get"):
         probe(device)
 

@@ -17,8 +17,8 @@ from torch import nn
 from edgeq.cli import cli
 from edgeq.device.phone import PROGRAM
 from edgeq.pipeline import ondevice
-from tests.device.conftest import Board
 from tests.device.daemon import Phone
+from tests.device.loopback import Board, executable
 
 STANDIN = Path(__file__).with_name("standin.py")
 
@@ -73,9 +73,7 @@ def _built(model: str, target: str, device: str) -> dict[str, object]:
 
 
 def test_on_a_phone(phone: Phone, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "benchmark_model"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {STANDIN} "$@"\n')
-    program.chmod(0o755)
+    program = executable(tmp_path / "benchmark_model", f'exec {sys.executable} {STANDIN} "$@"')
     monkeypatch.setenv(PROGRAM, str(program))
     found = _built(model, "tflite-android", f"adb:{phone.serial}")
     assert found["eval"]["outputs"]["equal"] == 1.0  # type: ignore[index]

@@ -25,7 +25,8 @@ from edgeq.export.onnx import write_onnx
 from edgeq.pipeline.ondevice import SIGNED
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
-from tests.device.conftest import Board, arm_python
+from tests.device.conftest import arm_python
+from tests.device.loopback import Board
 from tests.device.tiny import tiny_model
 from tests.export.residual import frozen, residual_network
 

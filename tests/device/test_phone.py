@@ -28,21 +28,16 @@ from edgeq.errors import DeviceError
 from edgeq.export.onnx import write_onnx
 from edgeq.runtime.litert import LiteRTSession
 from tests.device.daemon import Phone
+from tests.device.loopback import executable
 from tests.device.tiny import tiny_model
 from tests.export.residual import frozen, residual_network
 
 STANDIN = Path(__file__).with_name("standin.py")
 
 
-def _program(path: Path, body: str) -> Path:
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-    return path
-
-
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    return _program(tmp_path / "benchmark_model", f'exec {sys.executable} {STANDIN} "$@"')
+    return executable(tmp_path / "benchmark_model", f'exec {sys.executable} {STANDIN} "$@"')
 
 
 @pytest.fixture
@@ -82,7 +77,7 @@ def test_the_phone_runs_arm_kernels(userland: Userland, phone: Phone, artifact: 
     paths = f"{userland.wheels('litert')}:{userland.root}/usr/lib/python3.11"
     given = " ".join(f"{key}={value}" for key, value in settings.items())
     command = " ".join(userland.python("cortex-a76"))
-    program = _program(tmp_path / "arm", f'{given} PYTHONPATH={paths} exec {command} {STANDIN} "$@"')
+    program = executable(tmp_path / "arm", f'{given} PYTHONPATH={paths} exec {command} {STANDIN} "$@"')
     fed, here = _batch(artifact / "model.tflite", 1)
     with open_device(f"adb:{phone.serial}") as device:
         there, _ = evaluate(device, artifact / "model.tflite", fed, Setup("litert", "xnnpack", program=program))
@@ -172,7 +167,7 @@ def test_nothing_is_provisioned_on_a_phone(phone: Phone) -> None:
 def test_a_program_in_trouble_is_one_line_and_the_next_run_works(
     body: str, said: str, phone: Phone, artifact: Path, setup: Setup, tmp_path: Path
 ) -> None:
-    bad = Setup("litert", "xnnpack", program=_program(tmp_path / "bad", body))
+    bad = Setup("litert", "xnnpack", program=executable(tmp_path / "bad", body))
     model = artifact / "model.tflite"
     with open_device(f"adb:{phone.serial}") as device, pytest.raises(DeviceError, match=said) as caught:
         bench(device, model, None, bad, seconds=0.1, timeout=1 if "sleep" in body else 30)
@@ -192,7 +187,7 @@ def test_a_damaged_model_is_named(phone: Phone, setup: Setup, artifact: Path, tm
 
 
 def test_a_build_that_writes_no_outputs_is_too_old(phone: Phone, artifact: Path, tmp_path: Path) -> None:
-    old = Setup("litert", "xnnpack", program=_program(tmp_path / "old", "echo count=1 curr=5"))
+    old = Setup("litert", "xnnpack", program=executable(tmp_path / "old", "echo count=1 curr=5"))
     fed, _ = _batch(artifact / "model.tflite", 1)
     with open_device(f"adb:{phone.serial}") as device, pytest.raises(DeviceError, match="no --output_filepath"):
         evaluate(device, artifact / "model.tflite", fed, old)
@@ -202,7 +197,7 @@ def test_a_build_that_ignores_its_input_is_not_believed(phone: Phone, artifact: 
     """It would run on random numbers and say nothing but this."""
     warn = "echo 'WARN: Unconsumed cmdline flags: --input_layer_value_files=x:/y'; echo count=1 curr=5"
     body = f'for word; do case "$word" in --output_filepath=*) echo > "${{word#*=}}";; esac; done; {warn}'
-    odd = Setup("litert", "xnnpack", program=_program(tmp_path / "odd", body))
+    odd = Setup("litert", "xnnpack", program=executable(tmp_path / "odd", body))
     fed, _ = _batch(artifact / "model.tflite", 1)
     said = pytest.raises(DeviceError, match=r"cannot be given images.*--input_layer_value_files")
     with open_device(f"adb:{phone.serial}") as device, said:
@@ -211,7 +206,7 @@ def test_a_build_that_ignores_its_input_is_not_believed(phone: Phone, artifact: 
 
 def test_what_runs_there_ends_with_its_connection(phone: Phone, artifact: Path, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    slow = Setup("litert", "xnnpack", program=_program(tmp_path / "slow", f"echo $$ > {pid}; exec sleep 60"))
+    slow = Setup("litert", "xnnpack", program=executable(tmp_path / "slow", f"echo $$ > {pid}; exec sleep 60"))
 
     def pull_the_cable() -> None:
         until = time.monotonic() + 20
@@ -269,7 +264,7 @@ def test_a_phone_that_says_little_is_still_measured(
     """Vendors leave out services, files and tools; what is not known is not made up."""
     monkeypatch.setattr(runner, "PAIRS", 1)
     for name in ("dumpsys", "settings", "taskset", "getprop"):
-        _program(phone.root / "bin" / name, 'echo "/system/bin/sh: not found" >&2; exit 127')
+        executable(phone.root / "bin" / name, 'echo "/system/bin/sh: not found" >&2; exit 127')
     (phone.root / "bin/taskset").chmod(0o644)
     subprocess.run(["rm", "-r", str(phone.root / "sys"), str(phone.root / "proc/stat")], check=True)
     phone.environment["PATH"] = f"{phone.root}/bin:/usr/bin:/bin"
