@@ -16,7 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +67,17 @@ def phone(folder: Path) -> Iterator[tuple[str, Path, Setup]]:
             found.close()
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Rounds that failed or answered wrongly, what they left behind, files they pushed, seconds they took."""
+
+    failed: int
+    wrong: int
+    left: dict[str, int]
+    pushed: int
+    seconds: float
+
+
 def processes(sign: str) -> int:
     """How many processes have `sign` among their arguments, this one not counted."""
     found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
@@ -72,17 +86,26 @@ def processes(sign: str) -> int:
 
 def left_over(folder: Path, cache: Path) -> dict[str, int]:
     """What a round must not leave: on the device, among processes, in this process."""
-    own = [path for path in Path(tempfile.gettempdir()).glob("edgeq-*") if path != folder]
     return {
-        "files": sum(1 for _ in (cache / "jobs").glob("*")) + sum(1 for _ in cache.rglob("*.part")),
+        "job files": sum(1 for _ in (cache / "jobs").glob("*")) + sum(1 for _ in cache.rglob("*.part")),
         "processes": processes(str(folder)),
         "descriptors": len(os.listdir("/proc/self/fd")),
-        "temporary": len(own),
+        "temporary files": len(list(Path(tempfile.gettempdir()).iterdir())),
     }
 
 
-def soak(name: str, cache: Path, setup: Setup, rounds: int, folder: Path, seed: int) -> str:
-    """`rounds` rounds on the device `name`; a row of the table."""
+def soak(kind: str, rounds: int, seed: int) -> Outcome:
+    """`rounds` rounds on a device of this process alone."""
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as made:
+        folder = Path(made)
+        (folder / "tmp").mkdir()
+        tempfile.tempdir = str(folder / "tmp")
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # every board here is called the same: locks of its own
+        with DEVICES[kind](folder / "device") as (name, cache, setup):
+            return _rounds(name, cache, setup, rounds, folder, seed)
+
+
+def _rounds(name: str, cache: Path, setup: Setup, rounds: int, folder: Path, seed: int) -> Outcome:
     model = tiny_model(folder / "tiny") / "model.tflite"
     here = LiteRTSession(model)
     rng = np.random.default_rng(seed)
@@ -102,38 +125,54 @@ def soak(name: str, cache: Path, setup: Setup, rounds: int, folder: Path, seed: 
         if place == 0:
             before = left_over(folder, cache)  # what the first use opens for good is no leak
         if place % 50 == 49:
-            print(f"{name}: {place + 1} rounds", file=sys.stderr)
-    seconds = (time.monotonic() - started) / rounds
+            print(f"{name}: {place + 1} rounds", file=sys.stderr, flush=True)
     after = left_over(folder, cache)
-    pushed = sum(1 for path in (cache / "files").rglob("*") if path.is_file())
-    grown = [str(after[key] - before[key]) for key in ("files", "processes", "descriptors", "temporary")]
-    cells = [name.partition(":")[0], f"{rounds:,}", str(failed), str(wrong), *grown, f"{pushed:,}", f"{seconds:.2f}"]
-    return f"| {' | '.join(cells)} |"
+    return Outcome(
+        failed, wrong, {key: after[key] - before[key] for key in after},
+        sum(1 for path in (cache / "files").rglob("*") if path.is_file()), time.monotonic() - started,
+    )  # fmt: skip
+
+
+DEVICES = {"ssh": board, "adb": phone}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--only", choices=["ssh", "adb"])
+    parser.add_argument("--rounds", type=int, default=1000, help="in all, of each kind of device")
+    parser.add_argument("--at-once", type=int, default=4, help="devices, each with a share of the rounds")
+    parser.add_argument("--only", choices=list(DEVICES))
     asked = parser.parse_args()
+    each = -(-asked.rounds // asked.at_once)
     print("# Push, run, pull, and again\n")
-    print(f"`python benchmarks/soak.py --rounds {asked.rounds}`, commit {commit()}. Host: {this_machine().line}.")
+    print(f"`python benchmarks/soak.py --rounds {asked.rounds} --at-once {asked.at_once}`, commit {commit()}.")
+    print(f"Host: {this_machine().line}. Each round connects anew, pushes a batch")
+    print(f"of {IMAGES} images not seen before, runs it there and compares every output with LiteRT here. Left over is")
     print(
-        f"Each round connects anew, pushes a batch of {IMAGES} images not seen before, runs it there and compares every"
+        "counted against what was there after the first round; pushed files are kept on purpose until nobody has used"
     )
-    print(
-        "output with LiteRT here. Left over is counted against what was there after the first round; pushed files are"
-    )
-    print("kept on purpose, one batch a round, until nobody has used them for 30 days.\n")
-    print("| device | rounds | failed | wrong outputs | job files left | processes left | descriptors left "
-          "| temporary files left | pushed files kept | seconds a round |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for name, made in (("ssh", board), ("adb", phone)):
-        if asked.only in (None, name):
-            with tempfile.TemporaryDirectory(prefix="edgeq-soak-") as made_here:
-                folder = Path(made_here)
-                with made(folder / name) as (device, cache, setup):
-                    print(soak(device, cache, setup, asked.rounds, folder, seed=len(name)), flush=True)
+    print("them for 30 days.\n")
+    shown = list(left_over(Path(tempfile.gettempdir()) / "none", Path("none")))
+    print(f"| device | at once | rounds | failed | wrong outputs | {' | '.join(f'{key} left' for key in shown)} "
+          "| pushed files kept | seconds a round |")  # fmt: skip
+    print("|" + "---|" * (7 + len(shown)))
+    for kind in DEVICES:
+        if asked.only not in (None, kind):
+            continue
+        with ProcessPoolExecutor(asked.at_once, mp_context=get_context("spawn")) as pool:
+            lanes = list(pool.map(soak, [kind] * asked.at_once, [each] * asked.at_once, range(asked.at_once)))
+        cells = [
+            kind,
+            asked.at_once,
+            f"{each * len(lanes):,}",
+            sum(o.failed for o in lanes),
+            sum(o.wrong for o in lanes),
+        ]
+        cells += [sum(lane.left[key] for lane in lanes) for key in shown]
+        cells += [
+            f"{sum(lane.pushed for lane in lanes):,}",
+            f"{sum(lane.seconds for lane in lanes) / each / len(lanes):.2f}",
+        ]
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -47,12 +47,12 @@ def adb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 @pytest.fixture
-def phones(tmp_path: Path, adb_server: None) -> Iterator[Callable[[], Phone]]:
+def phones(tmp_path: Path, adb_server: None) -> Iterator[Callable[..., Phone]]:
     """Makes phones, each connected to this test's adb server."""
     made: list[Phone] = []
 
-    def another() -> Phone:
-        made.append(connected(tmp_path / f"phone{len(made)}"))
+    def another(**given: str) -> Phone:
+        made.append(connected(tmp_path / f"phone{len(made)}", **given))
         return made[-1]
 
     yield another
@@ -61,7 +61,7 @@ def phones(tmp_path: Path, adb_server: None) -> Iterator[Callable[[], Phone]]:
 
 
 @pytest.fixture
-def phone(phones: Callable[[], Phone]) -> Phone:
+def phone(phones: Callable[..., Phone]) -> Phone:
     return phones()
 
 

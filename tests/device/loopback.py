@@ -99,9 +99,10 @@ def adb_environment(home: Path) -> Iterator[dict[str, str | None]]:
         subprocess.run(["adb", "kill-server"], env=given, capture_output=True, timeout=20)
 
 
-def connected(root: Path) -> Phone:
+def connected(root: Path, features: str = "shell_v2,cmd") -> Phone:
     """A phone whose disk is `root`, known to the adb server the environment names."""
     phone = furnish(root)
+    phone.features = features
     subprocess.run(["adb", "connect", phone.serial], capture_output=True, timeout=20)
     return phone
 

@@ -18,7 +18,7 @@ from edgeq.errors import ConfigError, DeviceError
 from tests.device.daemon import Phone
 from tests.device.tiny import tiny_model
 
-Phones = Callable[[], Phone]
+Phones = Callable[..., Phone]
 
 
 def _await(phone: Phone, *states: str) -> None:
@@ -131,10 +131,8 @@ def test_without_adb_the_line_that_installs_it(tmp_path: Path, monkeypatch: pyte
         open_device("adb")
 
 
-def test_a_phone_too_old_for_exit_codes_is_refused(phone: Phone) -> None:
-    phone.features = "cmd"
-    phone.drop()
-    _await(phone, "device")
+def test_a_phone_too_old_for_exit_codes_is_refused(phones: Phones) -> None:
+    phone = phones(features="cmd")
     with pytest.raises(DeviceError, match=r"lacks shell_v2.*Android 7"), AdbTransport(phone.serial):
         pass
 
