@@ -49,11 +49,12 @@ def bench(paths: tuple[Path, ...], devices: tuple[str, ...], strict: bool, as_js
 
 def _measured(path: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
     from edgeq.device.job import bench as measure
-    from edgeq.device.open import open_device
+    from edgeq.device.open import full_name, open_device
     from edgeq.pipeline.ondevice import find_artifact, setup_for
 
     artifact = find_artifact(path)
     setup = setup_for(artifact, asked["runtime"], asked["threads"], asked["program"])
+    name = full_name(name)
     say(f"{artifact.name} on {name}")
     with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
         facts = measure(

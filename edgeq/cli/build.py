@@ -62,8 +62,11 @@ def build(
     if config.model is None:
         say(f"edgeq: no MODEL and no model in edgeq.toml: building the shipped default, {DEFAULT_MODEL}")
         config = dataclasses.replace(config, model=DEFAULT_MODEL)
-    for name in config.targets:
-        load_target(name)  # a misspelt second target is found before the first is built
+    targets = [load_target(name) for name in config.targets]  # a misspelt one is found before the first is built
+    if device and not plan:
+        from edgeq.pipeline.ondevice import expect_device
+
+        device = expect_device(device, targets, program)  # so is a device that does not answer
     configs = config.split()
     results = [_planned(one) if plan else _built(one, quiet) for one in configs]
     if device and not plan:

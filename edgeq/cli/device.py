@@ -72,10 +72,11 @@ def devices(as_json: bool) -> None:
 def probe(name: str, program: Path | None, as_json: bool, wait: float) -> None:
     """What DEVICE is, which runtimes load there, and how to get what is missing. Exit 4 when it can run none."""
     from edgeq.device.job import probe as look
-    from edgeq.device.open import open_device
+    from edgeq.device.open import full_name, open_device
     from edgeq.device.provision import plan
     from edgeq.device.userland import RUNTIMES
 
+    name = full_name(name)
     facts: dict[str, Any] = {}
     # An emulated device has the wheels of each runtime in a folder of its own, so each is asked for itself.
     for runtime in RUNTIMES if name.startswith("emulator:") else ["litert"]:

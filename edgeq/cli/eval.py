@@ -34,7 +34,7 @@ def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
     edgeq eval theirs.tflite --model resnet20/model.toml --data test.npz --device emulator:cortex-a72 --limit 200
     """
     from edgeq.data.evaluation import load_images
-    from edgeq.device.open import open_device
+    from edgeq.device.open import full_name, open_device
     from edgeq.pipeline.ondevice import eval_on, find_artifact, setup_for
     from edgeq.zoo.load import load_model
 
@@ -48,6 +48,7 @@ def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
         raise ConfigError("no labelled images", hint="--data test.npz")
     images = load_images(where, spec, asked["limit"])
     setup = setup_for(artifact, asked["runtime"], asked["threads"], asked["program"])
+    name = full_name(name)
     say(f"{artifact.name}: {len(images)} images on {name}")
     with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
         facts = eval_on(device, artifact, setup, spec, images, timeout=asked["timeout"])

@@ -70,7 +70,7 @@ def attached() -> list[Attached]:
     found = []
     for line in done.stdout.decode(errors="replace").splitlines():
         row = re.match(r"(\S+)\s+(no permissions|\S+)(.*)", line)
-        if row and not line.startswith(("*", "List of devices")):
+        if row and not line.startswith(("*", "adb ", "List of devices")):
             model = re.search(r"\bmodel:(\S+)", row[3])
             found.append(Attached(row[1], row[2], model[1].replace("_", " ") if model else ""))
     return found

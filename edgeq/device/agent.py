@@ -207,7 +207,7 @@ def doubts(
 def spread(values: list[float]) -> float:
     """How wide the middle half of `values` is, in medians; 0 for none."""
     ordered = sorted(values)
-    if not ordered:
+    if not ordered or not ordered[len(ordered) // 2]:
         return 0.0
     return (ordered[(3 * len(ordered)) // 4] - ordered[len(ordered) // 4]) / ordered[len(ordered) // 2]
 

@@ -119,7 +119,10 @@ def flags(
 
 
 def parse(text: str) -> Benchmark:
-    """What the tool printed, standard output and error together. Raises `DeviceError` when there is no time in it."""
+    """What the tool printed, standard output and error together. Raises `DeviceError` when there is no time in it.
+
+    A time of zero is none: the tool counts whole microseconds.
+    """
     text = text.replace("\r\n", "\n")
     phases = [
         dict(re.findall(rf"(\w+)=({_NUMBER})", line))
@@ -137,7 +140,7 @@ def parse(text: str) -> Benchmark:
     mean = _first(run, "avg", "curr") if int(run.get("count", 1)) else None
     if mean is None:
         mean = _first(summary, "Inference (avg)", "Inference", "no stats")
-    if mean is None:
+    if not mean:
         raise DeviceError("benchmark_model printed no time", why=_last_words(text), hint="see its raw output")
     same = "avg" not in run  # then every inference took as long as the last, and nothing else is printed
     replaced = _DELEGATED.findall(text)

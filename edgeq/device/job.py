@@ -22,7 +22,7 @@ from edgeq.device.adb import AdbTransport
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import DeviceError
 
-__all__ = ["PROVISIONED", "Setup", "bench", "evaluate", "probe"]
+__all__ = ["PROVISIONED", "Setup", "bench", "can_run", "evaluate", "probe"]
 
 AGENT = Path(agent.__file__)
 
@@ -113,7 +113,10 @@ def bench(
     return facts | _summary(facts["samples"])
 
 
-def _phone(device: AdbTransport, setup: Setup) -> phone.Phone:
+def can_run(device: ShellTransport, setup: Setup) -> None:
+    """Raises `DeviceError` when files are not run like this on such a device, before anything is pushed."""
+    if not isinstance(device, AdbTransport):
+        return
     if setup.runtime == "onnxruntime":
         raise DeviceError(
             "ONNX files cannot be run on Android from here", where=device.name,
@@ -122,6 +125,11 @@ def _phone(device: AdbTransport, setup: Setup) -> phone.Phone:
     if setup.runtime != "litert" or setup.kernels not in ("xnnpack", "builtin"):
         raise DeviceError(f"{setup.runtime} with {setup.kernels} kernels does not run on Android", where=device.name,
                           hint="benchmark_model holds a runtime of its own: leave --runtime out")  # fmt: skip
+    phone.find_program(setup.program)
+
+
+def _phone(device: AdbTransport, setup: Setup) -> phone.Phone:
+    can_run(device, setup)
     return phone.Phone(device, phone.find_program(setup.program))
 
 

@@ -227,10 +227,8 @@ class Phone:
 
     def _call(self, command: str, timeout: float) -> Completed:
         done = self.device.execute(_TIED.format(command=command), timeout=timeout)
-        taken = re.findall(r"(\d+)m([\d.]+)s", done.stderr)
-        self._own += sum(
-            60 * int(minutes) + float(rest) for minutes, rest in taken[-2:]
-        )  # of what the shell waited for
+        taken = re.findall(r"(\d+)m([\d.]+)s", done.stderr)[-2:]  # user and system, of what the shell waited for
+        self._own += sum(60 * int(minutes) + float(seconds) for minutes, seconds in taken)
         return done
 
     def _refused(self, done: Completed, said: str) -> DeviceError:
@@ -282,7 +280,7 @@ def _latency(timed: Mapping[str, Sequence[Benchmark]]) -> dict[str, Any]:
 
 
 def _middle(run: Benchmark) -> float:
-    return run.mean_ms if run.median_ms is None else run.median_ms
+    return run.median_ms or run.mean_ms
 
 
 def _unsteady(timed: Mapping[str, Sequence[Benchmark]]) -> list[str]:

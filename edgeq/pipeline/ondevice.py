@@ -7,6 +7,7 @@ same integers, and what differs is their kernels.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.config.targets import Target
 from edgeq.data.evaluation import EvaluationSet
-from edgeq.device.job import Setup, bench, evaluate
+from edgeq.device.job import Setup, bench, can_run, evaluate
 from edgeq.device.local import LocalTransport
-from edgeq.device.open import open_device
+from edgeq.device.open import full_name, open_device
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import ConfigError, DeviceError
 from edgeq.files import write_atomic
@@ -28,7 +30,7 @@ from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from edgeq.zoo.spec import ModelSpec
 
-__all__ = ["Artifact", "eval_on", "find_artifact", "measure_build", "setup_for"]
+__all__ = ["Artifact", "eval_on", "expect_device", "find_artifact", "measure_build", "setup_for"]
 
 Facts = dict[str, Any]
 
@@ -121,6 +123,18 @@ def eval_on(
         "outputs": _difference(here, there),
         "outputs_litert": _difference(litert, there) if litert is not None else None,
     } | found
+
+
+def expect_device(name: str, targets: Sequence[Target], program: Path | None = None) -> str:
+    """The full name of a device that answers and runs what is built for `targets`: asked before minutes are spent.
+
+    Raises `EdgeqError`.
+    """
+    name = full_name(name)
+    for target in targets:
+        with open_device(name, runtime=target.runtime, patience=60) as device:
+            can_run(device, Setup(target.runtime, target.kernels, program=program))
+    return name
 
 
 def measure_build(

@@ -230,7 +230,7 @@ def _shell(stream: _Stream, command: str) -> None:
 
     def feed() -> None:
         assert process.stdin is not None
-        with contextlib.suppress(EOFError, OSError):
+        try:
             while True:
                 kind, length = struct.unpack("<BI", stream.read(5))
                 data = stream.read(length)
@@ -239,6 +239,10 @@ def _shell(stream: _Stream, command: str) -> None:
                     process.stdin.flush()
                 elif kind == CLOSE_STDIN:
                     break
+        except EOFError:  # whoever asked is gone: adbd lets the shell know, and not what the shell has started
+            process.send_signal(signal.SIGHUP)
+        except OSError:
+            pass  # it reads no more
         with contextlib.suppress(OSError):
             process.stdin.close()
 

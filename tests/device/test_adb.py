@@ -111,6 +111,7 @@ def test_a_phone_that_was_not_allowed_has_a_remedy(phone: Phone) -> None:
         ("0123 recovery usb:1-1 product:x model:y", "recovery mode", "adb reboot"),
         ("0123 bootloader usb:1-1", "bootloader", "fastboot reboot"),
         ("0123 host usb:1-1", "its state is host", "adb devices -l"),
+        ("adb server version (40) doesn\\047t match this client (41)", "no device of that serial", "adb devices"),
     ],
 )
 def test_other_states_as_the_client_prints_them(

@@ -161,6 +161,7 @@ def test_a_summary_alone_is_enough() -> None:
         ("", "nothing at all"),
         ("INFO: STARTING!\nERROR: Failed to load model x\nINFO: bye\n", "Failed to load model x"),
         ("INFO: count=0\n", "count=0"),
+        ("INFO: count=50 curr=0(all same)\n", "all same"),
         ("\xff\x00count=x avg=fast\n", "avg=fast"),
     ],
 )

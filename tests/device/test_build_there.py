@@ -85,6 +85,22 @@ def test_on_a_phone(phone: Phone, model: str, tmp_path: Path, monkeypatch: pytes
     assert "100.000 % of 8 output values equal" in shown.stdout
 
 
+def test_what_a_device_cannot_do_is_found_before_any_work(
+    phone: Phone, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PROGRAM, raising=False)
+    words = ["build", model, "--output", "out", "--quiet", "--device"]
+    for device, target, said in (
+        ("adb", "tflite-android", "nobody has said where it is"),
+        ("adb", "onnx-android", "ONNX files cannot be run on Android"),
+        ("adb:gone", "tflite-android", "no device of that serial"),
+    ):
+        done = CliRunner().invoke(cli, [*words, device, "--target", target])
+        assert done.exit_code == 4, done.output
+        assert said in done.output
+    assert not Path("out").exists()
+
+
 def test_on_a_board(board: Board, model: str) -> None:
     found = _built(model, "tflite-pi5", board.host)
     assert found["eval"]["outputs"]["equal"] == 1.0  # type: ignore[index]

@@ -112,6 +112,7 @@ def test_the_command_line_from_device_to_verdict(
     done = CliRunner().invoke(cli, ["bench", str(artifact), "--device", "adb", "--seconds", "0.1", "--strict"])
     assert done.exit_code == 5, done.output
     row = next(line for line in done.stdout.splitlines() if line.startswith("tiny-tflite"))
+    assert f" adb:{phone.serial} " in row  # "adb" was enough to name it, and is not enough to keep it under
     assert "thermal status 2, moderate" in row
     assert " 14 " in row  # MiB, of a run of its own
 
