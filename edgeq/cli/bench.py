@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgeq.cli.options import program_option
 from edgeq.cli.shell import print_json, say
 from edgeq.errors import MeasurementError
 
@@ -23,6 +24,7 @@ __all__ = ["bench"]
 @click.option("--cooldown", type=float, default=0.0, help="seconds to rest between warming up and measuring")
 @click.option("--timeout", type=float, default=900.0, show_default=True, help="seconds the device may take")
 @click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
+@program_option
 @click.option("--strict", is_flag=True, help="exit 5 when a measurement must not be believed")
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
 def bench(paths: tuple[Path, ...], devices: tuple[str, ...], strict: bool, as_json: bool, **asked: Any) -> None:
@@ -47,11 +49,12 @@ def bench(paths: tuple[Path, ...], devices: tuple[str, ...], strict: bool, as_js
 
 def _measured(path: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
     from edgeq.device.job import bench as measure
-    from edgeq.device.open import open_device
+    from edgeq.device.open import full_name, open_device
     from edgeq.pipeline.ondevice import find_artifact, setup_for
 
     artifact = find_artifact(path)
-    setup = setup_for(artifact, asked["runtime"], asked["threads"])
+    setup = setup_for(artifact, asked["runtime"], asked["threads"], asked["program"])
+    name = full_name(name)
     say(f"{artifact.name} on {name}")
     with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
         facts = measure(
@@ -70,12 +73,20 @@ def _show(results: list[dict[str, Any]]) -> None:
             row += ["-"] * 4
         else:
             own, base = times["model"], times.get("float")
-            row += [f"{own['median_ms']:.3f}", f"{own['p90_ms']:.3f}"]
+            row += [f"{own['median_ms']:.3f}", "-" if own["p90_ms"] is None else f"{own['p90_ms']:.3f}"]
             row += [f"{base['median_ms']:.3f}", f"{times['ratio']:.2f}"] if base else ["-", "-"]
-        row += [f"{result['peak_bytes'] / 2**20:.0f}", "valid" if result["valid"] else "; ".join(result["doubts"])]
+        peak = result["peak_bytes"]
+        row += [
+            "-" if peak is None else f"{peak / 2**20:.0f}",
+            "valid" if result["valid"] else "; ".join(result["doubts"]),
+        ]
         rows.append(row)
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in dict.fromkeys(
+        f"{r['artifact']} on {r['device']}: {note}" for r in results for note in r.get("notes", ())
+    ):
+        click.echo(line)
     for name in sorted({result["device"] for result in results if result["expect_no_gain"]}):
         click.echo(f"{name} has no dot-product instructions: int8 may not beat float there")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgeq.cli.options import settings_options
+from edgeq.cli.options import program_option, settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
@@ -25,13 +25,21 @@ __all__ = ["build"]
 @click.option(
     "--config", "file", type=click.Path(path_type=Path), help="settings file [default: edgeq.toml, where there is one]"
 )
-@click.option("--device", help="also measure there: user@host, emulator:cortex-a76; see edgeq devices")
+@click.option("--device", help="also measure there: user@host, adb:SERIAL, emulator:cortex-a76; see edgeq devices")
+@program_option
 @click.option("--plan", is_flag=True, help="print stages, shapes, sizes and unsupported ops; do no work")
 @click.option("--print-config", is_flag=True, help="print every setting and where it came from; do no work")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
 @click.option("--quiet", "-q", is_flag=True, help="no progress, no summary")
 def build(
-    file: Path | None, device: str | None, plan: bool, print_config: bool, as_json: bool, quiet: bool, **flags: Any
+    file: Path | None,
+    device: str | None,
+    program: Path | None,
+    plan: bool,
+    print_config: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
 ) -> None:
     """Turn MODEL into an integer model for a target, and measure what was made.
 
@@ -54,13 +62,16 @@ def build(
     if config.model is None:
         say(f"edgeq: no MODEL and no model in edgeq.toml: building the shipped default, {DEFAULT_MODEL}")
         config = dataclasses.replace(config, model=DEFAULT_MODEL)
-    for name in config.targets:
-        load_target(name)  # a misspelt second target is found before the first is built
+    targets = [load_target(name) for name in config.targets]  # a misspelt one is found before the first is built
+    if device and not plan:
+        from edgeq.pipeline.ondevice import expect_device
+
+        device = expect_device(device, targets, program)  # so is a device that does not answer
     configs = config.split()
     results = [_planned(one) if plan else _built(one, quiet) for one in configs]
     if device and not plan:
         for one, result in zip(configs, results, strict=True):
-            _measured_there(one, result, device, quiet)
+            _measured_there(one, result, device, program, quiet)
     if as_json:
         print_json(results[0] if len(results) == 1 else results)
     elif not quiet:
@@ -71,7 +82,7 @@ def build(
         _insist(results)
 
 
-def _measured_there(config: BuildConfig, result: dict[str, Any], name: str, quiet: bool) -> None:
+def _measured_there(config: BuildConfig, result: dict[str, Any], name: str, program: Path | None, quiet: bool) -> None:
     """``--device``: the finished build run there too; kept in its folder; ``--strict`` refuses a doubtful latency."""
     from edgeq.cli.summary import model_name
     from edgeq.data.evaluation import load_images
@@ -84,7 +95,8 @@ def _measured_there(config: BuildConfig, result: dict[str, Any], name: str, quie
     where = config.evaluation or spec.evaluation
     images = load_images(where, spec, config.eval_limit) if where else None
     folder = config.output_folder(model_name(result))
-    found = measure_build(folder, name, spec, images, config.threads or load_target(config.target).threads)
+    threads = config.threads or load_target(config.target).threads
+    found = measure_build(folder, name, spec, images, threads, program)
     result["device"] = {name: found}
     times, answers = found["bench"]["latency"], found["eval"]
     if not quiet:

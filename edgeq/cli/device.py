@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
+from edgeq.cli.options import program_option
 from edgeq.cli.shell import Shell, print_json, say
 
 __all__ = ["device", "devices", "emulator", "probe", "provision"]
@@ -27,7 +29,8 @@ device = Shell(
 @click.command()
 @_json
 def devices(as_json: bool) -> None:
-    """List what --device takes, and whether the emulated Arm exists on this machine."""
+    """List what --device takes, the Android devices adb knows, and whether the emulated Arm exists on this machine."""
+    from edgeq.device.adb import attached
     from edgeq.device.open import DEVICES
     from edgeq.device.userland import find_userland
     from edgeq.errors import DeviceError
@@ -41,31 +44,44 @@ def devices(as_json: bool) -> None:
         {"name": name, "description": text, "ready": created if name.startswith("emulator") else None}
         for name, text in DEVICES.items()
     ]
+    try:
+        phones = attached()
+    except DeviceError:  # no adb here: then there is nothing to list
+        phones = []
+    rows += [
+        {"name": f"adb:{one.serial}", "description": one.model or "Android", "ready": one.state == "device"}
+        for one in phones
+    ]
+    states = {f"adb:{one.serial}": f"  ({one.state}: edgeq device probe adb:{one.serial})" for one in phones}
     if as_json:
         print_json(rows)
         return
     width = max(len(str(row["name"])) for row in rows)
     for row in rows:
-        missing = "  (not there yet: edgeq device emulator --create)" if row["ready"] is False else ""
+        missing = ""
+        if row["ready"] is False:
+            missing = states.get(str(row["name"]), "  (not there yet: edgeq device emulator --create)")
         click.echo(f"{str(row['name']).ljust(width)}  {row['description']}{missing}")
 
 
 @click.command()
 @click.argument("name", metavar="DEVICE")
+@program_option
 @_json
 @_wait
-def probe(name: str, as_json: bool, wait: float) -> None:
+def probe(name: str, program: Path | None, as_json: bool, wait: float) -> None:
     """What DEVICE is, which runtimes load there, and how to get what is missing. Exit 4 when it can run none."""
     from edgeq.device.job import probe as look
-    from edgeq.device.open import open_device
+    from edgeq.device.open import full_name, open_device
     from edgeq.device.provision import plan
     from edgeq.device.userland import RUNTIMES
 
+    name = full_name(name)
     facts: dict[str, Any] = {}
     # An emulated device has the wheels of each runtime in a folder of its own, so each is asked for itself.
     for runtime in RUNTIMES if name.startswith("emulator:") else ["litert"]:
         with open_device(name, runtime=runtime, patience=wait) as opened:
-            found = look(opened)
+            found = look(opened, program=program)
         if facts:
             found["runtimes"] = {
                 key: value if value["works"] else facts["runtimes"][key] for key, value in found["runtimes"].items()
@@ -117,13 +133,17 @@ def emulator(create: bool, as_json: bool) -> None:
 def _show(name: str, facts: dict[str, Any], steps: list[str]) -> None:
     machine = facts["machine"]
     pretends = f", emulated {machine['emulated']}" if machine["emulated"] else ""
-    click.echo(f"{name}: {machine['cpu']}, {machine['architecture']}, {machine['cores']} cores{pretends}")
-    click.echo(f"  {machine['system']}, {machine['libc']}, Python {machine['python']}")
-    click.echo(f"  {facts['free_bytes'] / 2**30:.1f} GiB free, fastest cores {machine['big_cores'] or 'not known'}")
+    model = f"{machine['model']}, " if machine.get("model") else ""
+    click.echo(f"{name}: {model}{machine['cpu']}, {machine['architecture']}, {machine['cores']} cores{pretends}")
+    runs = f"Python {machine['python']}" if machine["python"] else ", ".join(machine["abis"])
+    click.echo(f"  {machine['system']}, {machine['libc']}, {runs}")
+    free = "free space not known" if facts["free_bytes"] is None else f"{facts['free_bytes'] / 2**30:.1f} GiB free"
+    click.echo(f"  {free}, fastest cores {machine['big_cores'] or 'not known'}")
     if not machine["dot_product"]:
         click.echo("  no dot-product instructions: int8 may not beat float here")
     for runtime, found in facts["runtimes"].items():
-        state = f"{found['version']}, numpy {found['numpy']}" if found["works"] else f"no: {found['why']}"
+        beside = f", numpy {found['numpy']}" if found["numpy"] else ""
+        state = f"{found['version']}{beside}" if found["works"] else f"no: {found['why']}"
         click.echo(f"  {runtime.ljust(14)}  {state}")
     for step in steps:
         click.echo(f"missing: {step}")

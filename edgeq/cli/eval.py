@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgeq.cli.options import program_option
 from edgeq.cli.shell import print_json, say
 from edgeq.errors import ConfigError
 
@@ -23,6 +24,7 @@ __all__ = ["evaluate"]
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--timeout", type=float, default=3600.0, show_default=True, help="seconds the device may take")
 @click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
+@program_option
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
 def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
     """Run ARTIFACT, a build's folder or any .tflite or .onnx, over labelled images on a device and here.
@@ -32,7 +34,7 @@ def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
     edgeq eval theirs.tflite --model resnet20/model.toml --data test.npz --device emulator:cortex-a72 --limit 200
     """
     from edgeq.data.evaluation import load_images
-    from edgeq.device.open import open_device
+    from edgeq.device.open import full_name, open_device
     from edgeq.pipeline.ondevice import eval_on, find_artifact, setup_for
     from edgeq.zoo.load import load_model
 
@@ -45,7 +47,8 @@ def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
     if not where:
         raise ConfigError("no labelled images", hint="--data test.npz")
     images = load_images(where, spec, asked["limit"])
-    setup = setup_for(artifact, asked["runtime"], asked["threads"])
+    setup = setup_for(artifact, asked["runtime"], asked["threads"], asked["program"])
+    name = full_name(name)
     say(f"{artifact.name}: {len(images)} images on {name}")
     with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
         facts = eval_on(device, artifact, setup, spec, images, timeout=asked["timeout"])

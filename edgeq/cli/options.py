@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from edgeq.config.build import Budget, BuildConfig, settings_of
 
-__all__ = ["settings_options"]
+__all__ = ["program_option", "settings_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+program_option = click.option(
+    "--benchmark-model",
+    "program",
+    type=click.Path(path_type=Path),
+    help="what runs TFLite files on Android [default: what EDGEQ_BENCHMARK_MODEL names]",
+)
+"""Where Android's runner is on this machine."""
 
 
 def settings_options(

@@ -109,25 +109,36 @@ def emulated(root: str = "/") -> str | None:
     return None if same or {real, seen} == {"x86_64", "amd64"} else "another processor"
 
 
-def machine(root: str = "/") -> dict[str, Any]:
-    """What does not change while measuring."""
+def processor(cpuinfo: str) -> dict[str, Any]:
+    """What the text of /proc/cpuinfo says: a name if any, the parts of its cores, the instructions that matter."""
     facts: dict[str, str] = {}
     parts: dict[str, None] = {}
-    for line in (text(os.path.join(root, "proc/cpuinfo")) or "").splitlines():
+    for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
         facts.setdefault(key.strip(), value.strip())
         if key.strip() == "CPU part":
             parts[value.strip()] = None
     flags = (facts.get("Features") or facts.get("flags") or "").split()
+    return {
+        "name": facts.get("model name") or facts.get("Hardware"),
+        "parts": list(parts),
+        "flags": [flag for flag in flags if flag.startswith(("asimd", "i8mm", "sve", "avx", "crc32", "fphp"))],
+        "dot_product": any(flag in flags for flag in DOT_PRODUCT),
+    }
+
+
+def machine(root: str = "/") -> dict[str, Any]:
+    """What does not change while measuring."""
+    found = processor(text(os.path.join(root, "proc/cpuinfo")) or "")
     board = text(os.path.join(root, "proc/device-tree/model"))
     return {
-        "cpu": board or facts.get("model name") or facts.get("Hardware") or platform.machine(),
-        "parts": list(parts),
+        "cpu": board or found["name"] or platform.machine(),
+        "parts": found["parts"],
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "big_cores": big_cores(root),
-        "flags": [flag for flag in flags if flag.startswith(("asimd", "i8mm", "sve", "avx", "crc32", "fphp"))],
-        "dot_product": any(flag in flags for flag in DOT_PRODUCT),
+        "flags": found["flags"],
+        "dot_product": found["dot_product"],
         "system": "%s %s" % (platform.system(), platform.release().split("-")[0]),
         "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
@@ -188,11 +199,22 @@ def doubts(
     if len(integer_ms) < LEAST_PAIRS:
         found.append("only %d pairs of timings, %d are needed" % (len(integer_ms), LEAST_PAIRS))
     for name, values in (("float", float_ms), ("integer", integer_ms)):
-        ordered = sorted(values)
-        if ordered:
-            middle = ordered[(3 * len(ordered)) // 4] - ordered[len(ordered) // 4]
-            if middle > MOST_SPREAD * ordered[len(ordered) // 2]:
-                found.append("timings of the %s file spread too wide" % name)
+        if spread(values) > MOST_SPREAD:
+            found.append("timings of the %s file spread too wide" % name)
+    return found + disturbances(before, after, cores)
+
+
+def spread(values: list[float]) -> float:
+    """How wide the middle half of `values` is, in medians; 0 for none."""
+    ordered = sorted(values)
+    if not ordered or not ordered[len(ordered) // 2]:
+        return 0.0
+    return (ordered[(3 * len(ordered)) // 4] - ordered[len(ordered) // 4]) / ordered[len(ordered) // 2]
+
+
+def disturbances(before: dict[str, Any], after: dict[str, Any], cores: int | None) -> list[str]:
+    """What the machine did between two moments that must not happen while measuring, a sentence each."""
+    found = []
     then, now = before["throttled"] or 0, after["throttled"] or 0
     new = now | ((now & ~then) >> SINCE_BOOT)
     names = [name for bit, name in THROTTLED_BITS.items() if (new | then) >> bit & 1]

@@ -1,4 +1,7 @@
-"""What is asked of a device: what it is, what a file answers there, how long it takes there."""
+"""What is asked of a device: what it is, what a file answers there, how long it takes there.
+
+The agent answers, except on Android, which has no Python: there `edgeq.device.phone` does.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.device import agent
+from edgeq.device import agent, phone
+from edgeq.device.adb import AdbTransport
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import DeviceError
 
-__all__ = ["PROVISIONED", "Setup", "bench", "evaluate", "probe"]
+__all__ = ["PROVISIONED", "Setup", "bench", "can_run", "evaluate", "probe"]
 
 AGENT = Path(agent.__file__)
 
@@ -28,16 +32,22 @@ PROVISIONED = "runtimes"
 
 @dataclass(frozen=True)
 class Setup:
-    """How a file is run on a device. `runtime` is one of the agent's, `session` onnxruntime's options by name."""
+    """How a file is run on a device. `runtime` is one of the agent's, `session` onnxruntime's options by name.
+
+    `program` is where on this machine Android's `benchmark_model` is, unless the environment says it.
+    """
 
     runtime: str
     kernels: str
     threads: int = 1
     session: Mapping[str, str] = field(default_factory=dict)
+    program: Path | None = None
 
 
-def probe(device: ShellTransport, *, timeout: float = 300.0) -> dict[str, Any]:
+def probe(device: ShellTransport, *, timeout: float = 300.0, program: Path | None = None) -> dict[str, Any]:
     """What is on the device. Raises `DeviceError`, with the line that helps when there is no Python."""
+    if isinstance(device, AdbTransport):
+        return phone.probe(device, program)
     return _agent(device, ["probe"], timeout)
 
 
@@ -48,6 +58,9 @@ def evaluate(
 
     Raises `DeviceError`.
     """
+    if isinstance(device, AdbTransport):
+        xnnpack = setup.kernels == "xnnpack"
+        return _phone(device, setup).evaluate(model, batch, threads=setup.threads, xnnpack=xnnpack, timeout=timeout)
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(batch), allow_pickle=False)
     outputs = f"{device.job}/outputs.npz"
@@ -81,6 +94,11 @@ def bench(
 
     Raises `DeviceError`.
     """
+    if isinstance(device, AdbTransport):
+        return _phone(device, setup).bench(
+            model, baseline, threads=setup.threads, xnnpack=setup.kernels == "xnnpack", seconds=seconds,
+            cooldown=cooldown, timeout=timeout,
+        )  # fmt: skip
     request = _request(setup) | {
         "model": device.push(model, model.name),
         "float": device.push(baseline, baseline.name) if baseline else None,
@@ -93,6 +111,26 @@ def bench(
     if facts["machine"]["emulated"]:
         return {key: value for key, value in facts.items() if key != "samples"} | {"latency": None}
     return facts | _summary(facts["samples"])
+
+
+def can_run(device: ShellTransport, setup: Setup) -> None:
+    """Raises `DeviceError` when files are not run like this on such a device, before anything is pushed."""
+    if not isinstance(device, AdbTransport):
+        return
+    if setup.runtime == "onnxruntime":
+        raise DeviceError(
+            "ONNX files cannot be run on Android from here", where=device.name,
+            why="onnxruntime publishes no program for its command line", hint="docs/devices.md says how by hand",
+        )  # fmt: skip
+    if setup.runtime != "litert" or setup.kernels not in ("xnnpack", "builtin"):
+        raise DeviceError(f"{setup.runtime} with {setup.kernels} kernels does not run on Android", where=device.name,
+                          hint="benchmark_model holds a runtime of its own: leave --runtime out")  # fmt: skip
+    phone.find_program(setup.program)
+
+
+def _phone(device: AdbTransport, setup: Setup) -> phone.Phone:
+    can_run(device, setup)
+    return phone.Phone(device, phone.find_program(setup.program))
 
 
 def _summary(samples: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -145,6 +183,13 @@ def _agent(
 
 
 def _no_answer(device: ShellTransport, status: int, said: str) -> DeviceError:
+    foreign = "ELF" in said  # what a shell says that takes another processor's program for a script
+    if status == 126 or (status == 127 and foreign):
+        return DeviceError(
+            "Python does not start on the device", where=device.name,
+            why="it is no program for this processor" if foreign else said,
+            hint="install a Python for its processor there: sudo apt-get install --reinstall python3",
+        )  # fmt: skip
     if status == 127:
         return DeviceError(
             "there is no Python on the device", where=device.name, why=said,

@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeq.device.adb import AdbTransport
 from edgeq.device.job import PROVISIONED
 from edgeq.device.transport import ShellTransport
 from edgeq.device.userland import RUNTIMES
-from edgeq.errors import DeviceError
+from edgeq.errors import ConfigError, DeviceError
 
 __all__ = ["plan", "provision"]
 
@@ -27,8 +28,10 @@ _TIMEOUT = 600.0
 
 def plan(name: str, facts: Mapping[str, Any]) -> list[str]:
     """What is missing on the device `name`, each with the line that fixes it; empty when it can run something."""
-    steps = []
     machine = facts["machine"]
+    if "abis" in machine:
+        return _android(facts)
+    steps = []
     if machine["bits"] != 64 or machine["architecture"] not in ("aarch64", "x86_64"):
         steps.append(f"a 64-bit system is needed, this one is {machine['architecture']}: install the 64-bit image")
     version = tuple(int(part) for part in machine["python"].split(".")[:2])
@@ -41,11 +44,29 @@ def plan(name: str, facts: Mapping[str, Any]) -> list[str]:
     return steps
 
 
+def _android(facts: Mapping[str, Any]) -> list[str]:
+    """Nothing is installed on a phone: the tool that runs files is pushed when it is used."""
+    steps = []
+    found = facts["runtimes"]["benchmark_model"]
+    if not found["works"]:
+        abi = (facts["machine"]["abis"] or ["its processor"])[0]
+        steps.append(f"benchmark_model: {found['why']}; docs/devices.md says where a build for {abi} comes from")
+    if facts["free_bytes"] is not None and facts["free_bytes"] < 100 * 2**20:
+        steps.append(
+            f"{facts['free_bytes'] // 2**20} MiB free, models and results may take 100: remove something there"
+        )
+    return steps
+
+
 def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) -> str:
     """Put `runtime` with its numpy on the device that `facts` (from a probe) describe. Returns its folder there.
 
-    Raises `DeviceError`, also when there are no wheels for its Python, processor or C library.
+    Raises `DeviceError`, also when there are no wheels for its Python, processor or C library, and `ConfigError` for an
+    Android device, which needs none.
     """
+    if isinstance(device, AdbTransport):
+        raise ConfigError(f"nothing is installed on {device.name}", why="benchmark_model is pushed when it is used",
+                          hint=f"edgeq device probe {device.name}")  # fmt: skip
     if runtime not in RUNTIMES:
         raise DeviceError(f"no runtime {runtime!r}", hint=", ".join(RUNTIMES))
     target = f"{device.root}/{PROVISIONED}/{runtime}"

@@ -2,7 +2,8 @@
 
 A transport says how one shell command is carried (`ShellTransport.execute`); everything else is written once, here, in
 terms of that. Files are pushed by content: what the device already holds is not sent again. On the device there is one
-folder, ``~/.cache/edgeq``: `files/<sha256>/<name>` stays, `jobs/<name>` goes when a job ends.
+folder, ``~/.cache/edgeq`` or Android's place for it: `files/<sha256>/<name>` stays while it is used now and then,
+`jobs/<name>` goes when a job ends.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ SLOWEST_LINK = 100_000
 
 _UNFINISHED = 60 * 24
 """Minutes after which a job's folder on the device belongs to nobody: its machine or its connection died."""
+
+
+_UNUSED = 30
+"""Days after which a pushed file nobody asked for again is removed."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,10 @@ class ShellTransport(ABC):
     name: str
     python: tuple[str, ...] = ("python3",)
     environment: Mapping[str, str] = {}
+    folder = "${EDGEQ_DEVICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/edgeq}"
+    """edgeq's folder there, as the shell there would write it between double quotes."""
+    remedy = "make ~/.cache writable there, or set EDGEQ_DEVICE_CACHE there to another folder"
+    """What to do when that folder cannot be written."""
 
     def __init__(self, name: str, *, patience: float = 0.0) -> None:
         """`patience` is how many seconds to wait for another edgeq to finish with this device."""
@@ -152,16 +161,18 @@ class ShellTransport(ABC):
         """edgeq's folder on the device, made when first asked for."""
         if not self._root:
             done = self.execute(
-                'd="${EDGEQ_DEVICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/edgeq}"; umask 077; '
+                f'd="{self.folder}"; umask 077; '
                 'mkdir -p "$d/files" "$d/jobs" && [ -w "$d/files" ] && cd "$d" || exit 1; '
-                f"find jobs -mindepth 1 -maxdepth 1 -mmin +{_UNFINISHED} -exec rm -rf {{}} + ; pwd"
+                f"find jobs -mindepth 1 -maxdepth 1 -mmin +{_UNFINISHED} -exec rm -rf {{}} + ; "
+                f"find files -name '.*.part' -mmin +{_UNFINISHED} -exec rm -f {{}} + ; "
+                f"find files -mindepth 1 -maxdepth 1 -mtime +{_UNUSED} -exec rm -rf {{}} + ; pwd"
             )
             lines = done.stdout.decode(errors="replace").split("\n")
             found = next((line for line in reversed(lines) if line.startswith("/")), "")
             if done.status or not found or found == "/":
                 raise DeviceError(
                     "edgeq's folder on the device cannot be written", where=self.name, why=done.last_words,
-                    hint="make ~/.cache writable there, or set EDGEQ_DEVICE_CACHE there to another folder",
+                    hint=self.remedy,
                 )  # fmt: skip
             self._root = found
         return self._root
@@ -186,11 +197,12 @@ class ShellTransport(ABC):
         data = source if isinstance(source, bytes) else source.read_bytes()
         folder = f"{self.root}/files/{hashlib.sha256(data).hexdigest()}"
         path = f"{folder}/{_plain(name)}"
-        if self.execute(f"test -f {shlex.quote(path)}").status == 0:
+        if self.execute(f"test -f {shlex.quote(path)} && touch {shlex.quote(folder)}").status == 0:
             return path
         there, part = shlex.quote(path), shlex.quote(f"{folder}/.{secrets.token_hex(6)}.part")
+        # A shell whose connection is gone dies of the next word it says: it must not, before it has cleaned up.
         command = (
-            f"mkdir -p {shlex.quote(folder)} && cat > {part} && "
+            f"trap '' HUP PIPE; mkdir -p {shlex.quote(folder)} && cat > {part} && "
             f'if [ "$(wc -c < {part})" -eq {len(data)} ]; then mv -f {part} {there}; else echo cut short >&2; false; fi'
             f" || {{ s=$?; rm -f {part}; exit $s; }}"
         )
@@ -201,9 +213,10 @@ class ShellTransport(ABC):
 
     def pull(self, path: str, to: Path | None = None, *, timeout: float = 300.0) -> bytes:
         """A file's bytes from the device; also written to `to`, whole or not at all. Raises `DeviceError`."""
-        quoted = shlex.quote(path)
-        done = self.execute(f"wc -c < {quoted} && cat {quoted}", timeout=timeout)
-        size, _, data = done.stdout.partition(b"\n")
+        # A login shell may greet everybody: what counts starts after a word it cannot know.
+        quoted, word = shlex.quote(path), secrets.token_hex(8)
+        done = self.execute(f"printf {word} && wc -c < {quoted} && cat {quoted}", timeout=timeout)
+        size, _, data = done.stdout.partition(word.encode())[2].partition(b"\n")
         if done.status or not size.strip().isdigit():
             raise self._refused(f"{Path(path).name} could not be fetched", done)
         if len(data) != int(size):
@@ -221,7 +234,7 @@ class ShellTransport(ABC):
         if "No space left" in said or "Disk quota" in said:
             hint = f"free some space there; `rm -rf {self._root}` removes what edgeq keeps"
         elif "Permission denied" in said or "Read-only" in said:
-            hint = "make edgeq's folder writable there, or set EDGEQ_DEVICE_CACHE there to another one"
+            hint = self.remedy
         return DeviceError(what, where=self.name, why=done.last_words or f"exit status {done.status}", hint=hint)
 
 

@@ -7,6 +7,7 @@ same integers, and what differs is their kernels.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.config.targets import Target
 from edgeq.data.evaluation import EvaluationSet
-from edgeq.device.job import Setup, bench, evaluate
+from edgeq.device.job import Setup, bench, can_run, evaluate
 from edgeq.device.local import LocalTransport
-from edgeq.device.open import open_device
+from edgeq.device.open import full_name, open_device
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import ConfigError, DeviceError
 from edgeq.files import write_atomic
@@ -28,7 +30,7 @@ from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from edgeq.zoo.spec import ModelSpec
 
-__all__ = ["Artifact", "eval_on", "find_artifact", "measure_build", "setup_for"]
+__all__ = ["Artifact", "eval_on", "expect_device", "find_artifact", "measure_build", "setup_for"]
 
 Facts = dict[str, Any]
 
@@ -68,14 +70,17 @@ def _source(lock: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def setup_for(artifact: Artifact, runtime: str | None = None, threads: int = 1) -> Setup:
-    """How the file is run: its format's runtime, unless `runtime` says another. Raises `ConfigError`."""
+def setup_for(artifact: Artifact, runtime: str | None = None, threads: int = 1, program: Path | None = None) -> Setup:
+    """How the file is run: its format's runtime, unless `runtime` says another; on Android by `program`.
+
+    Raises `ConfigError`.
+    """
     tflite = artifact.model.suffix == ".tflite"
     fitting = ("litert", "tflite-runtime") if tflite else ("onnxruntime",)
     runtime = runtime or fitting[0]
     if runtime not in fitting:
         raise ConfigError(f"{runtime} does not run {artifact.model.suffix} files", hint=f"use {' or '.join(fitting)}")
-    return Setup(runtime, "xnnpack" if tflite else "mlas", threads, {} if tflite else SIGNED)
+    return Setup(runtime, "xnnpack" if tflite else "mlas", threads, {} if tflite else SIGNED, program)
 
 
 def eval_on(
@@ -120,13 +125,27 @@ def eval_on(
     } | found
 
 
-def measure_build(folder: Path, name: str, spec: ModelSpec, images: EvaluationSet | None, threads: int) -> Facts:
+def expect_device(name: str, targets: Sequence[Target], program: Path | None = None) -> str:
+    """The full name of a device that answers and runs what is built for `targets`: asked before minutes are spent.
+
+    Raises `EdgeqError`.
+    """
+    name = full_name(name)
+    for target in targets:
+        with open_device(name, runtime=target.runtime, patience=60) as device:
+            can_run(device, Setup(target.runtime, target.kernels, program=program))
+    return name
+
+
+def measure_build(
+    folder: Path, name: str, spec: ModelSpec, images: EvaluationSet | None, threads: int, program: Path | None = None
+) -> Facts:
     """Latency, and accuracy where there are images, of the build in `folder` on the device `name`.
 
     Also kept in the folder as ``device.json``, whatever was measured on other devices beside it. Raises `EdgeqError`.
     """
     artifact = find_artifact(folder)
-    setup = setup_for(artifact, threads=threads)
+    setup = setup_for(artifact, threads=threads, program=program)
     with open_device(name, runtime=setup.runtime, patience=60) as device:
         found: Facts = {"bench": bench(device, artifact.model, artifact.baseline, setup), "eval": None}
         if images is not None:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
 from edgeq.runtime.session import Session
 
-__all__ = ["KERNELS", "LiteRTSession", "interpreter_module"]
+__all__ = ["KERNELS", "FileTensor", "LiteRTSession", "interpreter_module"]
 
 KERNELS = ("xnnpack", "builtin", "reference")
 INSTALL = "pip install ai-edge-litert  (armv7l or Python 3.9: pip install tflite-runtime 'numpy<2')"
@@ -40,6 +40,14 @@ def interpreter_module() -> tuple[ModuleType, str]:
         except ImportError:
             continue
     raise DeviceError("no TFLite runtime is installed", hint=INSTALL)
+
+
+class FileTensor(NamedTuple):
+    """An input or output as the file has it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 class LiteRTSession(Session):
@@ -93,6 +101,15 @@ class LiteRTSession(Session):
     def input_shape(self) -> tuple[int, ...]:
         """Logical shape of one input: ``(1, C, H, W)``, or what the file says if it is not an image."""
         return tuple(self._shape[i] for i in (0, 3, 1, 2)) if self._nhwc else self._shape
+
+    @property
+    def file_tensors(self) -> tuple[FileTensor, list[FileTensor]]:
+        """The input, and the outputs in the file's order."""
+        found = [
+            FileTensor(str(detail["name"]), tuple(int(n) for n in detail["shape"]), np.dtype(detail["dtype"]))
+            for detail in (*self._inputs, *self._outputs)
+        ]
+        return found[0], found[1:]
 
     def run(self, inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         return self._collect(inputs, real=True)

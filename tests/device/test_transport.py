@@ -17,17 +17,19 @@ from edgeq.device.open import open_device
 from edgeq.device.ssh import SshTransport
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import DeviceError
-from tests.device.conftest import Board
+from tests.device.loopback import Board
 
 AWKWARD = ["plain", "two words", "it's", 'say "hi"', "$HOME", "`id`", "a;b&c|d", "new\nline", "*", "-n", "ü"]
 
 
-@pytest.fixture(params=["local", "ssh"])
+@pytest.fixture(params=["local", "ssh", "adb"])
 def device(request: pytest.FixtureRequest) -> Iterator[ShellTransport]:
     transport: ShellTransport
     if request.param == "ssh":
         request.getfixturevalue("board")
         transport = open_device("ssh:board")
+    elif request.param == "adb":
+        transport = open_device(f"adb:{request.getfixturevalue('phone').serial}")
     else:
         transport = LocalTransport()
     with transport:
@@ -78,6 +80,20 @@ def test_a_job_leaves_nothing(device: ShellTransport) -> None:
     assert len(list(jobs.iterdir())) == 1
     device.__exit__(None, None, None)
     assert list(jobs.iterdir()) == []
+
+
+def test_files_nobody_uses_any_more_go(device: ShellTransport) -> None:
+    """A batch of images is pushed once and never asked for again; a runtime is asked for every day."""
+    asked_for, forgotten = (Path(device.push(data, "batch.npy")) for data in (b"one", b"two"))
+    long_ago = time.time() - 40 * 86400
+    for path in (asked_for, forgotten):
+        os.utime(path, (long_ago, long_ago))
+        os.utime(path.parent, (long_ago, long_ago))
+    device.push(b"one", "batch.npy")
+    device._root = ""  # as a new command finds it
+    assert device.root
+    assert asked_for.exists()
+    assert not forgotten.parent.exists()
 
 
 def test_a_missing_file_is_an_error(device: ShellTransport) -> None:

@@ -1,0 +1,175 @@
+"""An Android device over the system's `adb`: USB or network, whatever that client is connected to.
+
+Every call names its serial. The client exits with 0 when a cable is pulled in the middle of a command, and with 1 for
+failures of its own, so a command's exit status comes from the device: its shell says it last, after a word nobody
+guesses. Bytes go there as files: the client does not reliably pass on the end of its own standard input.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+import tempfile
+from dataclasses import dataclass
+
+from edgeq.device.transport import QUICK, Completed, ShellTransport, call
+from edgeq.errors import ConfigError, DeviceError
+
+__all__ = ["AdbTransport", "Attached", "attached", "only_serial"]
+
+FOLDER = "/data/local/tmp"
+"""Where Android lets its shell write files and run them; shared storage (`/sdcard`) runs nothing."""
+
+INSTALL = "sudo apt-get install adb"
+
+_STATES = {
+    "offline": ("it is offline", "unplug it and plug it in again, or: adb reconnect offline"),
+    "unauthorized": ("it has not accepted this computer's key", "unlock it and accept the question it asks"),
+    "authorizing": ("it is still deciding about this computer's key", "unlock it and accept the question it asks"),
+    "connecting": ("its connection is still being made", "wait a little, then run again"),
+    "no permissions": (
+        "this account may not use its USB port",
+        "sudo apt-get install android-sdk-platform-tools-common, then: sudo usermod -aG plugdev $LOGNAME; log in again",
+    ),
+    "recovery": ("it is in recovery mode", "start Android on it: adb reboot"),
+    "sideload": ("it is in recovery mode", "start Android on it: adb reboot"),
+    "bootloader": ("it is in its bootloader", "start Android on it: fastboot reboot"),
+}
+"""States other than `device`, as `adb devices` names them: why it cannot be used, and what to do."""
+
+_REMEDIES = (
+    ("device offline", *_STATES["offline"]),
+    ("unauthorized", *_STATES["unauthorized"]),
+    ("no permissions", *_STATES["no permissions"]),
+    ("insufficient permissions", *_STATES["no permissions"]),
+    ("not found", "no device of that serial is connected", "adb devices lists those that are"),
+    ("cannot connect to daemon", "the adb server does not start", "adb kill-server, then run again"),
+    ("protocol fault", "client and server of adb do not match", "adb kill-server, then run again"),
+)
+"""What the client says when it, not the command, fails."""
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A device the adb server knows. `state` is ``device`` when it can be used."""
+
+    serial: str
+    state: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"adb:{self.serial} ({self.model or 'unknown model'}, {self.state})"
+
+
+def attached() -> list[Attached]:
+    """What the adb server sees, starting it when none runs. Raises `DeviceError`."""
+    done = _adb(["devices", "-l"], "adb")
+    if done.status:
+        raise _failed("adb", done.stderr)
+    found = []
+    for line in done.stdout.decode(errors="replace").splitlines():
+        row = re.match(r"(\S+)\s+(no permissions|\S+)(.*)", line)
+        if row and not line.startswith(("*", "adb ", "List of devices")):
+            model = re.search(r"\bmodel:(\S+)", row[3])
+            found.append(Attached(row[1], row[2], model[1].replace("_", " ") if model else ""))
+    return found
+
+
+def only_serial() -> str:
+    """The one device that is ready. `ConfigError` lists them where several are, `DeviceError` says why none is."""
+    known = attached()
+    ready = [device for device in known if device.state == "device"]
+    if len(ready) == 1:
+        return ready[0].serial
+    if len(ready or known) > 1:
+        raise ConfigError("several Android devices are connected", why=", ".join(map(str, known)),
+                          hint=f"say which: --device adb:{known[0].serial}")  # fmt: skip
+    if known:
+        raise _unready(known[0])
+    raise DeviceError("no Android device is connected", where="adb",
+                      hint="plug one in with USB debugging switched on, or: adb connect HOST:PORT")  # fmt: skip
+
+
+class AdbTransport(ShellTransport):
+    """The Android device with this serial. It needs a shell that passes exit codes on: Android 7 or later."""
+
+    folder = f"{FOLDER}/edgeq"
+
+    def __init__(self, serial: str, *, patience: float = 0.0) -> None:
+        super().__init__(f"adb:{serial}", patience=patience)
+        if not serial or serial.startswith("-") or any(sign.isspace() for sign in serial):
+            raise ConfigError(f"no serial {serial!r}", hint="adb:SERIAL, as adb devices lists it")
+        self.serial = serial
+        self.remedy = f"remove that folder if another user made it: adb -s {serial} shell rm -rf {self.folder}"
+
+    def connect(self) -> None:
+        """See that the device is there, ready, and says how commands end."""
+        found = next((device for device in attached() if device.serial == self.serial), None)
+        if found is None:
+            hint = f"adb connect {self.serial}" if ":" in self.serial else "adb devices lists those that are"
+            raise DeviceError("the device cannot be reached", where=self.name,
+                              why="no device of that serial is connected", hint=hint)  # fmt: skip
+        if found.state != "device":
+            raise _unready(found)
+        done = _adb(["-s", self.serial, "features"], self.name)
+        if done.status:
+            raise _failed(self.name, done.stderr)
+        if "shell_v2" not in done.stdout.decode(errors="replace").split():
+            raise DeviceError(
+                "the device does not say how commands end", where=self.name,
+                why="its adb daemon lacks shell_v2", hint="Android 7 or later is needed",
+            )  # fmt: skip
+
+    def execute(self, command: str, *, data: bytes | None = None, timeout: float = QUICK) -> Completed:
+        if data is None:
+            return self._shell(command, timeout)
+        given = f"{self.job}/{secrets.token_hex(6)}.in"
+        with tempfile.NamedTemporaryFile(prefix="edgeq-") as file:
+            file.write(data)
+            file.flush()
+            done = _adb(["-s", self.serial, "push", file.name, given], self.name, timeout)
+        if done.status:
+            said = f"{done.stdout.decode(errors='replace')}\n{done.stderr}"
+            why = re.search(r"remote (.*)", said)
+            if why is None:
+                raise _failed(self.name, said)
+            self._shell(f"rm -f {shlex.quote(given)}", QUICK)
+            return Completed(done.status, b"", why[1])
+        quoted = shlex.quote(given)
+        return self._shell(f"( {command}\n) < {quoted}; s=$?; rm -f {quoted}; exit $s", timeout)
+
+    def _shell(self, command: str, timeout: float) -> Completed:
+        word = f"edgeq-{secrets.token_hex(8)}"
+        told = f'( {command}\n); s=$?; printf "\\n{word} %d\\n" $s >&2; exit $s'
+        words = ["adb", "-s", self.serial, "shell", "-T", told]
+        done = call(words, data=None, timeout=timeout, where=self.name, held=True)
+        last = re.search(rf"\n?{word} (\d+)\r?\n", done.stderr)
+        if last is None:
+            raise _failed(self.name, done.stderr)
+        return Completed(int(last[1]), done.stdout, done.stderr[: last.start()] + done.stderr[last.end() :])
+
+
+def _adb(words: list[str], where: str, timeout: float = QUICK) -> Completed:
+    try:
+        return call(["adb", *words], data=None, timeout=timeout, where=where)
+    except DeviceError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise DeviceError("adb is not installed here", where=where, hint=INSTALL) from error
+        raise
+
+
+def _unready(device: Attached) -> DeviceError:
+    why, hint = _STATES.get(device.state, (f"its state is {device.state}", "adb devices -l says more"))
+    return DeviceError("the device cannot be used", where=f"adb:{device.serial}", why=why, hint=hint)
+
+
+def _failed(name: str, said: str) -> DeviceError:
+    for sign, why, hint in _REMEDIES:
+        if sign in said.lower():
+            return DeviceError("the device cannot be reached", where=name, why=why, hint=hint)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return DeviceError(
+        "the connection to the device is lost", where=name, why=lines[-1] if lines else "",
+        hint="check its cable and screen, then run again: nothing half-written was left",
+    )  # fmt: skip
