@@ -56,9 +56,10 @@ METHODS = ("ptq", "noise", "kd", "zs-cgan", "dfq-akd", "zaq")
 `zs-cgan` on fresh images of its generator."""
 
 ABLATION: Mapping[str, Mapping[str, Any]] = {
-    "paper form": {"anchor": 0.0, "block_weight": 0.0, "relative": False},
+    "paper form": {"anchor": 0.0, "block_weight": 0.0, "relative": False, "leash": 0.0},
+    "no leash": {"leash": 0.0},
     "no block reconstruction": {"block_weight": 0.0},
-    "generator alone": {"anchor": 0.0},
+    "generator alone": {"anchor": 0.0, "leash": 0.0},
     "no blends": {"blend": 0.0},
     "absolute L1": {"relative": False},
     "steps of activations frozen": {"learned": Learned(activation_steps=False)},

@@ -34,8 +34,8 @@ class Settings:
     batch: int = 64
     turns: int = 5
     warm_up: int = 0
-    weight_rate: float = 1e-3
-    step_rate: float = 5e-3
+    weight_rate: float = 3e-4
+    step_rate: float = 1e-3
     generator_rate: float = 1e-3
     latent: int = 256
     width: int = 64
@@ -55,8 +55,8 @@ class Settings:
 
 
 _BASE = {
-    "zaq": Settings("zaq", 0, block_weight=10.0),
-    "dfq-akd": Settings("dfq-akd", 0, turns=10, warm_up=100, block_weight=10.0),
+    "zaq": Settings("zaq", 0, block_weight=10.0, leash=0.5),
+    "dfq-akd": Settings("dfq-akd", 0, turns=10, warm_up=100, block_weight=10.0, leash=0.5),
     "kd": Settings("kd", 0),
 }
 
