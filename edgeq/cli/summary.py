@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeq.errors import printable
+from edgeq.report.metric import metric_of, score_of
 
 __all__ = ["check_command", "model_name", "show_check", "show_plan", "show_report", "show_synthesis"]
 
@@ -54,7 +55,7 @@ def model_name(report: Mapping[str, Any]) -> str:
 
 def check_command(report: Mapping[str, Any], folder: Path) -> str:
     """The gate to try on this build: the command, with thresholds that suit what can be checked."""
-    drop = " --max-drop 1.0" if _at(report, "accuracy.integer.top1") is not None else ""
+    drop = " --max-drop 1.0" if score_of(report.get("accuracy"), "integer") is not None else ""
     return (
         f"edgeq check {folder}{drop}" if drop else f"edgeq check {folder} --max-bytes {_at(report, 'artifact.bytes')}"
     )
@@ -101,12 +102,14 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _accuracy(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    before, after = _at(report, "accuracy.float.top1"), _at(report, "accuracy.integer.top1")
+    accuracy = report.get("accuracy") or {}
+    before, after = score_of(accuracy, "float"), score_of(accuracy, "integer")
     agreement = _at(report, "accuracy.agreement")
     images = _at(report, "accuracy.n")
     rows = []
     if before is not None and after is not None:
-        rows.append(("top-1", f"{after:.2f} %, float {before:.2f} % ({after - before:+.2f} points) on {images} images"))
+        change = f"{after:.2f} %, float {before:.2f} % ({after - before:+.2f} points) on {images} images"
+        rows.append((metric_of(accuracy), change))
     if agreement is not None:
         rows.append(("agreement", f"{100 * agreement:.2f} % of answers are the float network's"))
     return rows or [("accuracy", "not measured: no evaluation images (--evaluation PATH)")]

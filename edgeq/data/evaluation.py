@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.pictures import PICTURES, find_labelled, find_plain, read_picture
+from edgeq.data.truths import ARRAYS, Truths, checked_truths, truths_sha256
 from edgeq.errors import ConfigError, MeasurementError
 from edgeq.zoo.pycode import call, import_callable
 from edgeq.zoo.spec import ModelSpec
@@ -28,8 +29,6 @@ from edgeq.zoo.spec import ModelSpec
 __all__ = ["EvaluationSet", "barred", "calibration_from_images", "load_images"]
 
 Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
-
 Choice = Callable[[int], Sequence[int]]
 """Number of images there are -> indices of those wanted: decided before anything is decoded."""
 
@@ -66,13 +65,13 @@ def _insist(what: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """`images` are uint8 ``(N, H, W, C)`` at the network's input size, `labels` int64 ``(N,)`` within its classes.
+    """`images` are uint8 ``(N, H, W, C)`` at the network's input size, `labels` what is true of each (`Truths`).
 
     `source` is what the user named; `sha256` is of pixels and labels, whatever files they came in.
     """
 
     images: Pixels
-    labels: Labels
+    labels: Truths
     source: str
     sha256: str
 
@@ -90,7 +89,7 @@ class EvaluationSet:
         pixels, labels = self.images[chosen], self.labels[chosen]
         return self if len(chosen) == len(self) else EvaluationSet(pixels, labels, self.source, _digest(pixels, labels))
 
-    def batches(self, spec: ModelSpec, size: int = 64) -> Iterator[tuple[npt.NDArray[np.float32], Labels]]:
+    def batches(self, spec: ModelSpec, size: int = 64) -> Iterator[tuple[npt.NDArray[np.float32], Truths]]:
         """Normalised inputs ``(n, C, H, W)`` with their labels, at most `size` at a time."""
         for start in range(0, len(self), size):
             yield spec.normalise(self.images[start : start + size]), self.labels[start : start + size]
@@ -99,23 +98,20 @@ class EvaluationSet:
 def load_images(path: str | Path, spec: ModelSpec, limit: int | None = None) -> EvaluationSet:
     """The labelled images at `path`, every one decoded and checked now rather than after hours of work.
 
-    `path` is an ``.npz`` (uint8 NHWC ``images``, integer ``labels``), a folder of class folders (sorted names are class
-    indices), a ``.csv`` with columns filename,label, or ``file.py:function`` returning (images, labels)
-    or a dictionary with both. `limit` takes
-    that many, evenly spaced, so that sets sorted by class keep every class. Raises `ConfigError`.
+    `path` is an ``.npz`` (uint8 NHWC ``images``, and the arrays `ARRAYS` names for the task), a folder of class folders
+    (sorted names are class indices), a ``.csv`` with columns filename,label, or ``file.py:function`` returning
+    (images, truths) or a dictionary of both. `limit` takes that many, evenly spaced, so that sets sorted by class keep
+    every class. Raises `ConfigError`.
     """
     _insist(f"evaluation images {path}")
-    if spec.task != "classification":
-        raise ConfigError(
-            f"evaluation images for {spec.task}", why="only classification is measured on labelled images"
-        )
     pixels, labels = _read(str(path), spec, lambda total: _spread(total, limit))
     if labels is None:
         raise ConfigError(
             f"{path} holds pictures without labels",
-            hint="use class folders, a CSV with columns filename,label, or an .npz with images and labels",
+            hint="use class folders, a CSV with columns filename,label, or an .npz with images and "
+            + " and ".join(ARRAYS[spec.task]),
         )
-    if labels.min() < 0 or labels.max() >= spec.classes:
+    if spec.task == "classification" and (labels.min() < 0 or labels.max() >= spec.classes):
         raise ConfigError(
             f"labels of {path} go from {labels.min()} to {labels.max()}",
             why=f"{spec.name} has {spec.classes} classes, 0 to {spec.classes - 1}",
@@ -143,11 +139,11 @@ def calibration_from_images(
                 where=forbidden.source,
                 hint="calibrate with other pictures, such as some of the training set",
             )
-    known = labels if labels is not None else np.full(len(pixels), -1, np.int64)
+    known = labels if labels is not None and labels.dtype == np.int64 else np.full(len(pixels), -1, np.int64)
     return CalibrationSet(spec.normalise(pixels), known, f"images:{Path(path).name}")
 
 
-def _read(path: str, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Labels | None]:
+def _read(path: str, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Truths | None]:
     source = Path(path)
     if path.rpartition(":")[0].endswith(".py"):
         pixels, labels = _from_function(path, spec)
@@ -165,7 +161,7 @@ def _read(path: str, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Labels | 
     return pixels[chosen], None if labels is None else labels[chosen]
 
 
-def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Labels | None]:
+def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
     arrays: dict[str, npt.NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -177,7 +173,7 @@ def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Labels | None]:
                 raise ConfigError(
                     f"{path} has no array 'images'", hint=f"it holds {', '.join(file.files) or 'nothing'}"
                 )
-            for name in {"images", "labels"} & set(file.files):
+            for name in {"images", *ARRAYS[spec.task]} & set(file.files):
                 arrays[name] = file[name]
             if "prepared" in file.files and bool(file["prepared"]):
                 spec = replace(spec, resize=None, crop=None)  # as `edgeq synth` writes them: at the input's size
@@ -187,35 +183,36 @@ def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Labels | None]:
         raise ConfigError(
             f"{path} cannot be read", why=str(error).splitlines()[0] if str(error) else type(error).__name__
         ) from error
-    return _checked(arrays["images"], arrays.get("labels"), str(path), spec)
+    pixels = arrays.pop("images")
+    if set(arrays) != set(ARRAYS[spec.task]):
+        return _checked(pixels, None, str(path), spec)
+    return _checked(pixels, arrays if len(arrays) > 1 else next(iter(arrays.values())), str(path), spec)
 
 
-def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Labels | None]:
+def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
     made = call(import_callable(reference), reference, {})
-    if isinstance(made, Mapping) and {"images", "labels"} <= set(made):
-        made = (made["images"], made["labels"])
+    names = ARRAYS[spec.task]
+    if isinstance(made, Mapping) and {"images", *names} <= set(made):
+        made = (made["images"], made[names[0]] if len(names) == 1 else {name: made[name] for name in names})
     if not isinstance(made, tuple) or len(made) != 2:
         raise ConfigError(
-            f"{reference} returned {type(made).__name__}", why="must return (images, labels), or a dictionary with both"
+            f"{reference} returned {type(made).__name__}",
+            why=f"must return (images, {names[0]}), or a dictionary of images, {', '.join(names)}",
         )
-    return _checked(np.asarray(made[0]), np.asarray(made[1]), reference, spec)
+    return _checked(np.asarray(made[0]), made[1], reference, spec)
 
 
-def _checked(
-    images: npt.NDArray[Any], labels: npt.NDArray[Any] | None, source: str, spec: ModelSpec
-) -> tuple[Pixels, Labels | None]:
+def _checked(images: npt.NDArray[Any], given: Any | None, source: str, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
     """Arrays of the right kind at the network's input size."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ConfigError(
             f"images of {source} are {images.dtype} {list(images.shape)}", why="must be uint8 (N, H, W, C)"
         )
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]):
-        raise ConfigError(
-            f"labels of {source} are {labels.dtype} {list(labels.shape)}",
-            why=f"must be {len(images)} integers, one per image",
-        )
+    labels = None if given is None else checked_truths(given, len(images), source, spec)
     if not len(images):
         raise ConfigError(f"{source} holds no images")
+    if spec.task != "classification":
+        spec = replace(spec, resize=None, crop=None)  # pictures must not move under their masks and boxes
     if spec.resize is not None or spec.crop is not None:
         from PIL import Image
 
@@ -229,10 +226,10 @@ def _checked(
             why=f"{spec.name} takes {[height, width, channels]} (height, width, channels)",
             hint="set resize and crop under [input]",
         )
-    return images, None if labels is None else labels.astype(np.int64)
+    return images, labels
 
 
-def _from_files(path: Path, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Labels | None]:
+def _from_files(path: Path, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Truths | None]:
     files, labels = find_labelled(path)
     files = files or find_plain(path)
     if not files:
@@ -262,9 +259,9 @@ def _spread(total: int, limit: int | None) -> list[int]:
     return [int(i) for i in np.linspace(0, total - 1, limit).round()]
 
 
-def _digest(pixels: Pixels, labels: Labels) -> str:
+def _digest(pixels: Pixels, labels: Truths) -> str:
     total = hashlib.sha256(str(pixels.shape).encode())
     for image in pixels:
         total.update(image.tobytes())
-    total.update(labels.tobytes())
+    truths_sha256(total, labels)
     return total.hexdigest()

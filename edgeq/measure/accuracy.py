@@ -57,10 +57,15 @@ class Accuracy:
     def top1(self) -> float:
         return 100.0 * int(self.correct.sum()) / self.n
 
+    @property
+    def score(self) -> float:
+        """`top1`, by the name every task's figure has."""
+        return self.top1
+
     def to_json(self) -> dict[str, Any]:
-        """`top1`, `top5` and the 95 % interval of `top1` (Wilson), all in percent."""
+        """`top1` (also as `score`), `top5` and the 95 % interval of `top1` (Wilson), all in percent."""
         low, high = wilson_interval(int(self.correct.sum()), self.n)
-        return {"top1": self.top1, "top5": self.top5, "top1_interval": [100 * low, 100 * high]}
+        return {"score": self.top1, "top1": self.top1, "top5": self.top5, "top1_interval": [100 * low, 100 * high]}
 
 
 @dataclass(frozen=True)

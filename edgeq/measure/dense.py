@@ -19,7 +19,7 @@ import numpy.typing as npt
 from edgeq.decode import Detections
 from edgeq.errors import MeasurementError
 
-__all__ = ["Boxes", "Dense", "detection_score", "enlarged", "segmentation_score"]
+__all__ = ["Boxes", "Dense", "detection_score", "enlarged", "masks_score", "segmentation_score"]
 
 MOST = 100
 """Boxes of an image that count, best first, as in COCO's evaluation."""
@@ -63,24 +63,34 @@ def segmentation_score(
     `logits` are batches ``(N, classes, h, w)``, enlarged to their masks where they are coarser; `masks` are batches
     ``(N, H, W)`` of integers. A class that neither masks nor answers hold does not count. Raises `MeasurementError`.
     """
+    found: list[npt.NDArray[Any]] = []
+    truth: list[npt.NDArray[Any]] = []
+    for answered, mask in zip(logits, masks, strict=True):
+        _check_maps(answered, mask, classes, ignore)
+        found += list(enlarged(answered, (mask.shape[1], mask.shape[2])).argmax(1).astype(np.uint8))
+        truth += list(mask)
+    return masks_score(found, truth, classes, ignore)
+
+
+def masks_score(
+    found: Sequence[npt.NDArray[Any]], masks: Sequence[npt.NDArray[Any]], classes: int, ignore: int = 255
+) -> Dense:
+    """The same, of maps of classes ``(H, W)``, one per image. Raises `MeasurementError`."""
     _import_torchvision_first()
     import torch
     from torchmetrics.classification import MulticlassJaccardIndex
 
+    if not any((mask != ignore).any() for mask in masks):
+        raise MeasurementError(
+            "mIoU was not measured", why="no image has a labelled pixel" if len(masks) else "no images"
+        )
     metric = MulticlassJaccardIndex(
         classes, average="none", ignore_index=ignore, zero_division=float("nan"), validate_args=False
     )
-    images = judged = 0
-    for answered, mask in zip(logits, masks, strict=True):
-        _check_maps(answered, mask, classes, ignore)
-        found = enlarged(answered, (mask.shape[1], mask.shape[2])).argmax(1)
-        truth = torch.from_numpy(mask.astype(np.int64))
-        metric.update(torch.from_numpy(found), truth)
-        images, judged = images + len(mask), judged + int((truth != ignore).sum())
-    if not judged:
-        raise MeasurementError("mIoU was not measured", why="no image has a labelled pixel" if images else "no images")
+    for answer, mask in zip(found, masks, strict=True):
+        metric.update(torch.from_numpy(answer.astype(np.int64)), torch.from_numpy(mask.astype(np.int64)))
     values = metric.compute().tolist()
-    return _dense([None if np.isnan(value) else value for value in values], images)
+    return _dense([None if np.isnan(value) else value for value in values], len(masks))
 
 
 def detection_score(

@@ -32,11 +32,12 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.measure.accuracy import Accuracy, Run, compare, evaluate, runner
+from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.conditions import this_machine
 from edgeq.measure.latency import measure_latency
 from edgeq.measure.layers import layer_errors
-from edgeq.measure.simulated import reference_run, storable
+from edgeq.measure.simulated import storable
+from edgeq.measure.tasks import Answers, Everything, compare_answers, everything, measure_answers
 from edgeq.pipeline.artifact import Made, report_of, write_folder
 from edgeq.pipeline.finetuning import choose_tuning, finetuned, with_images
 from edgeq.pipeline.synthesis import captured, choose_method, synthesize
@@ -242,12 +243,12 @@ def _measure(job: _Job, integer: IntegerGraph, artifact: Path, baseline: Path) -
             module = (
                 job.loaded.module if isinstance(job.loaded.module, torch.nn.Module) else GraphModule(job.raw).eval()
             )
-            before = _answers(job, runner(module), images, "float network")
-            after = _answers(job, runner(session), images, session.runtime)
+            before = _answers(job, everything(module), images, "float network")
+            after = _answers(job, everything(session), images, session.runtime)
             if narrow:
-                facts["simulated"] = {"values": len(narrow), "images": len(images), "file_top1": after.top1}
-                after = _answers(job, reference_run(integer), images, "exact reference")
-            facts["accuracy"] = compare(before, after).to_json() | {"images": images.source, "sha256": images.sha256}
+                facts["simulated"] = {"values": len(narrow), "images": len(images), "file_score": after.score}
+                after = _answers(job, everything(integer), images, "exact reference")
+            facts["accuracy"] = compare_answers(before, after) | {"images": images.source, "sha256": images.sha256}
         elif narrow:
             facts["simulated"] = {"values": len(narrow)}
         sample = torch.zeros(1, *job.loaded.spec.input_shape).numpy()
@@ -257,11 +258,11 @@ def _measure(job: _Job, integer: IntegerGraph, artifact: Path, baseline: Path) -
     return job.cache.run("measure", parts, work)
 
 
-def _answers(job: _Job, run: Run, images: EvaluationSet, whose: str) -> Accuracy:
+def _answers(job: _Job, run: Everything, images: EvaluationSet, whose: str) -> Accuracy | Answers:
     def report(done: int) -> None:
         job.progress.step(done, len(images), whose)
 
-    return evaluate(run, images.batches(job.loaded.spec), report)
+    return measure_answers(run, images.batches(job.loaded.spec), job.loaded.spec, report)
 
 
 def _sha256(data: bytes) -> str:

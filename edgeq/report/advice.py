@@ -50,9 +50,10 @@ def _doubts(report: Mapping[str, Any], rebuild: str) -> Iterator[Step]:
 def _improvements(report: Mapping[str, Any], rebuild: str) -> Iterator[Step]:
     accuracy = report["accuracy"]
     difference = (accuracy or {}).get("difference")
-    if difference and difference["points"] < -LARGE_DROP and difference["high"] < 0:
+    if difference and difference["points"] < -LARGE_DROP and difference.get("high", -1) < 0:
+        beyond = ", more than chance explains" if "high" in difference else ""
         yield Step(
-            f"{-difference['points']:.1f} points were lost, more than chance explains. Give synthesis more time:",
+            f"{-difference['points']:.1f} points were lost{beyond}. Give synthesis more time:",
             f"{rebuild} --effort best",
         )
         poor = sorted((row for row in report["layers"] if row["sqnr_db"] < POOR), key=lambda row: row["sqnr_db"])

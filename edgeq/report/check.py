@@ -15,6 +15,7 @@ from typing import Any
 
 from edgeq.errors import ArtifactError
 from edgeq.report.fields import SCHEMA
+from edgeq.report.metric import score_of
 
 __all__ = ["CheckResult", "Gate", "check", "read_report"]
 
@@ -76,17 +77,17 @@ def check(
 ) -> CheckResult:
     """Judge the build in `directory`; limits that are None are not asked for.
 
-    `max_drop` is in points of top-1 (1.0 is one percentage point), `min_agreement` a share of images from 0 to 1,
-    `max_bytes` the size of the artifact, `max_latency_ratio` integer / float. The artifact's own gate compares the file
-    with the hash in the report: numbers of another file prove nothing. Raises `ArtifactError` when `directory` holds no
-    report, or one of a schema this edgeq does not know.
+    `max_drop` is in points of the task's score (top-1, mIoU, mAP; 1.0 is one percentage point), `min_agreement` a share
+    from 0 to 1, `max_bytes` the size of the artifact, `max_latency_ratio` integer / float. The artifact's own gate
+    compares the file with the hash in the report: numbers of another file prove nothing. Raises `ArtifactError` when
+    `directory` holds no report, or one of a schema this edgeq does not know.
     """
     folder = Path(directory)
     report = read_report(folder)
     size, whole = _artifact(folder, report)
     gates = [whole]
     if max_drop is not None:
-        before, after = (_number(report, "accuracy", which, "top1") for which in ("float", "integer"))
+        before, after = (_finite(score_of(report.get("accuracy"), which)) for which in ("float", "integer"))
         drop = None if before is None or after is None else before - after
         gates.append(_at_most("max-drop", max_drop, drop, _no_accuracy(report)))
     if min_agreement is not None:
@@ -166,7 +167,10 @@ def _value(report: Mapping[str, Any], *path: str) -> Any:
 
 def _number(report: Mapping[str, Any], *path: str) -> float | None:
     """A finite number at `path`; None for anything else."""
-    found = _value(report, *path)
+    return _finite(_value(report, *path))
+
+
+def _finite(found: Any) -> float | None:
     return found if isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found) else None
 
 

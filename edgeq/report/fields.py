@@ -85,27 +85,41 @@ MACHINE: Mapping[str, Entry] = {
 }
 
 ANSWERS: Mapping[str, Entry] = {
-    "top1": Field("number", "percent of images whose class was the first answer"),
-    "top5": Field("number", "percent among the first five; null with fewer than 6 classes", nullable=True),
+    "score": Field("number", "the task's figure in percent, `metric` says which"),
+    "top1": Field("number", "percent of images whose class was the first answer; classification", optional=True),
+    "top5": Field(
+        "number",
+        "percent among the first five; null with fewer than 6 classes; classification",
+        nullable=True,
+        optional=True,
+    ),
+    "per_class": Field("table of numbers", "the same figure of each class; dense tasks", optional=True),
     "top1_interval": Field("list of numbers", "95 % interval of top1 (Wilson), low and high", optional=True),
 }
 
 ACCURACY: Mapping[str, Entry] = {
+    "metric": Field("text", "what `score` is: top-1, mIoU or mAP@0.5", optional=True),
     "n": Field("integer", "images, the same for both"),
     "float": Section("the network as it came, in torch", ANSWERS),
     "integer": Section("the exported file, run by its real runtime", ANSWERS),
-    "agreement": Field("number", "share of images, 0 to 1, given the same first answer by both, right or wrong"),
+    "agreement": Field(
+        "number",
+        "share, 0 to 1, answered alike by both, right or wrong: images (first answer), pixels, or boxes of the float "
+        "network with a partner of the same class at IoU 0.5",
+    ),
     "difference": Section(
-        "integer minus float, judged on the images whose answer became right or wrong",
+        "integer minus float; for classification judged on the images whose answer became right or wrong",
         {
-            "points": Field("number", "difference of top1 in percentage points; negative is a loss"),
-            "low": Field("number", "lower end of the interval of `points`"),
-            "high": Field("number", "upper end"),
-            "level": Field("number", "confidence level of the interval, 0.95"),
-            "gained": Field("integer", "images wrong in float and right in integers"),
-            "lost": Field("integer", "images right in float and wrong in integers"),
-            "p_value": Field("number", "chance of so uneven a split of gained and lost if neither were favoured"),
-            "method": Field("text", "how interval and p_value were computed"),
+            "points": Field("number", "difference of the score in percentage points; negative is a loss"),
+            "low": Field("number", "lower end of the interval of `points`", optional=True),
+            "high": Field("number", "upper end", optional=True),
+            "level": Field("number", "confidence level of the interval, 0.95", optional=True),
+            "gained": Field("integer", "images wrong in float and right in integers", optional=True),
+            "lost": Field("integer", "images right in float and wrong in integers", optional=True),
+            "p_value": Field(
+                "number", "chance of so uneven a split of gained and lost if neither were better", optional=True
+            ),
+            "method": Field("text", "how interval and p_value were computed", optional=True),
         },
         optional=True,
     ),
@@ -224,7 +238,7 @@ FIELDS: Mapping[str, Entry] = {
         {
             "values": Field("integer", "values confined to fewer bits than they are stored in"),
             "images": Field("integer", "evaluation images answered, evenly spaced", optional=True),
-            "file_top1": Field("number", "percent the file itself gets right on them", optional=True),
+            "file_score": Field("number", "the file's own score on them, in percent", optional=True),
         },
         optional=True,
     ),

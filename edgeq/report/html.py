@@ -19,6 +19,7 @@ from markupsafe import Markup
 from edgeq.report.advice import steps
 from edgeq.report.charts import FAIR, POOR, Curve, curve_chart, histogram, layer_chart
 from edgeq.report.lock import portable
+from edgeq.report.metric import metric_of, score_of
 from edgeq.report.schema import validate
 
 __all__ = ["data_uri", "render", "template"]
@@ -90,8 +91,8 @@ def _verdict(report: Mapping[str, Any]) -> str:
     parts = [f"{smaller:.1f} times smaller than float"]
     accuracy, latency = report["accuracy"], report["latency"]
     if accuracy is not None:
-        points = accuracy["integer"]["top1"] - accuracy["float"]["top1"]
-        parts.append(f"{_signed(points)} points of top-1 on {accuracy['n']:,} images")
+        points = score_of(accuracy, "integer") - score_of(accuracy, "float")
+        parts.append(f"{_signed(points)} points of {metric_of(accuracy)} on {accuracy['n']:,} images")
     if latency is not None and latency["valid"]:
         ratio = latency["ratio"]
         faster = f"{1 / ratio:.2f} times as fast" if ratio <= 1 else f"{ratio:.2f} times the time"

@@ -19,6 +19,7 @@ from edgeq.data.evaluation import EvaluationSet, calibration_from_images, load_i
 from edgeq.errors import ConfigError
 from edgeq.zoo.load import import_torchvision
 from edgeq.zoo.spec import ModelSpec
+from edgeq.zoo.tasks import Detection, Segmentation
 
 SPEC = ModelSpec("tiny", (3, 6, 8), (0.5,) * 3, (0.25,) * 3, classes=4)
 GREY = ModelSpec("grey", (1, 6, 8), (0.5,), (0.25,), classes=4)
@@ -245,9 +246,59 @@ def test_functions_that_return_something_else(tmp_path: Path) -> None:
     fails(f"{tmp_path}/gone.py:none", "does not exist")
 
 
-def test_only_classification_is_measured(tmp_path: Path) -> None:
-    spec = ModelSpec("seg", (3, 6, 8), (0.5,) * 3, (0.25,) * 3, task="segmentation", classes=4)
-    fails(npz(tmp_path / "a.npz"), "only classification", spec=spec)
+SEGMENTER = ModelSpec(
+    "seg", (3, 6, 8), (0.5,) * 3, (0.25,) * 3, task="segmentation", classes=2, dense=Segmentation(("none", "sign"))
+)
+DETECTOR = ModelSpec(
+    "det", (3, 6, 8), (0.5,) * 3, (0.25,) * 3, task="detection", classes=2,
+    dense=Detection(("sign",), ((3, 4),), ((2.0,),)),
+)  # fmt: skip
+
+
+def test_masks_come_with_their_images(tmp_path: Path) -> None:
+    images = pixels()
+    masks = np.random.default_rng(0).integers(0, 2, images.shape[:3]).astype(np.uint8)
+    masks[0, 0, 0] = 255
+    np.savez(tmp_path / "a.npz", images=images, masks=masks)
+    found = load_images(tmp_path / "a.npz", SEGMENTER)
+    assert np.array_equal(found.labels, masks)
+    half = found.part(3)
+    assert np.array_equal(half.labels[-1], masks[-1])
+    (inputs, truths), *_ = found.batches(SEGMENTER, 2)
+    assert (inputs.shape[0], truths.shape) == (2, (2, 6, 8))
+    np.savez(tmp_path / "b.npz", images=images, masks=masks[:, :5])
+    fails(tmp_path / "b.npz", "masks of", spec=SEGMENTER)
+    np.savez(tmp_path / "c.npz", images=images, masks=np.where(masks == 1, 7, 0))
+    fails(tmp_path / "c.npz", "hold [7]", spec=SEGMENTER)
+    fails(npz(tmp_path / "d.npz"), "without labels", spec=SEGMENTER)
+
+
+def test_boxes_listed_together_belong_to_their_images(tmp_path: Path) -> None:
+    images = pixels()
+    boxes = np.array([[0.1, 0.1, 0.5, 0.5], [0.2, 0.3, 0.9, 0.9], [0.0, 0.0, 1.0, 1.0]])
+    given = {"boxes": boxes, "labels": np.zeros(3, np.int64), "image": np.array([2, 0, 2])}
+    np.savez(tmp_path / "a.npz", images=images, **given)
+    found = load_images(tmp_path / "a.npz", DETECTOR)
+    assert [len(boxes) for boxes, _ in found.labels] == [1, 0, 2, *[0] * (len(images) - 3)]
+    moved = {**given, "image": np.array([2, 1, 2])}
+    np.savez(tmp_path / "b.npz", images=images, **moved)
+    assert load_images(tmp_path / "b.npz", DETECTOR).sha256 != found.sha256
+    for change, what in (
+        ({"image": np.array([2, 0, 99])}, "goes up to 99"),
+        ({"labels": np.array([0, 1, 0])}, "labels of image"),
+        ({"boxes": boxes * 100}, "as fractions"),
+        ({"boxes": boxes[:, :3]}, "must be (n, 4)"),
+    ):
+        np.savez(tmp_path / "bad.npz", images=images, **{**given, **change})
+        with pytest.raises(ConfigError) as caught:
+            load_images(tmp_path / "bad.npz", DETECTOR)
+        assert what in str(caught.value)
+
+
+def test_outputs_that_nobody_explained_are_not_measured(tmp_path: Path) -> None:
+    spec = replace(SEGMENTER, dense=None)
+    np.savez(tmp_path / "a.npz", images=pixels(), masks=np.zeros((len(pixels()), 6, 8), np.uint8))
+    fails(tmp_path / "a.npz", "add a [task] table", spec=spec)
 
 
 def test_own_pictures_calibrate(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def only(folder: Path, **limits: Any) -> Gate:
 
 def accuracy(before: float, after: float) -> Callable[[dict[str, Any]], None]:
     def spoil(report: dict[str, Any]) -> None:
-        report["accuracy"]["float"]["top1"], report["accuracy"]["integer"]["top1"] = before, after
+        report["accuracy"]["float"]["score"], report["accuracy"]["integer"]["score"] = before, after
 
     return spoil
 
@@ -95,7 +95,7 @@ def test_accuracy_that_was_not_measured_fails(build: Build, limits: dict[str, An
 @pytest.mark.parametrize("value", [None, "93", math.nan, math.inf, True, [1]])
 def test_a_value_that_is_no_number_fails(build: Build, value: Any) -> None:
     def spoil(report: dict[str, Any]) -> None:
-        report["accuracy"]["integer"]["top1"] = value
+        report["accuracy"]["integer"]["score"] = value
 
     gate = only(build(spoil), max_drop=1e9)
     assert (gate.held, gate.value) == (False, None)

@@ -1,0 +1,112 @@
+"""What is true of evaluation images, by task: a class each, a mask each, or boxes each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import ConfigError
+from edgeq.zoo.spec import ModelSpec
+from edgeq.zoo.tasks import Segmentation
+
+__all__ = ["ARRAYS", "Truths", "checked_truths", "truths_sha256"]
+
+Truths = npt.NDArray[Any]
+"""``(N,)`` int64 classes; ``(N, H, W)`` uint8 masks; or ``(N,)`` objects, each a pair of boxes ``(n, 4)``, as fractions
+of the image, and labels ``(n,)`` from 0."""
+
+ARRAYS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("labels",), "segmentation": ("masks",), "detection": ("boxes", "labels", "image"),
+}  # fmt: skip
+"""What an ``.npz`` holds beside ``images``. A detector's boxes are listed together, ``(M, 4)``, with their labels
+``(M,)`` and the index ``(M,)`` of the image each belongs to."""
+
+
+def checked_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Truths:
+    """`given` as `Truths` of `images` images, or `ConfigError` saying what is wrong with it."""
+    if spec.task == "classification":
+        return _classes(np.asarray(given), images, source)
+    if spec.dense is None:
+        raise ConfigError(
+            f"evaluation images for {spec.task}", where=spec.name, why="nothing says what its outputs mean",
+            hint="add a [task] table to model.toml, see docs/tasks.md",
+        )  # fmt: skip
+    if isinstance(spec.dense, Segmentation):
+        return _masks(np.asarray(given), images, source, spec, spec.dense)
+    if isinstance(given, Mapping):
+        given = _apart(given, images, source)
+    return _boxes(given, images, source, len(spec.dense.classes))
+
+
+def truths_sha256(total: Any, truths: Truths) -> None:
+    """Feed `truths` to the hash `total`."""
+    if truths.dtype != object:
+        total.update(truths.tobytes())
+        return
+    for boxes, labels in truths:
+        total.update(hashlib.sha256(boxes.tobytes() + labels.tobytes()).digest())
+
+
+def _classes(labels: npt.NDArray[Any], images: int, source: str) -> Truths:
+    if labels.dtype.kind not in "iu" or labels.shape != (images,):
+        raise ConfigError(
+            f"labels of {source} are {labels.dtype} {list(labels.shape)}",
+            why=f"must be {images} integers, one per image",
+        )
+    return labels.astype(np.int64)
+
+
+def _masks(masks: npt.NDArray[Any], images: int, source: str, spec: ModelSpec, task: Segmentation) -> Truths:
+    _, height, width = spec.input_shape
+    if masks.dtype.kind not in "iu" or masks.shape != (images, height, width):
+        raise ConfigError(
+            f"masks of {source} are {masks.dtype} {list(masks.shape)}",
+            why=f"must be integers {[images, height, width]}",
+        )
+    found = np.unique(masks)
+    strange = [int(value) for value in found if not 0 <= value < len(task.classes) and value != task.ignore]
+    if strange:
+        raise ConfigError(
+            f"masks of {source} hold {strange[:3]}",
+            why=f"{spec.name} has {len(task.classes)} classes from 0, and {task.ignore} is left out",
+        )
+    return masks.astype(np.uint8)
+
+
+def _boxes(given: Sequence[Any], images: int, source: str, classes: int) -> Truths:
+    made = np.empty(images, object)
+    if len(given) != images:
+        raise ConfigError(f"boxes of {source} are for {len(given)} images", why=f"there are {images}")
+    for index, pair in enumerate(given):
+        try:
+            boxes, labels = (np.asarray(part) for part in pair)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"boxes of image {index} of {source}", why="must be a pair (boxes, labels)") from error
+        if boxes.size == 0:
+            boxes, labels = np.zeros((0, 4)), np.zeros(0, np.int64)
+        if boxes.ndim != 2 or boxes.shape != (len(labels), 4) or labels.dtype.kind not in "iu":
+            raise ConfigError(
+                f"boxes of image {index} of {source} are {list(boxes.shape)} with {list(labels.shape)} labels",
+                why="must be (n, 4) with n integers",
+            )
+        fine = np.isfinite(boxes).all() and (boxes[:, :2] <= boxes[:, 2:]).all() and (np.abs(boxes - 0.5) <= 1).all()
+        if not fine:
+            raise ConfigError(f"boxes of image {index} of {source}", why="must be x0, y0, x1, y1 as fractions of it")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            raise ConfigError(f"labels of image {index} of {source}", why=f"must be 0 to {classes - 1}")
+        made[index] = (boxes.astype(np.float64), labels.astype(np.int64))
+    return made
+
+
+def _apart(listed: Mapping[str, Any], images: int, source: str) -> list[tuple[Any, Any]]:
+    """Boxes listed together to pairs, image by image."""
+    boxes, labels, owner = (np.asarray(listed[name]) for name in ARRAYS["detection"])
+    if boxes.ndim != 2 or not len(boxes) == len(labels) == len(owner) or owner.dtype.kind not in "iu":
+        raise ConfigError(f"boxes, labels and image of {source}", why="must list the same boxes, image as integers")
+    if len(owner) and not 0 <= owner.min() <= owner.max() < images:
+        raise ConfigError(f"image of {source} goes up to {owner.max()}", why=f"there are {images} images")
+    return [(boxes[owner == index], labels[owner == index]) for index in range(images)]

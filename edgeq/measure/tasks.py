@@ -1,0 +1,170 @@
+"""One way to measure every task: what a network answers, how good that is, and how alike two networks' answers are.
+
+Classifiers are counted right or wrong (`edgeq.measure.accuracy`). Segmenters and detectors are scored by `Dense`:
+their scores are no averages over images, so a difference comes without an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.decode import Detections, matched
+from edgeq.errors import MeasurementError
+from edgeq.integer.graph import IntegerGraph
+from edgeq.integer.reference import run as run_reference
+from edgeq.measure.accuracy import Accuracy, compare, evaluate
+from edgeq.measure.dense import Boxes, Dense, detection_score, enlarged, masks_score
+from edgeq.runtime.session import Session
+from edgeq.zoo.spec import ModelSpec
+from edgeq.zoo.tasks import Detection, Segmentation
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["METRICS", "Answers", "Everything", "compare_answers", "everything", "measure_answers"]
+
+METRICS = {"classification": "top-1", "segmentation": "mIoU", "detection": "mAP@0.5"}
+
+LOWEST = 0.01
+"""Score from which boxes count in a mean average precision, which asks for boxes of any recall."""
+
+Array = npt.NDArray[Any]
+Everything = Callable[[npt.NDArray[np.float32]], Sequence[Array]]
+"""Normalised images ``(N, C, H, W)`` to all outputs."""
+
+Batches = Iterable[tuple[npt.NDArray[np.float32], Array]]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """A dense network's answers: per image a map of classes ``(H, W)`` or `Detections`, and what they score."""
+
+    task: Segmentation | Detection
+    found: Sequence[Any]
+    scored: Dense
+
+    @property
+    def n(self) -> int:
+        return self.scored.n
+
+    @property
+    def score(self) -> float:
+        return self.scored.score
+
+    def to_json(self) -> dict[str, Any]:
+        names = self.task.classes
+        per_class = {name: value for name, value in zip(names, self.scored.per_class, strict=True) if value is not None}
+        return {"score": self.score, "per_class": per_class}
+
+
+def everything(model: Session | torch.nn.Module | IntegerGraph) -> Everything:
+    """All outputs of a runtime's session, a torch module, or the exact reference of a frozen graph."""
+    if isinstance(model, Session):
+        return model.run
+    if isinstance(model, IntegerGraph):
+        grids, (entry,) = model.quantizations, model.inputs
+
+        def refer(inputs: npt.NDArray[np.float32]) -> list[Array]:
+            made = run_reference(model, grids[entry].quantize(inputs))
+            return [grids[name].dequantize(made[name]) for name in model.outputs]
+
+        return refer
+    module = model
+
+    def run(inputs: npt.NDArray[np.float32]) -> list[Array]:
+        import torch
+
+        with torch.inference_mode():
+            made = module(torch.from_numpy(inputs))
+        outputs = list(made.values()) if isinstance(made, dict) else made if isinstance(made, list | tuple) else [made]
+        return [output.float().cpu().numpy() for output in outputs]
+
+    return run
+
+
+def measure_answers(
+    run: Everything, batches: Batches, spec: ModelSpec, done: Callable[[int], None] | None = None
+) -> Accuracy | Answers:
+    """What `run` answers to all `batches` of images and truths; `done` hears how many images are finished.
+
+    Raises `MeasurementError` for no images, or for outputs that are not what the task says.
+    """
+    if spec.task == "classification":
+        return evaluate(lambda inputs: run(inputs)[0], batches, done)
+    task = spec.dense
+    if task is None:
+        raise MeasurementError(f"{spec.name} was not measured", why="nothing says what its outputs mean",
+                               hint="add a [task] table to model.toml")  # fmt: skip
+    found: list[Any] = []
+    truths: list[Any] = []
+    _, height, width = spec.input_shape
+    anchors = task.anchors((height, width)) if isinstance(task, Detection) else None
+    for inputs, expected in batches:
+        outputs = run(inputs)
+        if anchors is not None and isinstance(task, Detection):
+            ordered = sorted(outputs, key=lambda rows: rows.shape[-1] == 4)  # runtimes may list the deltas first
+            found += task.detect(ordered, anchors, LOWEST)
+        else:
+            found += list(_classes(outputs[0], task.outputs, (height, width)))
+        truths += list(expected)
+        if done is not None:
+            done(len(truths))
+    if not truths:
+        raise MeasurementError("accuracy was not measured", why="there are no images")
+    if isinstance(task, Detection):
+        known = [Boxes(boxes, labels) for boxes, labels in truths]
+        return Answers(task, found, detection_score(found, known, len(task.classes)))
+    return Answers(task, found, masks_score(found, truths, len(task.classes), task.ignore))
+
+
+def compare_answers(before: Accuracy | Answers, after: Accuracy | Answers) -> dict[str, Any]:
+    """The `accuracy` section of a report: float `before`, integer `after`, on the same images in the same order."""
+    if isinstance(before, Accuracy) and isinstance(after, Accuracy):
+        return {"metric": METRICS["classification"]} | compare(before, after).to_json()
+    if isinstance(before, Accuracy) or isinstance(after, Accuracy) or before.n != after.n:
+        raise MeasurementError("two accuracies cannot be compared", why="they were measured on different images")
+    detector = isinstance(before.task, Detection)
+    task = before.task
+    alike = _same_boxes(before, after, task.score) if isinstance(task, Detection) else _same_pixels(before, after)
+    return {
+        "metric": METRICS["detection" if detector else "segmentation"],
+        "n": before.n,
+        "float": before.to_json(),
+        "integer": after.to_json(),
+        "agreement": alike,
+        "difference": {"points": after.score - before.score},
+    }
+
+
+def _classes(logits: Array, classes: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    if logits.ndim != 4 or logits.shape[1] != classes:
+        raise MeasurementError(
+            f"the network answered with shape {list(logits.shape)}", why=f"must be (N, {classes}, height, width)"
+        )
+    if np.isnan(logits).any():
+        raise MeasurementError("the network answered with NaN", why="such scores have no largest class")
+    return np.asarray(enlarged(logits, size).argmax(1), np.uint8)
+
+
+def _same_pixels(before: Answers, after: Answers) -> float:
+    return float(np.mean([np.mean(one == other) for one, other in zip(before.found, after.found, strict=True)]))
+
+
+def _same_boxes(before: Answers, after: Answers, score: float) -> float:
+    """Share of the float network's boxes above `score` with a partner of the same class at IoU 0.5; 1 where it has
+    none."""
+    hits = total = 0
+    for one, other in zip(before.found, after.found, strict=True):
+        for label in np.unique(one.labels):
+            reference, ours = (_chosen(each, int(label), score) for each in (one, other))
+            total, hits = total + len(reference), hits + matched(ours, reference)
+    return hits / total if total else 1.0
+
+
+def _chosen(found: Detections, label: int, score: float) -> npt.NDArray[np.float64]:
+    return np.asarray(found.boxes[(found.labels == label) & (found.scores > score)])
