@@ -2,7 +2,7 @@
 
 The messages are those of AOSP's ``protocol.txt``, ``SYNC.TXT`` and ``shell_protocol.h``: CNXN, AUTH, OPEN, OKAY, WRTE
 and CLSE; services ``shell,v2,raw:`` and ``sync:`` (STAT, LIST, SEND, RECV of version 1). Everything else is refused,
-``reboot:`` too. Commands run here, in /bin/sh; ``/data``, ``/sys`` and ``/proc`` in them mean folders below `root`.
+``reboot:`` too. Commands run here, in `shell`; ``/data``, ``/sys`` and ``/proc`` in them mean folders below `root`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Phone:
     takes nothing more; with `cut` a number, the connection drops after that many bytes of a pushed file.
     """
 
-    def __init__(self, root: Path, environment: dict[str, str]) -> None:
-        self.root, self.environment = root, environment
+    def __init__(self, root: Path, environment: dict[str, str], shell: str) -> None:
+        self.root, self.environment, self.shell = root, environment, shell
         self.features, self.authorized, self.full = "shell_v2,cmd", True, False
         self.cut: int | None = None
         self.asked: list[str] = []
@@ -68,7 +68,7 @@ class Phone:
     def start(self, command: str) -> subprocess.Popen[bytes]:
         """A command of the phone, in a process group of its own as every shell of adbd."""
         process = subprocess.Popen(
-            ["/bin/sh", "-c", self.here(command)], cwd=self.root, env=self.environment, start_new_session=True,
+            [self.shell, "-c", self.here(command)], cwd=self.root, env=self.environment, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self._started.append(process)

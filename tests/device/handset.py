@@ -1,11 +1,14 @@
 """What a phone's disk and shell hold, as far as anybody asks: a folder, files of /proc and /sys, a few programs.
 
-The programs print what Android's own print; the files they read can be changed by a test.
+The programs print what Android's own print; the files they read can be changed by a test. Its shell and its small tools
+are Android's own, mksh and toybox, where they are installed here, else this machine's.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 from tests.device.daemon import Phone
@@ -87,5 +90,15 @@ def furnish(root: Path) -> Phone:
     }.items():
         (programs / name).write_text(f"#!/bin/sh\n{body}\n")
         (programs / name).chmod(0o755)
-    settings = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": "/", "LC_ALL": "C"}
-    return Phone(root, settings)
+    settings = {"PATH": f"{programs}:{_tools(root / 'toybox')}:{os.environ['PATH']}", "HOME": "/", "LC_ALL": "C"}
+    return Phone(root, settings, shutil.which("mksh") or "/bin/sh")
+
+
+def _tools(folder: Path) -> Path:
+    """`folder`, with a link for each tool toybox is; empty where it is not installed."""
+    folder.mkdir()
+    toybox = shutil.which("toybox")
+    if toybox:
+        for name in subprocess.run([toybox], capture_output=True, text=True, check=True).stdout.split():
+            (folder / name).symlink_to(toybox)
+    return folder

@@ -180,6 +180,16 @@ def test_a_program_in_trouble_is_one_line_and_the_next_run_works(
     np.testing.assert_array_equal(there[0], here[0])
 
 
+def test_a_build_for_another_processor_is_not_even_pushed(phone: Phone, artifact: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\x3e\x00" + bytes(44))
+    words = ["bench", str(artifact), "--device", "adb", "--benchmark-model", str(foreign)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 4, done.output
+    assert "it is x86_64, the device runs arm64-v8a, armeabi-v7a, armeabi (use a build for arm64-v8a)" in done.output
+    assert not any(service.startswith("sync:") for service in phone.asked)
+
+
 def test_a_damaged_model_is_named(phone: Phone, setup: Setup, artifact: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.tflite"
     bad.write_bytes(b"TFL3 but not really")
