@@ -96,7 +96,14 @@ class Call:
 
 
 Rule = Callable[[Call], "Value | tuple[Value, ...]"]
-ATEN: Registry[Rule] = Registry("aten", modules=("edgeq.graph.aten_layers", "edgeq.graph.aten_moves"))
+ATEN: Registry[Rule] = Registry(
+    "aten",
+    modules=(
+        "edgeq.graph.aten_layers",
+        "edgeq.graph.aten_moves",
+        "edgeq.graph.aten_shuffle",
+    ),
+)
 """Rules by ATen name, e.g. ``aten.conv2d``."""
 
 _CONSTANT_HINT = (

@@ -27,7 +27,7 @@ _HINTS = {
     **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk", "logsigmoid"), _LOGITS),
     **dict.fromkeys(("mul", "div", "sub", "rsub"), f"{_GATE}; {_INPUT}"),
     **dict.fromkeys(
-        ("conv_transpose2d", "pixel_shuffle", "_upsample_bilinear2d_aa",
+        ("conv_transpose2d", "_upsample_bilinear2d_aa",
          "upsample_bicubic2d", "grid_sampler_2d", "upsample_nearest_exact2d"), _SIZE,
     ),
     **dict.fromkeys(
