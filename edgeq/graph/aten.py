@@ -102,6 +102,7 @@ ATEN: Registry[Rule] = Registry(
         "edgeq.graph.aten_layers",
         "edgeq.graph.aten_moves",
         "edgeq.graph.aten_shuffle",
+        "edgeq.graph.aten_transposed",
     ),
 )
 """Rules by ATen name, e.g. ``aten.conv2d``."""

@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite.flat import File, Operator, Tensor
 from edgeq.export.tflite.layout import Carriage, Layout, Network
+from edgeq.export.tflite.order import Turn
 from edgeq.export.tflite.windows import Axis, subsample
 from edgeq.graph import ops
 from edgeq.graph.ir import Node
@@ -382,6 +383,10 @@ def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
     """As many of RESHAPE, TRANSPOSE, REVERSE, RESHAPE as the new order asks for; mostly the first alone."""
     x, target = e.index[node.inputs[0]], e.file_shape(e.graph.shapes[node.name])
     turn = e.layout.turns.get(node.name)
+    block = None if turn is None else _blocks(turn, e.file.tensors[x].shape, target)
+    if block:
+        e.operator(_CODE.DEPTH_TO_SPACE, (x,), e.output(node), _options("DepthToSpaceOptions", blockSize=block), 1)
+        return
     if turn is not None and (turn.moves or turn.flips):
         x = _shaped(e, x, turn.shape, f"{node.name}/axes")
         if turn.moves:
@@ -396,6 +401,15 @@ def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
 
 
 _EMITTERS[ops.Reshape] = _EMITTERS[ops.Permute] = _move
+
+
+def _blocks(turn: Turn, source: Shape, target: Shape) -> int | None:
+    """The side of the squares of pixels that channels become, if that is what `turn` does."""
+    if turn.dims != (0, 2, 1, 3) or turn.flips or len(source) != 4 or len(target) != 4:
+        return None
+    (rows, columns, side, rest), (_, height, width, channels) = turn.shape, source
+    squares = (1, height * side, width * side, channels // side**2)
+    return side if (rows, columns) == (height, width) and rest % side == 0 and target == squares else None
 
 
 def _shaped(e: Emitter, x: int, shape: Shape, name: str) -> int:

@@ -61,7 +61,7 @@ def permuted(order: Order, shape: Shape, dims: Shape) -> Order | None:
 
 @dataclass(frozen=True)
 class Turn:
-    """One order to another: see the source as `shape` (batch in front), transpose by `dims`, then reverse `flips`."""
+    """One order to another: see the source as `shape` (no batch), transpose by `dims`, then reverse `flips`."""
 
     shape: Shape
     dims: Shape
@@ -92,9 +92,9 @@ def turn(source: Order, target: Order) -> Turn | None:
             runs.append([place])
             flips.append(flip)
     in_source = sorted(runs)
-    shape = (1, *(math.prod(old[i][0] for i in run) for run in in_source))
-    dims = (0, *(1 + in_source.index(run) for run in runs))
-    return Turn(shape, dims, tuple(1 + i for i, flip in enumerate(flips) if flip))
+    shape = tuple(math.prod(old[i][0] for i in run) for run in in_source)
+    dims = tuple(in_source.index(run) for run in runs)
+    return Turn(shape, dims, tuple(i for i, flip in enumerate(flips) if flip))
 
 
 def _steps(sizes: Sequence[int]) -> list[int]:
