@@ -96,7 +96,15 @@ class Call:
 
 
 Rule = Callable[[Call], "Value | tuple[Value, ...]"]
-ATEN: Registry[Rule] = Registry("aten", modules=("edgeq.graph.aten_layers", "edgeq.graph.aten_moves"))
+ATEN: Registry[Rule] = Registry(
+    "aten",
+    modules=(
+        "edgeq.graph.aten_layers",
+        "edgeq.graph.aten_moves",
+        "edgeq.graph.aten_shuffle",
+        "edgeq.graph.aten_transposed",
+    ),
+)
 """Rules by ATen name, e.g. ``aten.conv2d``."""
 
 _CONSTANT_HINT = (

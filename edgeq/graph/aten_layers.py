@@ -7,14 +7,17 @@ import math
 from edgeq.graph import ops
 from edgeq.graph.aten import Call, Constant, Value, aten, axis_of
 from edgeq.graph.aten_moves import reshaped
+from edgeq.graph.aten_transposed import conv_transpose2d
 from edgeq.graph.ops import Pair, Sides
 
 
 @aten("conv2d", "convolution")
 def _conv2d(call: Call) -> Value:
     weight, bias = call.constant("weight"), call.constant("bias")
-    if weight is None or weight.tensor.dim() != 4 or call.get("transposed", False):
-        raise call.unsupported("only two-dimensional, not transposed convolutions are known", "use nn.Conv2d")
+    if call.get("transposed", False):
+        return conv_transpose2d(call)
+    if weight is None or weight.tensor.dim() != 4:
+        raise call.unsupported("only two-dimensional convolutions are known", "use nn.Conv2d")
     dilation = call.pair("dilation", (1, 1))
     padding: Sides = _padding(call, (int(weight.tensor.shape[2]), int(weight.tensor.shape[3])), dilation)
     op = ops.Conv2d(call.pair("stride", (1, 1)), padding, dilation, int(call.get("groups", 1)))

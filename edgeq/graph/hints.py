@@ -27,14 +27,17 @@ _HINTS = {
     **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk", "logsigmoid"), _LOGITS),
     **dict.fromkeys(("mul", "div", "sub", "rsub"), f"{_GATE}; {_INPUT}"),
     **dict.fromkeys(
-        ("conv_transpose2d", "pixel_shuffle", "_upsample_bilinear2d_aa",
+        ("_upsample_bilinear2d_aa",
          "upsample_bicubic2d", "grid_sampler_2d", "upsample_nearest_exact2d"), _SIZE,
     ),
     **dict.fromkeys(
         ("_native_batch_norm_legit", "_native_batch_norm_legit_functional", "bernoulli", "rand", "rand_like"), _EVAL
     ),
     **dict.fromkeys(("matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"), _MATRIX),
-    **dict.fromkeys(("conv1d", "conv3d", "max_pool1d", "avg_pool1d", "max_pool3d", "avg_pool3d"), "use the 2d form"),
+    **dict.fromkeys(
+        ("conv1d", "conv3d", "conv_transpose1d", "conv_transpose3d", "max_pool1d", "avg_pool1d", "max_pool3d",
+         "avg_pool3d"), "use the 2d form",
+    ),
     **dict.fromkeys(
         ("slice_scatter", "select_scatter", "index_put", "copy"), "build a new tensor instead of writing into one"
     ),

@@ -28,6 +28,7 @@ __all__ = [
     "Clamp",
     "Concat",
     "Conv2d",
+    "ConvTranspose2d",
     "GlobalAvgPool",
     "LeakyReLU",
     "Linear",
@@ -133,6 +134,36 @@ class Conv2d(Op):
     def depthwise(self, weight: Shape) -> bool:
         """One filter (or a whole multiple) per input channel."""
         return self.groups > 1 and weight[1] == 1
+
+
+@_op
+@dataclass(frozen=True)
+class ConvTranspose2d(Op):
+    """Transposed convolution; `optimize` makes a convolution and moves of it.
+
+    Inputs: x ``(N, I, H, W)``, weight ``(O, I/groups, kh, kw)`` (outputs first, as in every other layer), optional bias
+    ``(O,)``. `padding` is what is cut off each side of the full result; negative: rows or columns of bias alone.
+    """
+
+    stride: Pair = (1, 1)
+    padding: Sides = (0, 0, 0, 0)
+    groups: int = 1
+    activation: Clamp | None = None
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        _require(len(inputs) in (2, 3) and len(inputs[0]) == 4 and len(inputs[1]) == 4, self, inputs, "takes x, w[, b]")
+        (n, c, h, w), (o, i, kh, kw) = inputs[0], inputs[1]
+        _require(
+            c == i * self.groups and o % self.groups == 0, self, inputs, f"channels do not fit {self.groups} groups"
+        )
+        _require(len(inputs) == 2 or inputs[2] == (o,), self, inputs, f"bias is not ({o},)")
+        top, bottom, left, right = self.padding
+        oh, ow = (h - 1) * self.stride[0] + kh - top - bottom, (w - 1) * self.stride[1] + kw - left - right
+        _require(oh > 0 and ow > 0, self, inputs, "more is cut off than there is")
+        return (n, o, oh, ow)
+
+    def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
+        return math.prod(inputs[0][1:]) * math.prod(inputs[1]) // inputs[0][1]
 
 
 @_op

@@ -180,6 +180,20 @@ def _conv2d(op: ops.Conv2d) -> _Kernel:
     return _then(kernel, op.activation)
 
 
+@_kernel(ops.ConvTranspose2d)
+def _conv_transpose2d(op: ops.ConvTranspose2d) -> _Kernel:
+    stride, groups = list(op.stride), op.groups
+    cut = [-side for side in _last_first(op.padding)]
+
+    def kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        o, i, kh, kw = weight.shape
+        theirs = weight.view(groups, o // groups, i, kh, kw).transpose(1, 2).reshape(groups * i, o // groups, kh, kw)
+        whole = F.pad(F.conv_transpose2d(x, theirs, None, stride, groups=groups), cut)
+        return whole if bias is None else whole + bias.view(1, -1, 1, 1)
+
+    return _then(kernel, op.activation)
+
+
 @_kernel(ops.Linear)
 def _linear(op: ops.Linear) -> _Kernel:
     return _then(F.linear, op.activation)

@@ -326,7 +326,7 @@ def test_all_unsupported_calls_at_once() -> None:
         (lambda x: F.interpolate(x, (9, 9), mode="bicubic"), "image size"),
         (lambda x: torch.softmax(x, 1), "softmax"),
         (lambda x: F.linear(x.view(-1), torch.ones(3, 192)), "flatten"),
-        (lambda x: F.conv_transpose2d(x, torch.ones(3, 3, 2, 2)), "image size"),
+        (lambda x: F.conv_transpose2d(x, torch.ones(3, 3, 2, 2), dilation=2), "dilated"),
         (lambda x: torch.cat([x, x], 0), "batch"),
         (lambda x: F.conv2d(x, x[:, :, :1, :1]), "parameter"),
         (lambda x: F.prelu(x, torch.tensor([0.1, 0.2, 0.3])), "slope per channel"),

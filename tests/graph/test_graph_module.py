@@ -26,6 +26,7 @@ from edgeq.graph.ops import (
     Clamp,
     Concat,
     Conv2d,
+    ConvTranspose2d,
     GlobalAvgPool,
     LeakyReLU,
     Linear,
@@ -78,6 +79,7 @@ def test_every_op_kind_runs() -> None:
     cases: dict[type[Op], Graph] = {
         Clamp: single(RELU6, (1, 3, 2, 2)),
         Conv2d: single(Conv2d(), (1, 3, 2, 2), (4, 3, 1, 1), (4,)),
+        ConvTranspose2d: single(ConvTranspose2d((2, 2)), (1, 3, 2, 2), (4, 3, 2, 2), (4,)),
         Linear: single(Linear(), (1, 3), (2, 3)),
         BatchNorm: single(BatchNorm(), (1, 3, 2, 2), (3,), (3,), (3,), (3,)),
         LeakyReLU: single(LeakyReLU(), (1, 3)),

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq.errors import UnsupportedError
-from edgeq.export.tflite import write_tflite
 from edgeq.graph.ops import Concat, MaxPool2d, Pad, Reshape, Slice
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, seeds, zero_points
 
@@ -66,10 +64,3 @@ def test_reshape_tflite(shape: tuple[int, ...], new: tuple[int, ...]) -> None:
     flow = Flow(shape, quantization(0.1, 5))
     flow.add("reshape", Reshape(new))
     assert_exact(flow)
-
-
-def test_reshape_out_of_order_is_refused() -> None:
-    flow = Flow((1, 3, 2, 2), quantization(0.1))
-    flow.add("flat", Reshape((12,)))
-    with pytest.raises(UnsupportedError, match="flat"):
-        write_tflite(flow.graph())

@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from edgeq.errors import UnsupportedError
-from edgeq.export.tflite import write_tflite
 from edgeq.export.tflite.layout import plan
 from edgeq.graph.ops import Concat, Conv2d, GlobalAvgPool, Permute, Reshape, Resize2d
 from edgeq.integer.resize import mirrors, resize
@@ -81,11 +79,3 @@ def test_heads_of_a_detector_tflite(size: tuple[int, int], stride: int, zero: in
         rows.append(flow.add(f"{name}.rows", Reshape((h * w * 2, 4)), f"{name}.last"))
     flow.add("joined", Concat(1), *rows)
     assert_exact(flow)
-
-
-@pytest.mark.parametrize("order", [(0, 3, 1, 2), (0, 1, 3, 2), (0, 2, 3, 1)])
-def test_a_permutation_that_needs_a_transpose_is_refused(order: tuple[int, ...]) -> None:
-    flow = Flow((1, 3, 4, 5), quantization(0.1))
-    flow.add("moved", Permute(order))
-    with pytest.raises(UnsupportedError, match="moved"):
-        write_tflite(flow.graph())

@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite.flat import File, Operator, Tensor
 from edgeq.export.tflite.layout import Carriage, Layout, Network
+from edgeq.export.tflite.order import Turn
 from edgeq.export.tflite.windows import Axis, subsample
 from edgeq.graph import ops
 from edgeq.graph.ir import Node
@@ -367,19 +368,6 @@ def _strided_slice(e: Emitter, x: int, y: int, ranges: list[range], shape: Shape
     e.operator(_CODE.STRIDED_SLICE, (x, begin, end, e.numbers([r.step for r in ranges])), y, options)
 
 
-@_emits(ops.Permute)
-def _permute(e: Emitter, node: Node, op: ops.Permute) -> None:
-    """Channels last, as the file has them anyway: only a mirrored picture is left to turn round (see `layout`)."""
-    x, shape = e.index[node.inputs[0]], e.graph.shapes[node.name]
-    turned = [1 + i for i in (0, 1) if e.layout.mirror[i] and shape[1 + i] > 1]
-    for axis in turned:
-        name = node.name if axis == turned[-1] else f"{node.name}/{axis}"
-        y = e.like(x, name, shape)
-        e.operator(_CODE.REVERSE_V2, (x, e.numbers([axis])), y, None, 1)
-        x = y
-    e.index[node.name] = x
-
-
 @_emits(ops.Resize2d)
 def _resize(e: Emitter, node: Node, op: ops.Resize2d) -> None:
     inputs = (e.index[node.inputs[0]], e.numbers(op.size))
@@ -391,7 +379,42 @@ def _resize(e: Emitter, node: Node, op: ops.Resize2d) -> None:
     e.operator(_CODE.RESIZE_BILINEAR, inputs, e.output(node), options, 3)
 
 
-@_emits(ops.Reshape)
-def _reshape(e: Emitter, node: Node, op: ops.Reshape) -> None:
-    x, y = e.index[node.inputs[0]], e.output(node)
-    e.operator(_CODE.RESHAPE, (x, e.numbers(e.file.tensors[y].shape)), y, None, 1)
+def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
+    """As many of RESHAPE, TRANSPOSE, REVERSE, RESHAPE as the new order asks for; mostly the first alone."""
+    x, target = e.index[node.inputs[0]], e.file_shape(e.graph.shapes[node.name])
+    turn = e.layout.turns.get(node.name)
+    block = None if turn is None else _blocks(turn, e.file.tensors[x].shape, target)
+    if block:
+        e.operator(_CODE.DEPTH_TO_SPACE, (x,), e.output(node), _options("DepthToSpaceOptions", blockSize=block), 1)
+        return
+    if turn is not None and (turn.moves or turn.flips):
+        x = _shaped(e, x, turn.shape, f"{node.name}/axes")
+        if turn.moves:
+            y = e.like(x, f"{node.name}/transposed", tuple(turn.shape[d] for d in turn.dims))
+            e.operator(_CODE.TRANSPOSE, (x, e.numbers(turn.dims)), y, _options("TransposeOptions"))
+            x = y
+        for axis in turn.flips:
+            y = e.like(x, f"{node.name}/{axis}", e.file.tensors[x].shape)
+            e.operator(_CODE.REVERSE_V2, (x, e.numbers([axis])), y, None, 1)
+            x = y
+    e.operator(_CODE.RESHAPE, (x, e.numbers(target)), e.output(node), None, 1)
+
+
+_EMITTERS[ops.Reshape] = _EMITTERS[ops.Permute] = _move
+
+
+def _blocks(turn: Turn, source: Shape, target: Shape) -> int | None:
+    """The side of the squares of pixels that channels become, if that is what `turn` does."""
+    if turn.dims != (0, 2, 1, 3) or turn.flips or len(source) != 4 or len(target) != 4:
+        return None
+    (rows, columns, side, rest), (_, height, width, channels) = turn.shape, source
+    squares = (1, height * side, width * side, channels // side**2)
+    return side if (rows, columns) == (height, width) and rest % side == 0 and target == squares else None
+
+
+def _shaped(e: Emitter, x: int, shape: Shape, name: str) -> int:
+    if e.file.tensors[x].shape == shape:
+        return x
+    y = e.like(x, name, shape)
+    e.operator(_CODE.RESHAPE, (x, e.numbers(shape)), y, None, 1)
+    return y

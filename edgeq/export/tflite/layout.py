@@ -15,29 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
+from edgeq.export.tflite.moves import Mirror, Moves, Network, follow
+from edgeq.export.tflite.order import Order, Turn, natural, positions
 from edgeq.export.tflite.windows import Axis, Window, fit, pad_and_fit, subsample
-from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import (
-    Add,
-    AvgPool2d,
-    Clamp,
-    Conv2d,
-    LeakyReLU,
-    Linear,
-    MaxPool2d,
-    Permute,
-    Reshape,
-    Resize2d,
-    Shape,
-)
-from edgeq.integer.graph import IntegerGraph
+from edgeq.graph.ir import Node
+from edgeq.graph.ops import AvgPool2d, Conv2d, MaxPool2d, Resize2d, Shape
 from edgeq.integer.resize import mirrors
 
 __all__ = ["Carriage", "Layout", "Mirror", "Network", "plan"]
-
-Network = Graph | IntegerGraph
-Mirror = tuple[bool, bool]
-Order = npt.NDArray[np.int64]
 
 ORIENTATIONS: tuple[Mirror, ...] = ((False, False), (False, True), (True, False), (True, True))
 
@@ -76,13 +61,15 @@ class Carriage:
 class Layout:
     """`alias` maps a value to the value whose tensor holds it (a flatten that a fully connected layer reads through).
 
-    `orders` gives, for values that are not 4-D, the logical position of each feature in file order.
+    `orders` are those of values that lie otherwise than their shape says; `turns` are how reshapes and permutations
+    that leave a value in its natural order get it there.
     """
 
     mirror: Mirror
     shapes: Mapping[str, Shape]
     alias: Mapping[str, str]
     orders: Mapping[str, Order]
+    turns: Mapping[str, Turn]
     carriages: Mapping[str, Carriage]
     reversed_channels: frozenset[str] = frozenset()
     """Network inputs whose channels come in reverse order too, because all of their bytes are reversed at once."""
@@ -93,9 +80,9 @@ class Layout:
             name = self.alias[name]
         return name
 
-    def order(self, name: str) -> Order:
+    def order(self, name: str) -> npt.NDArray[np.int64]:
         """Logical flat position (per sample) of each element of `name`, in the file's order."""
-        return self.orders[name] if name in self.orders else standard_order(self.shapes[name], self.mirror)
+        return positions(self.orders.get(name) or natural(self.shapes[name], self.mirror))
 
     def to_logical(self, name: str, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """A file tensor's content ``(1, ...)`` as the logical value `name`, shape included."""
@@ -104,28 +91,27 @@ class Layout:
         return flat.reshape(self.shapes[name])
 
 
-def standard_order(shape: Shape, mirror: Mirror) -> Order:
-    """NHWC, mirrored, for 4-D shapes; torch's own order otherwise."""
-    positions = np.arange(math.prod(shape[1:]), dtype=np.int64)
-    if len(shape) != 4:
-        return positions
-    picture = positions.reshape(shape[1:])[:, :: -1 if mirror[0] else 1, :: -1 if mirror[1] else 1]
-    return np.ascontiguousarray(picture.transpose(1, 2, 0)).reshape(-1)
-
-
 def plan(graph: Network) -> Layout:
-    """Decide orientation, padding and flat orders. `UnsupportedError` where no layout can hold a value's order."""
-    best: tuple[float, Mirror, dict[str, Carriage]] | None = None
+    """Decide orientation, padding and orders. `UnsupportedError` where no layout can hold a value's order."""
+    best: tuple[float, Mirror, dict[str, Carriage], Moves] | None = None
+    refused: UnsupportedError | None = None
     windowed = [node for node in graph.nodes if isinstance(node.op, (Conv2d, MaxPool2d, AvgPool2d))]
     for mirror in ORIENTATIONS:
         if not _turns(graph, mirror):
             continue
+        try:
+            moves = follow(graph, mirror)
+        except UnsupportedError as error:
+            refused = refused or error
+            continue
         carriages = {node.name: _carry(graph, node, mirror) for node in windowed}
-        cost = sum(c.cost for c in carriages.values()) + _edge_cost(graph, mirror)
+        cost = sum(c.cost for c in carriages.values()) + _edge_cost(graph, mirror) + _move_cost(graph, moves)
         if best is None or cost < best[0]:
-            best = cost, mirror, carriages
-    assert best is not None  # noqa: S101
-    cost, mirror, carriages = best
+            best = cost, mirror, carriages, moves
+    if best is None:
+        assert refused is not None  # noqa: S101 - the direct orientation turns nothing, so it was tried
+        raise refused
+    cost, mirror, carriages, moves = best
     if math.isinf(cost):
         lost = next(name for name, carriage in carriages.items() if math.isinf(carriage.cost))
         raise UnsupportedError(
@@ -133,9 +119,14 @@ def plan(graph: Network) -> Layout:
             why="TFLite has it for SAME padding only",
             hint="set count_include_pad=True or use symmetric padding with an odd kernel and stride 1",
         )  # fmt: skip
-    alias, orders = _flat(graph, mirror)
     flipped = frozenset(name for name in graph.inputs if _reversible(graph, name, mirror))
-    return Layout(mirror, graph.shapes, alias, orders, carriages, flipped)
+    return Layout(mirror, graph.shapes, moves.alias, moves.orders, moves.turns, carriages, flipped)
+
+
+def _move_cost(graph: Network, moves: Moves) -> float:
+    """Transposed elements cost about what reversed ones do."""
+    passes = {name: len(turn.flips) + turn.moves for name, turn in moves.turns.items()}
+    return sum(n * (OP_COST + REVERSE_COST * math.prod(graph.shapes[name])) for name, n in passes.items())
 
 
 def _turns(graph: Network, mirror: Mirror) -> bool:
@@ -162,11 +153,8 @@ def _reversible(graph: Network, name: str, mirror: Mirror) -> bool:
 
 
 def _edge_cost(graph: Network, mirror: Mirror) -> float:
-    """What turning the network's spatial inputs and outputs round costs, pictures that end as rows among them."""
+    """What turning the network's spatial inputs and outputs round costs."""
     total = 0.0
-    for node in graph.nodes:
-        if isinstance(node.op, Permute):
-            total += sum(mirror) * (OP_COST + REVERSE_COST * math.prod(graph.shapes[node.name]))
     for name in (*graph.inputs, *graph.outputs):
         shape = graph.shapes[name]
         if len(shape) == 4 and any(turned and size > 1 for turned, size in zip(mirror, shape[2:], strict=True)):
@@ -224,66 +212,3 @@ def _tap_cost(graph: Network, node: Node, window: Window, height: Axis, width: A
     weight = graph.shapes[node.inputs[1]]
     per_mac = DEPTHWISE_COST if node.op.depthwise(weight) else 1
     return float(more * weight[0] * weight[1] * (BYTE_COST + per_mac * height.out * width.out))
-
-
-def _flat(graph: Network, mirror: Mirror) -> tuple[dict[str, str], dict[str, Order]]:
-    """Follow features through reshapes: which share a tensor with their source, and in which order they lie."""
-    readers: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        for name in node.inputs:
-            readers.setdefault(name, []).append(node)
-    alias: dict[str, str] = {}
-    orders: dict[str, Order] = {}
-
-    def order(name: str) -> Order:
-        return orders[name] if name in orders else standard_order(graph.shapes[name], mirror)
-
-    for node in graph.nodes:
-        sources = graph.activations(node)
-        if isinstance(node.op, Reshape):
-            _reshape(graph, node, order(sources[0]), mirror, orders)
-            wanted = readers.get(node.name, [])
-            if wanted and node.name not in graph.outputs and all(isinstance(r.op, Linear) for r in wanted):
-                alias[node.name] = sources[0]
-        elif isinstance(node.op, Permute):
-            _channels_last(graph, node, readers.get(node.name, []))
-            orders[node.name] = np.arange(math.prod(graph.shapes[node.name][1:]), dtype=np.int64)
-            if not any(turned and graph.shapes[node.name][1 + i] > 1 for i, turned in enumerate(mirror)):
-                alias[node.name] = sources[0]
-        elif isinstance(node.op, (Add, Clamp, LeakyReLU)) and any(name in orders for name in sources):
-            if any(not np.array_equal(order(name), order(sources[0])) for name in sources):
-                raise _out_of_order(node)
-            orders[node.name] = order(sources[0])
-        elif not isinstance(node.op, Linear) and any(name in orders for name in sources):
-            raise _out_of_order(node)
-        if node.name in graph.outputs and node.name in orders:
-            raise _out_of_order(node)
-    return alias, orders
-
-
-def _reshape(graph: Network, node: Node, source: Order, mirror: Mirror, orders: dict[str, Order]) -> None:
-    natural = standard_order(graph.shapes[node.name], mirror)
-    if np.array_equal(source, natural):
-        return
-    if len(graph.shapes[node.name]) != 2:
-        raise _out_of_order(node)
-    orders[node.name] = source
-
-
-def _channels_last(graph: Network, node: Node, readers: list[Node]) -> None:
-    """The one permutation a file needs no TRANSPOSE for: pictures to rows of values, pixel by pixel."""
-    assert isinstance(node.op, Permute)  # noqa: S101
-    rows = all(isinstance(r.op, Reshape) and len(graph.shapes[r.name]) != 4 for r in readers)
-    if node.op.order != (0, 2, 3, 1) or not readers or not rows or node.name in graph.outputs:
-        raise UnsupportedError(
-            f"a permutation to {node.op.order}", where=node.name, why="it would need a TRANSPOSE",
-            hint="the form without is x.permute(0, 2, 3, 1).reshape(batch, -1, values), as in a detector's heads",
-        )  # fmt: skip
-
-
-def _out_of_order(node: Node) -> UnsupportedError:
-    return UnsupportedError(
-        f"{type(node.op).__name__} mixes channels with pixels", where=node.name,
-        why="in NHWC its values lie in another order than in the model's NCHW",
-        hint="flatten straight into a linear layer, or pool to 1x1 first",
-    )  # fmt: skip

@@ -11,10 +11,21 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_pad import fold_pad
 from edgeq.graph.passes.fuse_activation import fuse_activation
+from edgeq.graph.passes.lower_transposed import lower_transposed
 from edgeq.graph.passes.simplify import simplify
 from edgeq.graph.passes.unshare import unshare
 
-__all__ = ["PASSES", "Pass", "fold_batchnorm", "fold_pad", "fuse_activation", "optimize", "simplify", "unshare"]
+__all__ = [
+    "PASSES",
+    "Pass",
+    "fold_batchnorm",
+    "fold_pad",
+    "fuse_activation",
+    "lower_transposed",
+    "optimize",
+    "simplify",
+    "unshare",
+]
 
 Pass = Callable[[Graph], Graph]
 
@@ -23,7 +34,17 @@ PASSES: Sequence[Pass] = (simplify, fold_batchnorm, fuse_activation, fold_pad, u
 
 
 def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
-    """Run `passes` in order, again and again until none finds anything to do."""
+    """Run `passes` in order, again and again until none finds anything to do.
+
+    What has no integer kernel of its own is lowered only then: a transposed convolution first takes its batch norm and
+    activation along.
+    """
+    settled = _settle(graph, passes)
+    lowered = lower_transposed(settled)
+    return settled if lowered is settled else _settle(lowered, passes)
+
+
+def _settle(graph: Graph, passes: Sequence[Pass]) -> Graph:
     for _ in range(len(graph.nodes) + 1):
         before = graph
         for rewrite in passes:

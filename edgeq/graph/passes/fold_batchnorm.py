@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import BatchNorm, Conv2d, Linear, Reshape
+from edgeq.graph.ops import BatchNorm, Conv2d, ConvTranspose2d, Linear, Reshape
 from edgeq.graph.passes._edit import Edit
 
 __all__ = ["fold_batchnorm"]
@@ -28,7 +28,11 @@ def fold_batchnorm(graph: Graph) -> Graph:
     for node in graph.of_kind(BatchNorm):
         scale, shift = _affine(graph, node)
         before = edit.producer(node.inputs[0])
-        takes = before is not None and isinstance(before.op, (Conv2d, Linear)) and before.op.activation is None
+        takes = (
+            before is not None
+            and isinstance(before.op, (Conv2d, ConvTranspose2d, Linear))
+            and before.op.activation is None
+        )
         if before is not None and takes and _constant(graph, before) and edit.only_reader(before.name) is node:
             _into(edit, before, node, scale, shift)
         else:

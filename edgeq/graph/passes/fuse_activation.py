@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import RELU, RELU6, Add, Clamp, Conv2d, Linear
+from edgeq.graph.ops import RELU, RELU6, Add, Clamp, Conv2d, ConvTranspose2d, Linear
 from edgeq.graph.passes._edit import Edit
 
 __all__ = ["fuse_activation"]
@@ -20,7 +20,7 @@ def fuse_activation(graph: Graph) -> Graph:
         before = edit.producer(node.inputs[0])
         if before is None or node.op not in (RELU, RELU6) or edit.only_reader(before.name) is not node:
             continue
-        if isinstance(before.op, (Conv2d, Linear, Add)) and before.op.activation is None:
+        if isinstance(before.op, (Conv2d, ConvTranspose2d, Linear, Add)) and before.op.activation is None:
             edit.replace(before, Node(before.name, replace(before.op, activation=node.op), before.inputs))
             edit.forward(node.name, before.name)
     return edit.done()
