@@ -36,8 +36,8 @@ from edgeq.synth.generators import Generator
 
 __all__ = ["Finetuned", "Job", "finetune"]
 
-EVERY = 50
-"""Steps between checkpoints, and between looks at the held-out images."""
+EVERY, LOOKS = 50, 12
+"""Steps between checkpoints, and between looks at the held-out images; short runs have at least so many looks."""
 
 PATIENCE = 6
 """Looks in a row at which the held-out gap is half worse than before training, and rising: that is divergence."""
@@ -96,17 +96,19 @@ def finetune(job: Job) -> Finetuned:
     with barred("fine-tuning"):
         while run.step < run.total:
             run.advance()
-            if run.step % EVERY == 0 or run.step == run.total:
+            if run.step % run.every == 0 or run.step == run.total:
                 run.look()
                 run.save()
             run.report()
+        run.settle()
     graph, decided = run.student.cpu().frozen()
     facts = {
         "steps": float(run.total),
         "seconds": time.monotonic() - started,
         "resumed_at": float(before),
         "gap_before": run.curves["held_out"][0],
-        "gap_after": run.curves["held_out"][-1],
+        "gap_after": run.best,
+        "best_step": float(run.best_step),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     return Finetuned(graph, decided, run.student, run.curves, facts)
@@ -151,7 +153,9 @@ class _Run:
             self.objective.unit = self._strength() or 1.0
         self.step = self.warmed = self.alike = self.worse = 0
         self.curves: dict[str, list[float]] = {"student": [], "generator": [], "held_out": []}
-        self.best = math.inf
+        self.every = min(EVERY, max(1, self.total // LOOKS))
+        self.best, self.best_step = math.inf, 0
+        self.kept: dict[str, Tensor] = {}
         if not self._load():
             self.look()
 
@@ -254,10 +258,15 @@ class _Run:
         seen.append(gap)
         if self.worse >= PATIENCE:
             raise self._diverged(f"the gap on held-out images rose from {seen[0]:.3g} to {gap:.3g}")
-        if gap < self.best and self.job.checkpoint is not None:
-            state = {"student": self.student.state_dict(), "step": self.step, "gap": gap}
-            _write(self.job.checkpoint / "best.pt", state)
-        self.best = min(self.best, gap)
+        if gap < self.best:
+            self.best, self.best_step = gap, self.step
+            self.kept = {name: value.clone() for name, value in self.student.state_dict().items()}
+            if self.job.checkpoint is not None:
+                _write(self.job.checkpoint / "best.pt", {"student": self.kept, "step": self.step, "gap": gap})
+
+    def settle(self) -> None:
+        """The best student seen, which may be the one before training: a game can be lost."""
+        self.student.load_state_dict(self.kept)
 
     def _diverged(self, why: str) -> MeasurementError:
         kept = f"the best student so far is in {self.job.checkpoint / 'best.pt'}; " if self.job.checkpoint else ""
@@ -274,7 +283,8 @@ class _Run:
             return
         state: dict[str, Any] = {
             "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "random": self.random.get_state(), "curves": self.curves, "best": self.best,
+            "random": self.random.get_state(), "curves": self.curves,
+            "best": self.best, "best_step": self.best_step, "kept": self.kept,
             "counts": [self.step, self.warmed, self.alike, self.worse],
         }  # fmt: skip
         if self.player is not None:
@@ -291,7 +301,8 @@ class _Run:
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.random.set_state(state["random"].cpu())
-        self.curves, self.best = state["curves"], state["best"]
+        self.curves, self.best, self.best_step = state["curves"], state["best"], state["best_step"]
+        self.kept = state["kept"]
         self.step, self.warmed, self.alike, self.worse = state["counts"]
         if self.player is not None:
             self.player.drawn.generator.load_state_dict(state["generator"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from edgeq.finetune.budget import batch_for, steps_for
 from edgeq.finetune.discrepancy import Omega, Relation
@@ -54,9 +55,12 @@ class Settings:
     learned: Learned = field(default_factory=Learned)
 
 
+_CAREFUL: dict[str, Any] = {"weight_rate": 1e-4, "step_rate": 5e-4}
+"""Of players: what they are shown changes under them."""
+
 _BASE = {
-    "zaq": Settings("zaq", 0, block_weight=10.0, leash=0.5),
-    "dfq-akd": Settings("dfq-akd", 0, turns=10, warm_up=100, block_weight=10.0, leash=0.5),
+    "zaq": Settings("zaq", 0, block_weight=10.0, leash=0.5, **_CAREFUL),
+    "dfq-akd": Settings("dfq-akd", 0, turns=10, warm_up=100, block_weight=10.0, leash=0.5, **_CAREFUL),
     "kd": Settings("kd", 0),
 }
 

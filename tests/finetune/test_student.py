@@ -190,7 +190,6 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize("method", ["kd", "zaq"])
 def test_interrupted_training_continues_to_the_same_bytes(raw, images, tmp_path, monkeypatch, method):
-    monkeypatch.setattr("edgeq.finetune.loop.EVERY", 2)
     whole = finetune(job(raw, images, short(method)))
 
     class Stop:
@@ -201,10 +200,33 @@ def test_interrupted_training_continues_to_the_same_bytes(raw, images, tmp_path,
     with pytest.raises(StoppedError):
         finetune(job(raw, images, short(method), checkpoint=tmp_path, progress=Stop()))
     again = finetune(job(raw, images, short(method), checkpoint=tmp_path))
-    assert again.facts["resumed_at"] == 2
+    assert again.facts["resumed_at"] == 3
     assert again.curves == whole.curves
     one, other = (freeze(made.graph, made.decided).graph.to_bytes() for made in (whole, again))
     assert one == other
+
+
+def test_what_is_frozen_is_the_best_student_seen_be_it_the_first(raw, images, monkeypatch):
+    gaps = iter([0.5, 0.4, 0.3, 0.45, 0.35])
+    seen = []
+
+    def look(self):
+        gap = next(gaps)
+        seen.append({name: value.clone() for name, value in self.student.state_dict().items()})
+        self.curves["held_out"].append(gap)
+        if gap < self.best:
+            self.best, self.best_step, self.kept = gap, self.step, seen[-1]
+
+    monkeypatch.setattr("edgeq.finetune.loop._Run.look", look)
+    made = finetune(job(raw, images, short("kd", weight_rate=1e-2)))
+    assert (made.facts["best_step"], made.facts["gap_after"]) == (2.0, 0.3)
+    for name, value in made.student.state_dict().items():
+        assert torch.equal(value, seen[2][name])
+    assert any(not torch.equal(seen[2][name], seen[4][name]) for name in seen[2])
+    monkeypatch.undo()
+    hopeless = finetune(job(raw, images, short("kd", weight_rate=3e-1, step_rate=1.0)))
+    assert hopeless.facts["best_step"] == 0
+    assert hopeless.facts["gap_after"] == hopeless.facts["gap_before"]
 
 
 def test_divergence_is_an_error_that_keeps_the_best(raw, images, tmp_path):
