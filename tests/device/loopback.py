@@ -91,12 +91,16 @@ def adb_environment(home: Path) -> Iterator[dict[str, str | None]]:
         raise MissingError("no adb here: sudo apt-get install adb")
     home.mkdir(parents=True)
     settings: dict[str, str | None] = dict.fromkeys(("ANDROID_SERIAL", "ADB_VENDOR_KEYS", "ADB_SERVER_SOCKET"))
-    settings |= {"HOME": str(home), "ANDROID_ADB_SERVER_PORT": str(_free_port())}
+    port = _free_port()
+    settings |= {"HOME": str(home), "ANDROID_ADB_SERVER_PORT": str(port)}
     try:
         yield settings
     finally:
         given = os.environ | {key: value for key, value in settings.items() if value is not None}
-        subprocess.run(["adb", "kill-server"], env=given, capture_output=True, timeout=20)
+        until = time.monotonic() + 10
+        while _answers(port) and time.monotonic() < until:  # a server busy with a phone that left may miss the first
+            subprocess.run(["adb", "kill-server"], env=given, capture_output=True, timeout=20)
+            time.sleep(0.02)
 
 
 def connected(root: Path, features: str = "shell_v2,cmd") -> Phone:
@@ -120,11 +124,15 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _await(port: int, server: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + 10
     while time.monotonic() < until and server.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if _answers(port):
+            return
         time.sleep(0.05)
     raise MissingError("the SSH server does not start here: sudo apt-get install openssh-server")
