@@ -6,7 +6,6 @@ import math
 
 from edgeq.graph import ops
 from edgeq.graph.aten import Call, Constant, Value, aten, axis_of
-from edgeq.graph.aten_moves import reshaped
 from edgeq.graph.aten_transposed import conv_transpose2d
 from edgeq.graph.ops import Pair, Sides
 
@@ -185,16 +184,3 @@ def _even_windows(call: Call, value: Value) -> Pair:
     if height % rows or width % columns:
         raise call.unsupported(f"{height}x{width} does not divide into {rows}x{columns} equal windows", "pool to 1x1")
     return (height // rows, width // columns)
-
-
-@aten("mean")
-def _mean(call: Call) -> Value:
-    value = call.value()
-    axes = sorted(axis_of(int(dim), len(value.shape)) for dim in call.get("dim", range(len(value.shape))))
-    if len(value.shape) not in (3, 4) or axes != list(range(2, len(value.shape))):
-        raise call.unsupported(f"it averages over {axes} of {list(value.shape)}", "average over height and width")
-    if len(value.shape) == 3:
-        value = reshaped(call, value, (*value.shape, 1))
-    if value.shape[2:] != (1, 1):
-        value = call.emit(ops.GlobalAvgPool(), value)
-    return reshaped(call, value, call.shape)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph
+from edgeq.graph.passes.count_padding import count_padding
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_pad import fold_pad
 from edgeq.graph.passes.fuse_activation import fuse_activation
@@ -18,6 +19,7 @@ from edgeq.graph.passes.unshare import unshare
 __all__ = [
     "PASSES",
     "Pass",
+    "count_padding",
     "fold_batchnorm",
     "fold_pad",
     "fuse_activation",
@@ -40,7 +42,7 @@ def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
     activation along.
     """
     settled = _settle(graph, passes)
-    lowered = lower_transposed(settled)
+    lowered = count_padding(lower_transposed(settled))
     return settled if lowered is settled else _settle(lowered, passes)
 
 
