@@ -319,7 +319,6 @@ def test_all_unsupported_calls_at_once() -> None:
         (lambda x: F.pad(x, (1, 1), value=1.0), "zeros"),
         (lambda x: F.max_pool2d(x, 2, dilation=2), "dilat"),
         (lambda x: F.avg_pool2d(x, 2, divisor_override=3), "divisor_override"),
-        (lambda x: F.adaptive_avg_pool2d(x, 3), "equal windows"),
         (lambda x: x.flatten(1).mean(1), "average (N, C, H, W)"),
         (lambda x: x.mean(), "average (N, C, H, W)"),
         (lambda x: x.permute(1, 0, 2, 3), "moves the batch"),

@@ -1,4 +1,4 @@
-"""Means over chosen dimensions, averages that count their padding, borders that repeat: torch's, and exact integers."""
+"""Means and averages of any window, borders that repeat: torch's values, and exact integers."""
 
 from __future__ import annotations
 
@@ -89,6 +89,18 @@ def test_averages_that_count_padding_need_no_pad(kernel, stride, padding) -> Non
 def test_borders(sides: tuple[int, ...], mode: str) -> None:
     if any(sides):
         assert "CONCATENATION" in both_formats(lambda x: F.pad(x, sides, mode=mode), (3, 4, 5))
+
+
+@EXAMPLES
+@given(
+    before=st.tuples(st.integers(1, 11), st.integers(1, 11)),
+    after=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    pool=st.sampled_from([F.adaptive_avg_pool2d, F.adaptive_max_pool2d]),
+)
+def test_adaptive_pools_to_any_size(before, after, pool) -> None:  # type: ignore[no-untyped-def]
+    if before != after:
+        kinds = both_formats(lambda x: pool(x, after), (3, *before))
+        assert {"AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "CONCATENATION", "STRIDED_SLICE"} & set(kinds)
 
 
 @pytest.mark.parametrize("layer", [nn.ReflectionPad2d((2, 1, 0, 3)), nn.ReplicationPad2d(1)], ids=str)
