@@ -101,6 +101,9 @@ ATEN: Registry[Rule] = Registry(
     modules=(
         "edgeq.graph.aten_layers",
         "edgeq.graph.aten_moves",
+        "edgeq.graph.aten_adaptive",
+        "edgeq.graph.aten_borders",
+        "edgeq.graph.aten_means",
         "edgeq.graph.aten_shuffle",
         "edgeq.graph.aten_transposed",
     ),

@@ -6,7 +6,6 @@ import math
 
 from edgeq.graph import ops
 from edgeq.graph.aten import Call, Constant, Value, aten, axis_of
-from edgeq.graph.aten_moves import reshaped
 from edgeq.graph.aten_transposed import conv_transpose2d
 from edgeq.graph.ops import Pair, Sides
 
@@ -160,41 +159,3 @@ def _pool_sides(call: Call, value: Value, kernel: Pair, stride: Pair, before: Pa
         for out, s, k, size, p in zip(call.shape[2:], stride, kernel, value.shape[2:], before, strict=True)
     ]
     return (before[0], after[0], before[1], after[1])
-
-
-@aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
-def _adaptive_avg_pool2d(call: Call) -> Value:
-    value = call.value()
-    if call.shape == value.shape:
-        return value
-    if call.shape[2:] == (1, 1):
-        return call.emit(ops.GlobalAvgPool(), value)
-    kernel = _even_windows(call, value)
-    return call.emit(ops.AvgPool2d(kernel, kernel), value)
-
-
-@aten("adaptive_max_pool2d")
-def _adaptive_max_pool2d(call: Call) -> Value:
-    value = call.value()
-    kernel = _even_windows(call, value)
-    return value if kernel == (1, 1) else call.emit(ops.MaxPool2d(kernel, kernel), value)
-
-
-def _even_windows(call: Call, value: Value) -> Pair:
-    (height, width), (rows, columns) = value.shape[2:], call.shape[2:]
-    if height % rows or width % columns:
-        raise call.unsupported(f"{height}x{width} does not divide into {rows}x{columns} equal windows", "pool to 1x1")
-    return (height // rows, width // columns)
-
-
-@aten("mean")
-def _mean(call: Call) -> Value:
-    value = call.value()
-    axes = sorted(axis_of(int(dim), len(value.shape)) for dim in call.get("dim", range(len(value.shape))))
-    if len(value.shape) not in (3, 4) or axes != list(range(2, len(value.shape))):
-        raise call.unsupported(f"it averages over {axes} of {list(value.shape)}", "average over height and width")
-    if len(value.shape) == 3:
-        value = reshaped(call, value, (*value.shape, 1))
-    if value.shape[2:] != (1, 1):
-        value = call.emit(ops.GlobalAvgPool(), value)
-    return reshaped(call, value, call.shape)

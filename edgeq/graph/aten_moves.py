@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from edgeq.graph import ops
 from edgeq.graph.aten import Call, Value, aten, axis_of
+from edgeq.graph.aten_borders import MODES, bordered
 from edgeq.graph.ops import Shape
 
 __all__ = ["reshaped"]
@@ -117,8 +118,11 @@ def reshaped(call: Call, value: Value, shape: Shape) -> Value:
 @aten("pad", "constant_pad_nd")
 def _pad(call: Call) -> Value:
     value, given = call.value(), [int(count) for count in call["pad"]]
-    if call.get("mode", "constant") != "constant" or float(call.get("value", 0.0)) != 0.0:
-        raise call.unsupported(f"mode {call.get('mode', 'constant')!r}, value {call.get('value', 0)}", "pad with zeros")
+    mode = call.get("mode", "constant")
+    if mode in MODES:
+        return bordered(call, value, given, mode)
+    if mode != "constant" or float(call.get("value", 0.0)) != 0.0:
+        raise call.unsupported(f"mode {mode!r}, value {call.get('value', 0)}", "pad with zeros, or repeat the border")
     free = [0] * (len(value.shape) - len(given) // 2)
     before, after = (*free, *given[0::2][::-1]), (*free, *given[1::2][::-1])  # torch lists the last dimension first
     if before[0] or after[0]:

@@ -8,21 +8,25 @@ from collections.abc import Callable, Sequence
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph
+from edgeq.graph.passes.count_padding import count_padding
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_pad import fold_pad
 from edgeq.graph.passes.fuse_activation import fuse_activation
 from edgeq.graph.passes.lower_transposed import lower_transposed
+from edgeq.graph.passes.shuffle_weights import shuffle_weights
 from edgeq.graph.passes.simplify import simplify
 from edgeq.graph.passes.unshare import unshare
 
 __all__ = [
     "PASSES",
     "Pass",
+    "count_padding",
     "fold_batchnorm",
     "fold_pad",
     "fuse_activation",
     "lower_transposed",
     "optimize",
+    "shuffle_weights",
     "simplify",
     "unshare",
 ]
@@ -40,7 +44,7 @@ def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
     activation along.
     """
     settled = _settle(graph, passes)
-    lowered = lower_transposed(settled)
+    lowered = shuffle_weights(count_padding(lower_transposed(settled)))
     return settled if lowered is settled else _settle(lowered, passes)
 
 

@@ -13,14 +13,14 @@ from edgeq.graph.ops import Conv2d, MaxPool2d, Op, Pad, Sides
 from edgeq.graph.passes._edit import Edit
 from edgeq.graph.passes._known import non_negative
 
-__all__ = ["fold_pad"]
+__all__ = ["fold_pad", "spatial"]
 
 
 def fold_pad(graph: Graph) -> Graph:
     edit = Edit(graph)
     positive = non_negative(graph)
     for pad in graph.of_kind(Pad):
-        sides = _spatial(pad)
+        sides = spatial(pad)
         if sides is None:
             continue
         for node in edit.readers[pad.name]:
@@ -30,7 +30,7 @@ def fold_pad(graph: Graph) -> Graph:
     return edit.done()
 
 
-def _spatial(node: Node) -> Sides | None:
+def spatial(node: Node) -> Sides | None:
     """The pad's four sides when it pads nothing but height and width."""
     op = node.op
     if not isinstance(op, Pad) or len(op.before) != 4 or any((*op.before[:2], *op.after[:2])):
