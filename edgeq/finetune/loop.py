@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-import os
+import pickle
 import resource
 import time
 from collections.abc import Mapping
@@ -45,6 +45,8 @@ PATIENCE = 6
 COLLAPSED = 40
 """Generator steps in a row whose images the teacher all gives one class."""
 
+FORM = 2
+"""Of a checkpoint: one of another form cannot be continued exactly."""
 
 RAMP = 0.1
 """Share of the steps over which rates rise: Adam's first steps move everything by a whole rate, whatever the gradient,
@@ -282,7 +284,7 @@ class _Run:
         if self.job.checkpoint is None:
             return
         state: dict[str, Any] = {
-            "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
+            "form": FORM, "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
             "random": self.random.get_state(), "curves": self.curves,
             "best": self.best, "best_step": self.best_step, "kept": self.kept,
             "counts": [self.step, self.warmed, self.alike, self.worse],
@@ -294,10 +296,9 @@ class _Run:
 
     def _load(self) -> bool:
         """Continue where an interrupted run of the same job stood, if there is one."""
-        path = self.job.checkpoint / "state.pt" if self.job.checkpoint is not None else None
-        if path is None or not os.path.exists(path):
+        state = _read(self.job.checkpoint / "state.pt", self.device) if self.job.checkpoint is not None else None
+        if state is None:
             return False
-        state = torch.load(path, weights_only=True, map_location=self.device)
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.random.set_state(state["random"].cpu())
@@ -308,6 +309,15 @@ class _Run:
             self.player.drawn.generator.load_state_dict(state["generator"])
             self.player.optimiser.load_state_dict(state["generator_optimiser"])
         return True
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """What `save` wrote; None where nothing is there that this version can continue: it starts anew."""
+    try:
+        state = torch.load(path, weights_only=True, map_location=device)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return None
+    return state if isinstance(state, dict) and state.get("form") == FORM else None
 
 
 def _write(path: Path, state: Mapping[str, Any]) -> None:

@@ -206,6 +206,18 @@ def test_interrupted_training_continues_to_the_same_bytes(raw, images, tmp_path,
     assert one == other
 
 
+@pytest.mark.parametrize("left", [b"", b"PK\x03\x04 cut short", None])
+def test_a_checkpoint_that_cannot_be_continued_starts_anew(raw, images, tmp_path, left):
+    state = tmp_path / "state.pt"
+    if left is None:
+        torch.save({"form": 1, "student": {}}, state)
+    else:
+        state.write_bytes(left)
+    made = finetune(job(raw, images, short("kd"), checkpoint=tmp_path))
+    assert made.facts["resumed_at"] == 0
+    assert torch.load(state, weights_only=True)["best_step"] == made.facts["best_step"]
+
+
 def test_what_is_frozen_is_the_best_student_seen_be_it_the_first(raw, images, monkeypatch):
     gaps = iter([0.5, 0.4, 0.3, 0.45, 0.35])
     seen = []
