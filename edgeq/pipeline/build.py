@@ -40,7 +40,7 @@ from edgeq.measure.simulated import storable
 from edgeq.measure.tasks import Answers, Everything, compare_answers, everything, measure_answers
 from edgeq.pipeline.artifact import Made, report_of, write_folder
 from edgeq.pipeline.finetuning import choose_tuning, finetuned, with_images
-from edgeq.pipeline.synthesis import captured, choose_method, synthesize
+from edgeq.pipeline.synthesis import captured, check_method, choose_method, synthesize
 from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
@@ -84,6 +84,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     progress = progress or Silent()
     torch.manual_seed(config.seed)
     asked, (config, tuning) = config, choose_tuning(config)
+    check_method(config.method)
     target = load_target(config.target)
     scheme = _scheme(config, target)
     loaded = load_model(
@@ -276,6 +277,7 @@ def _runtimes() -> dict[str, str]:
 def plan(config: BuildConfig) -> dict[str, Any]:
     """What `build` would do, without doing it: stages, shapes, parameters, MACs, unsupported ops, estimated seconds."""
     config, tuning = choose_tuning(config)
+    check_method(config.method)
     target = load_target(config.target)
     _scheme(config, target)
     loaded = load_model(

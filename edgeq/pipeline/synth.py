@@ -32,7 +32,7 @@ from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.errors import ArtifactError, UnsupportedError
 from edgeq.files import MARKER, staged
 from edgeq.graph.ir import Graph
-from edgeq.pipeline.synthesis import captured, choose_method, synthesize
+from edgeq.pipeline.synthesis import captured, check_method, choose_method, synthesize
 from edgeq.progress import Progress, Silent
 from edgeq.report.lock import lock_text, package_versions, portable
 from edgeq.report.statistics import render_statistics
@@ -58,6 +58,7 @@ def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     or the new one, never half. Raises `EdgeqError` for everything foreseen.
     """
     progress = progress or Silent()
+    check_method(config.method)
     torch.manual_seed(config.seed)
     loaded = load_model(
         config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std

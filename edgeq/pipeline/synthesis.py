@@ -15,7 +15,9 @@ from edgeq.cache import Result, StageCache
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, calibration_from_images
+from edgeq.errors import ConfigError
 from edgeq.files import write_atomic
+from edgeq.finetune.settings import METHODS
 from edgeq.graph.capture import capture, capture_program
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
@@ -23,7 +25,19 @@ from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.memory import keep_freed_memory
 from edgeq.zoo.load import LoadedModel
 
-__all__ = ["captured", "choose_method", "synthesize"]
+__all__ = ["captured", "check_method", "choose_method", "synthesize"]
+
+
+def check_method(asked: str) -> None:
+    """Raise `ConfigError` for a method nobody has, before minutes are spent on the network."""
+    if asked == "auto" or asked.startswith("images:"):
+        return
+    if asked in METHODS:
+        raise ConfigError(
+            f"--method {asked}", why="it trains the integer network on images and makes none to keep",
+            hint=f"edgeq build --method {asked}; for images, --method gznq or zs-cgan",
+        )  # fmt: skip
+    SYNTHESIZERS.get(asked)
 
 
 def choose_method(asked: str, raw: Graph) -> tuple[str, str]:

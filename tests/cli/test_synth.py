@@ -297,6 +297,15 @@ def test_foreign_folders_and_evaluation_images_are_refused(here: Path) -> None:
         synth(BuildConfig(model="model.toml", method="images:test.npz", images=4, cache=here / "cache"))
 
 
+def test_methods_are_known_before_anything_is_loaded(here: Path) -> None:
+    for method, says in (("zaq", "makes none to keep"), ("gznk", "did you mean 'gznq'")):
+        result = run("nowhere.toml", "--method", method)
+        assert result.exit_code == 2
+        assert says in result.stderr
+    with pytest.raises(ConfigError, match="unknown synthesizer 'gznk'"):
+        build(BuildConfig(model="nowhere.toml", method="gznk"))
+
+
 def printed(name: str) -> str:
     """The program as the command prints it, indentation and all."""
     result = run("model.toml", "-n", "6", "--effort", "fast", "--cache", "cache", "-o", "out")
