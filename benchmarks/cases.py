@@ -25,11 +25,13 @@ def data_folder() -> Path:
 
 
 def commit() -> str:
-    """Short hash of the checkout, marked when tracked files differ from it."""
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"
+    """Short hash of the checkout, marked when tracked files differ from it: others than results, which this writes."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+    return (_git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 @dataclass(frozen=True)

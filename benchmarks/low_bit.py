@@ -32,7 +32,7 @@ from edgeq.cache import StageCache
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import EdgeqError
 from edgeq.files import write_atomic
-from edgeq.finetune.loop import Finetuned, Job, finetune
+from edgeq.finetune.loop import Finetuned, Job, finetune, held_out
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import Learned, Student, agreement
@@ -125,7 +125,7 @@ def measure_cell(
     spec, graph = subject.loaded.spec, subject.graph
     images_by, _ = choose_method("auto", subject.raw)
     images, _, image_seconds = calibration_set(subject, images_by, seed, options.images_effort, cache)
-    decided = calibrate(graph, images, spec.input_range(), scheme=Scheme.of(bits, all_layers=not options.edges))
+    scheme = Scheme.of(bits, all_layers=not options.edges)
     known = float_answers(subject, cache)
     row: dict[str, Any] = {
         "network": subject.column.name, "bits": bits, "method": method, "variant": variant, "seed": seed,
@@ -136,6 +136,7 @@ def measure_cell(
         "packages": package_versions(("torch", "numpy")),
     }  # fmt: skip
     if method == "ptq":
+        decided = calibrate(graph, images, spec.input_range(), scheme=scheme)
         return row | measure(subject, decided, Student(graph, decided), None)
     settings = settings_for(method if method in ("zaq", "dfq-akd") else "kd", options.effort, graph)
     settings = dataclasses.replace(settings, **ABLATION.get(variant, {}))
@@ -153,6 +154,7 @@ def measure_cell(
     low, high = (torch.from_numpy(v) for v in spec.channel_range())
     scratch = FOLDER / "unfinished" / cell_path(options, row["network"], bits, method, seed, variant).stem
     forget_peak()
+    decided = calibrate(graph, held_out(images)[1], spec.input_range(), scheme=scheme)
     started = time.monotonic()
     job = Job(graph, subject.raw, decided, images, low, high, settings, seed, source, checkpoint=scratch)
     done = finetune(job)

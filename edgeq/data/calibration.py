@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,11 @@ class CalibrationSet:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def parted(self, count: int) -> tuple[CalibrationSet, CalibrationSet]:
+        """The first `count` images, and the others."""
+        first = replace(self, inputs=self.inputs[:count], labels=self.labels[:count])
+        return first, replace(self, inputs=self.inputs[count:], labels=self.labels[count:])
 
     def digest(self) -> str:
         return hashlib.sha256(np.ascontiguousarray(self.inputs).tobytes() + self.labels.tobytes()).hexdigest()

@@ -34,7 +34,7 @@ from edgeq.quant.calibrate import Calibration
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generators import Generator
 
-__all__ = ["Finetuned", "Job", "finetune"]
+__all__ = ["Finetuned", "Job", "finetune", "held_out"]
 
 EVERY, LOOKS = 50, 12
 """Steps between checkpoints, and between looks at the held-out images; short runs have at least so many looks."""
@@ -45,7 +45,7 @@ PATIENCE = 6
 COLLAPSED = 40
 """Generator steps in a row whose images the teacher all gives one class."""
 
-FORM = 2
+FORM = 3
 """Of a checkpoint: one of another form cannot be continued exactly."""
 
 RAMP = 0.1
@@ -57,10 +57,10 @@ and a network of few bits that is pushed that far does not come back in a short 
 class Job:
     """Everything fine-tuning may know: nothing here can hold an evaluation image.
 
-    `graph` is optimised and `decided` its calibration; `raw` still has its batch norms. `images` calibrated the ranges;
-    a quarter (64 at most) is held out to measure gaps on, the rest is what `kd` trains on. `low` and `high`: normalised
-    values of pixel 0 and 255 per channel ``(C,)``. `source`: other images for `kd`. `scores`: outputs are scores of
-    classes along dimension 1; boxes and other real values are not, and are distilled by their differences.
+    `graph` is optimised and `decided` its calibration; `raw` still has its batch norms. Of `images`, `held_out` measure
+    gaps; the rest is what `kd` trains on, and should be all that `decided` was calibrated on. `low` and `high`:
+    normalised values of pixel 0 and 255 per channel ``(C,)``. `source`: other images for `kd`. `scores`: outputs are
+    scores of classes along dimension 1; boxes and other real values are not, and are distilled by their differences.
     """
 
     graph: Graph
@@ -75,6 +75,11 @@ class Job:
     scores: bool = True
     checkpoint: Path | None = None
     progress: Progress = field(default_factory=Silent)
+
+
+def held_out(images: CalibrationSet) -> tuple[CalibrationSet, CalibrationSet]:
+    """What judges a student, and what may make one: a quarter, 64 images at most, and the rest."""
+    return images.parted(min(64, len(images) // 4))
 
 
 @dataclass(frozen=True)
@@ -141,16 +146,16 @@ class _Run:
         groups = self.student.groups(scale * settings.weight_rate, scale * settings.step_rate)
         self.rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
         self.optimiser = torch.optim.Adam(groups)
-        inputs = torch.from_numpy(np.ascontiguousarray(job.images.inputs))
-        apart = min(64, len(inputs) // 4)
-        self.held = inputs[:apart].to(self.device)
-        fixed = job.source or ImageSet(inputs[apart:], settings.shift, settings.blend)
+        held, self.others = (torch.from_numpy(part.inputs) for part in held_out(job.images))
+        self.held = held.to(self.device)
+        fixed = job.source or ImageSet(self.others, settings.shift, settings.blend)
         self.player = self._invite(fixed) if self.objective.plays else None
         self.source: Source = fixed
         self.anchored = settings.batch
         if self.player is not None:
             self.anchored = round(settings.anchor * settings.batch)
             self.source = Mixed(fixed, self.player.drawn, settings.anchor)
+        self.settling = round(settings.relaxed * settings.steps) if settings.learned.weights else 0
         if settings.relative:
             self.objective.unit = self._strength() or 1.0
         self.step = self.warmed = self.alike = self.worse = 0
@@ -160,6 +165,8 @@ class _Run:
         self.kept: dict[str, Tensor] = {}
         if not self._load():
             self.look()
+            if self.settling:
+                self.student.relax()
 
     def _invite(self, around: Source) -> _Player:
         _, *shape = self.job.graph.input_shapes[self.job.graph.inputs[0]]
@@ -202,8 +209,16 @@ class _Run:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.step += 1
+        if self.step == self.settling:
+            self._settle_weights()
         if self.player is not None and self.step % self.settings.turns == 0:
             self._play(self.player, alone=False)
+
+    def _settle_weights(self) -> None:
+        """Halfway, weights take their places on their grids: from here on, the student is what will be frozen."""
+        self.student.cpu().settle(self.others.numpy())
+        self.student.to(self.device)
+        self.look()
 
     def _play(self, player: _Player, *, alone: bool) -> None:
         share = 1.0 if alone else self._fade()
@@ -260,7 +275,7 @@ class _Run:
         seen.append(gap)
         if self.worse >= PATIENCE:
             raise self._diverged(f"the gap on held-out images rose from {seen[0]:.3g} to {gap:.3g}")
-        if gap < self.best:
+        if gap < self.best and not self.student.relaxed:
             self.best, self.best_step = gap, self.step
             self.kept = {name: value.clone() for name, value in self.student.state_dict().items()}
             if self.job.checkpoint is not None:
@@ -305,6 +320,8 @@ class _Run:
         self.curves, self.best, self.best_step = state["curves"], state["best"], state["best_step"]
         self.kept = state["kept"]
         self.step, self.warmed, self.alike, self.worse = state["counts"]
+        if self.step < self.settling:
+            self.student.continue_relaxed()
         if self.player is not None:
             self.player.drawn.generator.load_state_dict(state["generator"])
             self.player.optimiser.load_state_dict(state["generator_optimiser"])

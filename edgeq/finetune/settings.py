@@ -27,7 +27,8 @@ class Settings:
     calibration set and not from a generator (papers: 0); `leash`, see `Leashed` (papers: none, which is 0 here);
     `blend`, see `ImageSet`; `relative`, ZAQ's output gap in units of the teacher's mean absolute output on held-out
     images (ZAQ: False); `block_weight` on the reconstruction of every block, on the calibration set's share alone
-    (papers: 0).
+    (papers: 0); `relaxed`, the share of the steps in which weights of few bits are not rounded yet: they settle on
+    their grids in closed form, then train on them (papers: 0).
     """
 
     method: str
@@ -52,6 +53,7 @@ class Settings:
     relative: bool = True
     blend: float = 0.5
     block_weight: float = 1.0
+    relaxed: float = 0.6
     learned: Learned = field(default_factory=Learned)
 
 

@@ -23,7 +23,8 @@ from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.reference import run as run_reference
 from edgeq.quant.calibrate import Calibration
-from edgeq.quant.fakequant import simulation
+from edgeq.quant.fakequant import quantize_weight, simulation
+from edgeq.quant.lockstep import settle
 
 __all__ = ["Agreement", "Learned", "Student", "agreement"]
 
@@ -47,12 +48,16 @@ class Student(nn.Module):
     kept as logarithms: never negative, and one rate means the same relative change for all of them. For the same reason
     weights are kept in units of their channel's largest and biases in units of their output's range: after folding,
     channels of one layer differ by orders of magnitude, and so do layers of networks fed 0..255 or 0..1.
+
+    `relax` lets weights of few bits go where they like for a while, `settle` rounds them again.
     """
 
     def __init__(self, graph: Graph, calibration: Calibration, learned: Learned = Learned()) -> None:
         super().__init__()
+        self._exact = {name: graph.constants[name] for name in calibration.constants}
         graph = self.graph = _biased(calibration.rounded(graph))
         self.calibration = calibration
+        self._relaxed: frozenset[str] = frozenset()
         self._split = simulation(graph, {})
         self._module = GraphModule(self._split).eval().requires_grad_(False)
         self._leaders = _leaders(calibration.activations)
@@ -88,6 +93,45 @@ class Student(nn.Module):
         chosen = [([p for p in some if p.requires_grad], rate) for some, rate in parts]
         return [{"params": some, "lr": rate} for some, rate in chosen if some]
 
+    @property
+    def relaxed(self) -> bool:
+        """Whether it has weights that are not rounded, which no integer network has."""
+        return bool(self._relaxed)
+
+    @torch.no_grad()
+    def relax(self) -> None:
+        """Weights of few bits are those of the float network, and are not rounded until `settle`."""
+        self.continue_relaxed()
+        for name in self._relaxed:
+            weight = self._layers[name].inputs[1]
+            whole = _tensor(self._exact.get(weight, self.graph.constants[weight]))
+            self.weights[_key(name)].copy_(whole / self._units[name][0])
+
+    def continue_relaxed(self) -> None:
+        """`relax`, with the weights as they are: what a checkpoint of a relaxed student holds."""
+        bits = {name: self.calibration.weights[node.inputs[1]].bits for name, node in self._layers.items()}
+        self._relaxed = frozenset(name for name, count in bits.items() if count is not None and count < 8)
+
+    @torch.no_grad()
+    def settle(self, inputs: npt.NDArray[np.float32]) -> None:
+        """Round what `relax` let go: scales of least squared error, errors compensated under what normalised images
+        `inputs` ``(N, C, H, W)`` make reach each layer, biases corrected. Followed is this student as it was."""
+        if not self._relaxed:
+            return
+        graph, decided = self.frozen()
+        weights = dict(decided.weights)
+        for name in self._relaxed:
+            weight = self._layers[name].inputs[1]
+            weights[weight] = quantize_weight(graph.constants[weight], weights[weight].bits or 8)
+        made = settle(graph, decided.activations, weights, inputs, judged=True, beside_rounded=True)
+        for name, node in self._layers.items():
+            by_weight, by_bias = self._units[name]
+            if name in self._relaxed:
+                self.weights[_key(name)].copy_(_tensor(made.constants[node.inputs[1]]) / by_weight)
+                self.weight_steps[_key(name)].copy_(_tensor(weights[node.inputs[1]].scale).log())
+            self.biases[_key(name)].add_(_tensor(made.corrections[name]).to(self.biases[_key(name)]) / by_bias)
+        self._relaxed = frozenset()
+
     def run(self, x: Tensor, keep: Collection[str] = ()) -> dict[str, Tensor]:
         """Outputs, and the values named in `keep`, for normalised images ``(N, C, H, W)``."""
 
@@ -113,11 +157,13 @@ class Student(nn.Module):
         return fake_quantize(value, self._step(name), low - zero, high - zero)
 
     def _weight(self, name: str) -> Tensor:
-        """A layer's weight as the kernels will have it."""
+        """A layer's weight as the kernels will have it, unless relaxed."""
         node = self._layers[name]
         step = self.weight_steps[_key(name)].exp()
         limit = self.calibration.weights[node.inputs[1]].limits[1]
-        whole = self.weights[_key(name)] * self._units[name][0].to(step.device)
+        whole: Tensor = self.weights[_key(name)] * self._units[name][0].to(step.device)
+        if name in self._relaxed:
+            return whole
         return fake_quantize(whole, step, -limit, limit, axis=0)
 
     def _bias(self, name: str) -> Tensor:

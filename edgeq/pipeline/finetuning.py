@@ -16,7 +16,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError
 from edgeq.files import write_atomic
 from edgeq.finetune.budget import batch_for
-from edgeq.finetune.loop import Job, finetune
+from edgeq.finetune.loop import Job, finetune, held_out
 from edgeq.finetune.settings import METHODS, settings_for
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import agreement
@@ -105,7 +105,8 @@ def finetuned(
 
     def work(folder: Path) -> dict[str, Any]:
         keep_freed_memory()
-        decided = calibrate(graph, calibration, spec.input_range(), scheme=scheme, observer=config.observer)
+        _, others = held_out(calibration)
+        decided = calibrate(graph, others, spec.input_range(), scheme=scheme, observer=config.observer)
         job = Job(
             graph, raw, decided, calibration, low, high, settings, config.seed, source,
             scores=spec.task in SCORED, checkpoint=cache.scratch("finetune", parts), progress=cache.progress,

@@ -69,7 +69,7 @@ def calibrate(
     activations |= {name: activations[spec.source] for name, spec in specs.items() if isinstance(spec, Shared)}
     weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
     settled = settle(
-        graph, activations, weights, calibration, round_weights=compensate, correct_bias=correct_bias,
+        graph, activations, weights, calibration.inputs, round_weights=compensate, correct_bias=correct_bias,
         judged=min(scheme.weight_bits, scheme.activation_bits) < 8,
     )  # fmt: skip
     return Calibration(activations, weights, settled.corrections, settled.constants)

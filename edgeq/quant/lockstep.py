@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Clamp, Conv2d, Linear
 from edgeq.graph.run import GraphModule
@@ -48,14 +47,16 @@ def settle(
     graph: Graph,
     activations: Mapping[str, Quantization],
     weights: Mapping[str, Quantization],
-    calibration: CalibrationSet,
+    inputs: npt.NDArray[np.float32],
     *,
     round_weights: bool = True,
     correct_bias: bool = True,
     judged: bool = False,
+    beside_rounded: bool = False,
 ) -> Settled:
     """Round the weights of fewer than 8 bits of an optimised `graph`, and correct biases; see `bias_correction` for
-    `judged`. Other weights take their nearest integers."""
+    `judged`. Other weights take their nearest integers. With `beside_rounded`, the twin that is followed has its
+    activations on their grids too: a network trained to live with them, whose weights alone are to be rounded."""
     twins = _twins(graph, weights)
     module = GraphModule(twins).eval()
     layers = {node.name: node for node in graph.of_kind(Conv2d, Linear)}
@@ -69,8 +70,11 @@ def settle(
 
     def visit(name: str, value: Tensor) -> Tensor | None:
         if name.startswith(FLOAT) or name in graph.inputs:
-            exact[name.removeprefix(FLOAT)] = value
-            return None
+            followed = name.removeprefix(FLOAT)
+            if beside_rounded and followed in activations:
+                value = fake_quantize(value, activations[followed])
+            exact[followed] = value
+            return value
         name = name.removesuffix(ENTRY)
         want = exact.pop(name)
         if name in results and correct_bias:
@@ -89,7 +93,7 @@ def settle(
             module.constant(weight).copy_(torch.from_numpy(chosen))
         return value
 
-    module.run(torch.from_numpy(calibration.inputs[:MOST]).to(memory_format=torch.channels_last), visit=visit)
+    module.run(torch.from_numpy(inputs[:MOST]).to(memory_format=torch.channels_last), visit=visit)
     return made
 
 

@@ -22,6 +22,7 @@ from edgeq.graph.run import GraphModule
 from edgeq.integer.reference import run as run_reference
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
+from edgeq.quant.fakequant import quantize_weight
 from edgeq.quant.freeze import freeze
 
 RANGE = (-2.0, 2.0)
@@ -184,23 +185,50 @@ def test_what_shall_not_learn_does_not(raw, images):
         assert float(grid.scale) == pytest.approx(float(one.decided.activations[name].scale), rel=1e-6)
 
 
+def test_a_relaxed_student_settles_closer_to_itself_than_nearest_rounding_brings_it(raw, images):
+    given = job(raw, images, short("kd"))
+    student = Student(given.graph, given.decided)
+    inputs = torch.from_numpy(images.inputs)
+    with torch.no_grad():
+        student.relax()
+        assert student.relaxed
+        for weight in student.weights.values():
+            weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+        relaxed = student(inputs)
+        graph, decided = student.frozen()
+        student.settle(images.inputs)
+        assert not student.relaxed
+        settled = student(inputs)
+        nearest = dict(decided.weights)
+        for node in graph.of_kind(Conv2d, Linear):
+            nearest[node.inputs[1]] = quantize_weight(
+                graph.constants[node.inputs[1]], nearest[node.inputs[1]].bits or 8
+            )
+        plain = Student(graph, dataclasses.replace(decided, weights=nearest))(inputs)
+    assert not torch.equal(settled, relaxed)
+    assert float((settled - relaxed).square().mean()) < 0.7 * float((plain - relaxed).square().mean())
+    frozen = freeze(*student.frozen()).graph
+    assert agreement(student, frozen, images.inputs).equal_argmax > 0.9
+
+
 class StoppedError(Exception):
     pass
 
 
 @pytest.mark.parametrize("method", ["kd", "zaq"])
-def test_interrupted_training_continues_to_the_same_bytes(raw, images, tmp_path, monkeypatch, method):
+@pytest.mark.parametrize("stop", [1, 3])  # relaxed, and settled
+def test_interrupted_training_continues_to_the_same_bytes(raw, images, tmp_path, monkeypatch, method, stop):
     whole = finetune(job(raw, images, short(method)))
 
     class Stop:
         def step(self, done, total, note=""):
-            if done == 3:
+            if done == stop:
                 raise StoppedError
 
     with pytest.raises(StoppedError):
         finetune(job(raw, images, short(method), checkpoint=tmp_path, progress=Stop()))
     again = finetune(job(raw, images, short(method), checkpoint=tmp_path))
-    assert again.facts["resumed_at"] == 3
+    assert again.facts["resumed_at"] == stop
     assert again.curves == whole.curves
     one, other = (freeze(made.graph, made.decided).graph.to_bytes() for made in (whole, again))
     assert one == other
@@ -230,7 +258,7 @@ def test_what_is_frozen_is_the_best_student_seen_be_it_the_first(raw, images, mo
             self.best, self.best_step, self.kept = gap, self.step, seen[-1]
 
     monkeypatch.setattr("edgeq.finetune.loop._Run.look", look)
-    made = finetune(job(raw, images, short("kd", weight_rate=1e-2)))
+    made = finetune(job(raw, images, short("kd", weight_rate=1e-2, relaxed=0.0)))
     assert (made.facts["best_step"], made.facts["gap_after"]) == (2.0, 0.3)
     for name, value in made.student.state_dict().items():
         assert torch.equal(value, seen[2][name])
