@@ -51,12 +51,13 @@ FOLDER = ROOT / "build" / "low_bit"
 IMAGES = 256
 NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup")
 BITS = ("w5a5", "w4a4")
-METHODS = ("ptq", "noise", "kd", "zs-cgan", "dfq-akd", "zaq")
-"""`ptq` trains nothing; `noise` distils on Gaussian noise; `kd` on the calibration images, which are every row's start;
-`zs-cgan` on fresh images of its generator."""
+METHODS = ("ptq-nearest", "ptq", "noise", "kd", "zs-cgan", "dfq-akd", "zaq")
+"""`ptq` trains nothing; nor does `ptq-nearest`, whose weights take their nearest integers, as in most tools. `noise`
+distils on Gaussian noise; `kd` on the calibration images, which are every row's start; `zs-cgan` on fresh images of its generator."""
 
 ABLATION: Mapping[str, Mapping[str, Any]] = {
-    "paper form": {"anchor": 0.0, "block_weight": 0.0, "relative": False, "leash": 0.0},
+    "paper form": {"anchor": 0.0, "block_weight": 0.0, "relative": False, "leash": 0.0, "relaxed": 0.0},
+    "weights rounded from the start": {"relaxed": 0.0},
     "no leash": {"leash": 0.0},
     "no block reconstruction": {"block_weight": 0.0},
     "generator alone": {"anchor": 0.0, "leash": 0.0},
@@ -135,8 +136,8 @@ def measure_cell(
         "commit": commit(), "machine": machine_line(), "threads": torch.get_num_threads(),
         "packages": package_versions(("torch", "numpy")),
     }  # fmt: skip
-    if method == "ptq":
-        decided = calibrate(graph, images, spec.input_range(), scheme=scheme)
+    if method in ("ptq", "ptq-nearest"):
+        decided = calibrate(graph, images, spec.input_range(), scheme=scheme, compensate=method == "ptq")
         return row | measure(subject, decided, Student(graph, decided), None)
     settings = settings_for(method if method in ("zaq", "dfq-akd") else "kd", options.effort, graph)
     settings = dataclasses.replace(settings, **ABLATION.get(variant, {}))

@@ -42,6 +42,10 @@ EVERY, LOOKS = 50, 12
 PATIENCE = 6
 """Looks in a row at which the held-out gap is half worse than before training, and rising: that is divergence."""
 
+TIED = 1.03
+"""Times the smallest gap: among trained students no further apart than the few held-out images can tell, the last one
+wins, whose rate was lowest."""
+
 COLLAPSED = 40
 """Generator steps in a row whose images the teacher all gives one class."""
 
@@ -114,7 +118,7 @@ def finetune(job: Job) -> Finetuned:
         "seconds": time.monotonic() - started,
         "resumed_at": float(before),
         "gap_before": run.curves["held_out"][0],
-        "gap_after": run.best,
+        "gap_after": run.kept_gap,
         "best_step": float(run.best_step),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
@@ -161,7 +165,8 @@ class _Run:
         self.step = self.warmed = self.alike = self.worse = 0
         self.curves: dict[str, list[float]] = {"student": [], "generator": [], "held_out": []}
         self.every = min(EVERY, max(1, self.total // LOOKS))
-        self.best, self.best_step = math.inf, 0
+        self.best = self.kept_gap = math.inf
+        self.best_step = 0
         self.kept: dict[str, Tensor] = {}
         if not self._load():
             self.look()
@@ -262,21 +267,27 @@ class _Run:
             raise self._diverged(f"for {COLLAPSED} steps all generated images were of one class")
 
     @torch.no_grad()
-    def look(self) -> None:
-        """The gap to the teacher on held-out synthetic images: what `best` and divergence are judged by."""
+    def gap(self) -> float:
+        """To the teacher, on held-out synthetic images: mean absolute difference of outputs."""
         parts = []
         for some in torch.split(self.held, self.settings.batch):
             teacher, student = self.teacher.run(some), self.student.run(some)
             gaps = [float((teacher[n] - student[n]).abs().mean()) for n in self.job.graph.outputs]
             parts.append(len(some) * float(np.mean(gaps)))
-        gap = sum(parts) / len(self.held)
+        return sum(parts) / len(self.held)
+
+    def look(self) -> None:
+        """Where the student stands: what is frozen in the end and what counts as divergence are judged by it."""
+        gap = self.gap()
         seen = self.curves["held_out"]
         self.worse = self.worse + 1 if seen and gap > max(seen[0] * 1.5, seen[-1]) else 0
         seen.append(gap)
         if self.worse >= PATIENCE:
             raise self._diverged(f"the gap on held-out images rose from {seen[0]:.3g} to {gap:.3g}")
-        if gap < self.best and not self.student.relaxed:
-            self.best, self.best_step = gap, self.step
+        tied = self.best_step > 0 and gap <= TIED * self.best
+        if (gap < self.best or tied) and not self.student.relaxed:
+            self.best, self.best_step = min(gap, self.best), self.step
+            self.kept_gap = gap
             self.kept = {name: value.clone() for name, value in self.student.state_dict().items()}
             if self.job.checkpoint is not None:
                 _write(self.job.checkpoint / "best.pt", {"student": self.kept, "step": self.step, "gap": gap})
@@ -301,7 +312,7 @@ class _Run:
         state: dict[str, Any] = {
             "form": FORM, "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
             "random": self.random.get_state(), "curves": self.curves,
-            "best": self.best, "best_step": self.best_step, "kept": self.kept,
+            "best": [self.best, self.kept_gap, self.best_step], "kept": self.kept,
             "counts": [self.step, self.warmed, self.alike, self.worse],
         }  # fmt: skip
         if self.player is not None:
@@ -317,8 +328,8 @@ class _Run:
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.random.set_state(state["random"].cpu())
-        self.curves, self.best, self.best_step = state["curves"], state["best"], state["best_step"]
-        self.kept = state["kept"]
+        self.curves, self.kept = state["curves"], state["kept"]
+        self.best, self.kept_gap, self.best_step = state["best"]
         self.step, self.warmed, self.alike, self.worse = state["counts"]
         if self.step < self.settling:
             self.student.continue_relaxed()

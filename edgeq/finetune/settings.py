@@ -36,8 +36,8 @@ class Settings:
     batch: int = 64
     turns: int = 5
     warm_up: int = 0
-    weight_rate: float = 3e-4
-    step_rate: float = 1e-3
+    weight_rate: float = 1e-3
+    step_rate: float = 3e-3
     generator_rate: float = 1e-3
     latent: int = 256
     width: int = 64
@@ -52,17 +52,17 @@ class Settings:
     leash: float = 0.0
     relative: bool = True
     blend: float = 0.5
-    block_weight: float = 1.0
+    block_weight: float = 10.0
     relaxed: float = 0.6
     learned: Learned = field(default_factory=Learned)
 
 
-_CAREFUL: dict[str, Any] = {"weight_rate": 1e-4, "step_rate": 5e-4}
+_CAREFUL: dict[str, Any] = {"weight_rate": 3e-4, "step_rate": 1e-3}
 """Of players: what they are shown changes under them."""
 
 _BASE = {
-    "zaq": Settings("zaq", 0, block_weight=10.0, leash=0.5, **_CAREFUL),
-    "dfq-akd": Settings("dfq-akd", 0, turns=10, warm_up=100, block_weight=10.0, leash=0.5, **_CAREFUL),
+    "zaq": Settings("zaq", 0, leash=0.5, **_CAREFUL),
+    "dfq-akd": Settings("dfq-akd", 0, turns=10, warm_up=100, leash=0.5, **_CAREFUL),
     "kd": Settings("kd", 0),
 }
 

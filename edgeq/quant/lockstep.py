@@ -6,6 +6,7 @@ they will be on the device. So a layer makes up not only for its own rounding, b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,8 +28,9 @@ __all__ = ["Settled", "settle"]
 FLOAT = "float:"
 """Prefix of the float twin's names."""
 
-MOST = 64
-"""Images: every layer's statistics must see the layers before it settled, so the set is one batch."""
+MOST, VALUES = 256, 2**27
+"""Images, and values of the largest activation over all of them: every layer's statistics must see the layers before it
+settled, so the set is one batch."""
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -93,7 +95,11 @@ def settle(
             module.constant(weight).copy_(torch.from_numpy(chosen))
         return value
 
-    module.run(torch.from_numpy(inputs[:MOST]).to(memory_format=torch.channels_last), visit=visit)
+    widest = max(math.prod(graph.shapes[node.name]) for node in graph.nodes)
+    module.run(
+        torch.from_numpy(inputs[: min(MOST, max(1, VALUES // widest))]).to(memory_format=torch.channels_last),
+        visit=visit,
+    )
     return made
 
 

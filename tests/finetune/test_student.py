@@ -243,27 +243,41 @@ def test_a_checkpoint_that_cannot_be_continued_starts_anew(raw, images, tmp_path
         state.write_bytes(left)
     made = finetune(job(raw, images, short("kd"), checkpoint=tmp_path))
     assert made.facts["resumed_at"] == 0
-    assert torch.load(state, weights_only=True)["best_step"] == made.facts["best_step"]
+    assert torch.load(state, weights_only=True)["best"][2] == made.facts["best_step"]
 
 
-def test_what_is_frozen_is_the_best_student_seen_be_it_the_first(raw, images, monkeypatch):
-    gaps = iter([0.5, 0.4, 0.3, 0.45, 0.35])
-    seen = []
+@pytest.mark.parametrize(
+    ("gaps", "frozen"),
+    [
+        ([0.5, 0.4, 0.3, 0.45, 0.35], 2),
+        ([0.5, 0.4, 0.3, 0.305, 0.308], 4),  # no further apart than held-out images can tell: the last
+        ([0.5, 0.51, 0.505, 0.52, 0.501], 0),  # but no better than before is no reason to train
+    ],
+)
+def test_what_is_frozen_is_the_best_student_seen_be_it_the_first(raw, images, monkeypatch, gaps, frozen):
+    seen, coming = [], iter(gaps)
 
-    def look(self):
-        gap = next(gaps)
+    def gap(self):
         seen.append({name: value.clone() for name, value in self.student.state_dict().items()})
-        self.curves["held_out"].append(gap)
-        if gap < self.best:
-            self.best, self.best_step, self.kept = gap, self.step, seen[-1]
+        return next(coming)
 
-    monkeypatch.setattr("edgeq.finetune.loop._Run.look", look)
+    monkeypatch.setattr("edgeq.finetune.loop._Run.gap", gap)
     made = finetune(job(raw, images, short("kd", weight_rate=1e-2, relaxed=0.0)))
-    assert (made.facts["best_step"], made.facts["gap_after"]) == (2.0, 0.3)
+    assert (made.facts["best_step"], made.facts["gap_after"]) == (frozen, gaps[frozen])
     for name, value in made.student.state_dict().items():
-        assert torch.equal(value, seen[2][name])
+        assert torch.equal(value, seen[frozen][name])
     assert any(not torch.equal(seen[2][name], seen[4][name]) for name in seen[2])
-    monkeypatch.undo()
+
+
+def test_relaxed_students_do_not_compete(raw, images, monkeypatch):
+    gaps = iter([0.5, 0.1, 0.4, 0.4, 0.45, 0.45])
+    monkeypatch.setattr("edgeq.finetune.loop._Run.gap", lambda self: next(gaps))
+    made = finetune(job(raw, images, short("kd", relaxed=0.5)))
+    assert made.facts["gap_after"] == 0.4
+    assert made.facts["best_step"] == 2
+
+
+def test_training_that_only_hurts_freezes_what_was_there(raw, images):
     hopeless = finetune(job(raw, images, short("kd", weight_rate=3e-1, step_rate=1.0)))
     assert hopeless.facts["best_step"] == 0
     assert hopeless.facts["gap_after"] == hopeless.facts["gap_before"]
