@@ -53,7 +53,8 @@ NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup")
 BITS = ("w5a5", "w4a4")
 METHODS = ("ptq-nearest", "ptq", "noise", "kd", "zs-cgan", "dfq-akd", "zaq")
 """`ptq` trains nothing; nor does `ptq-nearest`, whose weights take their nearest integers, as in most tools. `noise`
-distils on Gaussian noise; `kd` on the calibration images, which are every row's start; `zs-cgan` on fresh images of its generator."""
+distils on Gaussian noise; `kd` on the calibration images, which are every row's start; `zs-cgan` on fresh images
+of its generator."""
 
 ABLATION: Mapping[str, Mapping[str, Any]] = {
     "paper form": {"anchor": 0.0, "block_weight": 0.0, "relative": False, "leash": 0.0, "relaxed": 0.0},

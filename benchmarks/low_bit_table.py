@@ -9,7 +9,8 @@ from typing import Any
 Row = Mapping[str, Any]
 
 LABELS = {
-    "ptq-nearest": "PTQ alone, nearest rounding", "ptq": "PTQ alone", "noise": "KD on Gaussian noise", "kd": "KD on the calibration images",
+    "ptq-nearest": "PTQ alone, nearest rounding", "ptq": "PTQ alone",
+    "noise": "KD on Gaussian noise", "kd": "KD on the calibration images",
     "zs-cgan": "ZS-CGAN + KD", "dfq-akd": "DFQ-AKD", "zaq": "ZAQ",
 }  # fmt: skip
 HEAD = (
