@@ -101,9 +101,9 @@ def _measured_there(config: BuildConfig, result: dict[str, Any], name: str, prog
     times, answers = found["bench"]["latency"], found["eval"]
     if not quiet:
         if answers:
-            there, here = answers["device_accuracy"]["top1"], answers["host_accuracy"]["top1"]
+            there, here = answers["device_accuracy"]["score"], answers["host_accuracy"]["score"]
             equal = 100 * answers["outputs"]["equal"]
-            say(f"{name}: top-1 {there:.2f} %, here {here:.2f} %, {equal:.2f} % of output values equal")
+            say(f"{name}: {answers['metric']} {there:.2f} %, here {here:.2f} %, {equal:.2f} % of output values equal")
         if times:
             say(f"{name}: {times['model']['median_ms']:.3f} ms, {times['ratio']:.2f} of the float file's time")
         for doubt in found["bench"]["doubts"]:
