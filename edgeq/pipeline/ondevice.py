@@ -7,7 +7,8 @@ same integers, and what differs is their kernels.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,15 @@ from edgeq.device.job import Setup, bench, can_run, evaluate
 from edgeq.device.local import LocalTransport
 from edgeq.device.open import full_name, open_device
 from edgeq.device.transport import ShellTransport
-from edgeq.errors import ConfigError, DeviceError
-from edgeq.files import write_atomic
+from edgeq.errors import ArtifactError, ConfigError, DeviceError
+from edgeq.files import staged, write_atomic
 from edgeq.inspection.read import find_model
 from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.tasks import Answers, compare_answers, measure_answers
+from edgeq.report.check import read_report
+from edgeq.report.device import device_row, with_devices
+from edgeq.report.html import render
+from edgeq.report.schema import to_text
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from edgeq.zoo.spec import ModelSpec
@@ -144,25 +149,42 @@ def expect_device(name: str, targets: Sequence[Target], program: Path | None = N
 
 
 def measure_build(
-    folder: Path, name: str, spec: ModelSpec, images: EvaluationSet | None, threads: int, program: Path | None = None
+    folder: Path,
+    devices: Sequence[str],
+    spec: ModelSpec,
+    images: EvaluationSet | None,
+    *,
+    threads: int,
+    rebuild: str,
+    program: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Facts:
-    """Latency, and accuracy where there are images, of the build in `folder` on the device `name`.
+    """Latency, and accuracy where there are images, of the build in `folder` on each of `devices`. Returns the report.
 
-    Also kept in the folder as ``device.json``, whatever was measured on other devices beside it. Raises `EdgeqError`.
+    What they said goes into ``report.json`` and its page, which names `rebuild`, and raw into ``device.json``; the
+    folder is swapped in whole, as the build's own was. Raises `EdgeqError`, with the folder as it was.
     """
     artifact = find_artifact(folder)
     setup = setup_for(artifact, threads=threads, program=program)
-    with open_device(name, runtime=setup.runtime, patience=60) as device:
-        found: Facts = {"bench": bench(device, artifact.model, artifact.baseline, setup), "eval": None}
-        if images is not None:
-            found["eval"] = eval_on(device, artifact, setup, spec, images)
-    path = folder / "device.json"
-    try:
-        kept = json.loads(path.read_text())
-    except (OSError, ValueError):
-        kept = {}
-    write_atomic(path, json.dumps({**kept, name: found}, indent=2) + "\n")
-    return found
+    before = read_report(folder)
+    found: dict[str, Facts] = {}
+    for name in devices:
+        say(f"measuring on {name}")
+        with open_device(name, runtime=setup.runtime, patience=60) as device:
+            found[name] = {"bench": bench(device, artifact.model, artifact.baseline, setup), "eval": None}
+            if images is not None:
+                found[name]["eval"] = eval_on(device, artifact, setup, spec, images)
+    rows = [device_row(name, facts["bench"], facts["eval"]) for name, facts in found.items()]
+    report = with_devices(before, rows)
+    with staged(folder) as staging:
+        shutil.copytree(folder, staging, dirs_exist_ok=True)
+        if read_report(staging) != before:
+            raise ArtifactError(f"{folder} was built anew while devices ran what it held", hint="run again")
+        sheet = (staging / "calibration.png").read_bytes()
+        write_atomic(staging / "device.json", json.dumps(found, indent=2) + "\n")
+        write_atomic(staging / "report.json", to_text(report))
+        write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))
+    return report
 
 
 def _on_host(
