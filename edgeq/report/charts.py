@@ -148,7 +148,8 @@ def histogram(named: Sequence[tuple[str, str, Sequence[float]]]) -> Chart | None
 class Timed:
     """A line of a comparison: milliseconds of the integer and the float file, None where there are none.
 
-    `doubt` says why the times must not be believed, or why there are none.
+    A file that is timed alone, whatever its type, stands in the place of the integer one. `doubt` says why the times
+    must not be believed, or why there are none.
     """
 
     label: str
@@ -182,7 +183,8 @@ def comparison_chart(rows: Sequence[Timed]) -> Comparison | None:
         y += LINE
         texts.append((0.0, y, row.label))
         y += 4.0
-        for tone, name, value in (("integer", "integer", row.integer), ("float", "float", row.floating)):
+        own = "file" if row.floating is None else "integer"
+        for tone, name, value in (("integer", own, row.integer), ("float", "float", row.floating)):
             if value is None:
                 continue
             wide = max(room * value / longest, 1.0)

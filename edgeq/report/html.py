@@ -34,6 +34,8 @@ from edgeq.report.schema import validate
 
 __all__ = ["data_uri", "render", "template", "timed"]
 
+_SHARED = ("charts.html.j2", "devices.html.j2", "report.css")
+
 WORST = 8
 """Layers listed by name below the chart."""
 
@@ -78,9 +80,9 @@ def render(
 
 @functools.cache
 def template(name: str) -> Template:
-    """A page of this package, by file name; it may use the chart macros, the filters below and `style`."""
+    """A page of this package, by file name; it may use the shared macros, the filters below and `style`."""
     here = files("edgeq.report")
-    sources = {file: (here / file).read_text(encoding="utf-8") for file in (name, "charts.html.j2", "report.css")}
+    sources = {file: (here / file).read_text(encoding="utf-8") for file in (name, *_SHARED)}
     environment = Environment(
         loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
