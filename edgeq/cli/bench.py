@@ -9,7 +9,8 @@ import click
 
 from edgeq.cli.options import program_option
 from edgeq.cli.shell import print_json, say
-from edgeq.errors import MeasurementError
+from edgeq.errors import ConfigError, MeasurementError
+from edgeq.files import write_atomic
 
 __all__ = ["bench"]
 
@@ -26,19 +27,32 @@ __all__ = ["bench"]
 @click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
 @program_option
 @click.option("--strict", is_flag=True, help="exit 5 when a measurement must not be believed")
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="also write a page with table and bars"
+)
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
-def bench(paths: tuple[Path, ...], devices: tuple[str, ...], strict: bool, as_json: bool, **asked: Any) -> None:
+def bench(
+    paths: tuple[Path, ...], devices: tuple[str, ...], strict: bool, page: Path | None, as_json: bool, **asked: Any
+) -> None:
     """Time ARTIFACTs on devices: a build's folder, where integer and float file run in turns, or any file alone.
 
     \b
     edgeq bench build/resnet20-tflite-arm --device pi@raspberrypi
     edgeq bench a.tflite b.tflite --device pi@pi4 --device pi@pi5 --threads 4 --strict
+    edgeq bench build/a-tflite-pi5 build/b-tflite-pi5 --device pi@pi4 --device adb:R58M1 --html compare.html
     """
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--html {page}", why="is written as a page, so its name must end in .html")
     results = [_measured(path, device, asked) for path in paths for device in devices for _ in range(asked["repeat"])]
     if as_json:
         print_json(results)
     else:
         _show(results)
+    if page is not None:
+        from edgeq.report.comparison import render_comparison
+
+        write_atomic(page, render_comparison(results))
+        say(f"page {page}")
     invalid = next((result for result in results if not result["valid"]), None)
     if strict and invalid:
         raise MeasurementError(

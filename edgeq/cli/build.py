@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ __all__ = ["build"]
 @click.option(
     "--config", "file", type=click.Path(path_type=Path), help="settings file [default: edgeq.toml, where there is one]"
 )
-@click.option("--device", help="also measure there: user@host, adb:SERIAL, emulator:cortex-a76; see edgeq devices")
 @program_option
 @click.option("--plan", is_flag=True, help="print stages, shapes, sizes and unsupported ops; do no work")
 @click.option("--print-config", is_flag=True, help="print every setting and where it came from; do no work")
@@ -33,7 +33,6 @@ __all__ = ["build"]
 @click.option("--quiet", "-q", is_flag=True, help="no progress, no summary")
 def build(
     file: Path | None,
-    device: str | None,
     program: Path | None,
     plan: bool,
     print_config: bool,
@@ -63,15 +62,16 @@ def build(
         say(f"edgeq: no MODEL and no model in edgeq.toml: building the shipped default, {DEFAULT_MODEL}")
         config = dataclasses.replace(config, model=DEFAULT_MODEL)
     targets = [load_target(name) for name in config.targets]  # a misspelt one is found before the first is built
-    if device and not plan:
+    if config.devices and not plan:
         from edgeq.pipeline.ondevice import expect_device
 
-        device = expect_device(device, targets, program)  # so is a device that does not answer
+        # so is a device that does not answer
+        names = tuple(expect_device(name, targets, program) for name in config.devices)
+        config = dataclasses.replace(config, devices=names)
     configs = config.split()
     results = [_planned(one) if plan else _built(one, quiet) for one in configs]
-    if device and not plan:
-        for one, result in zip(configs, results, strict=True):
-            _measured_there(one, result, device, program, quiet)
+    if config.devices and not plan:
+        results = [_measured_there(one, result, program) for one, result in zip(configs, results, strict=True)]
     if as_json:
         print_json(results[0] if len(results) == 1 else results)
     elif not quiet:
@@ -82,11 +82,12 @@ def build(
         _insist(results)
 
 
-def _measured_there(config: BuildConfig, result: dict[str, Any], name: str, program: Path | None, quiet: bool) -> None:
-    """``--device``: the finished build run there too; kept in its folder; ``--strict`` refuses a doubtful latency."""
+def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path | None) -> dict[str, Any]:
+    """``--device``: the finished build run there too. Returns its report with what was found."""
     from edgeq.cli.summary import model_name
     from edgeq.data.evaluation import load_images
     from edgeq.pipeline.ondevice import measure_build
+    from edgeq.report.lock import portable
     from edgeq.zoo.load import load_model
 
     spec = load_model(
@@ -94,24 +95,11 @@ def _measured_there(config: BuildConfig, result: dict[str, Any], name: str, prog
     ).spec
     where = config.evaluation or spec.evaluation
     images = load_images(where, spec, config.eval_limit) if where else None
-    folder = config.output_folder(model_name(result))
-    threads = config.threads or load_target(config.target).threads
-    found = measure_build(folder, name, spec, images, threads, program)
-    result["device"] = {name: found}
-    times, answers = found["bench"]["latency"], found["eval"]
-    if not quiet:
-        if answers:
-            there, here = answers["device_accuracy"]["top1"], answers["host_accuracy"]["top1"]
-            equal = 100 * answers["outputs"]["equal"]
-            say(f"{name}: top-1 {there:.2f} %, here {here:.2f} %, {equal:.2f} % of output values equal")
-        if times:
-            say(f"{name}: {times['model']['median_ms']:.3f} ms, {times['ratio']:.2f} of the float file's time")
-        for doubt in found["bench"]["doubts"]:
-            say(f"{name}: {doubt}")
-    if config.strict and not found["bench"]["valid"]:
-        raise MeasurementError(
-            f"latency of {result['model']} must not be believed", where=name, why="; ".join(found["bench"]["doubts"])
-        )
+    return measure_build(
+        config.output_folder(model_name(result)), config.devices, spec, images,
+        threads=config.threads or load_target(config.target).threads,
+        rebuild=shlex.join(portable(config.arguments())), program=program, say=lambda line: say(f"edgeq: {line}"),
+    )  # fmt: skip
 
 
 def _refuse(plans: list[dict[str, Any]]) -> None:
@@ -131,6 +119,12 @@ def _insist(results: list[dict[str, Any]]) -> None:
                 why=str(report["latency"].get("reason")),
                 hint="repeat with --force measure on a quiet machine",
             )
+        for row in report.get("devices", ()):
+            if not row["valid"]:
+                raise MeasurementError(
+                    f"latency of {report['model']} for {report['target']} must not be believed", where=row["name"],
+                    why="; ".join(row["doubts"]), hint="remove the cause and build again; what is cached stays",
+                )  # fmt: skip
 
 
 def _planned(config: BuildConfig) -> dict[str, Any]:

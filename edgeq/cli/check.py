@@ -20,24 +20,37 @@ __all__ = ["check"]
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @settings_options(Budget)
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="DEVICE",
+    help="hold this one to the limits of devices; may be repeated [default: those of edgeq.toml, else all measured]",
+)
 @click.option("--config", "file", type=click.Path(path_type=Path), help="settings file [default: edgeq.toml, if there]")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
 @click.pass_context
-def check(ctx: click.Context, /, folder: Path, file: Path | None, as_json: bool, **flags: Any) -> None:
+def check(
+    ctx: click.Context, /, folder: Path, file: Path | None, devices: tuple[str, ...], as_json: bool, **flags: Any
+) -> None:
     """Check the build in DIR against a budget: exit 0 when all of it holds, 1 when not.
 
     Limits come from the options, else the environment, else [budget] in edgeq.toml.
 
     \b
     edgeq check build/resnet20-tflite-arm --max-drop 1.0 --min-agreement 0.97 --max-bytes 4M
+    edgeq check build/resnet20-tflite-pi5 --device pi@raspberrypi --max-device-drop 1.0 --max-device-latency-ratio 0.8
     """
     from edgeq.cli.summary import show_check
     from edgeq.report.check import check as run_check
 
-    budget = resolve(flags, os.environ, file).budget
-    if budget == Budget():
+    effective = resolve(flags | {"devices": devices or None}, os.environ, file)
+    budget = dataclasses.asdict(effective.budget)
+    if effective.budget == Budget():
         raise ConfigError("nothing to check", hint="give a limit such as --max-drop 1.0, or [budget] in edgeq.toml")
-    verdict = run_check(folder, **dataclasses.asdict(budget)).to_json()
+    if devices and all(limit is None for name, limit in budget.items() if "device" in name):
+        raise ConfigError(f"nothing to check on {devices[0]}", hint="give a limit such as --max-device-drop 1.0")
+    verdict = run_check(folder, **budget, devices=effective.config.devices).to_json()
     if as_json:
         print_json(verdict)
     else:

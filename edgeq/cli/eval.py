@@ -56,8 +56,10 @@ def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
         print_json(facts)
         return
     there, here, outputs = facts["device_accuracy"], facts["host_accuracy"], facts["outputs"]
-    click.echo(f"{facts['runtime']} on {name}: top-1 {there['top1']:.2f} %, here {here['top1']:.2f} %")
-    click.echo(f"same answer to {100 * facts['agreement']:.2f} % of {facts['images']} images")
+    metric, score = facts["metric"], f"{there['score']:.2f} %, here {here['score']:.2f} %"
+    click.echo(f"{facts['runtime']} on {name}: {metric} {score}")
+    what = {"mIoU": "pixels", "mAP@0.5": "the boxes"}.get(metric, f"{facts['images']} images")
+    click.echo(f"same answer to {100 * facts['agreement']:.2f} % of {what}")
     unit = "step" if outputs["integer"] else ""
     click.echo(
         f"{100 * outputs['equal']:.3f} % of {outputs['values']:,} output values equal, "

@@ -85,6 +85,7 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             )
         )
     rows += _latency(report)
+    rows += [row for device in report.get("devices", ()) for row in _device(device)]
     synthesis = report.get("synthesis")
     if synthesis:
         rows.append(
@@ -128,6 +129,25 @@ def _latency(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if latency.get("valid") is False:
         rows.append(("", "[red]do not believe this latency: the conditions changed while measuring[/red]"))
     return [(title, text if "[red]" in text else escape(text)) for title, text in rows]
+
+
+def _device(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a device said: accuracy beside this machine's, times and whether to believe them."""
+    parts = []
+    answers, times = row["accuracy"], row["latency"]
+    if answers:
+        parts.append(
+            f"{answers['metric']} {answers['score']:.2f} %, here {answers['host_score']:.2f} %, "
+            f"{100 * answers['equal']:.2f} % of output values equal"
+        )
+    if times:
+        parts.append(
+            f"{times['integer_median_ms']:.2f} ms, float {times['float_median_ms']:.2f} ms (ratio {times['ratio']:.2f})"
+        )
+    lines = [f"{row['runtime']} on {row['machine']['cpu']}", *parts]
+    if not row["valid"]:
+        lines.append("; ".join(row["doubts"]))
+    return [(escape(row["name"]) if not place else "", escape(line)) for place, line in enumerate(lines)]
 
 
 def _bytes(count: int | None) -> str:

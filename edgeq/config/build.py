@@ -83,6 +83,12 @@ class BuildConfig:
         None, settings.TEXT, "labelled images to measure with, in place of the model's own"
     )
     eval_limit: int | None = _setting(None, settings.COUNT, "measure on this many of them, evenly spaced")
+    devices: tuple[str, ...] = _setting(
+        (),
+        settings.DEVICES,
+        "also measure there: user@host, adb:SERIAL, emulator:cortex-a76 (see edgeq devices); may be repeated",
+        "--device",
+    )
     strict: bool = _setting(False, settings.SWITCH, "exit 5 when a measurement must not be believed")
     force: tuple[str, ...] = _setting(
         (), settings.some_of(*FORCEABLE), "stage to run again although cached ('all' for all); may be repeated"
@@ -134,6 +140,15 @@ class Budget:
     )
     max_bytes: int | None = _setting(None, settings.SIZE, "largest file, e.g. 300k or 4M")
     max_latency_ratio: float | None = _setting(None, settings.AMOUNT, "largest integer / float latency")
+    max_device_drop: float | None = _setting(
+        None, settings.AMOUNT, "largest loss of a device against the float network, in points"
+    )
+    min_device_agreement: float | None = _setting(
+        None, settings.SHARE, "smallest share a device answers as the same file did on the building machine"
+    )
+    max_device_latency_ratio: float | None = _setting(None, settings.AMOUNT, "largest integer / float latency there")
+    max_device_ms: float | None = _setting(None, settings.AMOUNT, "longest inference there, median milliseconds")
+    max_device_bytes: int | None = _setting(None, settings.SIZE, "most memory there, e.g. 64M")
 
 
 @dataclass(frozen=True)
@@ -204,12 +219,11 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     from_file: Mapping[str, Any] = {}
     if table is not None:
         names = list(settings_of(BuildConfig))
-        table.only(*names, "target", "budget")
-        from_file = {
-            "targets" if key == "target" else key: value for key, value in table.data.items() if key != "budget"
-        }
-        if "target" in table and "targets" in table:
-            raise ConfigError("both target and targets are given", where=table.where)
+        table.only(*names, *_SINGULAR, "budget")
+        from_file = {_SINGULAR.get(key, key): value for key, value in table.data.items() if key != "budget"}
+        for one, several in _SINGULAR.items():
+            if one in table and several in table:
+                raise ConfigError(f"both {one} and {several} are given", where=table.where)
     limits = table.table("budget").only(*settings_of(Budget)).data if table is not None and "budget" in table else {}
     if flags.get("model") or environment.get("EDGEQ_MODEL"):
         # The file's network is not the one asked for, so what it says about its network does not apply.
@@ -237,6 +251,9 @@ def _pick(
             return parsed, source
     return setting.default, "default"
 
+
+_SINGULAR = {"target": "targets", "device": "devices"}
+"""Keys of a file that may also stand in the singular."""
 
 _OF_THE_MODEL = ("weights", "input_shape", "mean", "std", "evaluation", "output")
 _FILES = ("model", "weights", "evaluation", "method")

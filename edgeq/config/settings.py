@@ -14,7 +14,7 @@ from edgeq.errors import ConfigError
 from edgeq.registry import nearest
 
 __all__ = [
-    "AMOUNT", "BITS", "COUNT", "NAMES", "NUMBERS", "PATH", "SEED", "SHAPE", "SHARE", "SIZE", "SWITCH",
+    "AMOUNT", "BITS", "COUNT", "DEVICES", "NAMES", "NUMBERS", "PATH", "SEED", "SHAPE", "SHARE", "SIZE", "SWITCH",
     "TEXT", "Kind", "one_of", "parse_size", "some_of", "toml_value",
 ]  # fmt: skip
 
@@ -153,6 +153,7 @@ SWITCH = Kind("", _switch, switch=True)
 NUMBERS = Kind("NUMBERS", _numbers)
 SHAPE = Kind("C,H,W", _shape)
 NAMES = Kind("NAME", _names(1), repeated=True)
+DEVICES = Kind("DEVICE", _names(0), repeated=True)
 
 
 def toml_value(value: Any) -> str:

@@ -27,6 +27,7 @@ from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.conditions import this_machine
 from edgeq.quant.bits import parse_bits
+from edgeq.report.device import elsewhere
 from edgeq.report.html import render
 from edgeq.report.lock import lock, lock_text, package_versions, portable
 from edgeq.report.schema import build_report, to_text
@@ -132,7 +133,7 @@ def _warnings(made: Made) -> list[str]:
     if facts["accuracy"] is None:
         found.append("accuracy was not measured: the model names no evaluation images")
     if made.target.machine != this_machine().architecture:
-        found.append(f"measured on this {this_machine().architecture} host, not on {made.target.machine}")
+        found.append(elsewhere(this_machine().architecture, made.target.machine))
     exactness = facts["exactness"]
     if made.target.format == "tflite" and exactness["equal"] != exactness["values"]:
         found.append(f"the file differs from the reference first at {exactness['first_difference']}")

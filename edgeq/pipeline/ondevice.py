@@ -7,7 +7,8 @@ same integers, and what differs is their kernels.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,15 @@ from edgeq.device.job import Setup, bench, can_run, evaluate
 from edgeq.device.local import LocalTransport
 from edgeq.device.open import full_name, open_device
 from edgeq.device.transport import ShellTransport
-from edgeq.errors import ConfigError, DeviceError
-from edgeq.files import write_atomic
+from edgeq.errors import ArtifactError, ConfigError, DeviceError
+from edgeq.files import staged, write_atomic
 from edgeq.inspection.read import find_model
-from edgeq.measure.accuracy import Accuracy, agreement
-from edgeq.measure.accuracy import evaluate as answers
+from edgeq.measure.accuracy import Accuracy
+from edgeq.measure.tasks import Answers, compare_answers, measure_answers
+from edgeq.report.check import read_report
+from edgeq.report.device import device_row, with_devices
+from edgeq.report.html import render
+from edgeq.report.schema import to_text
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from edgeq.zoo.spec import ModelSpec
@@ -33,6 +38,9 @@ from edgeq.zoo.spec import ModelSpec
 __all__ = ["Artifact", "eval_on", "expect_device", "find_artifact", "measure_build", "setup_for"]
 
 Facts = dict[str, Any]
+
+BATCH = 64
+"""Images scored at once."""
 
 SIGNED = {"session.qdqisint8allowed": "1"}
 """onnxruntime fuses signed activations by itself on Arm only."""
@@ -92,14 +100,15 @@ def eval_on(
     *,
     timeout: float = 3600.0,
 ) -> dict[str, Any]:
-    """Top-1 on the device and here, agreement of answers, and the share of equal output values.
+    """The task's figure on the device and here, agreement of answers, and the share of equal output values.
 
-    `equal` and `one_step` are shares of all values of all outputs; for float outputs `max_difference` says more.
-    `outputs` compares with the same runtime on this machine, `host_runtime`. tflite-runtime, an older relative of
-    LiteRT with kernels of its own rounding, is compared with LiteRT too (`outputs_litert`). Raises `EdgeqError`.
-    """  # fmt: skip
+    `agreement` is the share of images, pixels or boxes answered alike (see `edgeq.measure.tasks`). `equal` and
+    `one_step` are shares of all values of all outputs; for float outputs `max_difference` says more. `outputs` compares
+    with the same runtime on this machine, `host_runtime`. tflite-runtime, an older relative of LiteRT with kernels of
+    its own rounding, is compared with LiteRT too (`outputs_litert`). Raises `EdgeqError`.
+    """
     inputs = np.concatenate([batch for batch, _ in images.batches(spec)])
-    fed, here = _on_host(artifact.model, inputs)
+    session, fed, here = _on_host(artifact.model, spec, inputs)
     there, facts = evaluate(device, artifact.model, fed, setup, timeout=timeout)
     litert, ran_here = None, setup.runtime
     if setup.runtime == "tflite-runtime":
@@ -109,16 +118,18 @@ def eval_on(
                 here, _ = evaluate(local, artifact.model, fed, setup, timeout=timeout)
         except DeviceError:  # not installed here
             ran_here = "litert"
-    on_host, on_device = _accuracy(here[0], images.labels), _accuracy(there[0], images.labels)
+    on_host, on_device = (_answers(session.real_outputs(outputs), images, spec) for outputs in (here, there))
+    compared = compare_answers(on_host, on_device)
     found = {key: facts[key] for key in ("machine", "before", "after", "runtime", "kernels", "ops", "peak_bytes")}
     return {
         "device": device.name,
         "artifact": artifact.name,
         "images": len(images),
         "sha256": images.sha256,
+        "metric": compared["metric"],
         "device_accuracy": on_device.to_json(),
         "host_accuracy": on_host.to_json(),
-        "agreement": agreement(on_host, on_device),
+        "agreement": compared["agreement"],
         "host_runtime": ran_here,
         "outputs": _difference(here, there),
         "outputs_litert": _difference(litert, there) if litert is not None else None,
@@ -138,45 +149,61 @@ def expect_device(name: str, targets: Sequence[Target], program: Path | None = N
 
 
 def measure_build(
-    folder: Path, name: str, spec: ModelSpec, images: EvaluationSet | None, threads: int, program: Path | None = None
+    folder: Path,
+    devices: Sequence[str],
+    spec: ModelSpec,
+    images: EvaluationSet | None,
+    *,
+    threads: int,
+    rebuild: str,
+    program: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Facts:
-    """Latency, and accuracy where there are images, of the build in `folder` on the device `name`.
+    """Latency, and accuracy where there are images, of the build in `folder` on each of `devices`. Returns the report.
 
-    Also kept in the folder as ``device.json``, whatever was measured on other devices beside it. Raises `EdgeqError`.
+    What they said goes into ``report.json`` and its page, which names `rebuild`, and raw into ``device.json``; the
+    folder is swapped in whole, as the build's own was. Raises `EdgeqError`, with the folder as it was.
     """
     artifact = find_artifact(folder)
     setup = setup_for(artifact, threads=threads, program=program)
-    with open_device(name, runtime=setup.runtime, patience=60) as device:
-        found: Facts = {"bench": bench(device, artifact.model, artifact.baseline, setup), "eval": None}
-        if images is not None:
-            found["eval"] = eval_on(device, artifact, setup, spec, images)
-    path = folder / "device.json"
-    try:
-        kept = json.loads(path.read_text())
-    except (OSError, ValueError):
-        kept = {}
-    write_atomic(path, json.dumps({**kept, name: found}, indent=2) + "\n")
-    return found
+    before = read_report(folder)
+    found: dict[str, Facts] = {}
+    for name in devices:
+        say(f"measuring on {name}")
+        with open_device(name, runtime=setup.runtime, patience=60) as device:
+            found[name] = {"bench": bench(device, artifact.model, artifact.baseline, setup), "eval": None}
+            if images is not None:
+                found[name]["eval"] = eval_on(device, artifact, setup, spec, images)
+    rows = [device_row(name, facts["bench"], facts["eval"]) for name, facts in found.items()]
+    report = with_devices(before, rows)
+    with staged(folder) as staging:
+        shutil.copytree(folder, staging, dirs_exist_ok=True)
+        if read_report(staging) != before:
+            raise ArtifactError(f"{folder} was built anew while devices ran what it held", hint="run again")
+        sheet = (staging / "calibration.png").read_bytes()
+        write_atomic(staging / "device.json", json.dumps(found, indent=2) + "\n")
+        write_atomic(staging / "report.json", to_text(report))
+        write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))
+    return report
 
 
-def _on_host(model: Path, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], list[npt.NDArray[Any]]]:
-    """The batch as the file takes it, and what the file answers on this machine."""
+def _on_host(
+    model: Path, spec: ModelSpec, inputs: npt.NDArray[np.float32]
+) -> tuple[LiteRTSession | OrtSession, npt.NDArray[Any], list[npt.NDArray[Any]]]:
+    """The file loaded, `inputs` as it takes them, and its raw outputs for them on this machine."""
     if model.suffix == ".onnx":
         ort = OrtSession(model)
         fed = ort.file_input(inputs)
-        return fed, ort.run_raw(fed)
-    litert = LiteRTSession(model)
-    fed = np.concatenate([litert.file_input(sample[None]) for sample in inputs])
-    try:
-        return fed, list(litert.run_integers(inputs))
-    except ConfigError:  # float outputs: there are no integers to compare
-        return fed, list(litert.run(inputs))
+        return ort, fed, ort.run_raw(fed)
+    litert = LiteRTSession(model, channels=spec.input_shape[0])
+    samples = [litert.file_input(sample[None]) for sample in inputs]
+    return litert, np.concatenate(samples), litert.run_raw(samples)
 
 
-def _accuracy(outputs: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> Accuracy:
-    """Class scores keep their order whatever their one scale is, so raw outputs answer as real ones do."""
-    scores = outputs.reshape(len(outputs), -1)
-    return answers(lambda _: scores.astype(np.float64), [(np.zeros((len(labels), 1), np.float32), labels)])
+def _answers(outputs: Sequence[npt.NDArray[np.float32]], images: EvaluationSet, spec: ModelSpec) -> Accuracy | Answers:
+    """What `outputs`, real values of all images in logical order, say about them."""
+    parts = ([output[start : start + BATCH] for output in outputs] for start in range(0, len(images), BATCH))
+    return measure_answers(lambda _: next(parts), images.batches(spec, BATCH), spec)
 
 
 def _difference(here: list[npt.NDArray[Any]], there: list[npt.NDArray[Any]]) -> dict[str, Any]:

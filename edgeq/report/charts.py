@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Bar", "Chart", "Curve", "Tick", "curve_chart", "gap_chart", "histogram", "layer_chart"]
+__all__ = [
+    "Bar", "Chart", "Comparison", "Curve", "Tick", "Timed", "comparison_chart", "curve_chart", "gap_chart", "histogram",
+    "layer_chart",
+]  # fmt: skip
 
 WIDTH, HEIGHT = 640.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 12.0, 38.0
+LINE, BAR, VALUE = 15.0, 10.0, 70.0
+"""Of a comparison: height of a line of text and of a bar, and room behind the longest bar for its value."""
 
 POOR, FAIR = 10.0, 20.0
 """Decibels: noise is a third, and a tenth, of the signal's amplitude."""
@@ -137,6 +142,62 @@ def histogram(named: Sequence[tuple[str, str, Sequence[float]]]) -> Chart | None
         lines.append((_place(min(middle, high), low, high), tone, f"{label}: median {middle:.3g} ms"))
     ticks = tuple(Tick(_place(value, low, high), f"{value:g}") for value in _round_values(low, high))
     return Chart(tuple(bars), ticks, (), tuple(lines))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A line of a comparison: milliseconds of the integer and the float file, None where there are none.
+
+    A file that is timed alone, whatever its type, stands in the place of the integer one. `doubt` says why the times
+    must not be believed, or why there are none.
+    """
+
+    label: str
+    integer: float | None
+    floating: float | None
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Lying bars from a common zero. `texts` are (x, y, what): the label above each pair, the value behind each bar."""
+
+    bars: tuple[Bar, ...]
+    texts: tuple[tuple[float, float, str], ...]
+    ticks: tuple[Tick, ...]
+    height: float
+    base: float
+    width: float = WIDTH
+
+
+def comparison_chart(rows: Sequence[Timed]) -> Comparison | None:
+    """Milliseconds side by side, in the order given; bars not to be believed are paler. None where nothing is timed."""
+    longest = max((value for row in rows for value in (row.integer, row.floating) if value is not None), default=0.0)
+    if not longest:
+        return None
+    room = WIDTH - RIGHT - VALUE
+    bars: list[Bar] = []
+    texts: list[tuple[float, float, str]] = []
+    y = 0.0
+    for row in rows:
+        y += LINE
+        texts.append((0.0, y, row.label))
+        y += 4.0
+        own = "file" if row.floating is None else "integer"
+        for tone, name, value in (("integer", own, row.integer), ("float", "float", row.floating)):
+            if value is None:
+                continue
+            wide = max(room * value / longest, 1.0)
+            said = f"{name} {value:.3g} ms" + (f" ({row.doubt})" if row.doubt else "")
+            bars.append(Bar(0.0, y, wide, BAR, f"{tone} doubted" if row.doubt else tone, f"{row.label}: {said}"))
+            texts.append((wide + 5.0, y + BAR - 2.0, f"{value:.3g} ms"))
+            y += BAR + 2.0
+        if row.integer is None and row.floating is None:
+            texts.append((5.0, y + BAR - 2.0, row.doubt or "no times"))
+            y += BAR + 2.0
+        y += 6.0
+    ticks = tuple(Tick(room * value / longest, f"{value:g}") for value in _round_values(0.0, longest))
+    return Comparison(tuple(bars), tuple(texts), ticks, y + 32.0, y)
 
 
 @dataclass(frozen=True)

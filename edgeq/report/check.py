@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -74,13 +74,21 @@ def check(
     min_agreement: float | None = None,
     max_bytes: int | None = None,
     max_latency_ratio: float | None = None,
+    max_device_drop: float | None = None,
+    min_device_agreement: float | None = None,
+    max_device_latency_ratio: float | None = None,
+    max_device_ms: float | None = None,
+    max_device_bytes: int | None = None,
+    devices: Sequence[str] = (),
 ) -> CheckResult:
     """Judge the build in `directory`; limits that are None are not asked for.
 
     `max_drop` is in points of the task's score (top-1, mIoU, mAP; 1.0 is one percentage point), `min_agreement` a share
-    from 0 to 1, `max_bytes` the size of the artifact, `max_latency_ratio` integer / float. The artifact's own gate
-    compares the file with the hash in the report: numbers of another file prove nothing. Raises `ArtifactError` when
-    `directory` holds no report, or one of a schema this edgeq does not know.
+    from 0 to 1, `max_bytes` the size of the artifact, `max_latency_ratio` integer / float. Limits of a device are held
+    against every one of `devices`, or of those the report has: `max_device_drop` is against the float network on the
+    building machine, `min_device_agreement` against the same file there. The artifact's own gate compares the file with
+    the hash in the report: numbers of another file prove nothing. Raises `ArtifactError` when `directory` holds no
+    report, or one of a schema this edgeq does not know.
     """
     folder = Path(directory)
     report = read_report(folder)
@@ -99,6 +107,14 @@ def check(
         doubt = _latency_doubt(report)
         ratio = None if doubt else _number(report, "latency", "ratio")
         gates.append(_at_most("max-latency-ratio", max_latency_ratio, ratio, doubt or "latency was not measured"))
+    there = {
+        "max-device-drop": max_device_drop,
+        "min-device-agreement": min_device_agreement,
+        "max-device-latency-ratio": max_device_latency_ratio,
+        "max-device-ms": max_device_ms,
+        "max-device-bytes": max_device_bytes,
+    }
+    gates += _device_gates(report, {name: limit for name, limit in there.items() if limit is not None}, devices)
     return CheckResult(str(report.get("model")), str(report.get("target")), tuple(gates))
 
 
@@ -139,6 +155,45 @@ def _artifact(folder: Path, report: Mapping[str, Any]) -> tuple[int | None, Gate
     if digest != expected:
         return len(data), failed(digest[:12], f"{name} changed after it was measured")
     return len(data), Gate("artifact", limit, digest[:12], None, True)
+
+
+def _device_gates(report: Mapping[str, Any], limits: Mapping[str, float], names: Sequence[str]) -> Iterator[Gate]:
+    """Every limit against every device; a device nobody measured holds none."""
+    rows = {str(row.get("name")): row for row in report.get("devices") or () if isinstance(row, Mapping)}
+    for name, limit in limits.items():
+        for device in names or list(rows):
+            row = rows.get(device) or _phone(rows, device)
+            found, missing = (None, "not measured there") if row is None else _there(report, row, name)
+            judge = _at_least if name.startswith("min-") else _at_most
+            yield judge(f"{name} {device}", limit, found, missing)
+        if not names and not rows:
+            yield _at_most(name, limit, None, "no device was measured: edgeq build ... --device DEVICE")
+
+
+def _phone(rows: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
+    """``adb`` is the one phone there is, kept under its serial."""
+    phones = [row for known, row in rows.items() if known.startswith("adb:")] if name == "adb" else []
+    return phones[0] if len(phones) == 1 else None
+
+
+def _there(report: Mapping[str, Any], row: Mapping[str, Any], name: str) -> tuple[float | None, str]:
+    """The value of one device that a limit judges; or None, and why there is none."""
+    if name == "max-device-bytes":
+        return _number(row, "peak_bytes"), "memory was not measured"
+    if name in ("max-device-latency-ratio", "max-device-ms"):
+        if row.get("latency") is not None and row.get("valid") is not True:
+            return None, f"not to be believed: {'; '.join(map(str, row.get('doubts') or ())) or 'the report says so'}"
+        key = "ratio" if name == "max-device-latency-ratio" else "integer_median_ms"
+        emulated = _value(row, "machine", "emulated")
+        return _number(row, "latency", key), f"there are no times: {emulated} is emulated" if emulated else "not timed"
+    if row.get("accuracy") is None:
+        return None, _no_accuracy(report)
+    if name == "min-device-agreement":
+        return _number(row, "accuracy", "agreement"), "the report lacks it"
+    if _value(row, "accuracy", "sha256") != _value(report, "accuracy", "sha256"):
+        return None, "the device answered other images than the float network"
+    before, after = _finite(score_of(report.get("accuracy"), "float")), _number(row, "accuracy", "score")
+    return None if before is None or after is None else before - after, _no_accuracy(report)
 
 
 def _at_most(name: str, limit: float, value: float | None, missing: str) -> Gate:

@@ -3,59 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-__all__ = ["ELEMENTS", "FIELDS", "KINDS", "SCHEMA", "Entry", "Field", "Rows", "Section"]
+from edgeq.report.devicefields import DEVICE
+from edgeq.report.entries import Entry, Field, Rows, Section
+
+__all__ = ["FIELDS", "SCHEMA"]
 
 SCHEMA = 1
 """Grows when a key changes its meaning or goes away; new optional keys leave it as it is."""
-
-KINDS: Mapping[str, type | tuple[type, ...]] = {
-    "text": str,
-    "integer": int,
-    "number": (int, float),
-    "yes/no": bool,
-    "list of texts": list,
-    "list of numbers": list,
-    "table of integers": dict,
-    "table of numbers": dict,
-    "table of texts": dict,
-}
-ELEMENTS: Mapping[str, str] = {
-    "list of texts": "text",
-    "list of numbers": "number",
-    "table of integers": "integer",
-    "table of numbers": "number",
-    "table of texts": "text",
-}
-
-
-@dataclass(frozen=True)
-class Field:
-    """A plain value of one of `KINDS`. `nullable` may hold null; `optional` may be absent."""
-
-    kind: str
-    text: str
-    nullable: bool = False
-    optional: bool = False
-
-
-@dataclass(frozen=True)
-class Section:
-    """An object with these `fields`."""
-
-    text: str
-    fields: Mapping[str, Entry]
-    nullable: bool = False
-    optional: bool = False
-
-
-@dataclass(frozen=True)
-class Rows(Section):
-    """A list of objects with these `fields`."""
-
-
-Entry = Field | Section
 
 
 def _moment(when: str) -> Section:
@@ -222,6 +177,11 @@ FIELDS: Mapping[str, Entry] = {
         nullable=True,
     ),
     "latency": Section("float and integer file, timed in turns; null when not measured", LATENCY, nullable=True),
+    "devices": Rows(
+        "the same files on other machines, one row for each `--device`; everything they said is in `device.json`",
+        DEVICE,
+        optional=True,
+    ),
     "synthesis": Section(
         "calibration images",
         {

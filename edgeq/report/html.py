@@ -17,12 +17,24 @@ from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from edgeq.report.advice import steps
-from edgeq.report.charts import FAIR, POOR, Curve, curve_chart, histogram, layer_chart
+from edgeq.report.charts import (
+    FAIR,
+    POOR,
+    Comparison,
+    Curve,
+    Timed,
+    comparison_chart,
+    curve_chart,
+    histogram,
+    layer_chart,
+)  # fmt: skip
 from edgeq.report.lock import portable
 from edgeq.report.metric import metric_of, score_of
 from edgeq.report.schema import validate
 
-__all__ = ["data_uri", "render", "template"]
+__all__ = ["data_uri", "render", "template", "timed"]
+
+_SHARED = ("charts.html.j2", "devices.html.j2", "report.css")
 
 WORST = 8
 """Layers listed by name below the chart."""
@@ -58,6 +70,7 @@ def render(
         poor=POOR,
         fair=FAIR,
         times=histogram([("float", "float", samples["float_ms"]), ("integer", "integer", samples["integer_ms"])]),
+        there=_there(report),
         curves=_curves(report.get("finetune")),
         stages=_stages(report["seconds"]),
         steps=steps(report, folder, rebuild),
@@ -67,9 +80,9 @@ def render(
 
 @functools.cache
 def template(name: str) -> Template:
-    """A page of this package, by file name; it may use the chart macros, the filters below and `style`."""
+    """A page of this package, by file name; it may use the shared macros, the filters below and `style`."""
     here = files("edgeq.report")
-    sources = {file: (here / file).read_text(encoding="utf-8") for file in (name, "charts.html.j2", "report.css")}
+    sources = {file: (here / file).read_text(encoding="utf-8") for file in (name, *_SHARED)}
     environment = Environment(
         loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -98,6 +111,25 @@ def _verdict(report: Mapping[str, Any]) -> str:
         faster = f"{1 / ratio:.2f} times as fast" if ratio <= 1 else f"{ratio:.2f} times the time"
         parts.append(f"{faster} on this machine")
     return ", ".join(parts) + "."
+
+
+def _there(report: Mapping[str, Any]) -> Comparison | None:
+    """Times of this machine and of devices, where a device has any."""
+    rows = report.get("devices", [])
+    if not any(row["latency"] for row in rows):
+        return None
+    here = report["latency"]
+    first = [Timed("this machine", *_both(here), here.get("reason") or "")] if here else []
+    return comparison_chart([*first, *(timed(row, row["name"]) for row in rows)])
+
+
+def timed(row: Mapping[str, Any], label: str) -> Timed:
+    """A row of `devices` as a line of a comparison."""
+    return Timed(label, *_both(row["latency"]), "" if row["valid"] else "; ".join(row["doubts"]))
+
+
+def _both(latency: Mapping[str, Any] | None) -> tuple[float | None, float | None]:
+    return (latency["integer_median_ms"], latency.get("float_median_ms")) if latency else (None, None)
 
 
 _CURVES = {

@@ -21,7 +21,7 @@ SCHEMA = 1
 PACKAGES = ("edgeq", "torch", "numpy", "onnx", "onnxruntime", "ai-edge-litert", "tflite-runtime", "flatbuffers")
 """Packages whose version can change a build's bytes or its measurements."""
 
-_NOT_THE_BUILD = ("output", "cache", "force", "strict")
+_NOT_THE_BUILD = ("output", "cache", "force", "strict", "devices")
 """Settings that say where and how, not what."""
 
 

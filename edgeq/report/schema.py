@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeq.errors import ArtifactError
-from edgeq.report.fields import ELEMENTS, FIELDS, KINDS, SCHEMA, Entry, Field, Rows, Section
+from edgeq.report.entries import ELEMENTS, KINDS, Entry, Field, Rows, Section
+from edgeq.report.fields import FIELDS, SCHEMA
 
 __all__ = ["SCHEMA", "build_report", "documentation", "pick", "to_text", "validate"]
 

@@ -10,7 +10,7 @@ import importlib
 import importlib.metadata
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -112,12 +112,27 @@ class LiteRTSession(Session):
         return found[0], found[1:]
 
     def run(self, inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-        return self._collect(inputs, real=True)
+        return self.real_outputs(self.run_raw(self._to_file(sample[None]) for sample in np.asarray(inputs, np.float32)))
 
     def run_integers(self, inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
         if any(detail["dtype"] == np.float32 for detail in self._outputs):
             raise ConfigError("this file's outputs are float", where=self._where, hint="use run")
-        return self._collect(inputs, real=False)
+        raw = self.run_raw(self._to_file(sample[None]) for sample in np.asarray(inputs, np.float32))
+        return [self._logical(output) for output in raw]
+
+    def run_raw(self, samples: Iterable[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """Outputs ``(N, ...)`` as the file makes them, type and layout, for samples ``(1, ...)`` as it takes them."""
+        rows: list[list[npt.NDArray[Any]]] = [[] for _ in self._outputs]
+        for sample in samples:
+            self._interpreter.set_tensor(self._inputs[0]["index"], sample)
+            self._interpreter.invoke()
+            for row, detail in zip(rows, self._outputs, strict=True):
+                row.append(self._interpreter.get_tensor(detail["index"]))
+        return [np.concatenate(row) for row in rows]
+
+    def real_outputs(self, raw: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+        """What `run_raw` gives, here or on another machine, as real values in logical order."""
+        return [self._logical(_dequantize(value, detail)) for value, detail in zip(raw, self._outputs, strict=True)]
 
     def prepare(self, sample: npt.NDArray[np.float32]) -> None:
         self._interpreter.set_tensor(self._inputs[0]["index"], self._to_file(sample))
@@ -180,16 +195,8 @@ class LiteRTSession(Session):
                     wanted.extend(int(t) for t in maker["inputs"])
         return taken
 
-    def _collect(self, inputs: npt.NDArray[np.float32], *, real: bool) -> list[npt.NDArray[Any]]:
-        rows: list[list[npt.NDArray[Any]]] = [[] for _ in self._outputs]
-        for sample in np.asarray(inputs, np.float32):
-            self.prepare(sample[None])
-            self._interpreter.invoke()
-            for place, detail in enumerate(self._outputs):
-                value = self._interpreter.get_tensor(detail["index"])
-                value = _dequantize(value, detail) if real else value
-                rows[place].append(value.transpose(0, 3, 1, 2) if value.ndim == 4 and self._nhwc else value)
-        return [np.concatenate(row) for row in rows]
+    def _logical(self, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return value.transpose(0, 3, 1, 2) if value.ndim == 4 and self._nhwc else value
 
     def _to_file(self, sample: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         sample = np.asarray(sample, np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,7 @@ class OrtSession(Session):
         self._prepared: dict[str, npt.NDArray[Any]] = {}
 
     def run(self, inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-        raw = self._raw(self._fed(inputs))
-        return [
-            array if array.dtype == np.float32 else self._grid(name).dequantize(array)
-            for name, array in zip(self._outputs, raw, strict=True)
-        ]
+        return self.real_outputs(self._raw(self._fed(inputs)))
 
     def run_integers(self, inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
         raw = self._raw(self._fed(inputs))
@@ -88,6 +84,13 @@ class OrtSession(Session):
     def run_raw(self, inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Outputs exactly as the file makes them, for inputs already in the type the file takes."""
         return self._raw(inputs)
+
+    def real_outputs(self, raw: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+        """What `run_raw` gives, here or on another machine, as real values."""
+        return [
+            array if array.dtype == np.float32 else self._grid(name).dequantize(array)
+            for name, array in zip(self._outputs, raw, strict=True)
+        ]
 
     def prepare(self, sample: npt.NDArray[np.float32]) -> None:
         self._prepared = {self._input.name: self._fed(sample)}

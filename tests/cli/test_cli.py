@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +14,16 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner, Result
 
 from edgeq.cli import cli
-from edgeq.cli.progress import Lines, Live, progress
-from edgeq.cli.summary import show_check, show_plan, show_report
-from edgeq.config.build import Budget, BuildConfig
+from edgeq.cli.summary import show_plan, show_report
+from edgeq.config.build import BuildConfig
 from edgeq.errors import DeviceError, GateError, MeasurementError, UnsupportedError
-from edgeq.progress import Progress, Silent
-from edgeq.report.check import CheckResult, Gate
+from edgeq.progress import Progress
 from edgeq.zoo.modeltoml import DEFAULT_MODEL
+from tests.cli.console import one_line, run
+
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 REPORT: dict[str, Any] = {
     "schema": 1, "model": "tiny", "target": "tflite-arm", "method": "gznq", "bits": "w8a8", "seed": 0,
@@ -39,13 +38,6 @@ REPORT: dict[str, Any] = {
     "synthesis": {"method": "gznq", "images": 128, "seconds": 61.5},
     "seconds": {"capture": 0.5, "synthesize": 61.5, "calibrate": 2.0, "write": 0.1, "verify": 3.0, "measure": None},
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("EDGEQ_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -69,19 +61,6 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[BuildConfig]
         return seen
 
     return install
-
-
-def run(*arguments: str, **options: Any) -> Result:
-    return CliRunner().invoke(cli, list(arguments), prog_name="edgeq", **options)
-
-
-def one_line(result: Result, status: int, *parts: str) -> None:
-    assert result.exit_code == status, (result.stderr, result.exception)
-    line = result.stderr.strip().splitlines()[-1]
-    assert line.startswith("edgeq: ")
-    assert "Traceback" not in result.stderr
-    for part in parts:
-        assert part in line, line
 
 
 def test_help_imports_no_torch() -> None:
@@ -291,43 +270,6 @@ def test_methods_are_the_registry_s() -> None:
     assert "\n" not in "".join(found.values())
 
 
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], list[tuple[Path, Budget]]]:
-    """A recording gate in place of the real one, which has its own tests."""
-
-    def install(passed: bool) -> list[tuple[Path, Budget]]:
-        seen: list[tuple[Path, Budget]] = []
-
-        def check(folder: Path, **limits: Any) -> CheckResult:
-            seen.append((folder, Budget(**limits)))
-            return CheckResult("net", "tflite-arm", (Gate("max-drop", 1.0, 0.2, 0.8, passed),))
-
-        monkeypatch.setattr("edgeq.report.check.check", check)
-        return seen
-
-    return install
-
-
-def test_check_passes_limits_on_and_exits_by_the_verdict(gate: Callable[[bool], list[tuple[Path, Budget]]]) -> None:
-    seen = gate(True)
-    result = run("check", "build/x", "--max-drop", "1.0", "--min-agreement", "0.97", "--max-bytes", "4M")
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert seen == [(Path("build/x"), Budget(max_drop=1.0, min_agreement=0.97, max_bytes=4_000_000))]
-    assert "held" in result.stderr
-    gate(False)
-    result = run("check", "build/x", "--max-drop", "0.1")
-    assert (result.exit_code, "MISSED" in result.stderr) == (1, True)
-    result = run("check", "build/x", "--max-drop", "0.1", "--json")
-    assert (result.exit_code, json.loads(result.stdout)["passed"], result.stderr) == (1, False, "")
-
-
-def test_a_missed_limit_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    show_check(CheckResult("n", "t", (Gate("ratio", 1.0, None, None, False, "busy"),)).to_json())
-    assert "ratio: busy" in capsys.readouterr().err
-    show_check(CheckResult("n", "t", (Gate("min-agreement", 0.99, 0.9985, 0.0085, True),)).to_json())
-    assert "0.9985" in capsys.readouterr().err
-
-
 def test_strict_refuses_what_must_not_be_believed(pipeline: Callable[..., list[BuildConfig]]) -> None:
     doubtful = {**REPORT, "target": "tflite-arm", "latency": {**REPORT["latency"], "valid": False, "reason": "busy"}}
     pipeline(lambda config, shown: doubtful)
@@ -341,67 +283,10 @@ def test_errors_never_steer_the_terminal() -> None:
     assert not set(result.stderr) & {"\x1b", "\x07"}
 
 
-def test_check_reads_the_team_s_budget(gate: Callable[[bool], list[tuple[Path, Budget]]]) -> None:
-    seen = gate(True)
-    Path("edgeq.toml").write_text('model = "net.toml"\n[budget]\nmax_drop = 0.5\nmax_bytes = "300k"\n')
-    assert run("check", "build/x", "--max-drop", "2").exit_code == 0
-    assert seen[-1][1] == Budget(max_drop=2.0, max_bytes=300_000)
-
-
-def test_a_check_of_nothing_is_refused(gate: Callable[[bool], list[tuple[Path, Budget]]]) -> None:
-    seen = gate(True)
-    one_line(run("check", "build/x"), 2, "nothing to check", "--max-drop")
-    one_line(run("check", "build/x", "--max-bytes", "much"), 2, "--max-bytes 'much'", "300k")
-    assert seen == []
-
-
 def test_version() -> None:
     found = json.loads(run("version", "--json").stdout)
     assert {"edgeq", "python", "torch", "onnxruntime"} <= set(found)
     assert run("version").stdout.startswith("edgeq")
-
-
-def test_plain_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    shown = Lines()
-    shown.stage("synthesize")
-    for step in range(1, 9):
-        clock[0] += 5.0
-        shown.step(step, 8, "batch 1")
-    shown.done("synthesize", 40.0, False)
-    shown.done("write", 0.0, True)
-    lines = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
-    assert lines == [
-        "synthesize ...",
-        "synthesize 2/8, about 30.0 s left (batch 1)",
-        "synthesize 4/8, about 20.0 s left (batch 1)",
-        "synthesize 6/8, about 10.0 s left (batch 1)",
-        "synthesize 40.0 s",
-        "write cached",
-    ]
-
-
-def test_live_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    with Live() as shown:
-        shown.stage("capture")
-        shown.step(1, 2, "one")
-        shown.done("capture", 125.0, False)
-        shown.stage("write")
-        shown.done("write", 0.0, True)
-    text = capsys.readouterr().err
-    assert "2 min 5 s" in text
-    assert "cached" in text
-
-
-def test_progress_suits_the_occasion(monkeypatch: pytest.MonkeyPatch) -> None:
-    with progress(quiet=True) as shown:
-        assert isinstance(shown, Silent)
-    with progress(quiet=False) as shown:
-        assert isinstance(shown, Lines)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with progress(quiet=False) as shown:
-        assert isinstance(shown, Live)
 
 
 def test_plan_shows_anything(capsys: pytest.CaptureFixture[str]) -> None:

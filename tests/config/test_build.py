@@ -73,6 +73,9 @@ def test_every_setting_survives_print_config() -> None:
         "effort": "best", "observer": "minmax", "io": "uint8", "output": "out", "threads": "2", "cache": "c",
         "evaluation": "e.npz", "eval_limit": "50", "strict": True, "force": ("synthesize",),
         "bits": "w4a8", "all_layers": True, "finetune": "kd", "weight_storage": "int8",
+        "devices": ("pi@a", "adb:R58M1"),
+        "max_device_drop": "1", "min_device_agreement": "0.9", "max_device_latency_ratio": "0.8", "max_device_ms": "20",
+        "max_device_bytes": "64M",
         "max_drop": "0.5", "min_agreement": "0.97", "max_bytes": "4M", "max_latency_ratio": "1.1",
     }  # fmt: skip
     first = resolve(flags, {})
@@ -104,6 +107,8 @@ def test_print_config_of_defaults_is_loadable() -> None:
         ('effort = "bets"', r"edgeq.toml effort 'bets' \(did you mean 'best'\?\)"),
         ("targets = []", "must be one name or more"),
         ('target = "onnx-arm"\ntargets = ["onnx-arm"]', "both target and targets"),
+        ('device = "adb"\ndevices = ["pi@a"]', "both device and devices"),
+        ("devices = [3]", "devices.*must be one name or more"),
         ("model = 3", "must be a non-empty string"),
         ("budget = 3", "must be a table"),
         ("seed = ", "edgeq.toml is not valid TOML"),

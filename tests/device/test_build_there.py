@@ -6,6 +6,7 @@ import functools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ from torch import nn
 
 from edgeq.cli import cli
 from edgeq.device.phone import PROGRAM
+from edgeq.device.userland import Userland
+from edgeq.errors import DeviceError
 from edgeq.pipeline import ondevice
+from tests.device.conftest import arm_python
 from tests.device.daemon import Phone
 from tests.device.loopback import Board, executable
 
@@ -63,22 +67,31 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "model.toml"
 
 
-def _built(model: str, target: str, device: str) -> dict[str, object]:
+def _built(model: str, target: str, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
     words = ["build", model, "--target", target, "--method", "noise", "--effort", "fast", "--output", "out"]
     done = CliRunner().invoke(cli, [*words, "--cache", "cache", "--device", device, "--json", "--quiet"])
     assert done.exit_code == 0, done.output
-    found: dict[str, object] = json.loads(done.stdout)["device"][device]
-    assert json.loads(Path("out/device.json").read_text())[device] == found
-    return found
+    report = json.loads(done.stdout)
+    assert json.loads(Path("out/report.json").read_text()) == report
+    assert [row["name"] for row in report["devices"]] == [device]
+    assert device in Path("out/report.html").read_text()
+    raw: dict[str, object] = json.loads(Path("out/device.json").read_text())[device]
+    return report, raw
 
 
 def test_on_a_phone(phone: Phone, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = executable(tmp_path / "benchmark_model", f'exec {sys.executable} {STANDIN} "$@"')
     monkeypatch.setenv(PROGRAM, str(program))
-    found = _built(model, "tflite-android", f"adb:{phone.serial}")
-    assert found["eval"]["outputs"]["equal"] == 1.0  # type: ignore[index]
-    assert found["eval"]["agreement"] == 1.0  # type: ignore[index]
-    assert found["bench"]["machine"]["abis"][0] == "arm64-v8a"  # type: ignore[index]
+    report, found = _built(model, "tflite-android", f"adb:{phone.serial}")
+    assert found["bench"]["machine"]["abis"][0] == "arm64-v8a"
+    (row,) = report["devices"]
+    assert row["accuracy"]["equal"] == row["accuracy"]["agreement"] == 1.0
+    assert row["machine"]["model"] == "Example Test Phone"
+    assert row["runtime"].startswith("benchmark_model ")
+    assert (row["before"]["thermal_status"], row["before"]["battery_percent"]) == (0, 85)
+    assert row["latency"]["integer_median_ms"] == found["bench"]["latency"]["model"]["median_ms"]
+    held = CliRunner().invoke(cli, ["check", "out", "--device", "adb", "--min-device-agreement", "1", "--json"])
+    assert held.exit_code == 0, held.output
     shown = CliRunner().invoke(cli, ["eval", "out", "--device", f"adb:{phone.serial}", "--limit", "2"])
     assert shown.exit_code == 0, shown.output
     assert "same answer to 100.00 % of 2 images" in shown.stdout
@@ -102,7 +115,49 @@ def test_what_a_device_cannot_do_is_found_before_any_work(
 
 
 def test_on_a_board(board: Board, model: str) -> None:
-    found = _built(model, "tflite-pi5", board.host)
-    assert found["eval"]["outputs"]["equal"] == 1.0  # type: ignore[index]
-    assert found["bench"]["latency"]["ratio"] > 0  # type: ignore[index]
+    report, found = _built(model, "tflite-pi5", board.host)
+    (row,) = report["devices"]
+    assert row["accuracy"]["equal"] == 1.0
+    assert row["accuracy"]["score"] == report["accuracy"]["integer"]["score"]
+    assert row["accuracy"]["sha256"] == report["accuracy"]["sha256"]
+    assert row["latency"]["ratio"] == found["bench"]["latency"]["ratio"] > 0
+    assert row["peak_bytes"] == found["bench"]["peak_bytes"]
     assert list((board.cache / "jobs").iterdir()) == []
+
+
+def test_an_arm_in_edgeq_toml_is_measured_and_gated(board: Board, userland: Userland, model: str) -> None:
+    """A team's file names the board: a build measures there, a check holds it to the team's limits."""
+    arm_python(board, userland, "litert")
+    limits = "max_device_drop = 0.0\nmin_device_agreement = 1.0"
+    settings = f'model = "{model}"\ntarget = "tflite-pi4"\nmethod = "noise"\noutput = "out"\ndevice = "{board.host}"\n'
+    Path("edgeq.toml").write_text(f"{settings}[budget]\n{limits}\n")
+    done = CliRunner().invoke(cli, ["build", "--effort", "fast"])
+    assert done.exit_code == 0, done.output
+    assert f"measuring on {board.host}" in done.stderr
+    assert "emulated: integers and accuracy are an Arm's, times are nobody's" in done.stderr
+    report = json.loads(Path("out/report.json").read_text())
+    (row,) = report["devices"]
+    assert (row["machine"]["emulated"], row["latency"], row["valid"]) == ("cortex-a72", None, False)
+    assert not [warning for warning in report["warnings"] if "host, not on aarch64" in warning]
+    held = CliRunner().invoke(cli, ["check", "out", "--json"])
+    assert held.exit_code == 0, held.output
+    assert [gate["name"] for gate in json.loads(held.stdout)["rows"][1:]] == [
+        f"max-device-drop {board.host}", f"min-device-agreement {board.host}",
+    ]  # fmt: skip
+    missed = CliRunner().invoke(cli, ["check", "out", "--max-device-latency-ratio", "9"])
+    assert missed.exit_code == 1
+    assert "cortex-a72 is emulated" in missed.output
+
+
+def test_a_device_that_fails_leaves_the_build_as_it_was(
+    board: Board, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise DeviceError("the connection to the device is lost")
+
+    monkeypatch.setattr(ondevice, "bench", gone)
+    words = ["build", model, "--target", "tflite-pi5", "--method", "noise", "--effort", "fast", "--output", "out"]
+    done = CliRunner().invoke(cli, [*words, "--device", board.host, "--quiet"])
+    assert done.exit_code == 4, done.output
+    assert "devices" not in json.loads(Path("out/report.json").read_text())
+    assert not Path("out/device.json").exists()

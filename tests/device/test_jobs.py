@@ -238,6 +238,36 @@ def test_the_agent_needs_nothing_of_edgeq() -> None:
     assert not any(name.startswith(("edgeq", "torch")) for name in imported)
 
 
+def test_files_and_devices_side_by_side(board: Board, artifact: Path, tmp_path: Path) -> None:
+    page = tmp_path / "compare.html"
+    words = [
+        "bench",
+        str(artifact),
+        str(artifact / "float.tflite"),
+        "-d",
+        "local",
+        "-d",
+        board.host,
+        "--seconds",
+        "0.05",
+    ]
+    done = CliRunner().invoke(cli, [*words, "--html", str(page)])
+    assert done.exit_code == 0, done.output
+    rows = [line.split()[:2] for line in done.stdout.splitlines()[1:5]]
+    assert rows == [[a, d] for a in ("tiny-tflite", "float.tflite") for d in ("local", board.host)]
+    text = page.read_text()
+    assert text.count("<svg") == 4
+    assert f"{board.host}: integer " in text
+    assert f"{board.host}: file " in text
+
+
+def test_a_page_is_not_written_over_something_else(artifact: Path) -> None:
+    before = (artifact / "model.tflite").read_bytes()
+    done = CliRunner().invoke(cli, ["bench", str(artifact), "--html", str(artifact / "model.tflite")])
+    assert done.exit_code == 2, done.output
+    assert (artifact / "model.tflite").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["nonsense", "emulator:"])
 def test_names_that_are_no_device(name: str, artifact: Path) -> None:
     done = CliRunner().invoke(cli, ["bench", str(artifact), "--device", name])

@@ -1,0 +1,85 @@
+"""One row of report.json's `devices`: what another machine is and what it said about the build's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgeq.report.entries import Entry, Field, Section
+
+__all__ = ["DEVICE"]
+
+
+def _moment(when: str) -> Section:
+    return Section(
+        f"the device right {when} the timed part",
+        {
+            "load": Field("number", "load average of the last minute", nullable=True),
+            "frequency_mhz": Field("number", "mean clock of the cores used", nullable=True),
+            "temperature_c": Field("number", "warmest sensor, degrees Celsius", nullable=True),
+            "governors": Field("list of texts", "clock governors of its cores, each once"),
+            "throttled": Field("integer", "Raspberry Pi's `get_throttled` bits", nullable=True),
+            "thermal_status": Field("integer", "Android's thermal status, 0 for none", nullable=True, optional=True),
+            "battery_percent": Field("integer", "Android's battery", nullable=True, optional=True),
+        },
+    )
+
+
+DEVICE: Mapping[str, Entry] = {
+    "name": Field("text", "as `--device` names it"),
+    "machine": Section(
+        "what it is",
+        {
+            "cpu": Field("text", "board or processor, as it calls itself"),
+            "model": Field("text", "phone", optional=True),
+            "architecture": Field("text", "such as aarch64"),
+            "cores": Field("integer", "how many", nullable=True),
+            "big_cores": Field("list of numbers", "numbers of the fastest ones; empty where the system does not say"),
+            "flags": Field("list of texts", "instruction sets that kernels choose between, those of them present"),
+            "dot_product": Field("yes/no", "whether it sums 8-bit products in one instruction; else int8 may not win"),
+            "system": Field("text", "operating system and version"),
+            "libc": Field("text", "C library and version"),
+            "python": Field("text", "version; null on Android", nullable=True),
+            "emulated": Field("text", "the processor another one pretends to be; null where it is real", nullable=True),
+        },
+    ),
+    "runtime": Field("text", "package and version that ran the file there"),
+    "program_sha256": Field("text", "of `benchmark_model`; Android", optional=True),
+    "kernels": Field("text", "kernels asked for"),
+    "ops": Field("table of integers", "what ran there, by the runtime's own names; empty where it does not tell"),
+    "accuracy": Section(
+        "the integer file there, beside the same file on the building machine; null without labelled images",
+        {
+            "metric": Field("text", "what `score` is: top-1, mIoU or mAP@0.5"),
+            "n": Field("integer", "images"),
+            "score": Field("number", "the task's figure there, in percent"),
+            "host_score": Field("number", "the same on the building machine"),
+            "agreement": Field("number", "share, 0 to 1, of images, pixels or boxes answered alike by both machines"),
+            "host_runtime": Field("text", "what ran on the building machine"),
+            "values": Field("integer", "output values compared"),
+            "equal": Field("number", "share of them equal"),
+            "max_difference": Field("number", "largest difference, in steps where outputs are integers"),
+            "integer": Field("yes/no", "whether outputs are integers"),
+            "sha256": Field("text", "of pixels and labels"),
+        },
+        nullable=True,
+    ),
+    "latency": Section(
+        "integer and float file timed there in turns; null where there are no times, as in an emulator",
+        {
+            "ratio": Field("number", "median of integer / float over pairs; below 1 is faster"),
+            "float_median_ms": Field("number", "milliseconds of one inference of the float file, median"),
+            "integer_median_ms": Field("number", "the same of the integer file"),
+            "p90_ms": Field("number", "integer file, 90th percentile", nullable=True),
+            "runs": Field("integer", "timings of the integer file"),
+        },
+        nullable=True,
+    ),
+    "threads": Field("integer", "threads of the runtime while timed"),
+    "valid": Field("yes/no", "whether its timings may be believed; never in an emulator"),
+    "doubts": Field("list of texts", "why not"),
+    "notes": Field("list of texts", "what else a reader of the times should know"),
+    "affinity": Field("list of numbers", "cores it was kept to; empty where that cannot be told"),
+    "peak_bytes": Field("integer", "most memory the process held", nullable=True),
+    "before": _moment("before"),
+    "after": _moment("after"),
+}
