@@ -25,6 +25,7 @@ from edgeq.integer.reference import run as run_reference
 from edgeq.quant.calibrate import Calibration
 from edgeq.quant.fakequant import quantize_weight, simulation
 from edgeq.quant.lockstep import settle
+from edgeq.quant.scheme import fixed_output
 
 __all__ = ["Agreement", "Learned", "Student", "agreement"]
 
@@ -62,7 +63,8 @@ class Student(nn.Module):
         self._module = GraphModule(self._split).eval().requires_grad_(False)
         self._leaders = _leaders(calibration.activations)
         self.steps = nn.ParameterDict()
-        fixed = {self._leaders[name] for name in graph.inputs}
+        demanded = (node.name for node in graph.nodes if fixed_output(node.op) is not None)
+        fixed = {self._leaders[name] for name in (*graph.inputs, *demanded)}
         for name in sorted(set(self._leaders.values())):
             step = _tensor(calibration.activations[name].scale)
             self.steps[_key(name)] = nn.Parameter(

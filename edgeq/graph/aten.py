@@ -99,6 +99,7 @@ Rule = Callable[[Call], "Value | tuple[Value, ...]"]
 ATEN: Registry[Rule] = Registry(
     "aten",
     modules=(
+        "edgeq.graph.aten_elementwise",
         "edgeq.graph.aten_layers",
         "edgeq.graph.aten_moves",
         "edgeq.graph.aten_adaptive",

@@ -1,4 +1,4 @@
-"""Rules for ATen calls that compute: convolution, linear, batch norm, activations, addition, pooling."""
+"""Rules for ATen calls that compute: convolution, linear, batch norm, piecewise linear activations, pooling."""
 
 from __future__ import annotations
 
@@ -101,16 +101,6 @@ def _prelu(call: Call) -> Value:
     if slope is None or bool((slope.tensor != slope.tensor.flatten()[0]).any()):
         raise call.unsupported("it has a slope per channel", "use nn.LeakyReLU, or nn.PReLU with one parameter")
     return call.emit(ops.LeakyReLU(float(slope.tensor.flatten()[0])), call.value())
-
-
-@aten("add", "add_")
-def _add(call: Call) -> Value:
-    if call.get("alpha", 1) != 1:
-        raise call.unsupported("alpha is not 1", "add without scaling")
-    left, right = call.value(), call.value("other")
-    if left.shape != right.shape:
-        raise call.unsupported(f"it broadcasts {list(left.shape)} with {list(right.shape)}", "add values of one shape")
-    return call.emit(ops.Add(), left, right)
 
 
 @aten("softmax", "_softmax")

@@ -7,25 +7,22 @@ from collections.abc import Iterable
 
 __all__ = ["hint_for"]
 
-_ACTIVATION = "use ReLU, ReLU6 or LeakyReLU and fine-tune"
+_ACTIVATION = "use ReLU, LeakyReLU, hard swish, SiLU or GELU and fine-tune"
 _NORM = "use nn.BatchNorm2d, which folds into the convolution before it"
 _LOGITS = "end the network at its logits"
-_GATE = "scaling one activation by another (squeeze-and-excitation, attention) has no integer form here yet"
 _SIZE = "the image size changes by pooling, strides, and bilinear or nearest F.interpolate only"
-_INPUT = "input normalisation belongs in [input] mean and std of model.toml; fold other constants into a convolution"
 _EVAL = "call model.eval() before exporting, and keep track_running_stats=True"
 _MATRIX = "use nn.Linear on (N, features) with a constant weight"
 
 _HINTS = {
     **dict.fromkeys(
-        ("silu", "silu_", "hardswish", "hardswish_", "gelu", "elu", "elu_", "celu", "selu", "mish", "tanh", "softplus",
-         "hardsigmoid", "sigmoid", "threshold", "rrelu_with_noise_functional", "glu"), _ACTIVATION,
+        ("elu", "elu_", "celu", "selu", "mish", "softplus", "threshold", "rrelu_with_noise_functional", "glu"),
+        _ACTIVATION,
     ),
     **dict.fromkeys(
         ("layer_norm", "native_layer_norm", "group_norm", "native_group_norm", "instance_norm", "rms_norm"), _NORM
     ),
     **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk", "logsigmoid"), _LOGITS),
-    **dict.fromkeys(("mul", "div", "sub", "rsub"), f"{_GATE}; {_INPUT}"),
     **dict.fromkeys(
         ("_upsample_bilinear2d_aa",
          "upsample_bicubic2d", "grid_sampler_2d", "upsample_nearest_exact2d"), _SIZE,

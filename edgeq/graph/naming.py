@@ -18,6 +18,7 @@ LABELS = {
     "Concat": "cat",
     "Conv2d": "conv",
     "GlobalAvgPool": "global_avg_pool",
+    "HardSwish": "hardswish",
     "LeakyReLU": "leaky_relu",
     "Linear": "linear",
     "MaxPool2d": "max_pool",

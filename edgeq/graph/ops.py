@@ -4,8 +4,8 @@ Shapes are logical and in torch's order (NCHW, weights OIHW) whatever a file lat
 activation is the batch; graphs are captured with batch 1 and can be run with any. Spatial padding is always explicit
 and per side, ``(top, bottom, left, right)``, so that torch's symmetric and TensorFlow's SAME padding are the same op.
 
-To add an op: a dataclass here, its torch meaning in `run.py`, the ATen call it comes from in `aten_layers.py`, its
-integers in `integer/reference.py`, and one emitter per writer.
+To add an op: a dataclass here (value by value: in `elementwise.py`), its torch meaning in `run.py`, the ATen call it
+comes from in `aten_layers.py` or beside it, its integers in `integer/reference.py`, and one emitter per writer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = [
     "OPS",
     "RELU",
     "RELU6",
+    "UNIT",
     "Add",
     "AvgPool2d",
     "BatchNorm",
@@ -42,8 +43,11 @@ __all__ = [
     "Sides",
     "Slice",
     "Softmax",
+    "broadcast",
     "op_from_json",
     "op_to_json",
+    "register",
+    "require",
 ]
 
 Shape = tuple[int, ...]
@@ -83,6 +87,18 @@ def _require(condition: bool, op: Op, inputs: Sequence[Shape], why: str) -> None
         raise UnsupportedError(f"{type(op).__name__} got shapes {list(inputs)}", why=why)
 
 
+register, require = _op, _require
+"""For the kinds that stand in files of their own."""
+
+
+def broadcast(op: Op, inputs: Sequence[Shape]) -> Shape:
+    """Shape of what combines two activations of one rank value by value; one of 1 is repeated along the other's."""
+    _require(len(inputs) == 2 and len(inputs[0]) == len(inputs[1]), op, inputs, "takes two inputs of one rank")
+    pairs = list(zip(*inputs, strict=True))
+    _require(all(a == b or 1 in (a, b) for a, b in pairs), op, inputs, "shapes neither agree nor repeat")
+    return tuple(b if a == 1 else a for a, b in pairs)
+
+
 @_op
 @dataclass(frozen=True)
 class Clamp(Op):
@@ -98,6 +114,8 @@ class Clamp(Op):
 
 RELU = Clamp(0.0, math.inf)
 RELU6 = Clamp(0.0, 6.0)
+UNIT = Clamp(0.0, 1.0)
+"""What ends a hard sigmoid."""
 
 
 def _window(size: int, kernel: int, stride: int, before: int, after: int, dilation: int = 1) -> int:
@@ -220,13 +238,12 @@ class Softmax(Op):
 @_op
 @dataclass(frozen=True)
 class Add(Op):
-    """Sum of two activations of one shape."""
+    """Sum of two activations of one rank; a dimension of 1 is repeated."""
 
     activation: Clamp | None = None
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 2 and inputs[0] == inputs[1], self, inputs, "takes two inputs of one shape")
-        return inputs[0]
+        return broadcast(self, inputs)
 
 
 @_op

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.graph import ops
+from edgeq.graph import elementwise, ops
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Op, Sides
 
@@ -202,6 +202,40 @@ def _linear(op: ops.Linear) -> _Kernel:
 @_kernel(ops.Add)
 def _add(op: ops.Add) -> _Kernel:
     return _then(torch.add, op.activation)
+
+
+@_kernel(elementwise.Mul)
+def _mul(op: elementwise.Mul) -> _Kernel:
+    return torch.mul
+
+
+@_kernel(elementwise.Affine)
+def _affine(op: elementwise.Affine) -> _Kernel:
+    def kernel(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        return x * scale.view(shape) + shift.view(shape)
+
+    return kernel
+
+
+@_kernel(elementwise.Sigmoid)
+def _sigmoid(op: elementwise.Sigmoid) -> _Kernel:
+    return torch.sigmoid
+
+
+@_kernel(elementwise.Tanh)
+def _tanh(op: elementwise.Tanh) -> _Kernel:
+    return torch.tanh
+
+
+@_kernel(elementwise.HardSwish)
+def _hard_swish(op: elementwise.HardSwish) -> _Kernel:
+    return F.hardswish
+
+
+@_kernel(elementwise.GELU)
+def _gelu(op: elementwise.GELU) -> _Kernel:
+    return lambda x: F.gelu(x, approximate="tanh" if op.approximate else "none")
 
 
 @_kernel(ops.BatchNorm)

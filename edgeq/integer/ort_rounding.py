@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
+from edgeq.graph.elementwise import GELU, HardSwish, Mul, Sigmoid, Tanh, Unary
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import (
     Add,
@@ -36,7 +37,9 @@ from edgeq.graph.ops import (
     Slice,
     Softmax,
 )
+from edgeq.integer.elementwise import answers
 from edgeq.integer.graph import IntegerGraph, Quantization
+from edgeq.integer.ort_elementwise import add, gated, multiply, sigmoid, within_a_step
 from edgeq.integer.resize import resize
 
 __all__ = ["evaluate", "run_ort_rounding"]
@@ -144,21 +147,42 @@ def _linear(graph: IntegerGraph, node: Node, op: Linear, inputs: list[Integers],
 
 @_kernel(Add)
 def _add(graph: IntegerGraph, node: Node, op: Add, inputs: list[Integers], shift: int) -> Integers:
-    """A fused multiply-add per input around a fixed part, which is made with one itself (where the CPU has them)."""
-    a, b = (graph.quantizations[name] for name in node.inputs)
-    y = graph.quantizations[node.name]
-    zero_a, zero_b, zero_y = (np.float32(grid.zero_point + shift) for grid in (a, b, y))
-    ratio_a, ratio_b = a.scale / y.scale, b.scale / y.scale
-    fixed = zero_y - _fused(zero_a, ratio_a, ratio_b * zero_b)
-    first, second = (array.astype(np.float64) + shift for array in inputs)
-    total = _fused(first, ratio_a, _fused(second, ratio_b, fixed))
-    return _limit(np.rint(total) - shift, y, op.activation)
+    one, other, y = (graph.quantizations[name] for name in (*node.inputs, node.name))
+    return _limit(add(inputs[0], inputs[1], one, other, y, shift), y, op.activation)
 
 
-def _fused(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Any:
-    """``a * b + c`` rounded to float32 once: float64 holds the product of two float32 numbers exactly."""
-    product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
-    return (product + np.asarray(c, np.float64)).astype(np.float32)
+@_kernel(Mul)
+def _mul(graph: IntegerGraph, node: Node, op: Mul, inputs: list[Integers], shift: int) -> Integers:
+    one, other, y = (graph.quantizations[name] for name in (*node.inputs, node.name))
+    return multiply(inputs[0], inputs[1], one, other, y, shift)
+
+
+@_kernel(Sigmoid)
+def _sigmoid(graph: IntegerGraph, node: Node, op: Sigmoid, inputs: list[Integers], shift: int) -> Integers:
+    return sigmoid(inputs[0], graph.quantizations[node.inputs[0]])
+
+
+@_kernel(Tanh)
+def _tanh(graph: IntegerGraph, node: Node, op: Tanh, inputs: list[Integers], shift: int) -> Integers:
+    x = graph.quantizations[node.inputs[0]]
+    return sigmoid(inputs[0], Quantization(np.float32(2) * x.scale, x.zero_point))
+
+
+@_kernel(HardSwish)
+def _hard_swish(graph: IntegerGraph, node: Node, op: HardSwish, inputs: list[Integers], shift: int) -> Integers:
+    x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
+    near = within_a_step(x, y, shift)
+    return gated(inputs[0], x, y, shift) if near else _looked_up(graph, node, op, inputs)
+
+
+@_kernel(GELU)
+def _gelu(graph: IntegerGraph, node: Node, op: GELU, inputs: list[Integers], shift: int) -> Integers:
+    return _looked_up(graph, node, op, inputs)
+
+
+def _looked_up(graph: IntegerGraph, node: Node, op: Unary, inputs: list[Integers]) -> Integers:
+    x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
+    return np.asarray(answers(op, x, y)[inputs[0].astype(np.int64) + 128])
 
 
 @_kernel(GlobalAvgPool)

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.graph import ops
+from edgeq.graph import elementwise, ops
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Op, Sides
+from edgeq.integer.elementwise import TABLES, answers, hard_swish, product
 from edgeq.integer.fixedpoint import Int, Multiplier, multiply, quantize_multiplier
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.resize import resize
@@ -182,10 +183,10 @@ def _add(graph: IntegerGraph, node: Node, op: ops.Add, inputs: list[Array]) -> A
     output = graph.quantizations[node.name]
     sources = [graph.quantizations[name] for name in node.inputs]
     twice_largest = 2 * max(_scale(q) for q in sources)
-    total = np.zeros(inputs[0].shape, np.int64)
+    total = np.zeros((), np.int64)
     for x, q in zip(inputs if len(inputs) == 2 else inputs * 2, sources, strict=True):
         shifted = (x.astype(np.int64) - int(q.zero_point)) << ADD_HEADROOM
-        total += multiply(shifted, quantize_multiplier(_scale(q) / twice_largest))
+        total = total + multiply(shifted, quantize_multiplier(_scale(q) / twice_largest))
     back = quantize_multiplier(twice_largest / ((1 << ADD_HEADROOM) * _scale(output)))
     return _requantize(total, back, output, op.activation)
 
@@ -196,6 +197,25 @@ def _clamp(graph: IntegerGraph, node: Node, op: Clamp, inputs: list[Array]) -> A
     centred = inputs[0].astype(np.int64) - int(source.zero_point)
     ratio = source.scale / output.scale  # float32, as the kernel has it
     return _requantize(centred, quantize_multiplier(ratio), output, op)
+
+
+@_computes(elementwise.Mul)
+def _mul(graph: IntegerGraph, node: Node, op: elementwise.Mul, inputs: list[Array]) -> Array:
+    one, other, output = (graph.quantizations[name] for name in (*node.inputs, node.name))
+    return product(inputs[0], inputs[-1], one, other, output)
+
+
+@_computes(elementwise.HardSwish)
+def _hard_swish(graph: IntegerGraph, node: Node, op: elementwise.HardSwish, inputs: list[Array]) -> Array:
+    return hard_swish(inputs[0], graph.quantizations[node.inputs[0]], graph.quantizations[node.name])
+
+
+def _table(graph: IntegerGraph, node: Node, op: elementwise.Unary, inputs: list[Array]) -> Array:
+    found = answers(op, graph.quantizations[node.inputs[0]], graph.quantizations[node.name])
+    return np.asarray(found[inputs[0].astype(np.int64) + 128])
+
+
+_KERNELS.update(dict.fromkeys(TABLES, _table))
 
 
 @_computes(ops.LeakyReLU)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.errors import UnsupportedError
+from edgeq.graph.elementwise import fixed_grid
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, Linear, Pad, Reshape, Slice, Softmax
+from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, Linear, Op, Pad, Reshape, Slice
 from edgeq.integer.graph import Quantization
 from edgeq.quant.bits import Scheme, activation_bits
 
-__all__ = ["Derived", "Fixed", "Own", "Scheme", "Shared", "Spec", "grid", "softmax_output", "specify"]
+__all__ = ["Derived", "Fixed", "Own", "Scheme", "Shared", "Spec", "fixed_output", "grid", "specify"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Derived:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Known without looking: the network input from its preprocessing, softmax from its definition."""
+    """Known without looking: the network input from its preprocessing, softmax, sigmoid, tanh and what ends in 0..1
+    from their definitions."""
 
     quantization: Quantization
 
@@ -68,9 +70,13 @@ def grid(low: float, high: float, bits: int = 8) -> Quantization:
     return Quantization(np.float32(scale), np.int32(zero), bits=bits)  # type: ignore[arg-type]
 
 
-def softmax_output() -> Quantization:
-    """The quantization TFLite requires of an int8 softmax: 1/256, zero point -128."""
-    return Quantization(np.float32(1 / 256), np.int32(-128))  # type: ignore[arg-type]
+def fixed_output(op: Op) -> Quantization | None:
+    """The one quantization the output of `op` can have (`fixed_grid`); None where there is a choice."""
+    demanded = fixed_grid(op)
+    if demanded is None:
+        return None
+    scale, zero = demanded
+    return Quantization(np.float32(scale), np.int32(zero))  # type: ignore[arg-type]
 
 
 def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> dict[str, Spec]:
@@ -84,7 +90,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
     for name, first in leader.items():
         groups.setdefault(first, []).append(name)
     fixed = {name: grid(*input_range) for name in graph.inputs}
-    fixed |= {node.name: softmax_output() for node in graph.of_kind(Softmax)}
+    fixed |= {node.name: rule for node in graph.nodes if (rule := fixed_output(node.op)) is not None}
     bits = activation_bits(graph, groups, scheme)
     specs: dict[str, Spec] = {}
     for first, members in groups.items():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.capture import capture, capture_program, unsupported_calls
+from edgeq.graph.elementwise import GELU, Affine, HardSwish, Mul, Sigmoid, Tanh
 from edgeq.graph.ops import (
     Add,
     AvgPool2d,
@@ -98,6 +99,25 @@ CALLS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], tuple[int, ...], 
     "leaky relu": (lambda x: F.leaky_relu(x, 0.2), (4, 3, 3), [LeakyReLU]),
     "prelu with one slope": (nn.PReLU(), (4, 3, 3), [LeakyReLU]),
     "add to itself": (lambda x: x + x, (4, 3, 3), [Add]),
+    "add a number per channel": (lambda x: x + x.mean([2, 3], keepdim=True), (4, 3, 3), [GlobalAvgPool, Add]),
+    "add a constant": (lambda x: x + 1.5, (4, 3, 3), [Affine]),
+    "add a constant per channel": (lambda x: torch.arange(4.0).view(4, 1, 1) + x, (4, 3, 3), [Affine]),
+    "add a multiple": (lambda x: torch.add(x, F.relu(x), alpha=2), (4, 3, 3), [Clamp, Affine, Add]),
+    "subtract": (lambda x: F.relu(x) - x, (4, 3, 3), [Clamp, Affine, Add]),
+    "subtract from a constant": (lambda x: 1 - x, (4, 3, 3), [Affine, Affine]),
+    "negate": (lambda x: -x, (4, 3, 3), [Affine]),
+    "multiply": (lambda x: x * F.relu(x), (4, 3, 3), [Clamp, Mul]),
+    "multiply by one per channel": (lambda x: x * x.mean((2, 3), keepdim=True), (4, 3, 3), [GlobalAvgPool, Mul]),
+    "multiply by constants": (lambda x: x * torch.arange(4.0).view(1, 4, 1, 1) * 0.5, (4, 3, 3), [Affine, Affine]),
+    "divide": (lambda x: x / 4, (4, 3, 3), [Affine]),
+    "divide by constants": (lambda x: x / torch.arange(1.0, 5).view(4, 1, 1), (4, 3, 3), [Affine]),
+    "sigmoid": (nn.Sigmoid(), (4, 3, 3), [Sigmoid]),
+    "tanh": (nn.Tanh(), (4, 3, 3), [Tanh]),
+    "silu": (nn.SiLU(), (4, 3, 3), [Sigmoid, Mul]),
+    "gelu": (nn.GELU(), (4, 3, 3), [GELU]),
+    "gelu by tanh": (nn.GELU("tanh"), (4, 3, 3), [GELU]),
+    "hard swish": (nn.Hardswish(), (4, 3, 3), [HardSwish]),
+    "hard sigmoid": (nn.Hardsigmoid(), (4, 3, 3), [Affine, Clamp]),
     "max pool, rounded up": (nn.MaxPool2d(3, 2, ceil_mode=True), (4, 8, 7), [MaxPool2d]),
     "max pool, padded and rounded up": (nn.MaxPool2d(3, 2, 1, ceil_mode=True), (4, 7, 8), [MaxPool2d]),
     "avg pool": (nn.AvgPool2d(2), (4, 8, 7), [AvgPool2d]),
@@ -276,12 +296,12 @@ class TwoInputs(nn.Module):
 class Gated(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU())
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Mish())
         self.norm = nn.GroupNorm(2, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.body(x)
-        return self.norm(y) * torch.sigmoid(y)
+        return self.norm(y) * torch.selu(torch.log1p(y))
 
 
 def message(error: pytest.ExceptionInfo[Exception]) -> str:
@@ -292,16 +312,16 @@ def message(error: pytest.ExceptionInfo[Exception]) -> str:
 
 def test_unsupported_call_names_call_path_and_hint() -> None:
     with pytest.raises(UnsupportedError) as error:
-        capture(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.SiLU())), (3, 4, 4), "net")
+        capture(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.Mish())), (3, 4, 4), "net")
     assert error.value.exit_status == 3
-    assert (error.value.what, error.value.where) == ("aten.silu.default is not supported", "1.0")
-    assert "ReLU6" in message(error)
+    assert (error.value.what, error.value.where) == ("aten.mish.default is not supported", "1.0")
+    assert "hard swish" in message(error)
 
 
 def test_all_unsupported_calls_at_once() -> None:
     errors = unsupported_calls(Gated(), (3, 4, 4), "gated")
     assert [(e.what.split(".")[1].split()[0], e.where) for e in errors] == [
-        ("silu", "body.1"), ("group_norm", "norm"), ("sigmoid", "gated"), ("mul", "gated"),
+        ("mish", "body.1"), ("group_norm", "norm"), ("log1p", "gated"), ("selu", "gated"),
     ]  # fmt: skip
     assert all(e.hint for e in errors)
     with pytest.raises(UnsupportedError, match="3 more unsupported"):
@@ -312,9 +332,10 @@ def test_all_unsupported_calls_at_once() -> None:
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (lambda x: x + 1.0, "constant"),
-        (lambda x: x + x.mean([2, 3], keepdim=True), "broadcasts"),
-        (lambda x: torch.add(x, x, alpha=2), "alpha"),
+        (lambda x: x * torch.ones(8, 8), "one per channel"),
+        (lambda x: x / x, "divides by an activation"),
+        (lambda x: torch.div(x, 2, rounding_mode="floor"), "whole numbers"),
+        (lambda x: x[:, :1, 0] + x, "broadcasts"),
         (lambda x: F.pad(x, (-1, 1, 1, 1), mode="replicate"), "slice first"),
         (lambda x: F.pad(x, (1, 1), value=1.0), "zeros"),
         (lambda x: F.max_pool2d(x, 2, dilation=2), "dilat"),

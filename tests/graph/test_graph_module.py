@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgeq.errors import ConfigError
+from edgeq.graph.elementwise import GELU, Affine, HardSwish, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     OPS,
@@ -83,6 +84,9 @@ def test_every_op_kind_runs() -> None:
         Linear: single(Linear(), (1, 3), (2, 3)),
         BatchNorm: single(BatchNorm(), (1, 3, 2, 2), (3,), (3,), (3,), (3,)),
         LeakyReLU: single(LeakyReLU(), (1, 3)),
+        Mul: single(Mul(), (1, 3), activations=2),
+        Affine: single(Affine(), (1, 3, 2, 2), (3,), (3,)),
+        **{kind: single(kind(), (1, 3)) for kind in (Sigmoid, Tanh, HardSwish, GELU)},
         Softmax: single(Softmax(), (1, 3)),
         Add: single(Add(), (1, 3), activations=2),
         Concat: single(Concat(1), (1, 3, 2, 2), activations=2),

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.capture import capture
+from edgeq.graph.elementwise import HardSwish, Mul
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     RELU,
     RELU6,
+    UNIT,
     Add,
     AvgPool2d,
     BatchNorm,
@@ -32,6 +34,8 @@ from edgeq.graph.ops import (
 )
 from edgeq.graph.passes import PASSES, fold_batchnorm, fold_pad, fuse_activation, optimize, simplify
 from edgeq.graph.run import GraphModule
+from edgeq.quant.bits import Scheme
+from edgeq.quant.scheme import Own, specify
 
 
 def kinds(graph: Graph) -> list[type[Op]]:
@@ -295,3 +299,59 @@ def test_slices_join_to_one(data: st.DataObject) -> None:
     final = optimize(graph)
     assert len(final.nodes) <= 1
     equal(graph, final, (9, 8))
+
+
+def test_hard_sigmoid_becomes_the_end_of_the_convolution_before_it() -> None:
+    module = settled(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Hardsigmoid()))
+    graph = optimize(capture(module, (3, 5, 4), "net"))
+    assert [node.op for node in graph.nodes] == [Conv2d(activation=UNIT)]
+    same(module, graph, (3, 5, 4))
+
+
+def test_a_scale_without_a_layer_before_it_is_a_depthwise_convolution() -> None:
+    module = Forward(lambda net, x: 1 - F.max_pool2d(x, 2) * torch.arange(3.0).view(3, 1, 1))
+    graph = optimize(capture(module, (3, 6, 4), "net"))
+    assert kinds(graph) == [MaxPool2d, Conv2d]
+    same(module, graph, (3, 6, 4))
+
+
+def test_what_ends_at_one_is_not_joined_with_what_does_not() -> None:
+    module = Forward(lambda net, x: torch.cat([torch.sigmoid(x[:, :2]), x[:, 2:]], 1))
+    graph = optimize(capture(module, (4, 3, 3), "net"))
+    last = graph.nodes[-1]
+    assert [type(graph.node(name).op) for name in last.inputs] == [
+        LeakyReLU,
+        LeakyReLU,
+    ]
+    specs = specify(graph, (-2.0, 2.0), Scheme())
+    assert isinstance(specs[last.inputs[0]], Own)
+    same(module, graph, (4, 3, 3))
+    alike = Forward(lambda net, x: torch.cat([torch.sigmoid(x), torch.sigmoid(-x)], 1))
+    assert LeakyReLU not in kinds(optimize(capture(alike, (4, 3, 3), "net")))
+
+
+BY_HAND = {
+    "divided last": (lambda net, x: x * F.relu6(x + 3) / 6, [HardSwish]),
+    "divided first": (lambda net, x: x * (F.relu6(x + 3.0) / 6.0), [HardSwish]),
+    "times a sixth": (lambda net, x: F.hardtanh(3 + x, 0, 6) * x * (1 / 6), [HardSwish]),
+    "hard sigmoid": (lambda net, x: F.relu6(x + 3) / 6, [Conv2d]),
+    "gate of another": (lambda net, x: x * (F.relu6(x * 2 + 3) / 6), [Conv2d, Mul]),
+    "another shift": (lambda net, x: x * F.relu6(x + 2) / 6, [Conv2d, Mul]),
+    "read twice": (lambda net, x: (y := F.relu6(x + 3) / 6) * x + y, [Conv2d, Mul, Add]),
+    "other limits": (lambda net, x: x * F.hardtanh(x, 0, 5) / 6, [Clamp, Conv2d, Mul]),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_hard_gates_written_by_hand(name: str) -> None:
+    function, expected = BY_HAND[name]
+    graph = optimize(capture(Forward(function), (3, 4, 5), "net"))
+    assert kinds(graph) == expected
+    same(Forward(function), graph, (3, 4, 5))
+
+
+def test_scales_in_a_row_are_one_layer() -> None:
+    module = settled(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), Forward(lambda net, x: (x * 2 - 1) / 3)))
+    graph = optimize(capture(module, (3, 4, 5), "net"))
+    assert kinds(graph) == [Conv2d]
+    same(module, graph, (3, 4, 5))

@@ -9,7 +9,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU6, Add, Concat, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape, Softmax
 from edgeq.quant.bits import Scheme
-from edgeq.quant.scheme import Derived, Fixed, Own, Shared, grid, softmax_output, specify
+from edgeq.quant.scheme import Derived, Fixed, Own, Shared, fixed_output, grid, specify
 
 
 def network(*nodes: Node, outputs: tuple[str, ...]) -> Graph:
@@ -72,7 +72,7 @@ def test_input_is_fixed_by_preprocessing_and_softmax_by_definition():
     specs = specify(graph, (-2.0, 2.0), Scheme())
     assert specs["x"] == Fixed(grid(-2.0, 2.0))
     assert specs["flat"] == Shared("x")
-    assert specs["soft"] == Fixed(softmax_output())
+    assert specs["soft"] == Fixed(fixed_output(Softmax()))
 
 
 def test_two_fixed_values_cannot_be_joined():

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
 from edgeq.errors import UnsupportedError
 from edgeq.export.onnx.build import Builder
@@ -161,6 +162,52 @@ class QuantizedContext(Context):
             return self.builder.constant(array.astype(self._type))
         return value + QUANTIZED_SUFFIX if value in self._edges else value
 
+    def grid(self, value: str) -> Quantization:
+        return self._graph.quantizations[value]
+
+    @property
+    def shift(self) -> int:
+        """What the file's integers are larger by than the graph's."""
+        return self._shift(self._type)
+
+    def scalar(self, integer: int) -> str:
+        """A constant activation."""
+        return self.builder.constant(np.array(integer + self.shift, self._type))
+
+    def read(self, tensor: str, grid: Quantization) -> str:
+        """DequantizeLinear of an integer tensor on any grid: another than it was put on is another scale for free."""
+        return self.builder.node("DequantizeLinear", [tensor, *self._numbers(grid, self._type)])
+
+    def put(self, tensor: str, grid: Quantization, output: str | None = None) -> str:
+        """QuantizeLinear of a float tensor on any grid."""
+        return self.builder.node("QuantizeLinear", [tensor, *self._numbers(grid, self._type)], output)
+
+    def place(self, value: str) -> str | None:
+        """Where integers of `value` made on another grid, or on none, go; `hand_over` then says what they are.
+
+        None: anywhere, for a reader takes the meaning of an integer output from the QuantizeLinear that makes it.
+        """
+        return None if self._bare(value) else self.integers(value)
+
+    def hand_over(self, made: str, value: str) -> None:
+        if self._bare(value):
+            self.put(self.read(made, self.grid(value)), self.grid(value), self.integers(value))
+
+    def _bare(self, value: str) -> bool:
+        return value in self._graph.outputs and value not in self._edges
+
+    def look_up(self, node: Node, answers: npt.NDArray[np.int8]) -> None:
+        """Make `node`'s value by a table, ``(256,)`` for inputs from -128 on. Integers throughout."""
+        (value,) = node.inputs
+        table = (answers.astype(np.int16) + self.shift).astype(self._type)
+        if not self.shift:  # Gather counts negative places from the end
+            table = np.roll(table, -128)
+        places = self.builder.node("Cast", [self.integers(value)], to=TensorProto.INT32)
+        gathered = self.builder.node(
+            "Gather", [self.builder.constant(table), places], self.place(node.name), name=node.name
+        )
+        self.hand_over(gathered, node.name)
+
     def quantize(self, tensor: str, value: str, kind: str, output: str | None) -> str:
         """QuantizeLinear of a float tensor onto the grid of `value`."""
         return self.builder.node("QuantizeLinear", [tensor, *self._grid(value, kind)], output)
@@ -288,7 +335,9 @@ class QuantizedContext(Context):
         return [self.builder.constant(np.array(k + self._shift(self._type), self._type)) for k in (low, high)]
 
     def _grid(self, value: str, kind: str) -> list[str]:
-        q = self._graph.quantizations[value]
+        return self._numbers(self._graph.quantizations[value], kind)
+
+    def _numbers(self, q: Quantization, kind: str) -> list[str]:
         zero = (q.zero_point + self._shift(kind)).astype(kind)
         return [self.builder.constant(q.scale), self.builder.constant(zero)]
 

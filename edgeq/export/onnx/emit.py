@@ -35,7 +35,7 @@ from edgeq.graph.ops import (
     Softmax,
 )
 
-__all__ = ["EMITTERS", "emit"]
+__all__ = ["EMITTERS", "emit", "emits"]
 
 _AnyOp = TypeVar("_AnyOp", bound=Op)
 
@@ -51,7 +51,7 @@ def emit(context: Context, node: Node) -> None:
     emitter(context, node, node.op)
 
 
-def _emits(
+def emits(
     kind: type[_AnyOp],
 ) -> Callable[[Callable[[Context, Node, _AnyOp], None]], Callable[[Context, Node, _AnyOp], None]]:
     def register(emitter: Callable[[Context, Node, _AnyOp], None]) -> Callable[[Context, Node, _AnyOp], None]:
@@ -70,7 +70,7 @@ def _unless_ones(numbers: tuple[int, ...]) -> list[int] | None:
     return list(numbers) if any(number != 1 for number in numbers) else None
 
 
-@_emits(Conv2d)
+@emits(Conv2d)
 def _conv(context: Context, node: Node, op: Conv2d) -> None:
     context.convolve(
         node,
@@ -82,41 +82,41 @@ def _conv(context: Context, node: Node, op: Conv2d) -> None:
     )
 
 
-@_emits(Linear)
+@emits(Linear)
 def _linear(context: Context, node: Node, op: Linear) -> None:
     bias = [context.bias(node)] if len(node.inputs) > 2 else []
     inputs = [context.real(node.inputs[0]), context.parameter(node.inputs[1]), *bias]
     context.compute(node, "Gemm", inputs, clamp=op.activation, transB=1)
 
 
-@_emits(BatchNorm)
+@emits(BatchNorm)
 def _batch_norm(context: Context, node: Node, op: BatchNorm) -> None:
     inputs = [context.real(node.inputs[0]), *(context.parameter(name) for name in node.inputs[1:])]
     context.compute(node, "BatchNormalization", inputs, epsilon=op.eps)
 
 
-@_emits(Add)
+@emits(Add)
 def _add(context: Context, node: Node, op: Add) -> None:
     context.compute(node, "Add", [context.real(name) for name in node.inputs], clamp=op.activation)
 
 
-@_emits(LeakyReLU)
+@emits(LeakyReLU)
 def _leaky_relu(context: Context, node: Node, op: LeakyReLU) -> None:
     context.compute(node, "LeakyRelu", [context.real(node.inputs[0])], alpha=float(op.slope))
 
 
-@_emits(Softmax)
+@emits(Softmax)
 def _softmax(context: Context, node: Node, op: Softmax) -> None:
     context.compute(node, "Softmax", [context.real(node.inputs[0])])
 
 
-@_emits(GlobalAvgPool)
+@emits(GlobalAvgPool)
 def _global_avg_pool(context: Context, node: Node, op: GlobalAvgPool) -> None:
     # Not ReduceMean, which onnxruntime has no integer kernel for.
     context.compute(node, "GlobalAveragePool", [context.real(node.inputs[0])])
 
 
-@_emits(AvgPool2d)
+@emits(AvgPool2d)
 def _avg_pool(context: Context, node: Node, op: AvgPool2d) -> None:
     context.compute(
         node,
@@ -129,7 +129,7 @@ def _avg_pool(context: Context, node: Node, op: AvgPool2d) -> None:
     )
 
 
-@_emits(MaxPool2d)
+@emits(MaxPool2d)
 def _max_pool(context: Context, node: Node, op: MaxPool2d) -> None:
     context.move(
         node,
@@ -142,23 +142,23 @@ def _max_pool(context: Context, node: Node, op: MaxPool2d) -> None:
     )
 
 
-@_emits(Clamp)
+@emits(Clamp)
 def _clamp(context: Context, node: Node, op: Clamp) -> None:
     context.clamp(node, op)
 
 
-@_emits(Concat)
+@emits(Concat)
 def _concat(context: Context, node: Node, op: Concat) -> None:
     context.move(node, "Concat", list(node.inputs), [], axis=op.axis)
 
 
-@_emits(Pad)
+@emits(Pad)
 def _pad(context: Context, node: Node, op: Pad) -> None:
     # All dimensions listed: given `axes`, onnxruntime's change of layout leaves two Gather beside the Pad.
     context.move(node, "Pad", [node.inputs[0]], [context.indices(*op.before, *op.after), context.zero(node.name)])
 
 
-@_emits(Slice)
+@emits(Slice)
 def _slice(context: Context, node: Node, op: Slice) -> None:
     # The batch is left alone and only dimensions that are really cut are named: works at any batch, and is shorter.
     sizes = context.shape(node.inputs[0])
@@ -170,12 +170,12 @@ def _slice(context: Context, node: Node, op: Slice) -> None:
     context.move(node, "Slice", [node.inputs[0]], extra)
 
 
-@_emits(Permute)
+@emits(Permute)
 def _permute(context: Context, node: Node, op: Permute) -> None:
     context.move(node, "Transpose", [node.inputs[0]], [], perm=list(op.order))
 
 
-@_emits(Resize2d)
+@emits(Resize2d)
 def _resize(context: Context, node: Node, op: Resize2d) -> None:
     # On the integers themselves: onnxruntime has kernels for them, and would drop a Q/DQ pair of one scale anyway.
     # Its bilinear one cuts fractions off where TFLite rounds them, so it may be a step below.
@@ -198,7 +198,7 @@ def _scale(size: int, out: int) -> np.float32:
     return scale if float(scale) * size >= out else np.nextafter(scale, np.float32(np.inf))
 
 
-@_emits(Reshape)
+@emits(Reshape)
 def _reshape(context: Context, node: Node, op: Reshape) -> None:
     if len(op.shape) == 1:
         context.move(node, "Flatten", [node.inputs[0]], [])

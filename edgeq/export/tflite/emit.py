@@ -17,11 +17,12 @@ from edgeq.export.tflite.layout import Carriage, Layout, Network
 from edgeq.export.tflite.order import Turn
 from edgeq.export.tflite.windows import Axis, subsample
 from edgeq.graph import ops
+from edgeq.graph.elementwise import fixed_grid
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Op, Shape
 from edgeq.integer.graph import IntegerGraph, Quantization
 
-__all__ = ["Emitter"]
+__all__ = ["Emitter", "emits", "grid_key", "options_of"]
 
 _CODE = schema.BuiltinOperator
 _FUSED = schema.ActivationFunctionType
@@ -33,7 +34,12 @@ FUSED: dict[Clamp | None, int] = {
     ops.RELU6: _FUSED.RELU6,
     Clamp(-1.0, 1.0): _FUSED.RELU_N1_TO_1,
 }
-STANDALONE: dict[Clamp, int] = {ops.RELU: _CODE.RELU, ops.RELU6: _CODE.RELU6, Clamp(-1.0, 1.0): _CODE.RELU_N1_TO_1}
+STANDALONE: dict[Clamp, int] = {
+    ops.RELU: _CODE.RELU,
+    ops.RELU6: _CODE.RELU6,
+    ops.UNIT: _CODE.RELU_0_TO_1,
+    Clamp(-1.0, 1.0): _CODE.RELU_N1_TO_1,
+}
 
 ONE = Quantization(np.float32(1.0), np.int32(0))  # type: ignore[arg-type]
 
@@ -42,7 +48,7 @@ _K = TypeVar("_K", bound=type[Op])
 _EMITTERS: dict[type[Op], _Emit] = {}
 
 
-def _emits(kind: type[Op]) -> Callable[[_Emit], _Emit]:
+def emits(kind: type[Op]) -> Callable[[_Emit], _Emit]:
     def add(emit: _Emit) -> _Emit:
         _EMITTERS[kind] = emit
         return emit
@@ -123,24 +129,28 @@ class Emitter:
         self.file.operators.append(Operator(code, number, inputs, (output,), options))
 
     def _same_quantization(self, node: Node) -> None:
-        seen = {_key(self.quantizations.get(name)) for name in (node.name, *self.graph.activations(node))}
+        seen = {grid_key(self.quantizations.get(name)) for name in (node.name, *self.graph.activations(node))}
         if len(seen) > 1:
             raise UnsupportedError(f"{type(node.op).__name__} would have to rescale", where=node.name,
                                    hint="its inputs and output need one quantization")  # fmt: skip
 
 
-def _key(q: Quantization | None) -> tuple[float, int] | None:
+def grid_key(q: Quantization | None) -> tuple[float, int] | None:
+    """Scale and zero point, to compare by."""
     return None if q is None else (float(q.scale), int(q.zero_point))
 
 
-def _fused(node: Node, clamp: Clamp | None) -> int:
+def _fused(e: Emitter, node: Node, clamp: Clamp | None) -> int:
+    """The option that says which activation an operator ends with: none where the output's grid ends with it."""
+    if clamp == ops.UNIT and grid_key(e.quantizations.get(node.name)) == fixed_grid(clamp):
+        return int(_FUSED.NONE)
     if clamp is not None and clamp not in FUSED:
         raise UnsupportedError(f"{type(node.op).__name__} with a fused clamp to [{clamp.minimum}, {clamp.maximum}]",
                                where=node.name, hint="leave the clamp a node of its own")  # fmt: skip
     return FUSED[clamp]
 
 
-def _options(kind: str, **fields: Any) -> Any:
+def options_of(kind: str, **fields: Any) -> Any:
     options = getattr(schema, f"{kind}T")()
     for name, value in fields.items():
         setattr(options, name, value)
@@ -151,7 +161,7 @@ def _padding(name: str) -> int:
     return int(getattr(schema.Padding, name))
 
 
-@_emits(ops.Conv2d)
+@emits(ops.Conv2d)
 def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
     carriage = e.layout.carriages[node.name]
     weight = e.graph.constants[node.inputs[1]]
@@ -172,18 +182,22 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
         "padding": _padding(carriage.window.padding),
         "strideH": stride[0], "strideW": stride[1],
         "dilationHFactor": op.dilation[0], "dilationWFactor": op.dilation[1],
-        "fusedActivationFunction": _fused(node, op.activation),
+        "fusedActivationFunction": _fused(e, node, op.activation),
     }  # fmt: skip
     dilated = max(op.dilation) > 1
     version = 3 if e.dtype == "int8" else (2 if depthwise and dilated else 1)
     if depthwise:
         options |= {"depthMultiplier": weight.shape[0] // op.groups}
         e.operator(
-            _CODE.DEPTHWISE_CONV_2D, (x, w, *b), e.output(node), _options("DepthwiseConv2DOptions", **options), version
+            _CODE.DEPTHWISE_CONV_2D,
+            (x, w, *b),
+            e.output(node),
+            options_of("DepthwiseConv2DOptions", **options),
+            version,
         )
     else:
         version = max(version, 6) if op.groups > 1 else version
-        e.operator(_CODE.CONV_2D, (x, w, *b), e.output(node), _options("Conv2DOptions", **options), version)
+        e.operator(_CODE.CONV_2D, (x, w, *b), e.output(node), options_of("Conv2DOptions", **options), version)
 
 
 def _bias(e: Emitter, node: Node) -> tuple[int, ...]:
@@ -225,7 +239,7 @@ def _pick(e: Emitter, x: int, picked: int, picks: tuple[ops.Pair, ops.Pair], str
     # XNNPACK takes no int8 depthwise convolution without a bias, and the builtin kernel crashes on one.
     zeros = np.zeros(channels, np.float32 if q is None else np.int32)
     b = e.constant("bias", zeros, None if q is None else Quantization(q.scale, ONE.zero_point, "int32"))
-    options = _options("DepthwiseConv2DOptions", padding=_padding("VALID"), strideH=stride[0], strideW=stride[1],
+    options = options_of("DepthwiseConv2DOptions", padding=_padding("VALID"), strideH=stride[0], strideW=stride[1],
                        depthMultiplier=1, dilationHFactor=1, dilationWFactor=1)  # fmt: skip
     e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, b), picked, options, 3 if e.dtype == "int8" else 1)
 
@@ -239,31 +253,31 @@ def _pad(e: Emitter, x: int, padded: int, counts: list[tuple[int, int]], *, lowe
     e.operator(_CODE.PADV2, (x, e.numbers(counts), fill), padded)
 
 
-@_emits(ops.Linear)
+@emits(ops.Linear)
 def _linear(e: Emitter, node: Node, op: ops.Linear) -> None:
     weight = e.graph.constants[node.inputs[1]][:, e.layout.order(node.inputs[0])]
     w = e.weight(weight, e.quantizations.get(node.inputs[1]))
     b = _bias(e, node)
-    options = _options("FullyConnectedOptions", fusedActivationFunction=_fused(node, op.activation))
+    options = options_of("FullyConnectedOptions", fusedActivationFunction=_fused(e, node, op.activation))
     x = e.index[node.inputs[0]]
     e.operator(_CODE.FULLY_CONNECTED, (x, w, *b), e.output(node), options, 5 if e.dtype == "int8" else 1)
 
 
-@_emits(ops.Add)
+@emits(ops.Add)
 def _add(e: Emitter, node: Node, op: ops.Add) -> None:
     inputs = tuple(e.index[name] for name in node.inputs)
     # The flag only concerns int16, where true asks for power-of-two scales.
-    options = _options("AddOptions", fusedActivationFunction=_fused(node, op.activation), potScaleInt16=False)
+    options = options_of("AddOptions", fusedActivationFunction=_fused(e, node, op.activation), potScaleInt16=False)
     e.operator(_CODE.ADD, inputs, e.output(node), options)
 
 
-@_emits(ops.Clamp)
+@emits(ops.Clamp)
 def _clamp(e: Emitter, node: Node, op: Clamp) -> None:
     x = e.index[node.inputs[0]]
     if op in STANDALONE:
         e.operator(STANDALONE[op], (x,), e.output(node), None, 1 if op not in (ops.RELU, ops.RELU6) else 0)
         return
-    if _key(e.quantizations.get(node.inputs[0])) != _key(e.quantizations.get(node.name)):
+    if grid_key(e.quantizations.get(node.inputs[0])) != grid_key(e.quantizations.get(node.name)):
         raise UnsupportedError(f"Clamp to [{op.minimum}, {op.maximum}] would have to rescale", where=node.name,
                                hint="use ReLU or ReLU6, or give input and output one quantization")  # fmt: skip
     limits = [(_CODE.MAXIMUM, op.minimum, "minimum"), (_CODE.MINIMUM, op.maximum, "maximum")]
@@ -280,28 +294,29 @@ def _clamp(e: Emitter, node: Node, op: Clamp) -> None:
         x = y
 
 
-@_emits(ops.LeakyReLU)
+@emits(ops.LeakyReLU)
 def _leaky_relu(e: Emitter, node: Node, op: ops.LeakyReLU) -> None:
     e.operator(
-        _CODE.LEAKY_RELU, (e.index[node.inputs[0]],), e.output(node), _options("LeakyReluOptions", alpha=op.slope)
+        _CODE.LEAKY_RELU, (e.index[node.inputs[0]],), e.output(node), options_of("LeakyReluOptions", alpha=op.slope)
     )
 
 
-@_emits(ops.Softmax)
+@emits(ops.Softmax)
 def _softmax(e: Emitter, node: Node, op: ops.Softmax) -> None:
     q = e.quantizations.get(node.name)
-    if q is not None and _key(q) != (1 / 256, -128):
+    if q is not None and grid_key(q) != (1 / 256, -128):
         raise UnsupportedError(
             "softmax with a scale of its own", where=node.name, hint="TFLite fixes it: 1/256, zero point -128"
         )
-    e.operator(_CODE.SOFTMAX, (e.index[node.inputs[0]],), e.output(node), _options("SoftmaxOptions", beta=1.0))
+    e.operator(_CODE.SOFTMAX, (e.index[node.inputs[0]],), e.output(node), options_of("SoftmaxOptions", beta=1.0))
 
 
 def _pool(e: Emitter, node: Node, op: ops.MaxPool2d | ops.AvgPool2d) -> None:
     carriage = e.layout.carriages[node.name]
     x, stride = _carried_input(e, node, carriage, op.stride)
-    options = _options("Pool2DOptions", padding=_padding(carriage.window.padding), strideH=stride[0], strideW=stride[1],
-                       filterHeight=op.kernel[0], filterWidth=op.kernel[1])  # fmt: skip
+    padding, (height, width) = _padding(carriage.window.padding), op.kernel
+    options = options_of("Pool2DOptions", padding=padding, strideH=stride[0], strideW=stride[1], filterHeight=height,
+                         filterWidth=width)  # fmt: skip
     code = _CODE.MAX_POOL_2D if isinstance(op, ops.MaxPool2d) else _CODE.AVERAGE_POOL_2D
     e.operator(code, (x,), e.output(node), options)
 
@@ -309,13 +324,13 @@ def _pool(e: Emitter, node: Node, op: ops.MaxPool2d | ops.AvgPool2d) -> None:
 _EMITTERS[ops.MaxPool2d] = _EMITTERS[ops.AvgPool2d] = _pool
 
 
-@_emits(ops.GlobalAvgPool)
+@emits(ops.GlobalAvgPool)
 def _mean(e: Emitter, node: Node, op: ops.GlobalAvgPool) -> None:
     axes = e.numbers([1, 2])
-    e.operator(_CODE.MEAN, (e.index[node.inputs[0]], axes), e.output(node), _options("ReducerOptions", keepDims=True))
+    e.operator(_CODE.MEAN, (e.index[node.inputs[0]], axes), e.output(node), options_of("ReducerOptions", keepDims=True))
 
 
-@_emits(ops.Concat)
+@emits(ops.Concat)
 def _concat(e: Emitter, node: Node, op: ops.Concat) -> None:
     rank = len(e.graph.shapes[node.name])
     names = node.inputs[::-1] if rank == 4 and op.axis >= 2 and e.layout.mirror[op.axis - 2] else node.inputs
@@ -324,11 +339,11 @@ def _concat(e: Emitter, node: Node, op: ops.Concat) -> None:
         _CODE.CONCATENATION,
         tuple(e.index[n] for n in names),
         e.output(node),
-        _options("ConcatenationOptions", axis=axis),
+        options_of("ConcatenationOptions", axis=axis),
     )
 
 
-@_emits(ops.Pad)
+@emits(ops.Pad)
 def _pad_node(e: Emitter, node: Node, op: ops.Pad) -> None:
     counts = list(zip(op.before, op.after, strict=True))
     if len(counts) == 4:
@@ -336,7 +351,7 @@ def _pad_node(e: Emitter, node: Node, op: ops.Pad) -> None:
     _pad(e, e.index[node.inputs[0]], e.output(node), counts)
 
 
-@_emits(ops.Slice)
+@emits(ops.Slice)
 def _slice(e: Emitter, node: Node, op: ops.Slice) -> None:
     shape = e.graph.shapes[node.inputs[0]]
     ranges = [range(a, b, k) for a, b, k in zip(op.start, op.stop, op.step, strict=True)]
@@ -364,18 +379,18 @@ def _strided_slice(e: Emitter, x: int, y: int, ranges: list[range], shape: Shape
     # A masked end means "to the last element" and is never read: one constant less.
     ends = sum(1 << i for i, (r, size) in enumerate(zip(ranges, shape, strict=True)) if r[-1] + r.step >= size)
     end = begin if ends == (1 << len(ranges)) - 1 else e.numbers([r[-1] + 1 for r in ranges])
-    options = _options("StridedSliceOptions", beginMask=0, endMask=ends)
+    options = options_of("StridedSliceOptions", beginMask=0, endMask=ends)
     e.operator(_CODE.STRIDED_SLICE, (x, begin, end, e.numbers([r.step for r in ranges])), y, options)
 
 
-@_emits(ops.Resize2d)
+@emits(ops.Resize2d)
 def _resize(e: Emitter, node: Node, op: ops.Resize2d) -> None:
     inputs = (e.index[node.inputs[0]], e.numbers(op.size))
     if op.mode == "nearest":
-        options = _options("ResizeNearestNeighborOptions", alignCorners=False, halfPixelCenters=False)
+        options = options_of("ResizeNearestNeighborOptions", alignCorners=False, halfPixelCenters=False)
         e.operator(_CODE.RESIZE_NEAREST_NEIGHBOR, inputs, e.output(node), options)
         return
-    options = _options("ResizeBilinearOptions", alignCorners=op.align_corners, halfPixelCenters=not op.align_corners)
+    options = options_of("ResizeBilinearOptions", alignCorners=op.align_corners, halfPixelCenters=not op.align_corners)
     e.operator(_CODE.RESIZE_BILINEAR, inputs, e.output(node), options, 3)
 
 
@@ -385,13 +400,13 @@ def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
     turn = e.layout.turns.get(node.name)
     block = None if turn is None else _blocks(turn, e.file.tensors[x].shape, target)
     if block:
-        e.operator(_CODE.DEPTH_TO_SPACE, (x,), e.output(node), _options("DepthToSpaceOptions", blockSize=block), 1)
+        e.operator(_CODE.DEPTH_TO_SPACE, (x,), e.output(node), options_of("DepthToSpaceOptions", blockSize=block), 1)
         return
     if turn is not None and (turn.moves or turn.flips):
         x = _shaped(e, x, turn.shape, f"{node.name}/axes")
         if turn.moves:
             y = e.like(x, f"{node.name}/transposed", tuple(turn.shape[d] for d in turn.dims))
-            e.operator(_CODE.TRANSPOSE, (x, e.numbers(turn.dims)), y, _options("TransposeOptions"))
+            e.operator(_CODE.TRANSPOSE, (x, e.numbers(turn.dims)), y, options_of("TransposeOptions"))
             x = y
         for axis in turn.flips:
             y = e.like(x, f"{node.name}/{axis}", e.file.tensors[x].shape)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.export.tflite import emit_elementwise  # noqa: F401 - registers emitters
 from edgeq.export.tflite.emit import Emitter
 from edgeq.export.tflite.flat import serialize
 from edgeq.export.tflite.layout import Network, plan
-from edgeq.graph.ir import Graph
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import UNIT
 from edgeq.integer.graph import IntegerGraph, Quantization
 
 __all__ = ["write_tflite", "write_tflite_float"]
@@ -44,7 +48,21 @@ def write_tflite(graph: IntegerGraph, *, io: str = "int8", weights: str = "int8"
 
 def write_tflite_float(graph: Graph) -> bytes:
     """The same network in float32, through the same emitters: what an integer file is compared with."""
-    return _write(graph, "float32")
+    return _write(_apart(graph), "float32")
+
+
+def _apart(graph: Graph) -> Graph:
+    """`graph` with clamps to 0..1 as nodes of their own again: only an integer grid can end there."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        clamp = getattr(node.op, "activation", None)
+        if clamp == UNIT:
+            bare: Any = node.op
+            nodes.append(Node(f"{node.name}/linear", replace(bare, activation=None), node.inputs))
+            nodes.append(Node(node.name, UNIT, (f"{node.name}/linear",)))
+        else:
+            nodes.append(node)
+    return graph.replace(nodes=tuple(nodes))
 
 
 def _write(graph: Network, io: str, weights: str = "int8") -> bytes:

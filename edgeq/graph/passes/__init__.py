@@ -12,7 +12,9 @@ from edgeq.graph.passes.count_padding import count_padding
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_pad import fold_pad
 from edgeq.graph.passes.fuse_activation import fuse_activation
+from edgeq.graph.passes.hard_gates import hard_gates
 from edgeq.graph.passes.lower_transposed import lower_transposed
+from edgeq.graph.passes.part_grids import part_grids
 from edgeq.graph.passes.shuffle_weights import shuffle_weights
 from edgeq.graph.passes.simplify import simplify
 from edgeq.graph.passes.unshare import unshare
@@ -24,8 +26,10 @@ __all__ = [
     "fold_batchnorm",
     "fold_pad",
     "fuse_activation",
+    "hard_gates",
     "lower_transposed",
     "optimize",
+    "part_grids",
     "shuffle_weights",
     "simplify",
     "unshare",
@@ -33,7 +37,7 @@ __all__ = [
 
 Pass = Callable[[Graph], Graph]
 
-PASSES: Sequence[Pass] = (simplify, fold_batchnorm, fuse_activation, fold_pad, unshare)
+PASSES: Sequence[Pass] = (simplify, hard_gates, fold_batchnorm, fuse_activation, fold_pad, unshare)
 """In this order: batch norm must be gone before an activation can meet its convolution."""
 
 
@@ -44,7 +48,7 @@ def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
     activation along.
     """
     settled = _settle(graph, passes)
-    lowered = shuffle_weights(count_padding(lower_transposed(settled)))
+    lowered = part_grids(shuffle_weights(count_padding(lower_transposed(settled))))
     return settled if lowered is settled else _settle(lowered, passes)
 
 

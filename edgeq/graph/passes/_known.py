@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgeq.graph.elementwise import GELU, HardSwish, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import (
     Add,
@@ -21,7 +22,9 @@ from edgeq.graph.ops import (
 
 __all__ = ["non_negative"]
 
-_KEEPS_SIGN = (AvgPool2d, Concat, GlobalAvgPool, LeakyReLU, MaxPool2d, Pad, Reshape, Slice)
+_KEEPS_SIGN = (
+    AvgPool2d, Concat, GELU, GlobalAvgPool, HardSwish, LeakyReLU, MaxPool2d, Mul, Pad, Reshape, Slice, Tanh,
+)  # fmt: skip
 
 
 def non_negative(graph: Graph) -> set[str]:
@@ -35,7 +38,7 @@ def non_negative(graph: Graph) -> set[str]:
             limited = op.activation is not None and op.activation.minimum >= 0
             holds = limited or (isinstance(op, Add) and inputs_known)
         else:
-            holds = isinstance(op, Softmax) or (isinstance(op, _KEEPS_SIGN) and inputs_known)
+            holds = isinstance(op, (Sigmoid, Softmax)) or (isinstance(op, _KEEPS_SIGN) and inputs_known)
         if holds:
             known.add(node.name)
     return known

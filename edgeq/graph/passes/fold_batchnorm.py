@@ -2,7 +2,8 @@
 
     w' = w * gamma / sqrt(variance + eps)        b' = beta + (b - mean) * gamma / sqrt(variance + eps)
 
-Where nothing before it can take them, it becomes a depthwise 1x1 convolution. Afterwards no BatchNorm is left.
+Where nothing before it can take them, it becomes a depthwise 1x1 convolution. Afterwards no BatchNorm is left, and no
+Affine, which is a scale and a shift from the start.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
+from edgeq.graph.elementwise import Affine
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import BatchNorm, Conv2d, ConvTranspose2d, Linear, Reshape
 from edgeq.graph.passes._edit import Edit
@@ -25,9 +27,11 @@ Doubles = npt.NDArray[np.float64]
 
 def fold_batchnorm(graph: Graph) -> Graph:
     edit = Edit(graph)
-    for node in graph.of_kind(BatchNorm):
-        scale, shift = _affine(graph, node)
+    for node in graph.of_kind(BatchNorm, Affine):
         before = edit.producer(node.inputs[0])
+        if before is not None and isinstance(before.op, (BatchNorm, Affine)):
+            continue  # next round, when that one is part of a layer
+        scale, shift = _affine(graph, node)
         takes = (
             before is not None
             and isinstance(before.op, (Conv2d, ConvTranspose2d, Linear))
@@ -46,6 +50,9 @@ def _constant(graph: Graph, node: Node) -> bool:
 
 def _affine(graph: Graph, node: Node) -> tuple[Doubles, Doubles]:
     """(scale, shift) per channel, in double precision."""
+    if isinstance(node.op, Affine):
+        scale, shift = (graph.constants[name].astype(np.float64) for name in node.inputs[1:])
+        return scale, shift
     gamma, beta, mean, variance = (graph.constants[name].astype(np.float64) for name in node.inputs[1:])
     assert isinstance(node.op, BatchNorm)  # noqa: S101 - narrows for mypy
     with np.errstate(all="ignore"):

@@ -1,4 +1,5 @@
-"""ReLU and ReLU6 into the convolution, linear layer or add before them: every runtime computes those in one kernel.
+"""ReLU, ReLU6 and the end of a hard sigmoid into the convolution, linear layer or add before them: the grids of such
+values end where the activation does, so that saturation computes it in every runtime's kernel.
 
 Only where the activation is the sole reader; any other Clamp stays a node of its own.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import RELU, RELU6, Add, Clamp, Conv2d, ConvTranspose2d, Linear
+from edgeq.graph.ops import RELU, RELU6, UNIT, Add, Clamp, Conv2d, ConvTranspose2d, Linear
 from edgeq.graph.passes._edit import Edit
 
 __all__ = ["fuse_activation"]
@@ -18,7 +19,7 @@ def fuse_activation(graph: Graph) -> Graph:
     edit = Edit(graph)
     for node in graph.of_kind(Clamp):
         before = edit.producer(node.inputs[0])
-        if before is None or node.op not in (RELU, RELU6) or edit.only_reader(before.name) is not node:
+        if before is None or node.op not in (RELU, RELU6, UNIT) or edit.only_reader(before.name) is not node:
             continue
         if isinstance(before.op, (Conv2d, ConvTranspose2d, Linear, Add)) and before.op.activation is None:
             edit.replace(before, Node(before.name, replace(before.op, activation=node.op), before.inputs))

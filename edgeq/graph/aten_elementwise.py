@@ -1,0 +1,137 @@
+"""Rules for ATen calls that compute value by value: arithmetic of two values or with constants, smooth activations.
+
+Arithmetic with a constant is an `Affine`, which folds into the layer before it; what is left is made of few kinds:
+a difference is a sum, SiLU a sigmoid and a product, a hard sigmoid an affine and a clamp, hard swish its own kind.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgeq.graph import ops
+from edgeq.graph.aten import Call, Constant, Value, aten
+from edgeq.graph.elementwise import GELU, Affine, HardSwish, Mul, Sigmoid, Tanh
+
+__all__: list[str] = []
+
+Operand = Value | Constant | float
+
+
+@aten("add", "add_")
+def _add(call: Call) -> Value:
+    return _sum(call, call["self"], _times(call, call["other"], call.get("alpha", 1)))
+
+
+@aten("sub", "sub_", "subtract")
+def _sub(call: Call) -> Value:
+    return _sum(call, call["self"], _times(call, call["other"], -call.get("alpha", 1)))
+
+
+@aten("rsub")
+def _rsub(call: Call) -> Value:
+    return _sum(call, call["other"], _times(call, call["self"], -call.get("alpha", 1)))
+
+
+@aten("neg", "neg_")
+def _neg(call: Call) -> Value:
+    return _affine(call, call.value(), -1.0, 0.0)
+
+
+@aten("mul", "mul_", "multiply")
+def _mul(call: Call) -> Value:
+    left, right = call["self"], call["other"]
+    if isinstance(left, Value) and isinstance(right, Value):
+        return call.emit(Mul(), *_pair(call, left, right))
+    value, factor = (left, right) if isinstance(left, Value) else (right, left)
+    return _affine(call, call.activation(value), factor, 0.0)
+
+
+@aten("div", "div_", "divide", "true_divide")
+def _div(call: Call) -> Value:
+    divisor = call["other"]
+    if call.get("rounding_mode") is not None or isinstance(divisor, Value) or not isinstance(call["self"], Value):
+        raise call.unsupported("it divides by an activation, or to whole numbers", "multiply, or divide by a constant")
+    inverse = Constant(divisor.name, 1 / divisor.tensor) if isinstance(divisor, Constant) else 1 / float(divisor)
+    return _affine(call, call.value(), inverse, 0.0)
+
+
+@aten("sigmoid", "sigmoid_")
+def _sigmoid(call: Call) -> Value:
+    return call.emit(Sigmoid(), call.value())
+
+
+@aten("tanh", "tanh_")
+def _tanh(call: Call) -> Value:
+    return call.emit(Tanh(), call.value())
+
+
+@aten("hardswish", "hardswish_")
+def _hardswish(call: Call) -> Value:
+    return call.emit(HardSwish(), call.value())
+
+
+@aten("gelu", "gelu_")
+def _gelu(call: Call) -> Value:
+    return call.emit(GELU(call.get("approximate", "none") == "tanh"), call.value())
+
+
+@aten("silu", "silu_")
+def _silu(call: Call) -> Value:
+    value = call.value()
+    return call.emit(Mul(), value, call.emit(Sigmoid(), value))
+
+
+@aten("hardsigmoid", "hardsigmoid_")
+def _hardsigmoid(call: Call) -> Value:
+    line = _affine(call, call.value(), 1 / 6, 0.5, "hardsigmoid")
+    return call.emit(ops.UNIT, line, label="hardsigmoid")
+
+
+def _times(call: Call, operand: Operand, factor: float) -> Operand:
+    if factor == 1:
+        return operand
+    if isinstance(operand, Value):
+        return _affine(call, call.activation(operand), float(factor), 0.0)
+    return Constant(operand.name, operand.tensor * factor) if isinstance(operand, Constant) else operand * factor
+
+
+def _sum(call: Call, left: Operand, right: Operand) -> Value:
+    if isinstance(left, Value) and isinstance(right, Value):
+        return call.emit(ops.Add(), *_pair(call, left, right))
+    value, shift = (left, right) if isinstance(left, Value) else (right, left)
+    return _affine(call, call.activation(value), 1.0, shift)
+
+
+def _pair(call: Call, left: Value, right: Value) -> tuple[Value, Value]:
+    one, other = call.activation(left), call.activation(right)
+    if len(one.shape) != len(other.shape):
+        raise call.unsupported(
+            f"it broadcasts {list(one.shape)} with {list(other.shape)}", "give both the same number of dimensions"
+        )
+    return one, other
+
+
+def _affine(call: Call, value: Value, scale: Operand, shift: Operand, label: str = "") -> Value:
+    """``value * scale + shift``; the two are numbers, or constants with a number per channel at most."""
+    if len(value.shape) < 2:
+        raise call.unsupported("its input has no channels", "compute on (N, C, ...)")
+    names = ("scale", "shift")
+    constants = [_vector(call, value, given, name) for given, name in zip((scale, shift), names, strict=True)]
+    return call.emit(Affine(), value, *constants, label=label)
+
+
+def _vector(call: Call, value: Value, given: Operand, name: str) -> Constant:
+    """A constant operand as one number per channel."""
+    channels = value.shape[1]
+    if not isinstance(given, Constant):
+        return Constant(name, torch.full((channels,), float(given)))  # type: ignore[arg-type]
+    shape = tuple(given.tensor.shape)
+    places = (1,) * (len(value.shape) - len(shape)) + shape
+    if len(shape) > len(value.shape) or any(size != 1 and place != 1 for place, size in enumerate(places)):
+        raise call.unsupported(
+            f"a constant of shape {list(shape)} meets {list(value.shape)}",
+            "one number, or one per channel as (C, 1, 1), can be folded into a convolution",
+        )
+    flat: Tensor = given.tensor.reshape(-1).float()
+    return Constant(given.name, flat.expand(channels).clone())

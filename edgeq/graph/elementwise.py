@@ -1,0 +1,84 @@
+"""Op kinds that compute value by value: products, scaling by constants, and the smooth activation functions.
+
+SiLU is a `Sigmoid` and a `Mul`, hard sigmoid an `Affine` and a `Clamp`: what an op can be made of has no kind here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.graph.ops import UNIT, Clamp, Op, Shape, Softmax, broadcast, register, require
+
+__all__ = ["GELU", "Affine", "HardSwish", "Mul", "Sigmoid", "Tanh", "Unary", "fixed_grid"]
+
+
+@register
+@dataclass(frozen=True)
+class Mul(Op):
+    """Product of two activations of one rank; a dimension of 1 is repeated, as in squeeze-and-excitation."""
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        return broadcast(self, inputs)
+
+
+@register
+@dataclass(frozen=True)
+class Affine(Op):
+    """Inputs: x ``(N, C, ...)``, scale ``(C,)``, shift ``(C,)``: ``x * scale + shift``. `fold_batchnorm` removes it."""
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) == 3 and len(inputs[0]) >= 2, self, inputs, "takes x, scale, shift")
+        require(all(s == (inputs[0][1],) for s in inputs[1:]), self, inputs, "constants are not one per channel")
+        return inputs[0]
+
+
+@dataclass(frozen=True)
+class Unary(Op):
+    """A function of each value alone."""
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) == 1, self, inputs, "takes one input")
+        return inputs[0]
+
+
+@register
+@dataclass(frozen=True)
+class Sigmoid(Unary):
+    """``1 / (1 + exp(-x))``."""
+
+
+@register
+@dataclass(frozen=True)
+class Tanh(Unary):
+    """Hyperbolic tangent."""
+
+
+@register
+@dataclass(frozen=True)
+class HardSwish(Unary):
+    """``x * relu6(x + 3) / 6``."""
+
+
+@register
+@dataclass(frozen=True)
+class GELU(Unary):
+    """``x`` times the normal distribution function, or with `approximate` Hendrycks and Gimpel's tanh form of it."""
+
+    approximate: bool = False
+
+
+_FIXED: Mapping[type[Op], tuple[float, int]] = {Sigmoid: (1 / 256, -128), Tanh: (1 / 128, 0), Softmax: (1 / 256, -128)}
+_UNIT = float(np.float32(1 / 255)), -128
+
+
+def fixed_grid(op: Op) -> tuple[float, int] | None:
+    """Scale and zero point of an op's int8 output that no calibration decides; None where there is a choice.
+
+    TFLite's kernels demand theirs of sigmoid, tanh and softmax. What ends in 0..1 has a grid that ends there, so that
+    saturation is the clamp: no kernel can fuse that one.
+    """
+    clamp = op if isinstance(op, Clamp) else getattr(op, "activation", None)
+    return _UNIT if clamp == UNIT else _FIXED.get(type(op))

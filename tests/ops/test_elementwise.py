@@ -1,0 +1,45 @@
+"""Products, sums that broadcast, and smooth activations: TFLite files against LiteRT's reference kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeq.graph.elementwise import GELU, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.graph.ops import Add, GlobalAvgPool, LeakyReLU
+from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, zero_points
+
+EVERY = np.arange(-128, 128).reshape(1, 256)
+
+
+@EXAMPLES
+@given(a=scales, b=scales, y=scales, az=zero_points, bz=zero_points, yz=zero_points, kind=st.sampled_from([Mul, Add]),
+       gate=st.booleans(), seed=seeds)  # fmt: skip
+def test_two_values(a, b, y, az, bz, yz, kind, gate, seed) -> None:  # type: ignore[no-untyped-def]
+    """Of one shape, or one of them a number per channel."""
+    flow = Flow((1, 3, 5, 4), quantization(a, az), seed)
+    flow.add("other", GlobalAvgPool() if gate else LeakyReLU(0.5), q=quantization(b, bz))
+    flow.add("y", kind(), *(("x", "other") if seed % 2 else ("other", "x")), q=quantization(y, yz))
+    assert_exact(flow, count=5)
+
+
+@EXAMPLES
+@given(a=scales, y=scales, az=zero_points, yz=zero_points, seed=seeds)
+def test_square(a, y, az, yz, seed) -> None:  # type: ignore[no-untyped-def]
+    flow = Flow((1, 256), quantization(a, az), seed)
+    flow.add("y", Mul(), "x", "x", q=quantization(y, yz))
+    assert_exact(flow)
+
+
+FIXED = {Sigmoid(): quantization(1 / 256, -128), Tanh(): quantization(1 / 128, 0)}
+
+
+@EXAMPLES
+@given(op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSwish()]),
+       x=scales, y=scales, xz=zero_points, yz=zero_points, seed=seeds)  # fmt: skip
+def test_every_input_of_a_function(op, x, y, xz, yz, seed) -> None:  # type: ignore[no-untyped-def]
+    flow = Flow((1, 256), quantization(x, xz), seed)
+    flow.add("y", op, q=FIXED.get(op, quantization(max(y, x / 100), yz)))
+    flow.samples = lambda count=1: flow.entry.dequantize(EVERY)  # type: ignore[method-assign]
+    assert_exact(flow)
