@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.config.targets import Target
+from edgeq.export.about import About
 from edgeq.export.census import Census
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
@@ -29,8 +30,9 @@ class Format(ABC):
         self.target, self.weight_bits = target, weight_bits
 
     @abstractmethod
-    def write(self, graph: IntegerGraph, io: str, weights: str) -> bytes:
-        """The integer model; `weights` is the type that those of four bits or fewer are stored in."""
+    def write(self, graph: IntegerGraph, io: str, weights: str, about: About | None = None) -> bytes:
+        """The integer model; `weights` is the type that those of four bits or fewer are stored in, `about` what the
+        file tells of itself."""
 
     @abstractmethod
     def write_float(self, graph: Graph) -> bytes:
@@ -52,10 +54,10 @@ class Format(ABC):
 class TFLite(Format):
     suffix = ".tflite"
 
-    def write(self, graph: IntegerGraph, io: str, weights: str) -> bytes:
+    def write(self, graph: IntegerGraph, io: str, weights: str, about: About | None = None) -> bytes:
         from edgeq.export.tflite import write_tflite
 
-        return write_tflite(graph, io=io, weights=weights)
+        return write_tflite(graph, io=io, weights=weights, about=about)
 
     def write_float(self, graph: Graph) -> bytes:
         from edgeq.export.tflite import write_tflite_float
@@ -85,12 +87,13 @@ class ONNX(Format):
     def _activations(self) -> Literal["int8", "uint8"]:
         return "uint8" if self.target.activations == "uint8" else "int8"
 
-    def write(self, graph: IntegerGraph, io: str, weights: str) -> bytes:
-        from edgeq.export.onnx import write_onnx
+    def write(self, graph: IntegerGraph, io: str, weights: str, about: About | None = None) -> bytes:
+        from edgeq.export.onnx import described, write_onnx
 
         kind = cast(Literal["float32", "int8", "uint8"], io)
         bits: Literal[7, 8] = 7 if self.weight_bits <= 7 else 8
-        return write_onnx(graph, activations=self._activations, io=kind, weight_bits=bits)
+        data = write_onnx(graph, activations=self._activations, io=kind, weight_bits=bits)
+        return data if about is None else described(data, about)
 
     def write_float(self, graph: Graph) -> bytes:
         from edgeq.export.onnx import write_onnx_float

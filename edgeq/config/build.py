@@ -76,6 +76,9 @@ class BuildConfig:
     weight_storage: str | None = _setting(
         None, settings.one_of("int8", "int4"), "how weights of 4 bits or fewer are stored, default the target's"
     )
+    metadata: str | None = _setting(
+        None, settings.one_of("yes", "no"), "whether the file tells apps its normalisation and labels"
+    )
     output: Path | None = _setting(None, settings.PATH, "folder to write, default build/MODEL-TARGET")  # noqa: RUF009
     threads: int | None = _setting(None, settings.COUNT, "threads of the runtime while latency is measured")
     cache: Path = _setting(Path(".edgeq-cache"), settings.PATH, "folder of finished stages")  # noqa: RUF009

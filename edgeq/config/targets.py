@@ -29,6 +29,7 @@ _OF_FORMAT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 class Target:
     """One target file. `io` is the default type of the model's inputs and outputs, `threads` what latency is measured
     with. `narrow_weights` is the narrowest type its kernels take weights of four bits or fewer in: int8 or int4.
+    `metadata`: whether files tell apps how to use them.
     `weight_bits_without_vnni` applies to x86 machines that lack VNNI (None: no difference). `session` holds
     onnxruntime session options by name.
     """
@@ -45,6 +46,7 @@ class Target:
     weight_bits_without_vnni: int | None
     threads: int
     narrow_weights: str = "int8"
+    metadata: bool = False
     session: Mapping[str, str] = field(default_factory=dict)
 
     def bits_of_weights(self, *, vnni: bool) -> int:
@@ -76,7 +78,7 @@ def load_target(name: str) -> Target:
 def _read(path: Path) -> Target:
     root = read_toml(path).only(
         "description", "format", "machine", "runtime", "kernels", "activations", "io",
-        "weight_bits", "weight_bits_without_vnni", "threads", "narrow_weights", "session",
+        "weight_bits", "weight_bits_without_vnni", "threads", "narrow_weights", "metadata", "session",
     )  # fmt: skip
     narrow, packed = "weight_bits_without_vnni", "narrow_weights"
     _check_belonging(root)
@@ -93,6 +95,7 @@ def _read(path: Path) -> Target:
         weight_bits_without_vnni=_bits(root, narrow) if narrow in root else None,
         threads=root.integer("threads"),
         narrow_weights=root.choice(packed, WEIGHT_TYPES[root.text("format")]) if packed in root else "int8",
+        metadata=root.flag("metadata") if "metadata" in root else False,
         session=_session(root),
     )
 

@@ -75,6 +75,12 @@ class Table:
             raise self._wrong(name, "a non-empty string")
         return value
 
+    def flag(self, name: str) -> bool:
+        value = self._need(name)
+        if not isinstance(value, bool):
+            raise self._wrong(name, "true or false")
+        return value
+
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         value = self.text(name)
         if value not in choices:

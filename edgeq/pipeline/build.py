@@ -23,6 +23,7 @@ from edgeq.config.targets import WEIGHT_TYPES, Target, load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.errors import ConfigError
+from edgeq.export.about import About
 from edgeq.files import check_replaceable, write_atomic
 from edgeq.finetune.budget import minutes_for
 from edgeq.finetune.settings import settings_for
@@ -178,24 +179,32 @@ def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerG
 def _write(job: _Job, integer: IntegerGraph) -> Result:
     io = job.config.io or job.target.io
     weights = job.config.weight_storage or job.target.narrow_weights
+    told = job.config.metadata == "yes" if job.config.metadata else job.target.metadata
+    about = _about(job) if told else None
     parts = {
         "integer": integer.digest(),
         "float": job.graph.digest(),
         "target": dataclasses.asdict(job.target),
         "io": io,
         "weights": weights,
+        "about": dataclasses.asdict(about) if about else None,
         "edgeq": version("edgeq"),
     }
 
     def work(folder: Path) -> dict[str, Any]:
         started = time.monotonic()
-        data = job.format.write(integer, io, weights)
+        data = job.format.write(integer, io, weights, about)
         seconds = time.monotonic() - started
         write_atomic(folder / f"model{job.format.suffix}", data)
         write_atomic(folder / f"float{job.format.suffix}", job.format.write_float(job.graph))
         return {"io": io, "weights": weights, "integer_seconds": seconds}
 
     return job.cache.run("write", parts, work)
+
+
+def _about(job: _Job) -> About:
+    spec = job.loaded.spec
+    return About(spec.name, f"{spec.name}, {job.config.bits}, by edgeq", spec.mean, spec.std, spec.labels)
 
 
 def _verify(job: _Job, integer: IntegerGraph, artifact: Path, calibration: CalibrationSet) -> Result:

@@ -64,7 +64,7 @@ def read_model_file(path: Path) -> ModelFile:
 
 def _spec(root: Table, name: str, folder: Path) -> ModelSpec:
     pixels = root.table("input").only("shape", "mean", "std", "resize", "crop")
-    output = root.table("output").only("task", "classes")
+    output = root.table("output").only("task", "classes", "labels")
     shape = pixels.integers("shape")
     task, classes = output.choice("task", TASKS), output.integer("classes")
     evaluation = None
@@ -80,6 +80,7 @@ def _spec(root: Table, name: str, folder: Path) -> ModelSpec:
             crop=pixels.integer("crop") if "crop" in pixels else None,
             task=task,
             classes=classes,
+            labels=_labels(output, folder) if "labels" in output else (),
             dense=read_task(root.table("task"), task, classes) if "task" in root else None,
             evaluation=evaluation,
         )
@@ -87,6 +88,18 @@ def _spec(root: Table, name: str, folder: Path) -> ModelSpec:
         raise (
             error if error.where else ConfigError(error.what, where=root.where, why=error.why, hint=error.hint)
         ) from error
+
+
+def _labels(output: Table, folder: Path) -> tuple[str, ...]:
+    """Names of the classes: in place, or one per line of a file beside this one."""
+    if isinstance(output.data["labels"], list):
+        return output.texts("labels")
+    path = _beside(output, "labels", folder)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"labels {path}", where=output.where, why=str(error)) from error
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _beside(table: Table, key: str, folder: Path) -> Path:

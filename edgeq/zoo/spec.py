@@ -26,8 +26,8 @@ class ModelSpec:
     `input_shape` is one image, ``(C, H, W)``. `mean` and `std` are per channel on the 0..1 scale. `resize` (short side)
     and `crop` (centre) bring pictures to that size; None leaves pictures as they are. `evaluation` is where labelled
     images are (a path, or ``file.py:function``): read by measuring only. `dense` says what the outputs of a segmenter
-    or detector mean, where its file does. `assumed` names fields nobody stated, filled
-    with the field's usual values. Raises `ConfigError` for values that contradict each other.
+    or detector mean, where its file does, `labels` what the classes are called. `assumed` names fields nobody stated,
+    filled with the field's usual values. Raises `ConfigError` for values that contradict each other.
     """
 
     name: str
@@ -40,6 +40,7 @@ class ModelSpec:
     classes: int = 0
     evaluation: str | None = None
     dense: Task | None = None
+    labels: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -71,6 +72,8 @@ class ModelSpec:
             raise ConfigError(
                 f"resize = {self.resize} of {self.name}", why=f"is smaller than the input's {height} x {width}"
             )
+        if self.labels and len(self.labels) != self.classes:
+            raise ConfigError(f"{len(self.labels)} labels of {self.name}", why=f"it has {self.classes} classes")
         if self.task not in TASKS:
             raise ConfigError(f"task {self.task!r} of {self.name}", hint=f"choose from {', '.join(TASKS)}")
 

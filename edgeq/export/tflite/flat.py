@@ -66,6 +66,7 @@ class File:
     operators: list[Operator] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
+    metadata: dict[str, bytes] = field(default_factory=dict)
 
     def add(self, tensor: Tensor) -> int:
         """Append a tensor and return its index."""
@@ -137,6 +138,7 @@ def serialize(file: File, description: str = "edgeq") -> bytes:
     pool = _Pool(sum(map(len, data)) + 65536)
     builder = pool.builder
     buffers, buffer_of = _buffers(pool, file.tensors, data)
+    metadata = [_metadata(pool, buffers, name, told) for name, told in file.metadata.items()]
     tensors = [_tensor(pool, tensor, buffer_of[bytes_]) for tensor, bytes_ in zip(file.tensors, data, strict=True)]
     # The commonest first: index 0 is the default, which takes no room.
     codes = [kind for kind, _ in Counter((op.code, op.version) for op in file.operators).most_common()]
@@ -150,6 +152,7 @@ def serialize(file: File, description: str = "edgeq") -> bytes:
     schema.SubGraphAddOutputs(builder, outputs)
     schema.SubGraphAddOperators(builder, operator_vector)
     subgraphs = pool.tables([schema.SubGraphEnd(builder)])
+    metadata_vector = pool.tables(metadata) if metadata else 0
     buffer_vector, code_vector, text = pool.tables(buffers), pool.tables(code_tables), pool.string(description)
     schema.ModelStart(builder)
     schema.ModelAddVersion(builder, SCHEMA_VERSION)
@@ -157,6 +160,8 @@ def serialize(file: File, description: str = "edgeq") -> bytes:
     schema.ModelAddSubgraphs(builder, subgraphs)
     schema.ModelAddDescription(builder, text)
     schema.ModelAddBuffers(builder, buffer_vector)
+    if metadata_vector:
+        schema.ModelAddMetadata(builder, metadata_vector)
     builder.Finish(schema.ModelEnd(builder), b"TFL3")
     return bytes(builder.Output())
 
@@ -188,6 +193,18 @@ def _buffers(pool: _Pool, tensors: Sequence[Tensor], data: Sequence[bytes]) -> t
             # Its scales are stored here because their size fills the gap to the next payload's alignment.
             pool.vector(np.atleast_1d(quantization.scale))
     return tables, index
+
+
+def _metadata(pool: _Pool, buffers: list[int], name: str, told: bytes) -> int:
+    """An entry, and its buffer behind the others."""
+    payload, text = pool.payload(told), pool.string(name)
+    schema.BufferStart(pool.builder)
+    schema.BufferAddData(pool.builder, payload)
+    buffers.append(int(schema.BufferEnd(pool.builder)))
+    schema.MetadataStart(pool.builder)
+    schema.MetadataAddName(pool.builder, text)
+    schema.MetadataAddBuffer(pool.builder, len(buffers) - 1)
+    return int(schema.MetadataEnd(pool.builder))
 
 
 def _tensor(pool: _Pool, tensor: Tensor, buffer: int) -> int:

@@ -9,10 +9,12 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.export.about import About
 from edgeq.export.tflite import emit_elementwise  # noqa: F401 - registers emitters
 from edgeq.export.tflite.emit import Emitter
 from edgeq.export.tflite.flat import serialize
 from edgeq.export.tflite.layout import Network, plan
+from edgeq.export.tflite.metadata import BUFFER_NAME, LABELS, metadata, with_files
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import UNIT
 from edgeq.integer.graph import IntegerGraph, Quantization
@@ -23,12 +25,12 @@ IO_TYPES = ("int8", "uint8", "float32")
 WEIGHT_TYPES = ("int8", "int4")
 
 
-def write_tflite(graph: IntegerGraph, *, io: str = "int8", weights: str = "int8") -> bytes:
+def write_tflite(graph: IntegerGraph, *, io: str = "int8", weights: str = "int8", about: About | None = None) -> bytes:
     """An all-integer file: NHWC, batch 1, inputs and outputs of type `io` (int8, uint8 or float32).
 
     `weights`: how weights of four bits or fewer are stored; ``int4`` is two a byte, which LiteRT's own kernels run and
-    XNNPACK, for convolutions, leaves to them. The integers computed are the same. Raises `UnsupportedError` naming the
-    node that has no TFLite form, and `ConfigError` for types that are none of these.
+    XNNPACK, for convolutions, leaves to them. The integers computed are the same. `about` becomes the file's metadata.
+    Raises `UnsupportedError` naming the node that has no TFLite form, and `ConfigError` for other types.
     """
     if io not in IO_TYPES:
         raise ConfigError(f"cannot write {io!r} inputs and outputs", hint=f"one of {', '.join(IO_TYPES)}")
@@ -43,7 +45,7 @@ def write_tflite(graph: IntegerGraph, *, io: str = "int8", weights: str = "int8"
     if graph.narrow():
         raise UnsupportedError("activations of fewer than 8 bits", where=graph.narrow()[0],
                                why="TFLite's kernels saturate at 8")  # fmt: skip
-    return _write(graph, io, weights)
+    return _write(graph, io, weights, about)
 
 
 def write_tflite_float(graph: Graph) -> bytes:
@@ -65,7 +67,7 @@ def _apart(graph: Graph) -> Graph:
     return graph.replace(nodes=tuple(nodes))
 
 
-def _write(graph: Network, io: str, weights: str = "int8") -> bytes:
+def _write(graph: Network, io: str, weights: str = "int8", about: About | None = None) -> bytes:
     if any(graph.shapes[name][0] != 1 for name in graph.inputs):
         raise UnsupportedError("a TFLite file holds batch 1 only", where=graph.name, hint="capture with batch 1")
     e = Emitter(graph, plan(graph), weights)
@@ -75,7 +77,11 @@ def _write(graph: Network, io: str, weights: str = "int8") -> bytes:
         e.node(node)
     for name in graph.outputs:
         _output(e, name, io)
-    return serialize(e.file)
+    if about is None:
+        return serialize(e.file)
+    e.file.metadata[BUFFER_NAME] = metadata(about, len(graph.inputs), len(graph.outputs))
+    labels = {LABELS: "".join(f"{label}\n" for label in about.labels).encode()} if about.labels else {}
+    return with_files(serialize(e.file), labels)
 
 
 def _mirrored(e: Emitter, name: str) -> list[int]:

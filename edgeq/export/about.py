@@ -1,0 +1,28 @@
+"""What a file can tell an app about itself: how pixels become its input, and what its outputs are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["About"]
+
+
+@dataclass(frozen=True)
+class About:
+    """`mean` and `std` per channel, on the 0..1 scale of pixels; `labels` one per class, or none known."""
+
+    name: str
+    description: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    labels: tuple[str, ...] = ()
+
+    @property
+    def low(self) -> tuple[float, ...]:
+        """What pixel 0 becomes, per channel."""
+        return tuple((0.0 - mean) / std for mean, std in zip(self.mean, self.std, strict=True))
+
+    @property
+    def high(self) -> tuple[float, ...]:
+        """What pixel 255 becomes, per channel."""
+        return tuple((1.0 - mean) / std for mean, std in zip(self.mean, self.std, strict=True))
