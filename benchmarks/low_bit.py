@@ -30,7 +30,7 @@ from zero_shot import Subject, float_answers, forget_peak, peak_memory
 
 from edgeq.cache import StageCache
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, MeasurementError
 from edgeq.files import write_atomic
 from edgeq.finetune.loop import Finetuned, Job, finetune, held_out
 from edgeq.finetune.settings import Settings, settings_for
@@ -159,7 +159,10 @@ def measure_cell(
     decided = calibrate(graph, held_out(images)[1], spec.input_range(), scheme=scheme)
     started = time.monotonic()
     job = Job(graph, subject.raw, decided, images, low, high, settings, seed, source, checkpoint=scratch)
-    done = finetune(job)
+    try:
+        done = finetune(job)
+    except MeasurementError as error:
+        return row | {"failed": error.what, "n": len(subject.evaluation)}
     row |= {"seconds": time.monotonic() - started, "peak_mib": peak_memory(), "settings": _plain(settings)}
     row |= {"facts": dict(done.facts), "curves": {k: v[:: max(1, len(v) // 100)] for k, v in done.curves.items()}}
     frozen = freeze(done.graph, done.decided).graph
@@ -196,7 +199,8 @@ def run_cells(options: argparse.Namespace) -> list[str]:
                         print(f"  {error}", file=sys.stderr)
                         failed.append(path.stem)
                         continue
-                    print(f"  {row['top1']:.2f} %, float {row['float']:.2f} %", file=sys.stderr, flush=True)
+                    said = row.get("failed") or f"{row['top1']:.2f} %, float {row['float']:.2f} %"
+                    print(f"  {said}", file=sys.stderr, flush=True)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     write_atomic(path, json.dumps(row) + "\n")
     return failed

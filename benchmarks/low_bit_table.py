@@ -67,6 +67,9 @@ def _preamble(rows: Sequence[Row]) -> str:
 
 
 def _line(label: str, rows: Sequence[Row]) -> str:
+    if failed := [r for r in rows if "failed" in r]:
+        return f"| {label} | {failed[0]['steps']} | {len(rows)} | {failed[0]['failed']} |" + " – |" * 6
+
     def mean(key: str) -> float:
         return statistics.mean(float(r[key]) for r in rows)
 
