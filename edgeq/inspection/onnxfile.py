@@ -30,6 +30,13 @@ def read_onnx(data: bytes, *, run: bool = True) -> Contents:
     Raises `ArtifactError` for bytes that are no ONNX model, and where onnxruntime refuses it.
     """
     model, _ = read_model(data)
+    try:
+        return _contents(data, model, run)
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ArtifactError("this ONNX model is damaged", why=str(error)) from error
+
+
+def _contents(data: bytes, model: Model, run: bool) -> Contents:
     reader = _Reader(model)
     entries = [f"{entry.key}={entry.value}" for entry in model.proto.metadata_props]
     return Contents(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ArtifactError
 from edgeq.integer.graph import IntegerGraph
+from edgeq.isolation import isolated
 from edgeq.measure.exactness import Exactness
 from edgeq.measure.simulated import storable
 from edgeq.measure.verify_onnx import Rounding, verify_onnx
@@ -22,9 +23,23 @@ __all__ = ["replay"]
 def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Rounding = "tflite") -> Exactness:
     """Every op of the model in `folder` on its first `images` calibration images, or on noise drawn from `seed`.
 
-    `rounding` is whose arithmetic an ONNX file is held to; a TFLite file knows one only. Raises `ArtifactError` where
-    the folder is not a whole build.
+    `rounding` is whose arithmetic an ONNX file is held to; a TFLite file knows one only. Runs in a process of its own.
+    Raises `ArtifactError` where the folder is not a whole build or its files are damaged.
     """
+    return isolated(_replay, folder, images, seed=seed, rounding=rounding)
+
+
+def _replay(folder: Path, images: int, *, seed: int | None, rounding: Rounding) -> Exactness:
+    try:
+        return _compare(folder, images, seed=seed, rounding=rounding)
+    except (RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        raise ArtifactError(
+            f"the model in {folder} cannot be replayed", why=f"{type(error).__name__}: {error}",
+            hint="it is damaged, or not of this build: build again",
+        ) from error  # fmt: skip
+
+
+def _compare(folder: Path, images: int, *, seed: int | None, rounding: Rounding) -> Exactness:
     integer = storable(IntegerGraph.load(_part(folder, "integer.safetensors")))
     inputs = _inputs(folder, integer, images, seed)
     if (folder / "model.tflite").is_file():
