@@ -17,8 +17,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch.nn.functional import silu
 
 from edgeq.errors import UnsupportedError
+from edgeq.graph.elementwise import Mul, Sigmoid, Unary
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     Add,
@@ -37,6 +40,7 @@ from edgeq.graph.ops import (
     Shape,
     Slice,
 )
+from edgeq.graph.run import function
 
 __all__ = ["ADJUSTMENTS", "Statistics", "estimate_faithful", "estimate_moments"]
 
@@ -120,8 +124,11 @@ def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], St
             has_bias = len(node.inputs) == 3
             bias = graph.constants[node.inputs[2]].astype(np.float64) if has_bias else np.zeros(len(weight))
             now = layers[node.name] = layer(node, weight, bias, seen[0])
-        elif isinstance(node.op, (Clamp, LeakyReLU)):
+        elif isinstance(node.op, (Clamp, LeakyReLU, Unary)):
             now = activation(node.op, seen[0])
+        elif isinstance(node.op, Mul):
+            itself = _gates_itself(graph, node)
+            now = _product(*seen) if itself is None else activation(node.op, known[itself])
         elif isinstance(node.op, Add):
             now = Statistics(seen[0].mean + seen[1].mean, np.hypot(seen[0].std, seen[1].std))
         else:
@@ -129,6 +136,22 @@ def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], St
         fused = getattr(node.op, "activation", None)
         known[node.name] = now if fused is None else activation(fused, now)
     return layers
+
+
+def _gates_itself(graph: Graph, node: Node) -> str | None:
+    """The value that `node` multiplies by its own sigmoid, as in a SiLU."""
+    for x, name in (node.inputs, node.inputs[::-1]):
+        gate = graph.node(name)
+        if gate is not None and isinstance(gate.op, Sigmoid) and gate.inputs == (x,):
+            return x
+    return None
+
+
+def _product(one: Statistics, other: Statistics) -> Statistics:
+    """Of independent variables."""
+    mean = one.mean * other.mean
+    second = (one.mean**2 + one.std**2) * (other.mean**2 + other.std**2)
+    return Statistics(mean, np.sqrt(np.maximum(second - mean**2, 1e-12)))
 
 
 def _moved(node: Node, seen: Sequence[Statistics], shapes: Sequence[Shape]) -> Statistics:
@@ -157,9 +180,14 @@ def _moved(node: Node, seen: Sequence[Statistics], shapes: Sequence[Shape]) -> S
     )  # fmt: skip
 
 
-def _activation(op: Clamp | LeakyReLU, seen: Statistics) -> Statistics:
-    """Moments of an activation of Gaussian variables."""
-    if isinstance(op, Clamp):
+def _activation(op: Clamp | LeakyReLU | Unary | Mul, seen: Statistics) -> Statistics:
+    """Moments of an activation of Gaussian variables. A `Mul` is one by the variable's own sigmoid."""
+    if isinstance(op, (Unary, Mul)):
+        points, weights = np.polynomial.hermite_e.hermegauss(64)  # type: ignore[no-untyped-call]
+        x = torch.from_numpy(seen.mean[:, None] + seen.std[:, None] * points)
+        made: Array = (function(op)(x) if isinstance(op, Unary) else silu(x)).numpy()
+        mean, second = (power @ (weights / weights.sum()) for power in (made, made**2))
+    elif isinstance(op, Clamp):
         mean, second = _clipped(seen, op.minimum, op.maximum)
     else:
         above, above2 = _clipped(seen, 0.0, math.inf)
