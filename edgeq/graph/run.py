@@ -233,6 +233,11 @@ def _tanh(op: elementwise.Tanh) -> _Kernel:
     return torch.tanh
 
 
+@_kernel(elementwise.HardSigmoid)
+def _hard_sigmoid(op: elementwise.HardSigmoid) -> _Kernel:
+    return F.hardsigmoid
+
+
 @_kernel(elementwise.HardSwish)
 def _hard_swish(op: elementwise.HardSwish) -> _Kernel:
     return F.hardswish

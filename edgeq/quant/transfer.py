@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgeq.graph.elementwise import Mul, Sigmoid, Unary
+from edgeq.graph.elementwise import Mul, Unary, gates_itself
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Clamp, LeakyReLU
 from edgeq.graph.run import function
@@ -26,21 +26,23 @@ def transfer(graph: Graph, name: str) -> Transfer | None:
     if name in graph.outputs:
         return None
     readers: list[Node] = graph.consumers()[name]
-    if len(readers) == 2 and _gated(graph, name, readers):
-        return _of_arrays(torch.nn.functional.silu)
+    if len(readers) == 2:
+        return _gated(graph, readers)
     op: Any = readers[0].op if len(readers) == 1 else None
     if isinstance(op, (Clamp, LeakyReLU, Unary)) and not (isinstance(op, LeakyReLU) and op.slope == 1):
         return _of_arrays(function(op))
     return None
 
 
-def _gated(graph: Graph, name: str, readers: list[Node]) -> bool:
-    """Are the two a sigmoid and the product with it, a SiLU?"""
-    sigmoid, product = sorted(readers, key=lambda node: isinstance(node.op, Mul))
-    if not (isinstance(sigmoid.op, Sigmoid) and isinstance(product.op, Mul)):
-        return False
-    alone = graph.consumers()[sigmoid.name] == [product] and sigmoid.name not in graph.outputs
-    return alone and set(product.inputs) == {name, sigmoid.name}
+def _gated(graph: Graph, readers: list[Node]) -> Transfer | None:
+    """``x * gate(x)`` where the two readers are a gate that nothing else reads, and the product."""
+    gate, product = sorted(readers, key=lambda node: isinstance(node.op, Mul))
+    if not isinstance(product.op, Mul) or gates_itself(graph, product) != gate:
+        return None
+    if graph.consumers()[gate.name] != [product] or gate.name in graph.outputs:
+        return None
+    kernel = function(gate.op)
+    return _of_arrays(lambda x: x * kernel(x))
 
 
 def _of_arrays(kernel: Callable[[Tensor], Tensor]) -> Transfer:

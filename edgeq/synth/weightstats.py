@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import silu
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import Mul, Sigmoid, Unary
+from edgeq.graph.elementwise import Mul, Unary, gates_itself
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     Add,
@@ -33,6 +32,7 @@ from edgeq.graph.ops import (
     LeakyReLU,
     Linear,
     MaxPool2d,
+    Op,
     Pad,
     Permute,
     Reshape,
@@ -53,6 +53,13 @@ class Statistics:
 
     mean: Array
     std: Array
+
+
+@dataclass(frozen=True)
+class Gated:
+    """``x * gate(x)``, as an activation."""
+
+    gate: Op
 
 
 ADJUSTMENTS: dict[str, Callable[[Array], float]] = {
@@ -127,8 +134,8 @@ def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], St
         elif isinstance(node.op, (Clamp, LeakyReLU, Unary)):
             now = activation(node.op, seen[0])
         elif isinstance(node.op, Mul):
-            itself = _gates_itself(graph, node)
-            now = _product(*seen) if itself is None else activation(node.op, known[itself])
+            gate = gates_itself(graph, node)
+            now = _product(*seen) if gate is None else activation(Gated(gate.op), known[gate.inputs[0]])
         elif isinstance(node.op, Add):
             now = Statistics(seen[0].mean + seen[1].mean, np.hypot(seen[0].std, seen[1].std))
         else:
@@ -136,15 +143,6 @@ def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], St
         fused = getattr(node.op, "activation", None)
         known[node.name] = now if fused is None else activation(fused, now)
     return layers
-
-
-def _gates_itself(graph: Graph, node: Node) -> str | None:
-    """The value that `node` multiplies by its own sigmoid, as in a SiLU."""
-    for x, name in (node.inputs, node.inputs[::-1]):
-        gate = graph.node(name)
-        if gate is not None and isinstance(gate.op, Sigmoid) and gate.inputs == (x,):
-            return x
-    return None
 
 
 def _product(one: Statistics, other: Statistics) -> Statistics:
@@ -180,12 +178,12 @@ def _moved(node: Node, seen: Sequence[Statistics], shapes: Sequence[Shape]) -> S
     )  # fmt: skip
 
 
-def _activation(op: Clamp | LeakyReLU | Unary | Mul, seen: Statistics) -> Statistics:
-    """Moments of an activation of Gaussian variables. A `Mul` is one by the variable's own sigmoid."""
-    if isinstance(op, (Unary, Mul)):
+def _activation(op: Clamp | LeakyReLU | Unary | Gated, seen: Statistics) -> Statistics:
+    """Moments of an activation of Gaussian variables."""
+    if isinstance(op, (Unary, Gated)):
         points, weights = np.polynomial.hermite_e.hermegauss(64)  # type: ignore[no-untyped-call]
         x = torch.from_numpy(seen.mean[:, None] + seen.std[:, None] * points)
-        made: Array = (function(op)(x) if isinstance(op, Unary) else silu(x)).numpy()
+        made: Array = (function(op)(x) if isinstance(op, Unary) else x * function(op.gate)(x)).numpy()
         mean, second = (power @ (weights / weights.sum()) for power in (made, made**2))
     elif isinstance(op, Clamp):
         mean, second = _clipped(seen, op.minimum, op.maximum)

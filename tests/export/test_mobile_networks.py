@@ -14,7 +14,7 @@ from edgeq.export.onnx import optimized_census, write_onnx, write_onnx_float
 from edgeq.export.tflite import census, write_tflite, write_tflite_float
 from edgeq.finetune.student import Student
 from edgeq.graph.capture import capture
-from edgeq.graph.elementwise import Mul, Sigmoid
+from edgeq.graph.elementwise import HardSigmoid, Mul, Sigmoid
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import UNIT, Concat
 from edgeq.graph.passes import optimize
@@ -113,7 +113,7 @@ def test_gates_cost_no_op_of_their_own(name: str) -> None:
     gates = [node for node in graph.nodes if getattr(node.op, "activation", None) == UNIT]
     products = list(graph.of_kind(Mul))
     assert gates
-    assert len(products) == len(gates) + len(list(graph.of_kind(Sigmoid)))
+    assert len(products) == len(gates) + len(list(graph.of_kind(Sigmoid, HardSigmoid)))
 
 
 def test_what_is_joined_with_a_tanh_keeps_its_range() -> None:

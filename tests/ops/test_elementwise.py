@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq.graph.elementwise import GELU, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.errors import UnsupportedError
+from edgeq.export.tflite import write_tflite
+from edgeq.graph.elementwise import GELU, HardSigmoid, Mul, Sigmoid, Tanh
 from edgeq.graph.ops import Add, GlobalAvgPool, LeakyReLU
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, zero_points
 
+UNIT_GRID = quantization(1 / 255, -128)
 EVERY = np.arange(-128, 128).reshape(1, 256)
 
 
@@ -32,14 +36,29 @@ def test_square(a, y, az, yz, seed) -> None:  # type: ignore[no-untyped-def]
     assert_exact(flow)
 
 
-FIXED = {Sigmoid(): quantization(1 / 256, -128), Tanh(): quantization(1 / 128, 0)}
+FIXED = {HardSigmoid(): UNIT_GRID, Sigmoid(): quantization(1 / 256, -128), Tanh(): quantization(1 / 128, 0)}
 
 
 @EXAMPLES
-@given(op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSwish()]),
+@given(op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSigmoid()]),
        x=scales, y=scales, xz=zero_points, yz=zero_points, seed=seeds)  # fmt: skip
 def test_every_input_of_a_function(op, x, y, xz, yz, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 256), quantization(x, xz), seed)
     flow.add("y", op, q=FIXED.get(op, quantization(max(y, x / 100), yz)))
     flow.samples = lambda count=1: flow.entry.dequantize(EVERY)  # type: ignore[method-assign]
     assert_exact(flow)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5, 4), (1, 7), (1, 3, 5)])
+def test_hard_sigmoid_of_any_shape(shape: tuple[int, ...]) -> None:
+    flow = Flow(shape, quantization(0.05, 7))
+    flow.add("y", HardSigmoid(), q=UNIT_GRID)
+    assert_exact(flow)
+
+
+@pytest.mark.parametrize("op", [Sigmoid(), Tanh(), HardSigmoid()])
+def test_a_grid_no_kernel_has_is_refused(op) -> None:  # type: ignore[no-untyped-def]
+    flow = Flow((1, 256), quantization(0.05))
+    flow.add("y", op, q=quantization(0.01))
+    with pytest.raises(UnsupportedError, match="a scale of its own"):
+        write_tflite(flow.graph())

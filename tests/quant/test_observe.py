@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError
-from edgeq.graph.elementwise import HardSwish, Mul, Sigmoid
+from edgeq.graph.elementwise import HardSigmoid, HardSwish, Mul, Sigmoid
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp, LeakyReLU
 from edgeq.quant.observe import BINS, OBSERVERS, Histogram, collect, mse
@@ -87,6 +87,7 @@ def test_what_reads_a_value_alone_decides_what_its_errors_are_worth():
 
 def test_nothing_is_spent_on_what_a_hard_swish_drops():
     values = np.random.default_rng(0).uniform(-9, 3, 100_000)
-    graph = Graph("net", ("x",), ("y",), (Node("y", HardSwish(), ("x",)),), {}, {"x": (1, 3)})
+    nodes = Node("gate", HardSigmoid(), ("x",)), Node("y", Mul(), ("x", "gate"))
+    graph = Graph("net", ("x",), ("y",), nodes, {}, {"x": (1, 3)})
     assert mse(histogram(values), 256, None)[0] < -8.9
     assert -3.2 < mse(histogram(values), 256, transfer(graph, "x"))[0] < -2.8

@@ -101,6 +101,14 @@ class Emitter:
         """An intermediate tensor with the quantization of tensor `source`."""
         return self.activation(name, shape, self.file.tensors[source].quantization, self.file.tensors[source].dtype)
 
+    def shaped(self, x: int, shape: Shape, name: str) -> int:
+        """Tensor `x` in another shape, which is called `name` if that takes a RESHAPE."""
+        if self.file.tensors[x].shape == shape:
+            return x
+        y = self.like(x, name, shape)
+        self.operator(_CODE.RESHAPE, (x, self.numbers(shape)), y, None, 1)
+        return y
+
     def constant(self, name: str, data: npt.NDArray[Any], quantization: Quantization | None = None) -> int:
         """A tensor with content. Constants are named by their role: the operator's output says whose they are, and a
         path for each would take more room than the values of a small layer."""
@@ -403,7 +411,7 @@ def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
         e.operator(_CODE.DEPTH_TO_SPACE, (x,), e.output(node), options_of("DepthToSpaceOptions", blockSize=block), 1)
         return
     if turn is not None and (turn.moves or turn.flips):
-        x = _shaped(e, x, turn.shape, f"{node.name}/axes")
+        x = e.shaped(x, turn.shape, f"{node.name}/axes")
         if turn.moves:
             y = e.like(x, f"{node.name}/transposed", tuple(turn.shape[d] for d in turn.dims))
             e.operator(_CODE.TRANSPOSE, (x, e.numbers(turn.dims)), y, options_of("TransposeOptions"))
@@ -425,11 +433,3 @@ def _blocks(turn: Turn, source: Shape, target: Shape) -> int | None:
     (rows, columns, side, rest), (_, height, width, channels) = turn.shape, source
     squares = (1, height * side, width * side, channels // side**2)
     return side if (rows, columns) == (height, width) and rest % side == 0 and target == squares else None
-
-
-def _shaped(e: Emitter, x: int, shape: Shape, name: str) -> int:
-    if e.file.tensors[x].shape == shape:
-        return x
-    y = e.like(x, name, shape)
-    e.operator(_CODE.RESHAPE, (x, e.numbers(shape)), y, None, 1)
-    return y

@@ -17,6 +17,7 @@ from edgeq.export.tflite.layout import Network, plan
 from edgeq.export.tflite.metadata import BUFFER_NAME, LABELS, metadata, with_files
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import UNIT
+from edgeq.graph.passes.lower_hard_swish import raise_hard_swish
 from edgeq.integer.graph import IntegerGraph, Quantization
 
 __all__ = ["write_tflite", "write_tflite_float"]
@@ -54,7 +55,9 @@ def write_tflite_float(graph: Graph) -> bytes:
 
 
 def _apart(graph: Graph) -> Graph:
-    """`graph` with clamps to 0..1 as nodes of their own again: only an integer grid can end there."""
+    """`graph` with clamps to 0..1 as nodes of their own again, for only an integer grid can end there, and hard swishes
+    whole, for which there are kernels in float."""
+    graph = raise_hard_swish(graph)
     nodes: list[Node] = []
     for node in graph.nodes:
         clamp = getattr(node.op, "activation", None)
