@@ -263,7 +263,7 @@ def _leaky_relu(op: ops.LeakyReLU) -> _Kernel:
 
 @_kernel(ops.Softmax)
 def _softmax(op: ops.Softmax) -> _Kernel:
-    return lambda x: torch.softmax(x, -1)
+    return lambda x: torch.softmax(x, op.axis)
 
 
 @_kernel(ops.Concat)

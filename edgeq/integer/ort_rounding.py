@@ -220,10 +220,10 @@ def _clamp(graph: IntegerGraph, node: Node, op: Clamp, inputs: list[Integers], s
 def _softmax(graph: IntegerGraph, node: Node, op: Softmax, inputs: list[Integers], shift: int) -> Integers:
     """A table of exponentials in 23-bit integers, and an integer division that rounds."""
     x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
-    unit = min((2**32 - 1) / inputs[0].shape[1], float(0x7FFFFF))
-    distance = inputs[0].astype(np.int64) - inputs[0].max(axis=1, keepdims=True)
+    unit = min((2**32 - 1) / inputs[0].shape[op.axis], float(0x7FFFFF))
+    distance = inputs[0].astype(np.int64) - inputs[0].max(axis=op.axis, keepdims=True)
     table = np.rint(unit * np.exp(distance * np.float64(x.scale))).astype(np.int64)
-    total = table.sum(axis=1, keepdims=True)
+    total = table.sum(axis=op.axis, keepdims=True)
     steps = int(np.rint(1 / np.float64(y.scale)))
     return _limit((table * steps + total // 2) // total + int(y.zero_point), y, None)
 

@@ -296,4 +296,4 @@ def _reshape(graph: IntegerGraph, node: Node, op: ops.Reshape, inputs: list[Arra
 
 @_computes(ops.Softmax)
 def _softmax(graph: IntegerGraph, node: Node, op: ops.Softmax, inputs: list[Array]) -> Array:
-    return softmax(inputs[0].astype(np.int64), np.float32(graph.quantizations[node.inputs[0]].scale))
+    return softmax(inputs[0].astype(np.int64), np.float32(graph.quantizations[node.inputs[0]].scale), op.axis)

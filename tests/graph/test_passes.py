@@ -16,6 +16,7 @@ from edgeq.graph.capture import capture
 from edgeq.graph.elementwise import HardSigmoid, HardSwish, Mul, Sigmoid
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
+    NEGATIVE,
     RELU,
     RELU6,
     UNIT,
@@ -364,3 +365,11 @@ def test_hard_swish_is_lowered_and_raised_again() -> None:
     whole = raise_hard_swish(graph)
     assert kinds(whole) == [HardSwish, Sigmoid, Mul, Add]
     equal(graph, whole, (3, 4, 5))
+
+
+def test_prelu_is_two_halves_and_a_sum() -> None:
+    module = settled(nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(4)))
+    nn.init.uniform_(module[1].weight, 0.1, 0.5)
+    graph = optimize(capture(module, (3, 5, 4), "net"))
+    assert [node.op for node in graph.nodes] == [Conv2d(), Conv2d(groups=4, activation=NEGATIVE), RELU, Add()]
+    same(module, graph, (3, 5, 4))

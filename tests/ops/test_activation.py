@@ -60,6 +60,14 @@ def test_softmax_tflite(classes, x, xz, seed) -> None:  # type: ignore[no-untype
     assert_exact(flow, count=20)
 
 
+@EXAMPLES
+@given(shape=st.sampled_from([(1, 5, 3, 4), (1, 6, 7)]), x=scales, xz=zero_points, seed=seeds)
+def test_softmax_of_pictures_and_rows_tflite(shape, x, xz, seed) -> None:  # type: ignore[no-untyped-def]
+    flow = Flow(shape, quantization(x, xz), seed)
+    flow.add("softmax", Softmax(1 if len(shape) == 4 else 2), q=quantization(1 / 256, -128))
+    assert_exact(flow, count=5)
+
+
 @pytest.mark.parametrize("classes", [500, 511])
 def test_softmax_of_many_equal_classes(classes: int) -> None:
     flow = Flow((1, classes), quantization(1e-6))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite import write_tflite
 from edgeq.graph.elementwise import GELU, HardSigmoid, Mul, Sigmoid, Tanh
-from edgeq.graph.ops import Add, GlobalAvgPool, LeakyReLU
+from edgeq.graph.ops import NEGATIVE, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU
+from edgeq.integer.graph import Quantization
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, zero_points
 
 UNIT_GRID = quantization(1 / 255, -128)
@@ -61,4 +62,19 @@ def test_a_grid_no_kernel_has_is_refused(op) -> None:  # type: ignore[no-untyped
     flow = Flow((1, 256), quantization(0.05))
     flow.add("y", op, q=quantization(0.01))
     with pytest.raises(UnsupportedError, match="a scale of its own"):
+        write_tflite(flow.graph())
+
+
+@pytest.mark.parametrize(("clamp", "q"), [(UNIT, UNIT_GRID), (NEGATIVE, quantization(0.02, 127))])
+def test_a_grid_that_ends_with_the_activation_is_the_activation(clamp: Clamp, q: Quantization) -> None:
+    for weighted in (True, False):
+        flow = Flow((1, 4, 5, 3), quantization(0.02, 5))
+        if weighted:
+            flow.weighted("y", Conv2d(activation=clamp), (6, 4, 1, 1), q)
+        else:
+            flow.add("y", Add(clamp), "x", "x", q=q)
+        assert_exact(flow)
+    flow = Flow((1, 4, 5, 3), quantization(0.02, 5))
+    flow.weighted("y", Conv2d(activation=clamp), (6, 4, 1, 1), quantization(0.02, 3))
+    with pytest.raises(UnsupportedError, match="fused clamp"):
         write_tflite(flow.graph())

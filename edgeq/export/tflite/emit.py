@@ -17,7 +17,6 @@ from edgeq.export.tflite.layout import Carriage, Layout, Network
 from edgeq.export.tflite.order import Turn
 from edgeq.export.tflite.windows import Axis, subsample
 from edgeq.graph import ops
-from edgeq.graph.elementwise import fixed_grid
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Op, Shape
 from edgeq.integer.graph import IntegerGraph, Quantization
@@ -34,6 +33,8 @@ FUSED: dict[Clamp | None, int] = {
     ops.RELU6: _FUSED.RELU6,
     Clamp(-1.0, 1.0): _FUSED.RELU_N1_TO_1,
 }
+UNFUSED = (ops.UNIT, ops.NEGATIVE)
+"""Clamps no operator can end with, but an integer grid can."""
 STANDALONE: dict[Clamp, int] = {
     ops.RELU: _CODE.RELU,
     ops.RELU6: _CODE.RELU6,
@@ -150,8 +151,11 @@ def grid_key(q: Quantization | None) -> tuple[float, int] | None:
 
 def _fused(e: Emitter, node: Node, clamp: Clamp | None) -> int:
     """The option that says which activation an operator ends with: none where the output's grid ends with it."""
-    if clamp == ops.UNIT and grid_key(e.quantizations.get(node.name)) == fixed_grid(clamp):
-        return int(_FUSED.NONE)
+    q = e.quantizations.get(node.name)
+    if clamp in UNFUSED and q is not None:
+        ends = [q.dequantize(np.asarray(k)) for k in q.limits]
+        if ends[0] >= clamp.minimum and ends[1] <= np.float32(clamp.maximum * (1 + 1e-6)):
+            return int(_FUSED.NONE)
     if clamp is not None and clamp not in FUSED:
         raise UnsupportedError(f"{type(node.op).__name__} with a fused clamp to [{clamp.minimum}, {clamp.maximum}]",
                                where=node.name, hint="leave the clamp a node of its own")  # fmt: skip
