@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite import write_tflite
 from edgeq.graph.elementwise import GELU, HardSigmoid, Mul, Sigmoid, Tanh
-from edgeq.graph.ops import NEGATIVE, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU
+from edgeq.graph.ops import NEGATIVE, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Slice
 from edgeq.integer.graph import Quantization
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, zero_points
 
@@ -20,11 +20,12 @@ EVERY = np.arange(-128, 128).reshape(1, 256)
 
 @EXAMPLES
 @given(a=scales, b=scales, y=scales, az=zero_points, bz=zero_points, yz=zero_points, kind=st.sampled_from([Mul, Add]),
-       gate=st.booleans(), seed=seeds)  # fmt: skip
-def test_two_values(a, b, y, az, bz, yz, kind, gate, seed) -> None:  # type: ignore[no-untyped-def]
-    """Of one shape, or one of them a number per channel."""
+       repeated=st.sampled_from(["", "pixels", "channels"]), seed=seeds)  # fmt: skip
+def test_two_values(a, b, y, az, bz, yz, kind, repeated, seed) -> None:  # type: ignore[no-untyped-def]
+    """Of one shape, or one of them a number per channel, or per pixel."""
     flow = Flow((1, 3, 5, 4), quantization(a, az), seed)
-    flow.add("other", GlobalAvgPool() if gate else LeakyReLU(0.5), q=quantization(b, bz))
+    source = flow.add("one", Slice((0, 0, 0, 0), (1, 1, 5, 4), (1, 1, 1, 1))) if repeated == "channels" else "x"
+    flow.add("other", GlobalAvgPool() if repeated == "pixels" else LeakyReLU(0.5), source, q=quantization(b, bz))
     flow.add("y", kind(), *(("x", "other") if seed % 2 else ("other", "x")), q=quantization(y, yz))
     assert_exact(flow, count=5)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgeq.export.onnx import optimized_census, write_onnx
 from edgeq.graph.elementwise import GELU, HardSigmoid, Mul, Sigmoid, Tanh
-from edgeq.graph.ops import Add, GlobalAvgPool, LeakyReLU
+from edgeq.graph.ops import Add, GlobalAvgPool, LeakyReLU, Slice
 from edgeq.integer.reference import run
 from edgeq.measure.verify_onnx import verify_onnx
 from edgeq.runtime.onnxfile import read_model
@@ -43,14 +43,16 @@ def assert_near(flow: Flow, activations: str, expected: set[str], count: int = 5
 
 @EXAMPLES
 @given(a=scales, b=scales, y=scales, az=zero_points, bz=zero_points, yz=zero_points, kind=st.sampled_from([Mul, Add]),
-       gate=st.booleans(), seed=seeds, activations=TYPES)  # fmt: skip
-def test_two_values(a, b, y, az, bz, yz, kind, gate, seed, activations) -> None:  # type: ignore[no-untyped-def]
-    """Of one shape, or one of them a number per channel."""
+       repeated=st.sampled_from(["", "pixels", "channels"]), seed=seeds, activations=TYPES)  # fmt: skip
+def test_two_values(a, b, y, az, bz, yz, kind, repeated, seed, activations) -> None:  # type: ignore[no-untyped-def]
+    """Of one shape, or one of them a number per channel, or per pixel."""
     flow = Flow((1, 3, 5, 4), quantization(a, az), seed)
-    flow.add("other", GlobalAvgPool() if gate else LeakyReLU(0.5), q=quantization(b, bz))
+    source = flow.add("one", Slice((0, 0, 0, 0), (1, 1, 5, 4), (1, 1, 1, 1))) if repeated == "channels" else "x"
+    flow.add("other", GlobalAvgPool() if repeated == "pixels" else LeakyReLU(0.5), source, q=quantization(b, bz))
     flow.add("y", kind(), *(("x", "other") if seed % 2 else ("other", "x")), q=quantization(y, yz))
-    before = "QLinearGlobalAveragePool" if gate else "QLinearLeakyRelu"
-    assert_near(flow, activations, {before, f"QLinear{kind.__name__}"})
+    before = {"QLinearGlobalAveragePool"} if repeated == "pixels" else {"QLinearLeakyRelu"}
+    before |= {"Slice"} if repeated == "channels" else set()
+    assert_near(flow, activations, {*before, f"QLinear{kind.__name__}"})
 
 
 @EXAMPLES
