@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,13 @@ from edgeq.graph.ops import Op
 from edgeq.integer.fixedpoint import Int, multiply, quantize_multiplier
 from edgeq.integer.graph import Quantization
 
-__all__ = ["TABLES", "WEIGHT", "answers", "hard_sigmoid", "hard_sigmoid_layer", "product"]
+__all__ = ["TABLES", "HardSigmoidLayer", "answers", "hard_sigmoid", "product"]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 
-WEIGHT = 127
-"""The integer of a weight that is the largest of its channel."""
+LARGEST_BIAS = 2.0**30
 
 
 def product(x: Array, y: Array, one: Quantization, other: Quantization, output: Quantization) -> Int:
@@ -72,18 +72,29 @@ TABLES: Mapping[type[Op], Callable[[Any, Floats], Floats]] = {
 }
 
 
-def hard_sigmoid_layer(source: Quantization) -> tuple[Quantization, int]:
-    """A hard sigmoid as a depthwise convolution: the scale of its weight, whose integer is 127, and its bias's integer.
+@dataclass(frozen=True)
+class HardSigmoidLayer:
+    """A hard sigmoid as a depthwise convolution of one tap; its output's grid ends at 0 and 1, and so does it."""
 
-    The output's grid ends at 0 and 1, and so does what it holds.
-    """
-    scale = np.float32(1 / 6 / WEIGHT)
-    return Quantization(scale, np.int32(0)), round(0.5 / float(source.scale * scale))  # type: ignore[arg-type]
+    weight: int
+    scale: np.float32
+    bias: int
+
+    @classmethod
+    def reading(cls, source: Quantization) -> HardSigmoidLayer:
+        """The finest weight whose bias fits into half of int32: 0 for values that are all but 0.
+
+        Where one step of the input leads from one half to an end, any slope does that is steep enough for it.
+        """
+        x = float(source.scale)
+        slope = min(1 / 6, 0.5 / x)
+        scale = np.float32(max(slope / 127, 0.5 / (x * LARGEST_BIAS)))
+        return cls(round(slope / float(scale)), scale, round(0.5 / float(np.float32(x) * scale)))
 
 
 def hard_sigmoid(x: Array, source: Quantization, output: Quantization) -> Int:
     """int8 hard sigmoid, as that convolution."""
-    weight, bias = hard_sigmoid_layer(source)
-    total = (x.astype(np.int64) - int(source.zero_point)) * WEIGHT + bias
-    ratio = np.asarray(float(source.scale) * float(weight.scale) / float(output.scale))
+    layer = HardSigmoidLayer.reading(source)
+    total = (x.astype(np.int64) - int(source.zero_point)) * layer.weight + layer.bias
+    ratio = np.asarray(float(source.scale) * float(layer.scale) / float(output.scale))
     return np.clip(multiply(total, quantize_multiplier(ratio)) + int(output.zero_point), *output.limits)

@@ -58,6 +58,16 @@ def test_hard_sigmoid_of_any_shape(shape: tuple[int, ...]) -> None:
     assert_exact(flow)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e-9, 3e-9, 1e-8, 3e-7, 1e-5, 30.0, 1e6])
+def test_values_that_vanish_or_explode(scale: float) -> None:
+    """As in a network with random weights: a gate is one half, or 0 and 1."""
+    flow = Flow((1, 3, 5, 4), quantization(scale, 7))
+    for name, op in (("h", HardSigmoid()), ("s", Sigmoid()), ("t", Tanh())):
+        flow.add(name, op, "x", q=FIXED[op])
+        flow.add(f"{name}x", Mul(), "x", name, q=quantization(scale / 2, -3))
+    assert_exact(flow, *(node.name for node in flow.nodes))
+
+
 @pytest.mark.parametrize("op", [Sigmoid(), Tanh(), HardSigmoid()])
 def test_a_grid_no_kernel_has_is_refused(op) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 256), quantization(0.05))

@@ -73,6 +73,17 @@ def test_every_input_of_a_function(op, x, y, xz, yz, seed, activations) -> None:
     assert_near(flow, activations, KERNELS[type(op)])
 
 
+@pytest.mark.parametrize("activations", ["uint8", "int8"])
+@pytest.mark.parametrize("scale", [1e-9, 3e-7, 1e-5, 30.0])
+def test_values_that_vanish_or_explode(scale: float, activations: str) -> None:
+    flow = Flow((1, 3, 5, 4), quantization(scale, 7))
+    for name, op in (("h", HardSigmoid()), ("s", Sigmoid()), ("t", Tanh())):
+        flow.add(name, op, "x", q=FIXED[op])
+    graph = flow.graph("h", "s", "t")
+    found = verify_onnx(graph, write_onnx(graph, activations=activations), flow.samples(4), activations)  # type: ignore[arg-type]
+    assert found.max_step <= 1, (found.per_op, found.first_difference)
+
+
 @pytest.mark.parametrize("op", [Tanh(), HardSigmoid(), GELU()])
 @pytest.mark.parametrize("activations", ["uint8", "int8"])
 def test_an_integer_output_says_on_which_grid_it_lies(op, activations: str) -> None:  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.export.tflite.emit import Emitter, emits, grid_key, options_of
 from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh, fixed_grid
 from edgeq.graph.ir import Node
-from edgeq.integer.elementwise import WEIGHT, hard_sigmoid_layer
+from edgeq.integer.elementwise import HardSigmoidLayer
 from edgeq.integer.graph import Quantization
 
 __all__: list[str] = []
@@ -60,10 +60,10 @@ def _hard_sigmoid(e: Emitter, node: Node, op: HardSigmoid) -> None:
     image = shape if len(shape) == 4 else (1, 1, math.prod(shape[:-1]), channels)
     if source is None:
         raise UnsupportedError("a hard sigmoid alone has no float form in TFLite", where=node.name)
-    scale, bias = hard_sigmoid_layer(source)
-    w = e.constant("weight", np.full((1, 1, 1, channels), WEIGHT, np.int8), scale)
-    biases = Quantization(source.scale * scale.scale, scale.zero_point, "int32")
-    b = e.constant("bias", np.full(channels, bias, np.int32), biases)
+    layer, zero = HardSigmoidLayer.reading(source), np.zeros((), np.int32)
+    w = e.constant("weight", np.full((1, 1, 1, channels), layer.weight, np.int8), Quantization(layer.scale, zero))  # type: ignore[arg-type]
+    biases = Quantization(source.scale * layer.scale, zero, "int32")
+    b = e.constant("bias", np.full(channels, layer.bias, np.int32), biases)
     y = e.output(node) if image == shape else e.activation(f"{node.name}/image", image, e.quantizations[node.name])
     chosen = options_of("DepthwiseConv2DOptions", padding=schema.Padding.VALID, strideH=1, strideW=1,
                         depthMultiplier=1, dilationHFactor=1, dilationWFactor=1)  # fmt: skip
