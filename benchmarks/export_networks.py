@@ -107,6 +107,23 @@ class UNet(nn.Module):
         return self.last(self.merge[1](torch.cat([self.up[1](middle), high], 1)))
 
 
+class FaceNet(nn.Sequential):
+    """The head of a face recogniser for phones: depthwise layers, a PReLU per channel, one depthwise layer to 1 x 1."""
+
+    def __init__(self, width: int = 32, values: int = 128) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width)]
+        for stride in (1, 2, 2):
+            layers += [nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False), nn.BatchNorm2d(width)]
+            layers += [nn.PReLU(width), nn.Conv2d(width, 2 * width, 1, bias=False), nn.BatchNorm2d(2 * width)]
+            width *= 2
+            layers += [nn.PReLU(width)]
+        layers += [nn.Conv2d(width, width, 7, groups=width, bias=False), nn.BatchNorm2d(width), nn.Flatten()]
+        super().__init__(*layers, nn.Linear(width, values))
+        for layer in layers:
+            if isinstance(layer, nn.PReLU):
+                nn.init.uniform_(layer.weight, -0.1, 0.5)
+
+
 class DSCNN(nn.Module):
     """MLPerf Tiny keyword spotting: 49 frames of 10 coefficients, four depthwise-separable layers."""
 
@@ -177,8 +194,8 @@ def _classifiers() -> list[Subject]:
     """At 64 pixels, which leaves one to four in the last maps; networks that need more get what they need."""
     names = (
         "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0",
-        "shufflenet_v2_x1_0", "squeezenet1_1", "mnasnet1_0", "densenet121", "googlenet", "inception_v3",
-        "regnet_y_400mf", "vgg11", "vgg11_bn", "convnext_tiny",
+        "efficientnet_v2_s", "shufflenet_v2_x1_0", "squeezenet1_1", "mnasnet1_0", "densenet121", "googlenet",
+        "inception_v3", "regnet_y_400mf", "vgg11", "vgg11_bn", "convnext_tiny",
     )  # fmt: skip
     sides = {"inception_v3": 107, "vgg11": 224, "vgg11_bn": 224}
     return [Subject(n, lambda n=n: _torchvision(n), (3, sides.get(n, 64), sides.get(n, 64))) for n in names]
@@ -194,6 +211,7 @@ SUBJECTS: dict[str, Subject] = {
                 (3, 128, 128)),
         Subject("U-Net, transposed convolutions", UNet, (3, 64, 64)),
         Subject("YOLO-style", Yolo, (3, 96, 96)),
+        Subject("face recogniser, PReLU", FaceNet, (3, 56, 56)),
         Subject("MLPerf Tiny ResNet-8", import_callable(f"{NETWORKS / 'mlperf_tiny.py'}:resnet8"), (3, 32, 32)),
         Subject("MLPerf Tiny person detector", import_callable(f"{NETWORKS / 'mlperf_tiny.py'}:person_detect"),
                 (3, 96, 96)),

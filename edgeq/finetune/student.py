@@ -64,7 +64,7 @@ class Student(nn.Module):
         self._leaders = _leaders(calibration.activations)
         self.steps = nn.ParameterDict()
         demanded = (node.name for node in graph.nodes if fixed_output(node.op) is not None)
-        fixed = {self._leaders[name] for name in (*graph.inputs, *demanded)}
+        fixed = self._fixed = {self._leaders[name] for name in (*graph.inputs, *demanded)}
         for name in sorted(set(self._leaders.values())):
             step = _tensor(calibration.activations[name].scale)
             self.steps[_key(name)] = nn.Parameter(
@@ -149,8 +149,11 @@ class Student(nn.Module):
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _step(self, name: str) -> Tensor:
-        step: Tensor = self.steps[_key(self._leaders[name])].exp()
-        return step
+        leader = self._leaders[name]
+        step: Tensor = self.steps[_key(leader)]
+        if leader in self._fixed:  # to the last bit, which a logarithm does not keep
+            return step.new_tensor(float(self.calibration.activations[leader].scale))
+        return step.exp()
 
     def _on_grid(self, name: str, value: Tensor) -> Tensor:
         grid = self.calibration.activations[name]

@@ -88,6 +88,24 @@ def _hardsigmoid(call: Call) -> Value:
     return call.emit(ops.UNIT, line, label="hardsigmoid")
 
 
+@aten("prelu", "_prelu_kernel")
+def _prelu(call: Call) -> Value:
+    """One slope: a leaky ReLU. One per channel: ``relu(x) + min(slope * x, 0)``, where slopes below zero are negated
+    before and after. No runtime has an integer kernel for it that a delegate or onnxruntime takes."""
+    value, slope = call.value(), call.constant("weight")
+    if slope is None:
+        raise call.unsupported("it has no slope", "give nn.PReLU its parameter")
+    slopes = slope.tensor.flatten()
+    if bool((slopes == slopes[0]).all()):
+        return call.emit(ops.LeakyReLU(float(slopes[0])), value)
+    per_channel = Constant(slope.name, slopes.view(-1, *[1] * (len(value.shape) - 2)))
+    size, sign = per_channel.tensor.abs(), torch.where(per_channel.tensor < 0, -1.0, 1.0)
+    below = call.emit(ops.NEGATIVE, _affine(call, value, Constant(slope.name, size), 0.0, "slope"), label="below")
+    if bool((sign < 0).any()):
+        below = _affine(call, below, Constant(f"{slope.name}.sign", sign), 0.0, "sign")
+    return call.emit(ops.Add(), call.emit(ops.RELU, value, label="above"), below)
+
+
 def _times(call: Call, operand: Operand, factor: float) -> Operand:
     if factor == 1:
         return operand

@@ -95,22 +95,16 @@ def _leaky_relu(call: Call) -> Value:
     return call.emit(ops.LeakyReLU(float(call["negative_slope"])), call.value())
 
 
-@aten("prelu", "_prelu_kernel")
-def _prelu(call: Call) -> Value:
-    slope = call.constant("weight")
-    if slope is None or bool((slope.tensor != slope.tensor.flatten()[0]).any()):
-        raise call.unsupported("it has a slope per channel", "use nn.LeakyReLU, or nn.PReLU with one parameter")
-    return call.emit(ops.LeakyReLU(float(slope.tensor.flatten()[0])), call.value())
-
-
 @aten("softmax", "_softmax")
 def _softmax(call: Call) -> Value:
     value = call.value()
-    if len(value.shape) != 2 or axis_of(int(call["dim"]), 2) != 1:
+    rank = len(value.shape)
+    axis = axis_of(int(call["dim"]), rank)
+    if axis != (1 if rank == 4 else rank - 1) or axis == 0:
         raise call.unsupported(
-            f"it runs along {call['dim']} of {list(value.shape)}", "softmax the last of (N, classes)"
+            f"it runs along {call['dim']} of {list(value.shape)}", "softmax channels of a picture, else what comes last"
         )
-    return call.emit(ops.Softmax(), value)
+    return call.emit(ops.Softmax(axis), value)
 
 
 @aten("max_pool2d", "max_pool2d_with_indices")

@@ -10,9 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import UNIT, Clamp, Op, Shape, Softmax, broadcast, register, require
 
-__all__ = ["GELU", "Affine", "HardSwish", "Mul", "Sigmoid", "Tanh", "Unary", "fixed_grid"]
+__all__ = [
+    "GELU",
+    "Affine",
+    "HardSigmoid",
+    "HardSwish",
+    "Mul",
+    "Sigmoid",
+    "Tanh",
+    "Unary",
+    "fixed_grid",
+    "gates_itself",
+]
 
 
 @register
@@ -58,8 +70,14 @@ class Tanh(Unary):
 
 @register
 @dataclass(frozen=True)
+class HardSigmoid(Unary):
+    """``relu6(x + 3) / 6``, where it is no layer's end but half of a hard swish."""
+
+
+@register
+@dataclass(frozen=True)
 class HardSwish(Unary):
-    """``x * relu6(x + 3) / 6``."""
+    """``x * relu6(x + 3) / 6``; `optimize` makes a hard sigmoid and a product of it."""
 
 
 @register
@@ -81,4 +99,13 @@ def fixed_grid(op: Op) -> tuple[float, int] | None:
     saturation is the clamp: no kernel can fuse that one.
     """
     clamp = op if isinstance(op, Clamp) else getattr(op, "activation", None)
-    return _UNIT if clamp == UNIT else _FIXED.get(type(op))
+    return _UNIT if clamp == UNIT or isinstance(op, HardSigmoid) else _FIXED.get(type(op))
+
+
+def gates_itself(graph: Graph, node: Node) -> Node | None:
+    """The sigmoid or hard sigmoid of the very value that the product `node` multiplies by it: a SiLU, a hard swish."""
+    for x, name in (node.inputs, node.inputs[::-1]):
+        gate = graph.node(name)
+        if gate is not None and isinstance(gate.op, (HardSigmoid, Sigmoid)) and gate.inputs == (x,):
+            return gate
+    return None

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar
 from edgeq.errors import UnsupportedError
 
 __all__ = [
+    "NEGATIVE",
     "OPS",
     "RELU",
     "RELU6",
@@ -116,6 +117,8 @@ RELU = Clamp(0.0, math.inf)
 RELU6 = Clamp(0.0, 6.0)
 UNIT = Clamp(0.0, 1.0)
 """What ends a hard sigmoid."""
+NEGATIVE = Clamp(maximum=0.0)
+"""The other half of a ReLU."""
 
 
 def _window(size: int, kernel: int, stride: int, before: int, after: int, dilation: int = 1) -> int:
@@ -228,10 +231,14 @@ class LeakyReLU(Op):
 @_op
 @dataclass(frozen=True)
 class Softmax(Op):
-    """Softmax over the last dimension of ``(N, C)``."""
+    """Softmax over what files have last: the channels of ``(N, C, H, W)``, else the last dimension."""
+
+    axis: int = 1
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 1 and len(inputs[0]) == 2, self, inputs, "takes one (N, C) input")
+        _require(len(inputs) == 1 and len(inputs[0]) >= 2, self, inputs, "takes one input")
+        last = 1 if len(inputs[0]) == 4 else len(inputs[0]) - 1
+        _require(self.axis == last, self, inputs, f"runs along {last}, not {self.axis}")
         return inputs[0]
 
 

@@ -20,7 +20,7 @@ from edgeq.graph import elementwise, ops
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Op, Sides
 
-__all__ = ["GraphModule", "Visit"]
+__all__ = ["GraphModule", "Visit", "function"]
 
 Visit = Callable[[str, Tensor], "Tensor | None"]
 """Called with each value's name and tensor; what it returns (if anything) takes the value's place."""
@@ -123,6 +123,11 @@ def _plan(graph: Graph) -> list[_Step]:
             raise UnsupportedError(f"{type(node.op).__name__} cannot be run in torch", where=node.name)
         steps.append(_Step(node.name, build(node.op), node.inputs, spent))
     return steps
+
+
+def function(op: Op) -> _Kernel:
+    """The torch call for an op: from its inputs' tensors, parameters included, to its output."""
+    return _KERNELS[type(op)](op)
 
 
 _KERNELS: dict[type[Op], Callable[[Any], _Kernel]] = {}
@@ -228,6 +233,11 @@ def _tanh(op: elementwise.Tanh) -> _Kernel:
     return torch.tanh
 
 
+@_kernel(elementwise.HardSigmoid)
+def _hard_sigmoid(op: elementwise.HardSigmoid) -> _Kernel:
+    return F.hardsigmoid
+
+
 @_kernel(elementwise.HardSwish)
 def _hard_swish(op: elementwise.HardSwish) -> _Kernel:
     return F.hardswish
@@ -253,7 +263,7 @@ def _leaky_relu(op: ops.LeakyReLU) -> _Kernel:
 
 @_kernel(ops.Softmax)
 def _softmax(op: ops.Softmax) -> _Kernel:
-    return lambda x: torch.softmax(x, -1)
+    return lambda x: torch.softmax(x, op.axis)
 
 
 @_kernel(ops.Concat)

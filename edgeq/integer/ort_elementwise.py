@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.integer.elementwise import hard_swish
 from edgeq.integer.graph import Quantization
 
-__all__ = ["GATE", "SIGMOID", "SIXTH", "THREE", "add", "gated", "multiply", "sigmoid", "within_a_step"]
+__all__ = ["GATE", "SIGMOID", "THREE", "add", "hard_sigmoid", "multiply", "sigmoid"]
 
 Integers = npt.NDArray[Any]
 
@@ -26,11 +25,9 @@ def _fixed(scale: float, zero_point: int) -> Quantization:
 SIGMOID = _fixed(1 / 256, -128)
 """Grid of every sigmoid."""
 THREE = _fixed(3.0, 0)
-"""Grid on which 1 is what a hard swish adds."""
+"""Grid on which 1 is what a hard sigmoid adds."""
 GATE = _fixed(6 / 255, -128)
-"""Grid of ``relu6(x + 3)``: it saturates where relu6 does."""
-SIXTH = Quantization(GATE.scale / np.float32(6), GATE.zero_point)
-"""The grid its integers are read on: divided by 6."""
+"""Grid of ``relu6(x + 3)``: it saturates where relu6 does. Read as 0..1, its integers are divided by 6."""
 
 
 def _limit(integers: npt.NDArray[Any], q: Quantization) -> Integers:
@@ -67,14 +64,6 @@ def sigmoid(x: Integers, source: Quantization) -> Integers:
     return _limit(np.rint(made / SIGMOID.scale).astype(np.float64) + int(SIGMOID.zero_point), SIGMOID)
 
 
-def gated(x: Integers, source: Quantization, output: Quantization, shift: int) -> Integers:
-    """``x * relu6(x + 3) / 6`` as a sum that saturates and a product."""
-    gate = add(x, np.ones((), np.int8), source, THREE, GATE, shift)
-    return multiply(x, gate, source, SIXTH, output, shift)
-
-
-def within_a_step(source: Quantization, output: Quantization, shift: int) -> bool:
-    """Whether `gated` is that close to TFLite's hard swish for every input: not if most of those lie in -3..0."""
-    every = np.arange(-128, 128)
-    apart = gated(every, source, output, shift).astype(np.int64) - hard_swish(every, source, output)
-    return bool(np.abs(apart).max() <= 1)
+def hard_sigmoid(x: Integers, source: Quantization, shift: int) -> Integers:
+    """A sum that saturates at 0 and 6, on a grid of six times the scale."""
+    return add(x, np.ones((), np.int8), source, THREE, GATE, shift)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import GELU, HardSwish, Mul, Sigmoid, Tanh, Unary
+from edgeq.graph.elementwise import GELU, HardSigmoid, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import (
     Add,
@@ -39,7 +39,7 @@ from edgeq.graph.ops import (
 )
 from edgeq.integer.elementwise import answers
 from edgeq.integer.graph import IntegerGraph, Quantization
-from edgeq.integer.ort_elementwise import add, gated, multiply, sigmoid, within_a_step
+from edgeq.integer.ort_elementwise import add, hard_sigmoid, multiply, sigmoid
 from edgeq.integer.resize import resize
 
 __all__ = ["evaluate", "run_ort_rounding"]
@@ -168,19 +168,14 @@ def _tanh(graph: IntegerGraph, node: Node, op: Tanh, inputs: list[Integers], shi
     return sigmoid(inputs[0], Quantization(np.float32(2) * x.scale, x.zero_point))
 
 
-@_kernel(HardSwish)
-def _hard_swish(graph: IntegerGraph, node: Node, op: HardSwish, inputs: list[Integers], shift: int) -> Integers:
-    x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
-    near = within_a_step(x, y, shift)
-    return gated(inputs[0], x, y, shift) if near else _looked_up(graph, node, op, inputs)
+@_kernel(HardSigmoid)
+def _hard_sigmoid(graph: IntegerGraph, node: Node, op: HardSigmoid, inputs: list[Integers], shift: int) -> Integers:
+    return hard_sigmoid(inputs[0], graph.quantizations[node.inputs[0]], shift)
 
 
 @_kernel(GELU)
 def _gelu(graph: IntegerGraph, node: Node, op: GELU, inputs: list[Integers], shift: int) -> Integers:
-    return _looked_up(graph, node, op, inputs)
-
-
-def _looked_up(graph: IntegerGraph, node: Node, op: Unary, inputs: list[Integers]) -> Integers:
+    """A table, which is exact."""
     x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
     return np.asarray(answers(op, x, y)[inputs[0].astype(np.int64) + 128])
 
@@ -225,10 +220,10 @@ def _clamp(graph: IntegerGraph, node: Node, op: Clamp, inputs: list[Integers], s
 def _softmax(graph: IntegerGraph, node: Node, op: Softmax, inputs: list[Integers], shift: int) -> Integers:
     """A table of exponentials in 23-bit integers, and an integer division that rounds."""
     x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
-    unit = min((2**32 - 1) / inputs[0].shape[1], float(0x7FFFFF))
-    distance = inputs[0].astype(np.int64) - inputs[0].max(axis=1, keepdims=True)
+    unit = min((2**32 - 1) / inputs[0].shape[op.axis], float(0x7FFFFF))
+    distance = inputs[0].astype(np.int64) - inputs[0].max(axis=op.axis, keepdims=True)
     table = np.rint(unit * np.exp(distance * np.float64(x.scale))).astype(np.int64)
-    total = table.sum(axis=1, keepdims=True)
+    total = table.sum(axis=op.axis, keepdims=True)
     steps = int(np.rint(1 / np.float64(y.scale)))
     return _limit((table * steps + total // 2) // total + int(y.zero_point), y, None)
 

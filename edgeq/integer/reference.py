@@ -19,7 +19,7 @@ from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph import elementwise, ops
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Op, Sides
-from edgeq.integer.elementwise import TABLES, answers, hard_swish, product
+from edgeq.integer.elementwise import TABLES, answers, hard_sigmoid, product
 from edgeq.integer.fixedpoint import Int, Multiplier, multiply, quantize_multiplier
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.resize import resize
@@ -205,9 +205,9 @@ def _mul(graph: IntegerGraph, node: Node, op: elementwise.Mul, inputs: list[Arra
     return product(inputs[0], inputs[-1], one, other, output)
 
 
-@_computes(elementwise.HardSwish)
-def _hard_swish(graph: IntegerGraph, node: Node, op: elementwise.HardSwish, inputs: list[Array]) -> Array:
-    return hard_swish(inputs[0], graph.quantizations[node.inputs[0]], graph.quantizations[node.name])
+@_computes(elementwise.HardSigmoid)
+def _hard_sigmoid(graph: IntegerGraph, node: Node, op: elementwise.HardSigmoid, inputs: list[Array]) -> Array:
+    return hard_sigmoid(inputs[0], graph.quantizations[node.inputs[0]], graph.quantizations[node.name])
 
 
 def _table(graph: IntegerGraph, node: Node, op: elementwise.Unary, inputs: list[Array]) -> Array:
@@ -296,4 +296,4 @@ def _reshape(graph: IntegerGraph, node: Node, op: ops.Reshape, inputs: list[Arra
 
 @_computes(ops.Softmax)
 def _softmax(graph: IntegerGraph, node: Node, op: ops.Softmax, inputs: list[Array]) -> Array:
-    return softmax(inputs[0].astype(np.int64), np.float32(graph.quantizations[node.inputs[0]].scale))
+    return softmax(inputs[0].astype(np.int64), np.float32(graph.quantizations[node.inputs[0]].scale), op.axis)

@@ -23,19 +23,19 @@ ONE = (1 << 31) - 1
 _ITERATIONS = 3
 
 
-def softmax(x: npt.NDArray[np.int64], scale: np.float32) -> npt.NDArray[np.int64]:
-    """int8 logits ``(N, C)`` of this scale to int8 probabilities of scale 1/256, zero point -128.
+def softmax(x: npt.NDArray[np.int64], scale: np.float32, axis: int) -> npt.NDArray[np.int64]:
+    """int8 logits of this scale, along `axis`, to int8 probabilities of scale 1/256, zero point -128.
 
     Raises `UnsupportedError` where the runtime's own kernel aborts the process: exponentials that sum to 512 or more.
     """
     real = min(float(scale) * 2.0 ** (31 - DIFFERENCE_BITS), 2.0**31 - 1)
     fraction, exponent = quantize_multiplier(real)
     radius = int(np.floor(((1 << DIFFERENCE_BITS) - 1) * 2.0 ** (31 - DIFFERENCE_BITS) / 2.0 ** int(exponent)))
-    difference = x - x.max(axis=1, keepdims=True)
+    difference = x - x.max(axis=axis, keepdims=True)
     near = difference >= -radius
     scaled = high_product(np.where(near, difference, 0) << exponent, fraction)
     exponentials = np.where(near, _exponential(scaled), 0)
-    total = np.sum(rounding_shift(exponentials, SUM_BITS), axis=1, keepdims=True)
+    total = np.sum(rounding_shift(exponentials, SUM_BITS), axis=axis, keepdims=True)
     headroom = 31 - np.floor(np.log2(total.astype(np.float64))).astype(np.int64)
     if np.any(headroom < SMALLEST_HEADROOM):
         raise UnsupportedError(

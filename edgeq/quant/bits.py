@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.graph.elementwise import GELU
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
 
@@ -89,7 +90,7 @@ def activation_bits(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: S
 def _activates(node: Node) -> bool:
     if isinstance(node.op, (Conv2d, Linear, Add)):
         return node.op.activation is not None
-    return isinstance(node.op, (Clamp, LeakyReLU))
+    return isinstance(node.op, (Clamp, GELU, LeakyReLU))
 
 
 def _first(graph: Graph) -> list[Node]:

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Clamp, LeakyReLU
+from edgeq.graph.ir import Graph
 from edgeq.integer.graph import Quantization
 from edgeq.quant.bits import Scheme, weight_bits
 from edgeq.quant.fakequant import quantize_weight
 from edgeq.quant.lockstep import settle
-from edgeq.quant.observe import OBSERVERS, Histogram, Transfer, collect, minmax
+from edgeq.quant.observe import OBSERVERS, Histogram, collect, minmax
 from edgeq.quant.scheme import Fixed, Own, Shared, grid, specify
+from edgeq.quant.transfer import transfer
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -63,7 +63,8 @@ def calibrate(
     activations: dict[str, Quantization] = {}
     for name, spec in own.items():
         chosen = minmax if spec.exact else rule
-        low, high = chosen(histograms[name], 2**spec.bits, _transfer(graph, name, spec))
+        of_next = transfer(graph, name) if len(spec.members) == 1 else None
+        low, high = chosen(histograms[name], 2**spec.bits, of_next)
         activations[name] = grid(*_bounded(histograms[name], low, high, spec.cap), spec.bits)
     activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, Fixed)}
     activations |= {name: activations[spec.source] for name, spec in specs.items() if isinstance(spec, Shared)}
@@ -79,20 +80,3 @@ def _bounded(histogram: Histogram, low: float, high: float, cap: float) -> tuple
     """A value that is never negative starts at exactly 0 (so that the zero point is the lowest integer and saturation
     is the ReLU); one behind a ReLU6 ends at 6 at most."""
     return (0.0 if histogram.low >= 0.0 else low), min(high, cap)
-
-
-def _transfer(graph: Graph, name: str, spec: Own) -> Transfer | None:
-    """The elementwise op that is the value's only reader, if it has one."""
-    if len(spec.members) != 1 or name in graph.outputs:
-        return None
-    readers: list[Node] = graph.consumers()[name]
-    if len(readers) != 1:
-        return None
-    op = readers[0].op
-    if isinstance(op, LeakyReLU):
-        slope = op.slope
-        return lambda x: np.where(x > 0, x, slope * x)
-    if isinstance(op, Clamp):
-        low, high = op.minimum, op.maximum
-        return lambda x: np.clip(x, low, high)
-    return None

@@ -13,11 +13,15 @@ import numpy as np
 from edgeq.errors import UnsupportedError
 from edgeq.graph.elementwise import fixed_grid
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, Linear, Op, Pad, Reshape, Slice
+from edgeq.graph.ops import RELU, RELU6, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, Linear, Op, Pad, Reshape, Slice
 from edgeq.integer.graph import Quantization
 from edgeq.quant.bits import Scheme, activation_bits
 
 __all__ = ["Derived", "Fixed", "Own", "Scheme", "Shared", "Spec", "fixed_output", "grid", "specify"]
+
+
+RESCALING = (RELU, RELU6, UNIT, Clamp(-1.0, 1.0))
+"""Clamps that kernels can bring to a grid of their own. Others compare integers, on the grid they come on."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def _groups(graph: Graph) -> dict[str, str]:
 
     order = {name: place for place, name in enumerate(parent)}
     for node in graph.nodes:
-        if node.op.shares_quantization:
+        if node.op.shares_quantization or (isinstance(node.op, Clamp) and node.op not in RESCALING):
             for name in graph.activations(node):
                 ends = sorted((find(name), find(node.name)), key=order.__getitem__)
                 parent[ends[1]] = ends[0]

@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from edgeq.errors import UnsupportedError
+from edgeq.graph.elementwise import Mul, Unary, gates_itself
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     Add,
@@ -30,6 +32,7 @@ from edgeq.graph.ops import (
     LeakyReLU,
     Linear,
     MaxPool2d,
+    Op,
     Pad,
     Permute,
     Reshape,
@@ -37,6 +40,7 @@ from edgeq.graph.ops import (
     Shape,
     Slice,
 )
+from edgeq.graph.run import function
 
 __all__ = ["ADJUSTMENTS", "Statistics", "estimate_faithful", "estimate_moments"]
 
@@ -49,6 +53,13 @@ class Statistics:
 
     mean: Array
     std: Array
+
+
+@dataclass(frozen=True)
+class Gated:
+    """``x * gate(x)``, as an activation."""
+
+    gate: Op
 
 
 ADJUSTMENTS: dict[str, Callable[[Array], float]] = {
@@ -120,8 +131,11 @@ def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], St
             has_bias = len(node.inputs) == 3
             bias = graph.constants[node.inputs[2]].astype(np.float64) if has_bias else np.zeros(len(weight))
             now = layers[node.name] = layer(node, weight, bias, seen[0])
-        elif isinstance(node.op, (Clamp, LeakyReLU)):
+        elif isinstance(node.op, (Clamp, LeakyReLU, Unary)):
             now = activation(node.op, seen[0])
+        elif isinstance(node.op, Mul):
+            gate = gates_itself(graph, node)
+            now = _product(*seen) if gate is None else activation(Gated(gate.op), known[gate.inputs[0]])
         elif isinstance(node.op, Add):
             now = Statistics(seen[0].mean + seen[1].mean, np.hypot(seen[0].std, seen[1].std))
         else:
@@ -129,6 +143,13 @@ def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], St
         fused = getattr(node.op, "activation", None)
         known[node.name] = now if fused is None else activation(fused, now)
     return layers
+
+
+def _product(one: Statistics, other: Statistics) -> Statistics:
+    """Of independent variables."""
+    mean = one.mean * other.mean
+    second = (one.mean**2 + one.std**2) * (other.mean**2 + other.std**2)
+    return Statistics(mean, np.sqrt(np.maximum(second - mean**2, 1e-12)))
 
 
 def _moved(node: Node, seen: Sequence[Statistics], shapes: Sequence[Shape]) -> Statistics:
@@ -157,9 +178,14 @@ def _moved(node: Node, seen: Sequence[Statistics], shapes: Sequence[Shape]) -> S
     )  # fmt: skip
 
 
-def _activation(op: Clamp | LeakyReLU, seen: Statistics) -> Statistics:
+def _activation(op: Clamp | LeakyReLU | Unary | Gated, seen: Statistics) -> Statistics:
     """Moments of an activation of Gaussian variables."""
-    if isinstance(op, Clamp):
+    if isinstance(op, (Unary, Gated)):
+        points, weights = np.polynomial.hermite_e.hermegauss(64)  # type: ignore[no-untyped-call]
+        x = torch.from_numpy(seen.mean[:, None] + seen.std[:, None] * points)
+        made: Array = (function(op)(x) if isinstance(op, Unary) else x * function(op.gate)(x)).numpy()
+        mean, second = (power @ (weights / weights.sum()) for power in (made, made**2))
+    elif isinstance(op, Clamp):
         mean, second = _clipped(seen, op.minimum, op.maximum)
     else:
         above, above2 = _clipped(seen, 0.0, math.inf)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgeq.errors import ConfigError
-from edgeq.graph.elementwise import GELU, Affine, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import GELU, Affine, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     OPS,
@@ -86,7 +86,7 @@ def test_every_op_kind_runs() -> None:
         LeakyReLU: single(LeakyReLU(), (1, 3)),
         Mul: single(Mul(), (1, 3), activations=2),
         Affine: single(Affine(), (1, 3, 2, 2), (3,), (3,)),
-        **{kind: single(kind(), (1, 3)) for kind in (Sigmoid, Tanh, HardSwish, GELU)},
+        **{kind: single(kind(), (1, 3)) for kind in (Sigmoid, Tanh, HardSigmoid, HardSwish, GELU)},
         Softmax: single(Softmax(), (1, 3)),
         Add: single(Add(), (1, 3), activations=2),
         Concat: single(Concat(1), (1, 3, 2, 2), activations=2),

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.capture import capture
-from edgeq.graph.elementwise import HardSwish, Mul
+from edgeq.graph.elementwise import HardSigmoid, HardSwish, Mul, Sigmoid
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
+    NEGATIVE,
     RELU,
     RELU6,
     UNIT,
@@ -33,6 +34,7 @@ from edgeq.graph.ops import (
     Slice,
 )
 from edgeq.graph.passes import PASSES, fold_batchnorm, fold_pad, fuse_activation, optimize, simplify
+from edgeq.graph.passes.lower_hard_swish import raise_hard_swish
 from edgeq.graph.run import GraphModule
 from edgeq.quant.bits import Scheme
 from edgeq.quant.scheme import Own, specify
@@ -331,9 +333,9 @@ def test_what_ends_at_one_is_not_joined_with_what_does_not() -> None:
 
 
 BY_HAND = {
-    "divided last": (lambda net, x: x * F.relu6(x + 3) / 6, [HardSwish]),
-    "divided first": (lambda net, x: x * (F.relu6(x + 3.0) / 6.0), [HardSwish]),
-    "times a sixth": (lambda net, x: F.hardtanh(3 + x, 0, 6) * x * (1 / 6), [HardSwish]),
+    "divided last": (lambda net, x: x * F.relu6(x + 3) / 6, [HardSigmoid, Mul]),
+    "divided first": (lambda net, x: x * (F.relu6(x + 3.0) / 6.0), [HardSigmoid, Mul]),
+    "times a sixth": (lambda net, x: F.hardtanh(3 + x, 0, 6) * x * (1 / 6), [HardSigmoid, Mul]),
     "hard sigmoid": (lambda net, x: F.relu6(x + 3) / 6, [Conv2d]),
     "gate of another": (lambda net, x: x * (F.relu6(x * 2 + 3) / 6), [Conv2d, Mul]),
     "another shift": (lambda net, x: x * F.relu6(x + 2) / 6, [Conv2d, Mul]),
@@ -355,3 +357,19 @@ def test_scales_in_a_row_are_one_layer() -> None:
     graph = optimize(capture(module, (3, 4, 5), "net"))
     assert kinds(graph) == [Conv2d]
     same(module, graph, (3, 4, 5))
+
+
+def test_hard_swish_is_lowered_and_raised_again() -> None:
+    graph = optimize(capture(Forward(lambda net, x: F.hardswish(x) + F.silu(x)), (3, 4, 5), "net"))
+    assert kinds(graph) == [HardSigmoid, Mul, Sigmoid, Mul, Add]
+    whole = raise_hard_swish(graph)
+    assert kinds(whole) == [HardSwish, Sigmoid, Mul, Add]
+    equal(graph, whole, (3, 4, 5))
+
+
+def test_prelu_is_two_halves_and_a_sum() -> None:
+    module = settled(nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(4)))
+    nn.init.uniform_(module[1].weight, 0.1, 0.5)
+    graph = optimize(capture(module, (3, 5, 4), "net"))
+    assert [node.op for node in graph.nodes] == [Conv2d(), Conv2d(groups=4, activation=NEGATIVE), RELU, Add()]
+    same(module, graph, (3, 5, 4))

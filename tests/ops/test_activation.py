@@ -8,14 +8,19 @@ from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite import write_tflite
-from edgeq.graph.ops import RELU, RELU6, Clamp, LeakyReLU, Softmax
+from edgeq.graph.ops import RELU, RELU6, UNIT, Clamp, LeakyReLU, Softmax
 from edgeq.integer.reference import run
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, zero_points
 
 
 @EXAMPLES
 @given(
-    op=st.sampled_from([RELU, RELU6, Clamp(-1.0, 1.0)]), x=scales, y=scales, xz=zero_points, yz=zero_points, seed=seeds
+    op=st.sampled_from([RELU, RELU6, UNIT, Clamp(-1.0, 1.0)]),
+    x=scales,
+    y=scales,
+    xz=zero_points,
+    yz=zero_points,
+    seed=seeds,
 )
 def test_clamp_tflite(op, x, y, xz, yz, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 3, 5, 4), quantization(x, xz), seed)
@@ -53,6 +58,14 @@ def test_softmax_tflite(classes, x, xz, seed) -> None:  # type: ignore[no-untype
     flow = Flow((1, classes), quantization(x, xz), seed)
     flow.add("softmax", Softmax(), q=quantization(1 / 256, -128))
     assert_exact(flow, count=20)
+
+
+@EXAMPLES
+@given(shape=st.sampled_from([(1, 5, 3, 4), (1, 6, 7)]), x=scales, xz=zero_points, seed=seeds)
+def test_softmax_of_pictures_and_rows_tflite(shape, x, xz, seed) -> None:  # type: ignore[no-untyped-def]
+    flow = Flow(shape, quantization(x, xz), seed)
+    flow.add("softmax", Softmax(1 if len(shape) == 4 else 2), q=quantization(1 / 256, -128))
+    assert_exact(flow, count=5)
 
 
 @pytest.mark.parametrize("classes", [500, 511])

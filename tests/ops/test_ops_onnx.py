@@ -81,6 +81,17 @@ def softmax(flow: Flow, y: Quantization) -> set[str]:
     return {"Flatten", "QLinearSoftmax"}
 
 
+def softmax_of_rows(flow: Flow, y: Quantization) -> set[str]:
+    flow.add("rows", Reshape((8, 30)))
+    flow.add("y", Softmax(2), "rows", q=SOFTMAX)
+    return {"Reshape", "QLinearSoftmax"}
+
+
+def softmax_of_pixels(flow: Flow, y: Quantization) -> set[str]:
+    flow.add("y", Softmax(), q=SOFTMAX)
+    return {"QLinearSoftmax"}
+
+
 CASES = {
     "conv": (conv, Conv2d((1, 1), (1, 1, 1, 1)), (9, 8, 3, 3)),
     "conv same padding": (conv, Conv2d((2, 2), (0, 1, 0, 1), activation=RELU), (9, 8, 3, 3)),
@@ -108,6 +119,8 @@ CASES = {
     "reshape": (shared, Reshape((4, 60)), "Reshape"),
     "concat": (concat,),
     "softmax": (softmax,),
+    "softmax of rows": (softmax_of_rows,),
+    "softmax of pixels": (softmax_of_pixels,),
 }
 
 

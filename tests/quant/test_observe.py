@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError
+from edgeq.graph.elementwise import HardSigmoid, HardSwish, Mul, Sigmoid
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp
+from edgeq.graph.ops import Add, Clamp, LeakyReLU
 from edgeq.quant.observe import BINS, OBSERVERS, Histogram, collect, mse
+from edgeq.quant.transfer import transfer
 
 
 def histogram(values):
@@ -63,3 +65,29 @@ def test_collect_counts_every_value_of_a_group_once():
 def test_unknown_observer_lists_the_choices():
     with pytest.raises(ConfigError, match="did you mean 'mse'"):
         OBSERVERS.get("mes")
+
+
+def test_what_reads_a_value_alone_decides_what_its_errors_are_worth():
+    def reading(*nodes, outputs=("y",)):
+        return Graph("net", ("x",), outputs, nodes, {}, {"x": (1, 3, 4, 4)})
+
+    def at(graph):
+        found = transfer(graph, "x")
+        return None if found is None else found(np.array([-4.0, 0.0, 2.0]))
+
+    sigmoid, y = Node("s", Sigmoid(), ("x",)), Node("y", Mul(), ("x", "s"))
+    np.testing.assert_allclose(at(reading(Node("y", HardSwish(), ("x",)))), [0, 0, 10 / 6])
+    np.testing.assert_allclose(at(reading(Node("y", Clamp(0.0, 1.0), ("x",)))), [0, 0, 1])
+    np.testing.assert_allclose(at(reading(sigmoid, y)), [-4 / (1 + np.exp(4)), 0, 2 / (1 + np.exp(-2))])
+    assert at(reading(sigmoid, y, outputs=("y", "s"))) is None
+    assert at(reading(sigmoid, y, outputs=("y", "x"))) is None
+    assert at(reading(Node("a", Sigmoid(), ("x",)), Node("y", Mul(), ("x", "x")))) is None
+    assert at(reading(Node("y", LeakyReLU(1.0), ("x",)))) is None
+
+
+def test_nothing_is_spent_on_what_a_hard_swish_drops():
+    values = np.random.default_rng(0).uniform(-9, 3, 100_000)
+    nodes = Node("gate", HardSigmoid(), ("x",)), Node("y", Mul(), ("x", "gate"))
+    graph = Graph("net", ("x",), ("y",), nodes, {}, {"x": (1, 3)})
+    assert mse(histogram(values), 256, None)[0] < -8.9
+    assert -3.2 < mse(histogram(values), 256, transfer(graph, "x"))[0] < -2.8

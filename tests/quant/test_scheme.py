@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import RELU6, Add, Concat, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape, Softmax
+from edgeq.graph.ops import RELU6, UNIT, Add, Clamp, Concat, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape, Softmax
 from edgeq.quant.bits import Scheme
 from edgeq.quant.scheme import Derived, Fixed, Own, Shared, fixed_output, grid, specify
 
@@ -95,3 +95,12 @@ def test_grid_represents_zero_exactly_and_covers_the_range(a, b):
 
 def test_relu_range_puts_zero_at_the_lowest_integer():
     assert int(grid(0.0, 3.7).zero_point) == -128
+
+
+def test_a_clamp_no_kernel_rescales_stays_on_its_inputs_grid():
+    nodes = (Node("low", Clamp(-0.25, 0.4), ("x",)), Node("six", RELU6, ("x",)), Node("unit", UNIT, ("x",)))
+    graph = Graph("net", ("x",), ("low", "six", "unit"), nodes, {}, {"x": (1, 3, 4, 4)})
+    specs = specify(graph, (-2.0, 2.0), Scheme())
+    assert specs["low"] == Shared("x")
+    assert specs["six"] == Own(("six",), 6.0, exact=True)
+    assert specs["unit"] == Fixed(grid(0.0, 1.0))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from edgeq.graph.elementwise import GELU, HardSwish, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import RELU, RELU6, Add, Clamp, Concat, Conv2d, LeakyReLU, Linear, MaxPool2d, Reshape
+from edgeq.graph.ops import RELU, RELU6, Add, Clamp, Concat, Conv2d, LeakyReLU, Linear, MaxPool2d, Reshape, Slice
 from edgeq.graph.run import GraphModule
 from edgeq.synth.gzsq import z_score
 from edgeq.synth.losses import Moments
@@ -66,7 +67,7 @@ def test_moments_agree_with_sampling(activation):
     np.testing.assert_allclose(found.std, linear.std(0), rtol=0.02)
 
 
-@pytest.mark.parametrize("op", [RELU, RELU6, LeakyReLU(0.1), Clamp(-1.0, 2.0)])
+@pytest.mark.parametrize("op", [RELU, RELU6, LeakyReLU(0.1), Clamp(-1.0, 2.0), HardSwish(), GELU(), Sigmoid(), Tanh()])
 def test_clipped_gaussian_moments(op):
     """An identity convolution behind the activation shows the activation's own moments."""
     constants = {
@@ -81,6 +82,25 @@ def test_clipped_gaussian_moments(op):
     seen = GraphModule(graph)(sample).double()
     np.testing.assert_allclose(found.mean, seen.mean((0, 2, 3)), atol=0.01)
     np.testing.assert_allclose(found.std, seen.std((0, 2, 3)), rtol=0.01)
+
+
+def test_a_silu_is_no_product_of_independent_values_but_a_gate_is():
+    constants = {
+        "w": np.eye(2, dtype=np.float32).reshape(2, 2, 1, 1) * np.float32(3.0),
+        "i": np.eye(2, dtype=np.float32).reshape(2, 2, 1, 1),
+    }
+    nodes = (
+        Node("a", Conv2d(), ("x", "w")), Node("s", Sigmoid(), ("a",)), Node("silu", Mul(), ("s", "a")),
+        Node("c", Conv2d(), ("silu", "i")), Node("gate", Slice((0, 0, 0, 0), (1, 2, 1, 1), (1, 1, 1, 1)), ("x",)),
+        Node("gated", Mul(), ("gate", "x")), Node("d", Conv2d(), ("gated", "i")),
+    )  # fmt: skip
+    graph = Graph("net", ("x",), ("c", "d"), nodes, constants, {"x": (1, 2, 8, 8)})
+    found = estimate_moments(graph)
+    sample = torch.randn(20_000, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    seen = GraphModule(graph).run(sample)
+    np.testing.assert_allclose(found["c"].mean, seen["c"].double().mean((0, 2, 3)), atol=0.01)
+    np.testing.assert_allclose(found["c"].std, seen["c"].double().std((0, 2, 3)), rtol=0.01)
+    np.testing.assert_allclose(found["d"].std, seen["d"].double().std((0, 2, 3)), rtol=0.02)
 
 
 def test_sums_joins_pools_and_flattening():

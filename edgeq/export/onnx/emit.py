@@ -107,7 +107,7 @@ def _leaky_relu(context: Context, node: Node, op: LeakyReLU) -> None:
 
 @emits(Softmax)
 def _softmax(context: Context, node: Node, op: Softmax) -> None:
-    context.compute(node, "Softmax", [context.real(node.inputs[0])])
+    context.compute(node, "Softmax", [context.real(node.inputs[0])], axis=op.axis)
 
 
 @emits(GlobalAvgPool)

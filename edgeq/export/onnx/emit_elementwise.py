@@ -1,9 +1,9 @@
 """Emitters of products and smooth activations. Imported for what it registers.
 
-onnxruntime has integer kernels for products and sigmoids and for no other of these functions. The others are made of
-those two and of sums by giving integers another scale, which costs nothing: a value quantized as ``6 x / 255`` and read
-as ``x / 255`` was divided by 6, and what leaves a grid saturates. Where that cannot be within a step, and for GELU, a
-table of 256 integers is gathered from: exact, but slower (8 ns an element against 0.3).
+onnxruntime has integer kernels for products and sigmoids and for no other of these functions. Tanh and hard sigmoid are
+made of sigmoids and sums by giving integers another scale, which costs nothing: a value quantized as ``6 x / 255`` and
+read as ``x / 255`` was divided by 6, and what leaves a grid saturates. GELU is gathered from a table of 256 integers:
+exact, but slower (8 ns an element against 0.3).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 
 from edgeq.export.onnx.context import Context, QuantizedContext
 from edgeq.export.onnx.emit import emits
-from edgeq.graph.elementwise import GELU, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Node
 from edgeq.integer.elementwise import answers
 from edgeq.integer.graph import Quantization
-from edgeq.integer.ort_elementwise import GATE, SIGMOID, SIXTH, THREE, within_a_step
+from edgeq.integer.ort_elementwise import GATE, SIGMOID, THREE
 
 __all__: list[str] = []
 
@@ -46,21 +46,20 @@ def _tanh(context: Context, node: Node, op: Tanh) -> None:
     context.hand_over(context.put(sigmoid, SIGMOID, context.place(node.name)), node.name)
 
 
-@emits(HardSwish)
-def _hard_swish(context: Context, node: Node, op: HardSwish) -> None:
-    """``x * relu6(x + 3) / 6``: a sum that saturates at 0 and 6, a sixth of it by another scale, a product."""
+@emits(HardSigmoid)
+def _hard_sigmoid(context: Context, node: Node, op: HardSigmoid) -> None:
+    """``relu6(x + 3) / 6``: a sum that saturates at 0 and 6, and a sixth of it by another scale."""
     (value,) = node.inputs
     if not isinstance(context, QuantizedContext):
-        context.compute(node, "HardSwish", [context.real(value)])
+        context.compute(node, "HardSigmoid", [context.real(value)], alpha=1 / 6, beta=0.5)
         return
-    source, output = context.grid(value), context.grid(node.name)
-    if not within_a_step(source, output, context.shift):
-        context.look_up(node, answers(op, source, output))
-        return
-    three = context.read(context.scalar(1), THREE)
-    total = context.builder.node("Add", [context.real(value), three], name=f"{node.name}/gate")
-    gate = context.read(context.put(total, GATE), SIXTH)
-    context.compute(node, "Mul", [context.real(value), gate])
+    total = context.builder.node("Add", [context.real(value), context.read(context.scalar(1), THREE)], name=node.name)
+    context.hand_over(context.put(total, GATE, context.place(node.name)), node.name)
+
+
+@emits(HardSwish)
+def _hard_swish(context: Context, node: Node, op: HardSwish) -> None:
+    context.compute(node, "HardSwish", [context.real(node.inputs[0])])
 
 
 @emits(GELU)

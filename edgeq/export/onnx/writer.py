@@ -13,6 +13,7 @@ from edgeq.export.onnx.context import FloatContext, QuantizedContext, array_rang
 from edgeq.export.onnx.emit import emit
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Conv2d, Linear
+from edgeq.graph.passes.lower_hard_swish import raise_hard_swish
 from edgeq.integer.graph import IntegerGraph
 from edgeq.runtime.onnxfile import QUANTIZED_SUFFIX
 
@@ -87,7 +88,7 @@ def write_onnx_float(graph: Graph, *, batch: int | None = 1) -> bytes:
     """
     builder = Builder(list(graph.shapes))
     context = FloatContext(builder, graph)
-    for node in graph.nodes:
+    for node in raise_hard_swish(graph).nodes:
         emit(context, node)
     return builder.finish(
         graph.name,

@@ -17,7 +17,6 @@ from edgeq.export.tflite.layout import Carriage, Layout, Network
 from edgeq.export.tflite.order import Turn
 from edgeq.export.tflite.windows import Axis, subsample
 from edgeq.graph import ops
-from edgeq.graph.elementwise import fixed_grid
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Op, Shape
 from edgeq.integer.graph import IntegerGraph, Quantization
@@ -34,6 +33,8 @@ FUSED: dict[Clamp | None, int] = {
     ops.RELU6: _FUSED.RELU6,
     Clamp(-1.0, 1.0): _FUSED.RELU_N1_TO_1,
 }
+UNFUSED = (ops.UNIT, ops.NEGATIVE)
+"""Clamps no operator can end with, but an integer grid can."""
 STANDALONE: dict[Clamp, int] = {
     ops.RELU: _CODE.RELU,
     ops.RELU6: _CODE.RELU6,
@@ -101,6 +102,14 @@ class Emitter:
         """An intermediate tensor with the quantization of tensor `source`."""
         return self.activation(name, shape, self.file.tensors[source].quantization, self.file.tensors[source].dtype)
 
+    def shaped(self, x: int, shape: Shape, name: str) -> int:
+        """Tensor `x` in another shape, which is called `name` if that takes a RESHAPE."""
+        if self.file.tensors[x].shape == shape:
+            return x
+        y = self.like(x, name, shape)
+        self.operator(_CODE.RESHAPE, (x, self.numbers(shape)), y, None, 1)
+        return y
+
     def constant(self, name: str, data: npt.NDArray[Any], quantization: Quantization | None = None) -> int:
         """A tensor with content. Constants are named by their role: the operator's output says whose they are, and a
         path for each would take more room than the values of a small layer."""
@@ -142,8 +151,11 @@ def grid_key(q: Quantization | None) -> tuple[float, int] | None:
 
 def _fused(e: Emitter, node: Node, clamp: Clamp | None) -> int:
     """The option that says which activation an operator ends with: none where the output's grid ends with it."""
-    if clamp == ops.UNIT and grid_key(e.quantizations.get(node.name)) == fixed_grid(clamp):
-        return int(_FUSED.NONE)
+    q = e.quantizations.get(node.name)
+    if clamp in UNFUSED and q is not None:
+        ends = [q.dequantize(np.asarray(k)) for k in q.limits]
+        if ends[0] >= clamp.minimum and ends[1] <= np.float32(clamp.maximum * (1 + 1e-6)):
+            return int(_FUSED.NONE)
     if clamp is not None and clamp not in FUSED:
         raise UnsupportedError(f"{type(node.op).__name__} with a fused clamp to [{clamp.minimum}, {clamp.maximum}]",
                                where=node.name, hint="leave the clamp a node of its own")  # fmt: skip
@@ -403,7 +415,7 @@ def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
         e.operator(_CODE.DEPTH_TO_SPACE, (x,), e.output(node), options_of("DepthToSpaceOptions", blockSize=block), 1)
         return
     if turn is not None and (turn.moves or turn.flips):
-        x = _shaped(e, x, turn.shape, f"{node.name}/axes")
+        x = e.shaped(x, turn.shape, f"{node.name}/axes")
         if turn.moves:
             y = e.like(x, f"{node.name}/transposed", tuple(turn.shape[d] for d in turn.dims))
             e.operator(_CODE.TRANSPOSE, (x, e.numbers(turn.dims)), y, options_of("TransposeOptions"))
@@ -425,11 +437,3 @@ def _blocks(turn: Turn, source: Shape, target: Shape) -> int | None:
     (rows, columns, side, rest), (_, height, width, channels) = turn.shape, source
     squares = (1, height * side, width * side, channels // side**2)
     return side if (rows, columns) == (height, width) and rest % side == 0 and target == squares else None
-
-
-def _shaped(e: Emitter, x: int, shape: Shape, name: str) -> int:
-    if e.file.tensors[x].shape == shape:
-        return x
-    y = e.like(x, name, shape)
-    e.operator(_CODE.RESHAPE, (x, e.numbers(shape)), y, None, 1)
-    return y

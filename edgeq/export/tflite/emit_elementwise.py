@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite.emit import Emitter, emits, grid_key, options_of
-from edgeq.graph.elementwise import GELU, HardSwish, Mul, Sigmoid, Tanh, fixed_grid
+from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh, fixed_grid
 from edgeq.graph.ir import Node
+from edgeq.integer.elementwise import HardSigmoidLayer
+from edgeq.integer.graph import Quantization
 
 __all__: list[str] = []
 
@@ -46,9 +50,33 @@ def _tanh(e: Emitter, node: Node, op: Tanh) -> None:
     _plain(e, node, _CODE.TANH)
 
 
+@emits(HardSigmoid)
+def _hard_sigmoid(e: Emitter, node: Node, op: HardSigmoid) -> None:
+    """A depthwise convolution of one tap, whatever the shape; its output's grid ends where the hard sigmoid does."""
+    _fixed(e, node)
+    x = e.index[node.inputs[0]]
+    shape, source = e.file.tensors[x].shape, e.quantizations.get(node.inputs[0])
+    channels = shape[-1]
+    image = shape if len(shape) == 4 else (1, 1, math.prod(shape[:-1]), channels)
+    if source is None:
+        raise UnsupportedError("a hard sigmoid alone has no float form in TFLite", where=node.name)
+    layer, zero = HardSigmoidLayer.reading(source), np.zeros((), np.int32)
+    w = e.constant("weight", np.full((1, 1, 1, channels), layer.weight, np.int8), Quantization(layer.scale, zero))  # type: ignore[arg-type]
+    biases = Quantization(source.scale * layer.scale, zero, "int32")
+    b = e.constant("bias", np.full(channels, layer.bias, np.int32), biases)
+    y = e.output(node) if image == shape else e.activation(f"{node.name}/image", image, e.quantizations[node.name])
+    chosen = options_of("DepthwiseConv2DOptions", padding=schema.Padding.VALID, strideH=1, strideW=1,
+                        depthMultiplier=1, dilationHFactor=1, dilationWFactor=1)  # fmt: skip
+    e.operator(_CODE.DEPTHWISE_CONV_2D, (e.shaped(x, image, f"{node.name}/in"), w, b), y, chosen, 3)
+    if image != shape:
+        e.operator(_CODE.RESHAPE, (y, e.numbers(shape)), e.output(node), None, 1)
+
+
 @emits(HardSwish)
 def _hard_swish(e: Emitter, node: Node, op: HardSwish) -> None:
-    _plain(e, node, _CODE.HARD_SWISH, None, 1)
+    if e.dtype == "int8":
+        raise UnsupportedError("HardSwish has no TFLite form here", where=node.name, hint="lower it with `optimize`")
+    _plain(e, node, _CODE.HARD_SWISH)
 
 
 @emits(GELU)

@@ -11,12 +11,12 @@ from ai_edge_litert import schema_py_generated as schema
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.export.about import About
 from edgeq.export.tflite import emit_elementwise  # noqa: F401 - registers emitters
-from edgeq.export.tflite.emit import Emitter
+from edgeq.export.tflite.emit import UNFUSED, Emitter
 from edgeq.export.tflite.flat import serialize
 from edgeq.export.tflite.layout import Network, plan
 from edgeq.export.tflite.metadata import BUFFER_NAME, LABELS, metadata, with_files
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import UNIT
+from edgeq.graph.passes.lower_hard_swish import raise_hard_swish
 from edgeq.integer.graph import IntegerGraph, Quantization
 
 __all__ = ["write_tflite", "write_tflite_float"]
@@ -54,14 +54,16 @@ def write_tflite_float(graph: Graph) -> bytes:
 
 
 def _apart(graph: Graph) -> Graph:
-    """`graph` with clamps to 0..1 as nodes of their own again: only an integer grid can end there."""
+    """`graph` with some clamps as nodes of their own again, for only an integer grid can end there, and hard swishes
+    whole, for which there are kernels in float."""
+    graph = raise_hard_swish(graph)
     nodes: list[Node] = []
     for node in graph.nodes:
         clamp = getattr(node.op, "activation", None)
-        if clamp == UNIT:
+        if clamp in UNFUSED:
             bare: Any = node.op
             nodes.append(Node(f"{node.name}/linear", replace(bare, activation=None), node.inputs))
-            nodes.append(Node(node.name, UNIT, (f"{node.name}/linear",)))
+            nodes.append(Node(node.name, clamp, (f"{node.name}/linear",)))
         else:
             nodes.append(node)
     return graph.replace(nodes=tuple(nodes))

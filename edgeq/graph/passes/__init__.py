@@ -13,6 +13,7 @@ from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_pad import fold_pad
 from edgeq.graph.passes.fuse_activation import fuse_activation
 from edgeq.graph.passes.hard_gates import hard_gates
+from edgeq.graph.passes.lower_hard_swish import lower_hard_swish
 from edgeq.graph.passes.lower_transposed import lower_transposed
 from edgeq.graph.passes.part_grids import part_grids
 from edgeq.graph.passes.shuffle_weights import shuffle_weights
@@ -27,6 +28,7 @@ __all__ = [
     "fold_pad",
     "fuse_activation",
     "hard_gates",
+    "lower_hard_swish",
     "lower_transposed",
     "optimize",
     "part_grids",
@@ -48,7 +50,7 @@ def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
     activation along.
     """
     settled = _settle(graph, passes)
-    lowered = part_grids(shuffle_weights(count_padding(lower_transposed(settled))))
+    lowered = part_grids(lower_hard_swish(shuffle_weights(count_padding(lower_transposed(settled)))))
     return settled if lowered is settled else _settle(lowered, passes)
 
 

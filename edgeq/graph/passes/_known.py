@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.graph.elementwise import GELU, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import (
     Add,
@@ -38,7 +38,7 @@ def non_negative(graph: Graph) -> set[str]:
             limited = op.activation is not None and op.activation.minimum >= 0
             holds = limited or (isinstance(op, Add) and inputs_known)
         else:
-            holds = isinstance(op, (Sigmoid, Softmax)) or (isinstance(op, _KEEPS_SIGN) and inputs_known)
+            holds = isinstance(op, (HardSigmoid, Sigmoid, Softmax)) or (isinstance(op, _KEEPS_SIGN) and inputs_known)
         if holds:
             known.add(node.name)
     return known

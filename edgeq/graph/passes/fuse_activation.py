@@ -1,5 +1,6 @@
-"""ReLU, ReLU6 and the end of a hard sigmoid into the convolution, linear layer or add before them: the grids of such
-values end where the activation does, so that saturation computes it in every runtime's kernel.
+"""Activations into the convolution, linear layer or add before them: ReLU, ReLU6, the end of a hard sigmoid, the lower
+half of a PReLU. The grids of such values end where the activation does, so that saturation computes it in every
+runtime's kernel.
 
 Only where the activation is the sole reader; any other Clamp stays a node of its own.
 """
@@ -9,17 +10,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import RELU, RELU6, UNIT, Add, Clamp, Conv2d, ConvTranspose2d, Linear
+from edgeq.graph.ops import NEGATIVE, RELU, RELU6, UNIT, Add, Clamp, Conv2d, ConvTranspose2d, Linear
 from edgeq.graph.passes._edit import Edit
 
 __all__ = ["fuse_activation"]
+
+FUSED = (RELU, RELU6, UNIT, NEGATIVE)
 
 
 def fuse_activation(graph: Graph) -> Graph:
     edit = Edit(graph)
     for node in graph.of_kind(Clamp):
         before = edit.producer(node.inputs[0])
-        if before is None or node.op not in (RELU, RELU6, UNIT) or edit.only_reader(before.name) is not node:
+        if before is None or node.op not in FUSED or edit.only_reader(before.name) is not node:
             continue
         if isinstance(before.op, (Conv2d, ConvTranspose2d, Linear, Add)) and before.op.activation is None:
             edit.replace(before, Node(before.name, replace(before.op, activation=node.op), before.inputs))
