@@ -116,6 +116,10 @@ def test_arm_kernels_answer_dense_tasks(
     assert facts["machine"]["emulated"] == "cortex-a72"
     assert facts["device_accuracy"] == report["accuracy"]["integer"]
     assert facts["outputs"]["equal"] == 1.0
+    both = CliRunner().invoke(cli, ["eval", "out", "--device", "local", "--device", board.host, "--limit", "2"])
+    assert both.exit_code == 0, both.output
+    assert [line.split()[:2] for line in both.stdout.splitlines()[1:]] == [["out", "local"], ["out", board.host]]
+    assert both.stdout.count("100.000 %") == 2
 
 
 @pytest.mark.parametrize("task", list(TASKS))
