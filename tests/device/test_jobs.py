@@ -83,8 +83,8 @@ def test_the_board_runs_onnxruntime_too(board: Board, userland: Userland, tmp_pa
 
 def test_bench_times_both_files_in_turns(artifact: Path) -> None:
     with LocalTransport() as device:
-        found = bench(device, artifact / "model.tflite", artifact / "float.tflite", LITERT, seconds=0.2, rounds=30)
-    assert len(found["samples"]["model"]) == len(found["samples"]["float"]) == 30
+        found = bench(device, artifact / "model.tflite", artifact / "float.tflite", LITERT, seconds=0.2, rounds=20)
+    assert len(found["samples"]["model"]) == len(found["samples"]["float"]) == 20  # however slow the machine is
     assert found["latency"]["model"]["min_ms"] <= found["latency"]["model"]["median_ms"]
     assert found["valid"] == (not found["doubts"])
 
