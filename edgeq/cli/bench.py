@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgeq.cli.options import program_option
-from edgeq.cli.shell import print_json, say
+from edgeq.cli.shell import columns, print_json, say
 from edgeq.errors import ConfigError, MeasurementError
 from edgeq.files import write_atomic
 
@@ -95,9 +95,7 @@ def _show(results: list[dict[str, Any]]) -> None:
             "valid" if result["valid"] else "; ".join(result["doubts"]),
         ]
         rows.append(row)
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    columns(rows)
     for line in dict.fromkeys(
         f"{r['artifact']} on {r['device']}: {note}" for r in results for note in r.get("notes", ())
     ):

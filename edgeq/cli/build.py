@@ -71,7 +71,7 @@ def build(
     configs = config.split()
     results = [_planned(one) if plan else _built(one, quiet) for one in configs]
     if config.devices and not plan:
-        results = [_measured_there(one, result, program) for one, result in zip(configs, results, strict=True)]
+        results = [_measured_there(one, result, program, quiet) for one, result in zip(configs, results, strict=True)]
     if as_json:
         print_json(results[0] if len(results) == 1 else results)
     elif not quiet:
@@ -82,7 +82,7 @@ def build(
         _insist(results)
 
 
-def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path | None) -> dict[str, Any]:
+def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path | None, quiet: bool) -> dict[str, Any]:
     """``--device``: the finished build run there too. Returns its report with what was found."""
     from edgeq.cli.summary import model_name
     from edgeq.data.evaluation import load_images
@@ -95,10 +95,15 @@ def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path |
     ).spec
     where = config.evaluation or spec.evaluation
     images = load_images(where, spec, config.eval_limit) if where else None
+
+    def told(line: str) -> None:
+        if not quiet:
+            say(f"edgeq: {line}")
+
     return measure_build(
         config.output_folder(model_name(result)), config.devices, spec, images,
         threads=config.threads or load_target(config.target).threads,
-        rebuild=shlex.join(portable(config.arguments())), program=program, say=lambda line: say(f"edgeq: {line}"),
+        rebuild=shlex.join(portable(config.arguments())), program=program, say=told,
     )  # fmt: skip
 
 

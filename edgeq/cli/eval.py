@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgeq.cli.options import program_option
-from edgeq.cli.shell import print_json, say
+from edgeq.cli.shell import columns, print_json, say
 from edgeq.errors import ConfigError
 
 __all__ = ["evaluate"]
 
 
 @click.command("eval")
-@click.argument("path", metavar="ARTIFACT", type=click.Path(path_type=Path))
+@click.argument("paths", metavar="ARTIFACT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--data", help="labelled images: .npz, class folders or .csv [default: those model.toml names]")
 @click.option("--model", help="what says size, mean and std of images [default: what the build's folder names]")
-@click.option("--device", "-d", "name", default="local", show_default=True)
+@click.option("--device", "-d", "devices", multiple=True, default=("local",), show_default=True, help="may be repeated")
 @click.option("--runtime", help="litert, tflite-runtime or onnxruntime [default: that of the file's format]")
 @click.option("--limit", type=click.IntRange(1), help="that many images, evenly spaced")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
@@ -26,13 +27,23 @@ __all__ = ["evaluate"]
 @click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
 @program_option
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
-def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
-    """Run ARTIFACT, a build's folder or any .tflite or .onnx, over labelled images on a device and here.
+def evaluate(paths: tuple[Path, ...], devices: tuple[str, ...], as_json: bool, **asked: Any) -> None:
+    """Run ARTIFACTs, builds' folders or any .tflite or .onnx, over labelled images on devices and here.
 
     \b
     edgeq eval build/resnet20-tflite-arm --data test.npz --device pi@raspberrypi
     edgeq eval theirs.tflite --model resnet20/model.toml --data test.npz --device emulator:cortex-a72 --limit 200
     """
+    results = [facts for path in paths for facts in _answered(path, devices, asked)]
+    if as_json:
+        print_json(results[0] if len(results) == 1 else results)
+    elif len(results) == 1:
+        _tell(results[0])
+    else:
+        _table(results)
+
+
+def _answered(path: Path, devices: tuple[str, ...], asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
     from edgeq.data.evaluation import load_images
     from edgeq.device.open import full_name, open_device
     from edgeq.pipeline.ondevice import eval_on, find_artifact, setup_for
@@ -48,16 +59,16 @@ def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
         raise ConfigError("no labelled images", hint="--data test.npz")
     images = load_images(where, spec, asked["limit"])
     setup = setup_for(artifact, asked["runtime"], asked["threads"], asked["program"])
-    name = full_name(name)
-    say(f"{artifact.name}: {len(images)} images on {name}")
-    with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
-        facts = eval_on(device, artifact, setup, spec, images, timeout=asked["timeout"])
-    if as_json:
-        print_json(facts)
-        return
+    for name in map(full_name, devices):
+        say(f"{artifact.name}: {len(images)} images on {name}")
+        with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
+            yield {**eval_on(device, artifact, setup, spec, images, timeout=asked["timeout"]), "device": name}
+
+
+def _tell(facts: dict[str, Any]) -> None:
     there, here, outputs = facts["device_accuracy"], facts["host_accuracy"], facts["outputs"]
     metric, score = facts["metric"], f"{there['score']:.2f} %, here {here['score']:.2f} %"
-    click.echo(f"{facts['runtime']} on {name}: {metric} {score}")
+    click.echo(f"{facts['runtime']} on {facts['device']}: {metric} {score}")
     what = {"mIoU": "pixels", "mAP@0.5": "the boxes"}.get(metric, f"{facts['images']} images")
     click.echo(f"same answer to {100 * facts['agreement']:.2f} % of {what}")
     unit = "step" if outputs["integer"] else ""
@@ -65,3 +76,15 @@ def evaluate(path: Path, name: str, as_json: bool, **asked: Any) -> None:
         f"{100 * outputs['equal']:.3f} % of {outputs['values']:,} output values equal, "
         f"largest difference {outputs['max_difference']:.4g} {unit}".rstrip()
     )
+
+
+def _table(results: list[dict[str, Any]]) -> None:
+    rows = [["artifact", "device", "runtime", "images", "score", "there %", "here %", "same answers", "equal values"]]
+    for facts in results:
+        there, here = facts["device_accuracy"]["score"], facts["host_accuracy"]["score"]
+        rows.append([
+            facts["artifact"], facts["device"], facts["runtime"], str(facts["images"]), facts["metric"],
+            f"{there:.2f}", f"{here:.2f}", f"{100 * facts['agreement']:.2f} %",
+            f"{100 * facts['outputs']['equal']:.3f} %",
+        ])  # fmt: skip
+    columns(rows)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 import click
 
-from edgeq.cli.shell import print_json
+from edgeq.cli.shell import columns, print_json
 
 __all__ = ["methods", "models", "targets", "version"]
 
@@ -28,7 +27,7 @@ def targets(as_json: bool) -> None:
         print_json([dataclasses.asdict(target) for target in found])
         return
     rows = [[t.name, t.format, f"activations {t.activations}", f"I/O {t.io}", t.description] for t in found]
-    _columns(rows)
+    columns(rows)
 
 
 @click.command()
@@ -52,7 +51,7 @@ def models(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    _columns(
+    columns(
         [
             [
                 r["name"],
@@ -78,7 +77,7 @@ def methods(as_json: bool) -> None:
         return
     words = {True: "yes", False: "no", None: "?"}
     head = ["method", "batch norm", "labels", "data used", "what it is"]
-    _columns([head] + [[m.name, words[m.batch_norm], words[m.labels], m.data, m.what] for m in found])
+    columns([head] + [[m.name, words[m.batch_norm], words[m.labels], m.data, m.what] for m in found])
 
 
 @click.command()
@@ -94,11 +93,4 @@ def version(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    _columns([[name, number] for name, number in found.items()])
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns on standard output; the last is not padded."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    for row in rows:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    columns([[name, number] for name, number in found.items()])

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -18,7 +18,7 @@ import click
 
 from edgeq.errors import EdgeqError
 
-__all__ = ["BUG", "INTERRUPTED", "PIPE_CLOSED", "Shell", "print_json", "say"]
+__all__ = ["BUG", "INTERRUPTED", "PIPE_CLOSED", "Shell", "columns", "print_json", "say"]
 
 BUG, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
 
@@ -31,6 +31,13 @@ def say(text: str) -> None:
 def print_json(value: Any) -> None:
     """A result for a program, on standard output."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def columns(rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns on standard output; the last is not padded."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    for row in rows:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 class Shell(click.Group):

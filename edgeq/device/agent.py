@@ -450,9 +450,17 @@ def probe() -> None:
         elif done.returncode in (-4, 132):
             found[name]["why"] = "uses instructions this processor lacks"
         else:
-            found[name]["why"] = lines[-1] if lines else "ended with %d" % done.returncode
+            found[name]["why"] = plainly(lines[-1]) if lines else "ended with %d" % done.returncode
     free = shutil.disk_usage(os.path.dirname(os.path.abspath(__file__))).free
     say("result", machine=machine(), moment=moment(), runtimes=found, free_bytes=free)
+
+
+def plainly(said: str) -> str:
+    """`said`, unless a library was refused that is there: it is another processor's, which no loader says in words."""
+    named = re.search(r"(/\S+?\.so[\w.]*): (cannot open shared object file|wrong ELF class|invalid ELF header)", said)
+    if named and os.path.exists(named.group(1)):
+        return "%s is built for another processor than this %s" % (os.path.basename(named.group(1)), platform.machine())
+    return said
 
 
 def surroundings(runtime: str) -> dict[str, str]:
@@ -495,7 +503,7 @@ def main() -> int:
                 request = json.load(file)
             (evaluate if asked.what == "eval" else bench)(request)
     except Exception as error:
-        say("error", error=type(error).__name__, message=str(error)[:500])
+        say("error", error=type(error).__name__, message=plainly(str(error))[:500])
         traceback.print_exc()
         return 1
     return 0

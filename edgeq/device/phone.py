@@ -45,11 +45,12 @@ _TIED = """exec 3<&0
 ) </dev/null & work=$!
 ( read -r line <&3; kill -9 $work ) >/dev/null 2>&1 & watch=$!
 wait $work; status=$?
-kill $watch 2>/dev/null
+kill -9 $watch 2>/dev/null
 times >&2
 exit $status"""
-"""Ends a program with its connection: `adb` keeps standard input open as long as somebody is there. `times` says what
-it took of the processor."""
+"""Ends a program with its connection: `adb` keeps standard input open as long as somebody is there. A shell that has
+just been forked loses gentler signals, and the watcher would then hold the connection. `times` says what the program
+took of the processor."""
 
 
 def find_program(given: Path | None = None) -> Program:

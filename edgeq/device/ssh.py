@@ -40,7 +40,7 @@ class SshTransport(ShellTransport):
     """A device reached as `ssh HOST` would. ``EDGEQ_SSH_CONFIG`` names a configuration file other than the user's."""
 
     def __init__(self, host: str, *, patience: float = 0.0) -> None:
-        super().__init__(host, patience=patience)
+        super().__init__(host if "@" in host else f"ssh:{host}", patience=patience)  # as `--device` takes it
         if host.startswith("-") or any(sign.isspace() for sign in host) or not host:
             raise DeviceError(f"no device {host!r}", hint="user@host, as for ssh")
         self._host = host

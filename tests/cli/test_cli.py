@@ -16,6 +16,7 @@ import click
 import pytest
 
 from edgeq.cli import cli
+from edgeq.cli.build import _insist
 from edgeq.cli.summary import show_plan, show_report
 from edgeq.config.build import BuildConfig
 from edgeq.errors import DeviceError, GateError, MeasurementError, UnsupportedError
@@ -275,6 +276,12 @@ def test_strict_refuses_what_must_not_be_believed(pipeline: Callable[..., list[B
     pipeline(lambda config, shown: doubtful)
     one_line(run("build", "net.toml", "--strict"), 5, "must not be believed", "busy", "--force measure")
     assert run("build", "net.toml").exit_code == 0
+
+
+def test_strict_holds_devices_to_it_too() -> None:
+    row = {"name": "pi@board", "valid": False, "doubts": ["the board reports throttled"]}
+    with pytest.raises(MeasurementError, match=r"pi@board: the board reports throttled"):
+        _insist([{**REPORT, "devices": [{**row, "valid": True, "doubts": []}, row]}])
 
 
 def test_errors_never_steer_the_terminal() -> None:

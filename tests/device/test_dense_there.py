@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from click.testing import CliRunner
 from edgeq.cli import cli
 from edgeq.device.userland import Userland
 from tests.device.conftest import arm_python
-from tests.device.loopback import Board
+from tests.device.daemon import Phone
+from tests.device.loopback import Board, executable
+
+STANDIN = Path(__file__).with_name("standin.py")
 
 NETWORKS = """
 import torch
@@ -112,3 +116,20 @@ def test_arm_kernels_answer_dense_tasks(
     assert facts["machine"]["emulated"] == "cortex-a72"
     assert facts["device_accuracy"] == report["accuracy"]["integer"]
     assert facts["outputs"]["equal"] == 1.0
+    both = CliRunner().invoke(cli, ["eval", "out", "--device", "local", "--device", board.host, "--limit", "2"])
+    assert both.exit_code == 0, both.output
+    assert [line.split()[:2] for line in both.stdout.splitlines()[1:]] == [["out", "local"], ["out", board.host]]
+    assert both.stdout.count("100.000 %") == 2
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_a_phone_answers_dense_tasks(task: str, phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tool writes all outputs of an image one after another, in the file's own order and layout."""
+    monkeypatch.chdir(tmp_path)
+    _model(tmp_path, task)
+    _build("tflite-android")
+    program = executable(tmp_path / "benchmark_model", f'exec {sys.executable} {STANDIN} "$@"')
+    facts = _eval("--device", f"adb:{phone.serial}", "--benchmark-model", str(program), "--limit", "2")
+    assert facts["device_accuracy"] == facts["host_accuracy"]
+    assert facts["outputs"]["equal"] == 1.0
+    assert facts["outputs"]["values"] == 2 * (3 * 4 * 6 if task == "segmentation" else 4 * 6 * 2 * (2 + 4))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from pathlib import Path
@@ -84,39 +83,10 @@ def test_the_board_runs_onnxruntime_too(board: Board, userland: Userland, tmp_pa
 
 def test_bench_times_both_files_in_turns(artifact: Path) -> None:
     with LocalTransport() as device:
-        found = bench(device, artifact / "model.tflite", artifact / "float.tflite", LITERT, seconds=0.2, rounds=30)
-    assert len(found["samples"]["model"]) == len(found["samples"]["float"]) == 30
+        found = bench(device, artifact / "model.tflite", artifact / "float.tflite", LITERT, seconds=0.2, rounds=20)
+    assert len(found["samples"]["model"]) == len(found["samples"]["float"]) == 20  # however slow the machine is
     assert found["latency"]["model"]["min_ms"] <= found["latency"]["model"]["median_ms"]
     assert found["valid"] == (not found["doubts"])
-
-
-def test_a_bare_board_is_told_what_to_do_and_that_works(
-    board: Board, userland: Userland, artifact: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from edgeq.device import provision
-
-    def from_wheels_at_hand(folder: Path, machine: dict[str, Any], runtime: str, where: str) -> None:
-        # In the place of pip's download only: a wheel is a zip of what is unpacked in the userland already.
-        assert (machine["architecture"], runtime) == ("aarch64", "tflite-runtime")
-        import shutil
-
-        shutil.make_archive(str(folder / "all"), "zip", userland.wheels(runtime))
-        (folder / "all.zip").rename(folder / "all.whl")
-
-    monkeypatch.setattr(provision, "_download", from_wheels_at_hand)
-    arm_python(board, userland, None)
-    bare = CliRunner().invoke(cli, ["device", "probe", board.host])
-    assert bare.exit_code == 4
-    line = f"edgeq device provision {board.host}"
-    assert f"no runtime: {line}" in bare.stdout
-    done = CliRunner().invoke(cli, [*line.split()[1:], "--runtime", "tflite-runtime"])
-    assert done.exit_code == 0, done.output
-    ran = CliRunner().invoke(
-        cli,
-        ["bench", str(artifact), "-d", board.host, "--runtime", "tflite-runtime", "--seconds", "0.1", "--json"],
-    )
-    assert ran.exit_code == 0, ran.output
-    assert json.loads(ran.stdout)[0]["machine"]["emulated"] == "cortex-a72"
 
 
 def _with_agent(device: ShellTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
