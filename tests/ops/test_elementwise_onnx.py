@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeq.errors import UnsupportedError
 from edgeq.export.onnx import optimized_census, write_onnx
 from edgeq.graph.elementwise import GELU, HardSigmoid, Mul, Sigmoid, Tanh
 from edgeq.graph.ops import Add, GlobalAvgPool, LeakyReLU, Slice
@@ -95,6 +96,14 @@ def test_an_integer_output_says_on_which_grid_it_lies(op, activations: str) -> N
     assert grid is not None
     q, shift = graph.quantizations["y"], 128 if activations == "uint8" else 0
     assert (grid.scale, grid.zero_point) == (q.scale, int(q.zero_point) + shift)
+
+
+@pytest.mark.parametrize("op", [Sigmoid(), Tanh(), HardSigmoid()])
+def test_a_grid_the_forms_do_not_make_is_refused(op) -> None:  # type: ignore[no-untyped-def]
+    flow = Flow((1, 256), quantization(0.05))
+    flow.add("y", op, q=quantization(0.01))
+    with pytest.raises(UnsupportedError, match="a scale of its own"):
+        write_onnx(flow.graph(), activations="uint8")
 
 
 def test_the_functions_are_not_constant() -> None:

@@ -12,15 +12,24 @@ import math
 
 import numpy as np
 
+from edgeq.errors import UnsupportedError
 from edgeq.export.onnx.context import Context, QuantizedContext
 from edgeq.export.onnx.emit import emits
-from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh, fixed_grid
 from edgeq.graph.ir import Node
 from edgeq.integer.elementwise import answers
 from edgeq.integer.graph import Quantization
 from edgeq.integer.ort_elementwise import GATE, SIGMOID, THREE
 
 __all__: list[str] = []
+
+
+def _fixed(context: QuantizedContext, node: Node) -> None:
+    """The forms below make integers of one grid."""
+    q, demanded = context.grid(node.name), fixed_grid(node.op)
+    if (float(q.scale), int(q.zero_point)) != demanded:
+        raise UnsupportedError(f"{type(node.op).__name__} with a scale of its own", where=node.name,
+                               hint=f"its scale and zero point are {demanded}")  # fmt: skip
 
 
 @emits(Mul)
@@ -30,6 +39,8 @@ def _mul(context: Context, node: Node, op: Mul) -> None:
 
 @emits(Sigmoid)
 def _sigmoid(context: Context, node: Node, op: Sigmoid) -> None:
+    if isinstance(context, QuantizedContext):
+        _fixed(context, node)
     context.compute(node, "Sigmoid", [context.real(node.inputs[0])])
 
 
@@ -40,6 +51,7 @@ def _tanh(context: Context, node: Node, op: Tanh) -> None:
     if not isinstance(context, QuantizedContext):
         context.compute(node, "Tanh", [context.real(value)])
         return
+    _fixed(context, node)
     q = context.grid(value)
     twice = context.read(context.integers(value), Quantization(np.float32(2) * q.scale, q.zero_point))
     sigmoid = context.builder.node("Sigmoid", [twice], name=node.name)
@@ -53,6 +65,7 @@ def _hard_sigmoid(context: Context, node: Node, op: HardSigmoid) -> None:
     if not isinstance(context, QuantizedContext):
         context.compute(node, "HardSigmoid", [context.real(value)], alpha=1 / 6, beta=0.5)
         return
+    _fixed(context, node)
     total = context.builder.node("Add", [context.real(value), context.read(context.scalar(1), THREE)], name=node.name)
     context.hand_over(context.put(total, GATE, context.place(node.name)), node.name)
 
