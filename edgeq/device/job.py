@@ -90,7 +90,8 @@ def bench(
 ) -> dict[str, Any]:
     """Time `model`, in turns with `baseline` when there is one. Milliseconds, their conditions, and whether to believe.
 
-    An emulated device gives no times at all: `latency` is None.
+    An emulated device gives no times at all, nor memory, which would be its emulator's too: `latency` and `peak_bytes`
+    are None.
 
     Raises `DeviceError`.
     """
@@ -109,7 +110,7 @@ def bench(
     }
     facts = _agent(device, ["bench"], timeout, request)
     if facts["machine"]["emulated"]:
-        return {key: value for key, value in facts.items() if key != "samples"} | {"latency": None}
+        return {key: value for key, value in facts.items() if key != "samples"} | {"latency": None, "peak_bytes": None}
     return facts | _summary(facts["samples"])
 
 

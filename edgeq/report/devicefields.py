@@ -79,7 +79,9 @@ DEVICE: Mapping[str, Entry] = {
     "doubts": Field("list of texts", "why not"),
     "notes": Field("list of texts", "what else a reader of the times should know"),
     "affinity": Field("list of numbers", "cores it was kept to; empty where that cannot be told"),
-    "peak_bytes": Field("integer", "most memory the process held", nullable=True),
+    "peak_bytes": Field(
+        "integer", "most memory the process held; null under QEMU, whose own would count", nullable=True
+    ),
     "before": _moment("before"),
     "after": _moment("after"),
 }

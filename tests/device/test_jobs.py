@@ -64,6 +64,7 @@ def test_the_board_runs_arm_kernels_over_ssh(board: Board, userland: Userland, a
     assert facts["machine"]["parts"] == ["0xd08"]
     assert not timed["valid"]
     assert timed["latency"] is None  # an emulator's milliseconds are never shown
+    assert timed["peak_bytes"] is None  # nor is its memory the model's
     assert "samples" not in timed
     assert any("emulated" in doubt for doubt in timed["doubts"])
     assert list((board.cache / "jobs").iterdir()) == []
