@@ -154,7 +154,8 @@ def measure_cell(
             trained = load_generator(generator)
             source = Drawn(trained.generator, trained.pixel)
     low, high = (torch.from_numpy(v) for v in spec.channel_range())
-    scratch = FOLDER / "unfinished" / cell_path(options, row["network"], bits, method, seed, variant).stem
+    cell = cell_path(options, row["network"], bits, method, seed, variant)
+    scratch = FOLDER / "unfinished" / cell.parent.name / cell.stem  # a run of other steps or bits is another run
     forget_peak()
     decided = calibrate(graph, held_out(images)[1], spec.input_range(), scheme=scheme)
     started = time.monotonic()
