@@ -27,7 +27,7 @@ from latency import machine_line
 
 from edgeq.files import write_atomic
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 FINE = {0, 1, 2, 3, 4, 5}
 ARTIFACTS = ("model.tflite", "model.onnx", "integer.safetensors", "calibration.npz")
 TOMLS = ("model.toml", "edgeq.toml", "target.toml")
