@@ -130,6 +130,8 @@ def _warnings(made: Made) -> list[str]:
             f"{activations}-bit activations are simulated: no runtime saturates below 8 bits. Accuracy is the exact "
             "reference's; the file stores int8, its activations keep all 8 bits, and it computes something else"
         )
+    if activations == 16:
+        found.append("activations have 16 bits: XNNPACK has no such kernels, LiteRT's own run them, and are slower")
     if facts["accuracy"] is None:
         found.append("accuracy was not measured: the model names no evaluation images")
     if made.target.machine != this_machine().architecture:

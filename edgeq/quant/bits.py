@@ -15,27 +15,25 @@ from dataclasses import dataclass
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.elementwise import GELU
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
+from edgeq.graph.ops import NEGATIVE, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
 
-__all__ = ["Scheme", "activation_bits", "parse_bits", "weight_bits"]
+__all__ = ["Scheme", "activation_bits", "check_wide", "parse_bits", "weight_bits"]
 
 _BITS = re.compile(r"w([2-8])a([2-8]|16)")
 
 
 def parse_bits(text: str) -> tuple[int, int]:
-    """Bits of weights and activations from ``w4a8``. Raises `ConfigError` for anything but 2 to 8 of each."""
+    """Bits of weights and activations from ``w4a8``. Raises `ConfigError` for anything but 2 to 8, or a16."""
     match = _BITS.fullmatch(text)
     if match is None:
-        raise ConfigError(f"bits {text!r}", why="must be wNaM with N and M from 2 to 8, such as w8a8 or w4a8")
-    if match[2] == "16":
-        raise UnsupportedError(f"bits {text!r}", why="16-bit activations have no kernels here", hint="use a8")
+        raise ConfigError(f"bits {text!r}", why="must be wNaM with N from 2 to 8 and M from 2 to 8 or 16, such as w4a8")
     return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True)
 class Scheme:
     """What is executed. `weight_bits` 8 means integers in ±127, 7 means ±63, 4 means ±7; `activation_bits` 4 means
-    integers in -8..7. Everything is stored as int8.
+    integers in -8..7. Everything is stored as int8, except for activations of 16 bits, which are int16, all of them.
 
     `edge_bits` are those of the first and last layer's weights; None: the same as all layers'.
     """
@@ -53,6 +51,21 @@ class Scheme:
     @property
     def widest_weights(self) -> int:
         return max(self.weight_bits, self.edge_bits or 0)
+
+
+def check_wide(graph: Graph, scheme: Scheme) -> None:
+    """Refuse 16-bit activations of an optimised `graph` with an op that no runtime has a 16-bit kernel for.
+
+    Raises `UnsupportedError` naming the op."""
+    if scheme.activation_bits != 16:
+        return
+    for node in graph.nodes:
+        if getattr(node.op, "activation", None) == NEGATIVE:
+            raise UnsupportedError(
+                f"{type(node.op).__name__} that ends at 0 from below (half of a PReLU) with 16-bit activations",
+                where=node.name, why="TFLite has no such kernel, and an int16 grid has two sides",
+                hint="use a8, or another activation function (ReLU, LeakyReLU, SiLU)",
+            )  # fmt: skip
 
 
 def weight_bits(graph: Graph, scheme: Scheme) -> dict[str, int]:
@@ -73,9 +86,11 @@ def activation_bits(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: S
     - branches that end in a sum, before the activation that follows it: both conventions round the sum once;
     - averages over the whole image, which neither convention rounds;
     - what the last layer reads, unless `Scheme.edge_bits` says that no layer is special.
+
+    16 bits are everybody's: a kernel reads and writes one type.
     """
-    if scheme.activation_bits == 8:
-        return dict.fromkeys(groups, 8)
+    if scheme.activation_bits >= 8:
+        return dict.fromkeys(groups, scheme.activation_bits)
     wide = {*graph.inputs, *graph.outputs, *(node.name for node in graph.of_kind(GlobalAvgPool))}
     if scheme.edge_bits is not None:
         wide |= {node.inputs[0] for node in _last(graph)}
