@@ -66,6 +66,11 @@ class BuildConfig:
     )
     images: int = _setting(32, settings.COUNT, "number of calibration images")
     bits: str = _setting("w8a8", settings.BITS, "bits of weights (2-8) and activations (2-8, 16), such as w4a8")
+    layer_bits: tuple[str, ...] = _setting(
+        (),
+        settings.LAYER_BITS,
+        "other bits for layers whose module path matches; the last match counts; may be repeated",
+    )
     all_layers: bool = _setting(
         False, settings.SWITCH, "few bits in the first and last layer too, which otherwise keep 8"
     )
@@ -258,7 +263,7 @@ def _pick(
 _SINGULAR = {"target": "targets", "device": "devices"}
 """Keys of a file that may also stand in the singular."""
 
-_OF_THE_MODEL = ("weights", "input_shape", "mean", "std", "evaluation", "output")
+_OF_THE_MODEL = ("weights", "input_shape", "mean", "std", "evaluation", "output", "layer_bits")
 _FILES = ("model", "weights", "evaluation", "method")
 
 

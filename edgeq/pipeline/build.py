@@ -43,9 +43,10 @@ from edgeq.pipeline.artifact import Made, report_of, write_folder
 from edgeq.pipeline.finetuning import choose_tuning, finetuned, with_images
 from edgeq.pipeline.synthesis import captured, check_method, choose_method, synthesize
 from edgeq.progress import Progress, Silent
-from edgeq.quant.bits import Scheme, check_wide
+from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import specify
 from edgeq.synth import passes_needed
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.zoo.load import LoadedModel, load_model
@@ -96,7 +97,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     progress.stage("capture")
     raw = captured(loaded)
     graph = optimize(raw)
-    check_wide(graph, scheme)
+    specify(graph, loaded.spec.input_range(), scheme)  # refuses, before minutes of synthesis, what cannot be
     config = with_images(config, tuning, graph)
     seconds = {"capture": time.monotonic() - started}
     progress.done("capture", seconds["capture"], cached=False)
@@ -152,7 +153,7 @@ def _scheme(config: BuildConfig, target: Target) -> Scheme:
             hint="leave it out, or build for a tflite target",
         )
     widest = target.bits_of_weights(vnni=this_machine().vnni)
-    scheme = Scheme.of(config.bits, all_layers=config.all_layers, widest=widest)
+    scheme = Scheme.of(config.bits, all_layers=config.all_layers, widest=widest, layers=config.layer_bits)
     if scheme.activation_bits == 16:
         _check_wide(config, target)
     elif config.io == "int16":
@@ -331,7 +332,7 @@ def plan(config: BuildConfig) -> dict[str, Any]:
         return facts
     raw = captured(loaded)
     graph = optimize(raw)
-    check_wide(graph, scheme)
+    specify(graph, loaded.spec.input_range(), scheme)  # refuses, before minutes of synthesis, what cannot be
     config = with_images(config, tuning, graph)
     method, why = choose_method(config.method, raw)
     if tuning:

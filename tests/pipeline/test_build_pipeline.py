@@ -263,6 +263,23 @@ def test_sixteen_bit_activations_build_on_the_command_line(config: BuildConfig) 
     assert build(replace(config, bits="w4a16", method="noise", io="float32"))["exactness"]["first_difference"] is None
 
 
+def test_layers_have_the_bits_edgeq_toml_gives_them_and_the_report_says_so(config: BuildConfig, tmp_path: Path) -> None:
+    told = 'model = "model.toml"\nimages = 8\nmethod = "noise"\noutput = "out"\n[layer_bits]\n"3.*" = "w4a8"\n'
+    (tmp_path / "edgeq.toml").write_text(told)
+    result = CliRunner().invoke(cli, ["build", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert validate(report) == []
+    assert report["exactness"]["equal"] == report["exactness"]["values"] > 0
+    rows = {row["name"]: (row.get("weight_bits"), row.get("weight_storage")) for row in report["layers"]}
+    few = {name for name, row in rows.items() if row == (4, "int4")}
+    assert few == {"3.depthwise", "3.pointwise"}
+    assert {row for name, row in rows.items() if name not in few} == {(8, "int8"), (None, None)}
+    assert any("8 bits in 2 layers, 4 bits in 2 layers" in line for line in report["warnings"])
+    with pytest.raises(ConfigError, match="called that"):
+        plan(replace(config, layer_bits=("3.deepwise=w4a8",)))
+
+
 @pytest.mark.parametrize(
     ("asked", "match"),
     [
