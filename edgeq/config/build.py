@@ -65,14 +65,19 @@ class BuildConfig:
         "none", settings.one_of(*FINETUNE), "train the quantized network to answer as the float one"
     )
     images: int = _setting(32, settings.COUNT, "number of calibration images")
-    bits: str = _setting("w8a8", settings.BITS, "bits of weights and activations (2-8), such as w4a8")
+    bits: str = _setting("w8a8", settings.BITS, "bits of weights (2-8) and activations (2-8, 16), such as w4a8")
+    layer_bits: tuple[str, ...] = _setting(
+        (),
+        settings.LAYER_BITS,
+        "other bits for layers whose module path matches; the last match counts; may be repeated",
+    )
     all_layers: bool = _setting(
         False, settings.SWITCH, "few bits in the first and last layer too, which otherwise keep 8"
     )
     seed: int = _setting(0, settings.SEED, "seed of everything random")
     effort: str = _setting("balanced", settings.one_of(*EFFORTS), "how long synthesis and fine-tuning may take")
     observer: str = _setting("mse", settings.one_of(*OBSERVERS), "how ranges are picked")
-    io: str | None = _setting(None, settings.one_of("int8", "uint8", "float32"), "type of inputs and outputs")
+    io: str | None = _setting(None, settings.one_of("int8", "uint8", "int16", "float32"), "type of inputs and outputs")
     weight_storage: str | None = _setting(
         None, settings.one_of("int8", "int4"), "how weights of 4 bits or fewer are stored, default the target's"
     )
@@ -258,7 +263,7 @@ def _pick(
 _SINGULAR = {"target": "targets", "device": "devices"}
 """Keys of a file that may also stand in the singular."""
 
-_OF_THE_MODEL = ("weights", "input_shape", "mean", "std", "evaluation", "output")
+_OF_THE_MODEL = ("weights", "input_shape", "mean", "std", "evaluation", "output", "layer_bits")
 _FILES = ("model", "weights", "evaluation", "method")
 
 

@@ -14,8 +14,8 @@ from edgeq.errors import ConfigError
 from edgeq.registry import nearest
 
 __all__ = [
-    "AMOUNT", "BITS", "COUNT", "DEVICES", "NAMES", "NUMBERS", "PATH", "SEED", "SHAPE", "SHARE", "SIZE", "SWITCH",
-    "TEXT", "Kind", "one_of", "parse_size", "some_of", "toml_value",
+    "AMOUNT", "BITS", "COUNT", "DEVICES", "LAYER_BITS", "NAMES", "NUMBERS", "PATH", "SEED", "SHAPE", "SHARE", "SIZE",
+    "SWITCH", "TEXT", "Kind", "one_of", "parse_size", "some_of", "toml_value",
 ]  # fmt: skip
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -141,8 +141,23 @@ def _bits(value: Any, where: str) -> str:
     return value
 
 
+def _layer_bits(value: Any, where: str) -> tuple[str, ...]:
+    """``PATTERN=wNaM`` each, in order; a TOML table maps the one to the other."""
+    if isinstance(value, dict):
+        value = [f"{pattern}={bits}" for pattern, bits in value.items()]
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    found = []
+    for part in parts:
+        pattern, _, bits = (part if isinstance(part, str) else "").rpartition("=")
+        if not pattern.strip() or not _BITS.fullmatch(bits.strip()):
+            raise _bad(part, where, "module paths and their bits, such as features.3.*=w4a8")
+        found.append(f"{pattern.strip()}={bits.strip()}")
+    return tuple(found)
+
+
 TEXT = Kind("TEXT", _text)
 BITS = Kind("wNaM", _bits)
+LAYER_BITS = Kind("PATTERN=wNaM", _layer_bits, repeated=True)
 PATH = Kind("PATH", _path)
 COUNT = Kind("N", _whole(1, "a whole number of at least 1"))
 SEED = Kind("N", _whole(0, "a whole number of at least 0"))

@@ -90,16 +90,21 @@ class GELU(Unary):
 
 _FIXED: Mapping[type[Op], tuple[float, int]] = {Sigmoid: (1 / 256, -128), Tanh: (1 / 128, 0), Softmax: (1 / 256, -128)}
 _UNIT = float(np.float32(1 / 255)), -128
+_WIDE_UNIT = float(np.float32(1 / 32767)), 0
 
 
-def fixed_grid(op: Op) -> tuple[float, int] | None:
-    """Scale and zero point of an op's int8 output that no calibration decides; None where there is a choice.
+def fixed_grid(op: Op, bits: int = 8) -> tuple[float, int] | None:
+    """Scale and zero point of an op's output, int8 or with 16 `bits` int16, that no calibration decides; None where
+    there is a choice.
 
     TFLite's kernels demand theirs of sigmoid, tanh and softmax. What ends in 0..1 has a grid that ends there, so that
-    saturation is the clamp: no kernel can fuse that one.
+    saturation is the clamp: no kernel can fuse that one. (An int16 grid goes on below 0, where a ReLU ends it.)
     """
     clamp = op if isinstance(op, Clamp) else getattr(op, "activation", None)
-    return _UNIT if clamp == UNIT or isinstance(op, HardSigmoid) else _FIXED.get(type(op))
+    unit = clamp == UNIT or isinstance(op, HardSigmoid)
+    if bits == 16:
+        return _WIDE_UNIT if unit else ((1 / 32768, 0) if type(op) in _FIXED else None)
+    return _UNIT if unit else _FIXED.get(type(op))
 
 
 def gates_itself(graph: Graph, node: Node) -> Node | None:

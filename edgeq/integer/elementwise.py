@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgeq.graph.elementwise import GELU, Sigmoid, Tanh, Unary
 from edgeq.graph.ops import Op
-from edgeq.integer.fixedpoint import Int, multiply, quantize_multiplier
+from edgeq.integer.fixedpoint import Int, multiply, multiply_wide, quantize_multiplier
 from edgeq.integer.graph import Quantization
 
 __all__ = ["TABLES", "HardSigmoidLayer", "answers", "hard_sigmoid", "product"]
@@ -24,7 +24,8 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 
-LARGEST_BIAS = 2.0**30
+LARGEST_BIAS = {"int8": 2.0**30, "int16": 2.0**45}
+"""By the type of activations: half of what the kernels' sums hold, as in `edgeq.quant.freeze`."""
 
 
 def product(x: Array, y: Array, one: Quantization, other: Quantization, output: Quantization) -> Int:
@@ -82,19 +83,21 @@ class HardSigmoidLayer:
 
     @classmethod
     def reading(cls, source: Quantization) -> HardSigmoidLayer:
-        """The finest weight whose bias fits into half of int32: 0 for values that are all but 0.
+        """The finest weight whose bias fits into half of a sum: 0 for values that are all but 0.
 
         Where one step of the input leads from one half to an end, any slope does that is steep enough for it.
         """
         x = float(source.scale)
         slope = min(1 / 6, 0.5 / x)
-        scale = np.float32(max(slope / 127, 0.5 / (x * LARGEST_BIAS)))
+        scale = np.float32(max(slope / 127, 0.5 / (x * LARGEST_BIAS[source.dtype])))
         return cls(round(slope / float(scale)), scale, round(0.5 / float(np.float32(x) * scale)))
 
 
 def hard_sigmoid(x: Array, source: Quantization, output: Quantization) -> Int:
-    """int8 hard sigmoid, as that convolution."""
+    """int8 or int16 hard sigmoid, as that convolution. An int16 grid goes on below 0: there a ReLU ends it."""
     layer = HardSigmoidLayer.reading(source)
     total = (x.astype(np.int64) - int(source.zero_point)) * layer.weight + layer.bias
     ratio = np.asarray(float(source.scale) * float(layer.scale) / float(output.scale))
+    if source.dtype == "int16":
+        return np.clip(multiply_wide(total, quantize_multiplier(ratio)), 0, output.limits[1])
     return np.clip(multiply(total, quantize_multiplier(ratio)) + int(output.zero_point), *output.limits)

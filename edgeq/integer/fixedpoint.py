@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Multiplier", "high_product", "multiply", "quantize_multiplier", "rounding_shift"]
+__all__ = ["Multiplier", "high_product", "multiply", "multiply_wide", "quantize_multiplier", "rounding_shift"]
 
 Int = npt.NDArray[np.int64]
 Multiplier = tuple[Int, Int]
@@ -49,3 +49,12 @@ def multiply(x: Int, multiplier: Multiplier) -> Int:
     fraction, exponent = multiplier
     left, right = np.maximum(exponent, 0), np.maximum(-exponent, 0)
     return rounding_shift(high_product(x << left, fraction), right)
+
+
+def multiply_wide(x: Int, multiplier: Multiplier) -> Int:
+    """`x` times the real multiplier as int16 convolutions rescale their 64-bit sums: by 15 bits of the fraction, so
+    that the product still fits, and rounded once, halves up. Shapes broadcast; ``|x| < 2^47``."""
+    fraction, exponent = multiplier
+    short = np.where(fraction < 0x7FFF0000, (fraction + (1 << 15)) >> 16, 0x7FFF)
+    shift = 15 - exponent
+    return np.asarray((x * short + (np.int64(1) << (shift - 1))) >> shift)

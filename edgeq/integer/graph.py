@@ -1,8 +1,9 @@
 """IntegerGraph: the single source of truth every writer, the reference and the reports read.
 
 Integers, scales and zero points and nothing else: int8 weights (symmetric, one scale per output channel), int32 biases
-(scale = input scale x weight scale), one scale and zero point for every activation. Same nodes, ops and logical NCHW
-order as the float `Graph` it was frozen from.
+(scale = input scale x weight scale), one scale and zero point for every activation. Where activations are int16, all of
+them are, with zero point 0, and biases are int64. Same nodes, ops and logical NCHW order as the float `Graph` it was
+frozen from.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "int8": (-128, 127),
     "int16": (-32768, 32767),
     "int32": (-(2**31), 2**31 - 1),
+    "int64": (-(2**63), 2**63 - 1),
 }
 """Smallest and largest integer of each storage type. Activations are described signed; a writer may shift them."""
 
-_STORED = {"int4": 4, "int8": 8, "int16": 16, "int32": 32}
+_STORED = {"int4": 4, "int8": 8, "int16": 16, "int32": 32, "int64": 64}
 """Bits of each storage type."""
+
+_HELD: Mapping[str, type[np.signedinteger[Any]]] = {"int8": np.int8, "int16": np.int16}
 
 SCHEMA = 1
 
@@ -82,7 +86,7 @@ class Quantization:
         """Nearest integers, saturated; for values quantized per tensor. Rounds half away from zero as TFLite does."""
         ratio = np.asarray(real, dtype=np.float32) / self.scale
         nearest = np.sign(ratio) * np.floor(np.abs(ratio) + np.float32(0.5)) + self.zero_point
-        return np.asarray(np.clip(nearest, *self.limits).astype(np.int8 if self.dtype == "int8" else np.int32))
+        return np.asarray(np.clip(nearest, *self.limits).astype(_HELD.get(self.dtype, np.int32)))
 
     def dequantize(self, integers: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Real values, per tensor."""
@@ -113,6 +117,19 @@ class IntegerGraph:
         if bare or not all(name in shapes for name in self.outputs):
             raise UnsupportedError(f"value {bare[0] if bare else 'output'} has no quantization", where=self.name)
         object.__setattr__(self, "shapes", shapes)
+
+    @property
+    def activation_type(self) -> str:
+        """The type activations are stored in, int8 or int16. Raises `UnsupportedError` where they differ."""
+        values = (*self.inputs, *(node.name for node in self.nodes))
+        first = self.quantizations[values[0]].dtype
+        for name in values:
+            if self.quantizations[name].dtype != first:
+                raise UnsupportedError(
+                    f"{first} and {self.quantizations[name].dtype} activations in one network", where=name,
+                    hint="give all activations 16 bits, or none",
+                )  # fmt: skip
+        return first
 
     def narrow(self) -> tuple[str, ...]:
         """Activations confined to fewer bits than they are stored in, which no runtime's kernels saturate to."""

@@ -20,10 +20,11 @@ from edgeq.graph import elementwise, ops
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Op, Sides
 from edgeq.integer.elementwise import TABLES, answers, hard_sigmoid, product
-from edgeq.integer.fixedpoint import Int, Multiplier, multiply, quantize_multiplier
-from edgeq.integer.graph import IntegerGraph, Quantization
+from edgeq.integer.fixedpoint import Int, Multiplier, multiply, multiply_wide, quantize_multiplier
+from edgeq.integer.graph import LIMITS, IntegerGraph, Quantization
 from edgeq.integer.resize import resize
 from edgeq.integer.softmax import softmax
+from edgeq.integer.wide import WIDE, wide_softmax
 
 __all__ = ["run"]
 
@@ -31,13 +32,14 @@ Array = npt.NDArray[Any]
 _Kernel = Callable[[IntegerGraph, Node, Any, list[Array]], Array]
 _KERNELS: dict[type[Op], _Kernel] = {}
 _K = TypeVar("_K", bound=_Kernel)
+_Scale = Callable[[Int, Multiplier], Int]
 
-ADD_HEADROOM = 20
+ADD_HEADROOM = {"int8": 20, "int16": 15}
 """Bits by which ADD shifts its inputs left before scaling them."""
 
 
 def run(graph: IntegerGraph, inputs: Array) -> dict[str, Array]:
-    """Every node's output by name, int8, for integer inputs ``(N, ...)`` of the graph's one input.
+    """Every node's output by name, int8 (or int16), for integer inputs ``(N, ...)`` of the graph's one input.
 
     A value saturates at the limits of its own quantization: at -8 and 7 where that has 4 bits, as no runtime does.
     Raises `ConfigError` for inputs of another shape, `UnsupportedError` for an op without a reference.
@@ -56,7 +58,7 @@ def run(graph: IntegerGraph, inputs: Array) -> dict[str, Array]:
         if kernel is None:
             raise UnsupportedError(f"{type(node.op).__name__} has no integer reference", where=node.name)
         made = kernel(graph, node, node.op, [values[name] for name in graph.activations(node)])
-        values[node.name] = made.astype(np.int8)
+        values[node.name] = made.astype(graph.quantizations[node.name].dtype)
     del values[entry]
     return values
 
@@ -89,8 +91,8 @@ def _scale(q: Quantization) -> float:
     return float(q.scale)
 
 
-def _requantize(acc: Array, multiplier: Multiplier, q: Quantization, clamp: Clamp | None) -> Array:
-    result = multiply(acc.astype(np.int64, copy=False), multiplier)
+def _requantize(acc: Array, multiplier: Multiplier, q: Quantization, clamp: Clamp | None, scale: _Scale) -> Array:
+    result = scale(acc.astype(np.int64, copy=False), multiplier)
     result += int(q.zero_point)
     return np.clip(result, *_limits(q, clamp), out=result)
 
@@ -101,10 +103,10 @@ def _channel_ratios(graph: IntegerGraph, node: Node) -> npt.NDArray[np.float64]:
     return np.asarray(_scale(x) * np.atleast_1d(w.scale).astype(np.float64) / _scale(y))
 
 
-def _sum_type(weight: Array) -> type[np.floating[Any]]:
-    """float32 if no sum of products with 8-bit inputs can leave its exact integers, else float64."""
+def _sum_type(weight: Array, q: Quantization) -> type[np.floating[Any]]:
+    """float32 if no sum of products with inputs on grid `q` can leave its exact integers, else float64."""
     rows = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
-    return np.float32 if int(rows.max(initial=0)) * 255 < 1 << 24 else np.float64
+    return np.float32 if int(rows.max(initial=0)) * (LIMITS[q.dtype][1] * 2 + 1) < 1 << 24 else np.float64
 
 
 def _surround(x: Array, padding: Sides, value: int = 0) -> Array:
@@ -117,14 +119,22 @@ def _surround(x: Array, padding: Sides, value: int = 0) -> Array:
 @_computes(ops.Conv2d)
 def _conv(graph: IntegerGraph, node: Node, op: ops.Conv2d, inputs: list[Array]) -> Array:
     weight = graph.constants[node.inputs[1]]
-    x = inputs[0].astype(np.int32) - int(graph.quantizations[node.inputs[0]].zero_point)
-    x = _surround(x, op.padding)
+    source = graph.quantizations[node.inputs[0]]
+    x = _surround(inputs[0].astype(np.int32) - int(source.zero_point), op.padding)
     shape = (len(x), *graph.shapes[node.name][1:])
-    acc = _depthwise(x, weight, op, shape) if op.depthwise(weight.shape) else _dense(x, weight, op, shape)
+    if op.depthwise(weight.shape):
+        acc = _depthwise(x, weight, op, shape)
+    else:
+        acc = _dense(x, weight, op, shape, _sum_type(weight, source))
     if len(node.inputs) == 3:
         acc += graph.constants[node.inputs[2]].reshape(1, -1, 1, 1)
     multiplier = quantize_multiplier(_channel_ratios(graph, node).reshape(1, -1, 1, 1))
-    return _requantize(acc, multiplier, graph.quantizations[node.name], op.activation)
+    return _requantize(acc, multiplier, graph.quantizations[node.name], op.activation, _of_sums(source))
+
+
+def _of_sums(source: Quantization) -> _Scale:
+    """How sums of products with values on this grid are rescaled."""
+    return multiply_wide if source.dtype == "int16" else multiply
 
 
 def _taps(x: Array, op: ops.Conv2d, ky: int, kx: int, out: tuple[int, ...]) -> Array:
@@ -143,8 +153,7 @@ def _depthwise(x: Array, weight: Array, op: ops.Conv2d, out: tuple[int, ...]) ->
     return acc.astype(np.int64)
 
 
-def _dense(x: Array, weight: Array, op: ops.Conv2d, out: tuple[int, ...]) -> Int:
-    kind = _sum_type(weight)
+def _dense(x: Array, weight: Array, op: ops.Conv2d, out: tuple[int, ...], kind: type[np.floating[Any]]) -> Int:
     n, o, oh, ow = out
     per_group, (kh, kw) = weight.shape[1], weight.shape[2:]
     real = x.astype(kind)
@@ -166,9 +175,9 @@ def _dense(x: Array, weight: Array, op: ops.Conv2d, out: tuple[int, ...]) -> Int
 @_computes(ops.Linear)
 def _linear(graph: IntegerGraph, node: Node, op: ops.Linear, inputs: list[Array]) -> Array:
     """Unlike every other kernel, FULLY_CONNECTED scales in float64 and rounds once, halves away from zero."""
-    weight = graph.constants[node.inputs[1]]
-    kind = _sum_type(weight)
-    x = inputs[0].astype(kind) - kind(graph.quantizations[node.inputs[0]].zero_point)
+    weight, source = graph.constants[node.inputs[1]], graph.quantizations[node.inputs[0]]
+    kind = _sum_type(weight, source)
+    x = inputs[0].astype(kind) - kind(source.zero_point)
     acc = (x @ weight.astype(kind).T).astype(np.int64)
     if len(node.inputs) == 3:
         acc += graph.constants[node.inputs[2]]
@@ -183,12 +192,12 @@ def _add(graph: IntegerGraph, node: Node, op: ops.Add, inputs: list[Array]) -> A
     output = graph.quantizations[node.name]
     sources = [graph.quantizations[name] for name in node.inputs]
     twice_largest = 2 * max(_scale(q) for q in sources)
-    total = np.zeros((), np.int64)
+    total, headroom = np.zeros((), np.int64), ADD_HEADROOM[output.dtype]
     for x, q in zip(inputs if len(inputs) == 2 else inputs * 2, sources, strict=True):
-        shifted = (x.astype(np.int64) - int(q.zero_point)) << ADD_HEADROOM
+        shifted = (x.astype(np.int64) - int(q.zero_point)) << headroom
         total = total + multiply(shifted, quantize_multiplier(_scale(q) / twice_largest))
-    back = quantize_multiplier(twice_largest / ((1 << ADD_HEADROOM) * _scale(output)))
-    return _requantize(total, back, output, op.activation)
+    back = quantize_multiplier(twice_largest / ((1 << headroom) * _scale(output)))
+    return _requantize(total, back, output, op.activation, multiply)
 
 
 @_computes(Clamp)
@@ -196,7 +205,7 @@ def _clamp(graph: IntegerGraph, node: Node, op: Clamp, inputs: list[Array]) -> A
     source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
     centred = inputs[0].astype(np.int64) - int(source.zero_point)
     ratio = source.scale / output.scale  # float32, as the kernel has it
-    return _requantize(centred, quantize_multiplier(ratio), output, op)
+    return _requantize(centred, quantize_multiplier(ratio), output, op, multiply)
 
 
 @_computes(elementwise.Mul)
@@ -211,7 +220,10 @@ def _hard_sigmoid(graph: IntegerGraph, node: Node, op: elementwise.HardSigmoid, 
 
 
 def _table(graph: IntegerGraph, node: Node, op: elementwise.Unary, inputs: list[Array]) -> Array:
-    found = answers(op, graph.quantizations[node.inputs[0]], graph.quantizations[node.name])
+    source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
+    if source.dtype == "int16":
+        return WIDE[type(op)](op, inputs[0].astype(np.int64), source, output)
+    found = answers(op, source, output)
     return np.asarray(found[inputs[0].astype(np.int64) + 128])
 
 
@@ -237,7 +249,7 @@ def _mean(graph: IntegerGraph, node: Node, op: ops.GlobalAvgPool, inputs: list[A
     # The division by the count is folded into the fraction, at as many bits as still fit.
     bits = min(count.bit_length() - 1, 32, 31 + int(exponent))
     folded = np.asarray((int(fraction) << bits) // count, np.int64), np.asarray(int(exponent) - bits, np.int64)
-    return _requantize(total, folded, output, None)
+    return _requantize(total, folded, output, None, multiply)
 
 
 @_computes(ops.MaxPool2d)
@@ -296,4 +308,5 @@ def _reshape(graph: IntegerGraph, node: Node, op: ops.Reshape, inputs: list[Arra
 
 @_computes(ops.Softmax)
 def _softmax(graph: IntegerGraph, node: Node, op: ops.Softmax, inputs: list[Array]) -> Array:
-    return softmax(inputs[0].astype(np.int64), np.float32(graph.quantizations[node.inputs[0]].scale), op.axis)
+    source, x = graph.quantizations[node.inputs[0]], inputs[0].astype(np.int64)
+    return (wide_softmax if source.dtype == "int16" else softmax)(x, np.float32(source.scale), op.axis)

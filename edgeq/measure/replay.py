@@ -61,7 +61,8 @@ def _inputs(folder: Path, integer: IntegerGraph, images: int, seed: int | None) 
     (entry,) = integer.inputs
     shape = integer.shapes[entry][1:]
     if seed is not None:
-        low, high = integer.quantizations[entry].dequantize(np.array([-128, 127], np.int8))
+        grid = integer.quantizations[entry]
+        low, high = grid.dequantize(np.array(grid.limits))
         drawn = np.random.default_rng(seed).uniform(low, high, (images, *shape))
         return drawn.astype(np.float32)
     found = CalibrationSet.load(_part(folder, "calibration.npz")).inputs[:images]

@@ -50,5 +50,5 @@ def verify_tflite(graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float
 
 def _tensor(tensors: Tensors, value: str, graph: IntegerGraph) -> npt.NDArray[Any] | None:
     """The file's tensor for a value; for the network's input, the one its first ops read, behind the file's edge."""
-    edge = ("/int8", "/mirrored") if value in graph.inputs else ()
+    edge = ("/int8", "/int16", "/mirrored") if value in graph.inputs else ()
     return next((tensors[value + end] for end in (*edge, "") if value + end in tensors), None)

@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ from edgeq.config.targets import Target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import staged, write_atomic
 from edgeq.graph.ir import Graph
-from edgeq.integer.graph import IntegerGraph
+from edgeq.graph.ops import Conv2d, Linear
+from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
 from edgeq.quant.bits import parse_bits
 from edgeq.report.device import elsewhere
@@ -67,7 +69,7 @@ def report_of(made: Made) -> dict[str, Any]:
     for row in made.facts["layers"]:
         values, equal, step = per_op.get(row["name"], (0, 0, 0))
         extra = {"equal": equal / values, "max_step": step} if values else {}
-        layers.append({**row, "dead_channels": dead.get(row["name"], 0), **extra})
+        layers.append({**row, **_widths(made, row["name"]), "dead_channels": dead.get(row["name"], 0), **extra})
     latency = made.facts["latency"]
     return build_report(
         edgeq=package_versions(("edgeq",))["edgeq"],
@@ -122,14 +124,19 @@ def _warnings(made: Made) -> list[str]:
     if made.method in ("noise", "uniform"):
         found.append(f"calibrated on {made.method}: ranges of noise are not ranges of pictures")
     weights, activations = parse_bits(made.config.bits)
-    if weights < 8:
+    if made.config.layer_bits:
+        found.append(f"weights have {_mixture(made)}; {_stored(made)}")
+    elif weights < 8:
         kept = "" if made.config.all_layers else ", those of the first and last layer 8"
         found.append(f"weights have {weights} bits{kept}; {_stored(made)}")
     if "simulated" in facts:
+        fewest = min(made.integer.quantizations[name].bits or 8 for name in made.integer.narrow())
         found.append(
-            f"{activations}-bit activations are simulated: no runtime saturates below 8 bits. Accuracy is the exact "
+            f"{fewest}-bit activations are simulated: no runtime saturates below 8 bits. Accuracy is the exact "
             "reference's; the file stores int8, its activations keep all 8 bits, and it computes something else"
         )
+    if activations == 16:
+        found.append("activations have 16 bits: XNNPACK has no such kernels, LiteRT's own run them, and are slower")
     if facts["accuracy"] is None:
         found.append("accuracy was not measured: the model names no evaluation images")
     if made.target.machine != this_machine().architecture:
@@ -145,6 +152,29 @@ def _warnings(made: Made) -> list[str]:
     if not facts["latency"]["valid"]:
         found.append(f"latency is not to be believed: {facts['latency'].get('reason')}")
     return found
+
+
+def _widths(made: Made, name: str) -> dict[str, Any]:
+    """Bits of an op's weights and output, and the type the weights have in the file."""
+    grids = made.integer.quantizations
+    weights = _weight_grids(made).get(name)
+    facts: dict[str, Any] = {"activation_bits": grids[name].bits or (16 if grids[name].dtype == "int16" else 8)}
+    if weights is None:
+        return facts
+    bits = weights.bits or 8
+    return facts | {"weight_bits": bits, "weight_storage": made.facts["weight_storage"] if bits <= 4 else "int8"}
+
+
+def _weight_grids(made: Made) -> dict[str, Quantization]:
+    """Of every convolution and linear layer, by its name."""
+    layers = (node for node in made.integer.nodes if isinstance(node.op, (Conv2d, Linear)))
+    return {node.name: made.integer.quantizations[node.inputs[1]] for node in layers}
+
+
+def _mixture(made: Made) -> str:
+    """How many layers have weights of how many bits, most layers first."""
+    counts = Counter(grid.bits or 8 for grid in _weight_grids(made).values())
+    return ", ".join(f"{bits} bits in {count} layers" for bits, count in counts.most_common())
 
 
 def _stored(made: Made) -> str:

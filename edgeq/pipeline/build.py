@@ -22,7 +22,7 @@ from edgeq.config.build import BuildConfig
 from edgeq.config.targets import WEIGHT_TYPES, Target, load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.export.about import About
 from edgeq.files import check_replaceable, write_atomic
 from edgeq.finetune.budget import minutes_for
@@ -46,6 +46,7 @@ from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import specify
 from edgeq.synth import passes_needed
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.zoo.load import LoadedModel, load_model
@@ -96,6 +97,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     progress.stage("capture")
     raw = captured(loaded)
     graph = optimize(raw)
+    specify(graph, loaded.spec.input_range(), scheme)  # refuses, before minutes of synthesis, what cannot be
     config = with_images(config, tuning, graph)
     seconds = {"capture": time.monotonic() - started}
     progress.done("capture", seconds["capture"], cached=False)
@@ -151,7 +153,35 @@ def _scheme(config: BuildConfig, target: Target) -> Scheme:
             hint="leave it out, or build for a tflite target",
         )
     widest = target.bits_of_weights(vnni=this_machine().vnni)
-    return Scheme.of(config.bits, all_layers=config.all_layers, widest=widest)
+    scheme = Scheme.of(config.bits, all_layers=config.all_layers, widest=widest, layers=config.layer_bits)
+    if scheme.activation_bits == 16:
+        _check_wide(config, target)
+    elif config.io == "int16":
+        raise ConfigError(f"--io int16 with {config.bits}", why="its activations have 8 bits", hint="--bits w8a16")
+    return scheme
+
+
+def _check_wide(config: BuildConfig, target: Target) -> None:
+    """Refuse what 16-bit activations do not go with."""
+    if target.format != "tflite":
+        raise UnsupportedError(
+            f"16-bit activations for {target.name}",
+            why=f"{target.runtime} has no 16-bit integer convolution and would compute all of it in float",
+            hint="build for a tflite target, or use a8",
+        )
+    if config.io in ("int8", "uint8"):
+        raise ConfigError(f"--io {config.io} with {config.bits}", why="8 bits at the ends would waste those between",
+                          hint="int16 (the default) or float32")  # fmt: skip
+    if config.weight_storage == "int4":
+        raise ConfigError(f"--weight-storage int4 with {config.bits}", why="TFLite's 16-bit kernels take int8 weights")
+
+
+def _types(job: _Job) -> tuple[str, str]:
+    """The type of inputs and outputs, and the one weights of four bits or fewer are stored in."""
+    io, weights = job.config.io or job.target.io, job.config.weight_storage or job.target.narrow_weights
+    if job.scheme.activation_bits == 16:
+        return ("float32" if io == "float32" else "int16"), "int8"
+    return io, weights
 
 
 def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerGraph]:
@@ -177,8 +207,7 @@ def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerG
 
 
 def _write(job: _Job, integer: IntegerGraph) -> Result:
-    io = job.config.io or job.target.io
-    weights = job.config.weight_storage or job.target.narrow_weights
+    io, weights = _types(job)
     told = job.config.metadata == "yes" if job.config.metadata else job.target.metadata
     about = _about(job) if told else None
     parts = {
@@ -288,7 +317,7 @@ def plan(config: BuildConfig) -> dict[str, Any]:
     config, tuning = choose_tuning(config)
     check_method(config.method)
     target = load_target(config.target)
-    _scheme(config, target)
+    scheme = _scheme(config, target)
     loaded = load_model(
         config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
     )
@@ -303,6 +332,7 @@ def plan(config: BuildConfig) -> dict[str, Any]:
         return facts
     raw = captured(loaded)
     graph = optimize(raw)
+    specify(graph, loaded.spec.input_range(), scheme)  # refuses, before minutes of synthesis, what cannot be
     config = with_images(config, tuning, graph)
     method, why = choose_method(config.method, raw)
     if tuning:

@@ -8,60 +8,127 @@ of the other.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.elementwise import GELU
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
+from edgeq.graph.ops import NEGATIVE, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
 
-__all__ = ["Scheme", "activation_bits", "parse_bits", "weight_bits"]
+__all__ = ["LayerBits", "Scheme", "activation_bits", "check_wide", "parse_bits", "weight_bits"]
 
 _BITS = re.compile(r"w([2-8])a([2-8]|16)")
 
 
 def parse_bits(text: str) -> tuple[int, int]:
-    """Bits of weights and activations from ``w4a8``. Raises `ConfigError` for anything but 2 to 8 of each."""
+    """Bits of weights and activations from ``w4a8``. Raises `ConfigError` for anything but 2 to 8, or a16."""
     match = _BITS.fullmatch(text)
     if match is None:
-        raise ConfigError(f"bits {text!r}", why="must be wNaM with N and M from 2 to 8, such as w8a8 or w4a8")
-    if match[2] == "16":
-        raise UnsupportedError(f"bits {text!r}", why="16-bit activations have no kernels here", hint="use a8")
+        raise ConfigError(f"bits {text!r}", why="must be wNaM with N from 2 to 8 and M from 2 to 8 or 16, such as w4a8")
     return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class LayerBits:
+    """Bits of the layers whose module path matches `pattern` (``*`` and ``?`` as in file names): of their weights, and
+    of the activations they read."""
+
+    pattern: str
+    weights: int
+    activations: int
+
+    @classmethod
+    def of(cls, text: str) -> LayerBits:
+        """From ``features.3.*=w4a8``."""
+        pattern, _, bits = text.rpartition("=")
+        return cls(pattern, *parse_bits(bits))
 
 
 @dataclass(frozen=True)
 class Scheme:
     """What is executed. `weight_bits` 8 means integers in ±127, 7 means ±63, 4 means ±7; `activation_bits` 4 means
-    integers in -8..7. Everything is stored as int8.
+    integers in -8..7. Everything is stored as int8, except for activations of 16 bits, which are int16, all of them.
 
-    `edge_bits` are those of the first and last layer's weights; None: the same as all layers'.
+    `edge_bits` are those of the first and last layer's weights; None: the same as all layers'. `layers` say otherwise
+    for some, first and last included; of several that match one, the last counts.
     """
 
     weight_bits: int = 8
     activation_bits: int = 8
     edge_bits: int | None = None
+    layers: tuple[LayerBits, ...] = ()
 
     @classmethod
-    def of(cls, bits: str, *, all_layers: bool = False, widest: int = 8) -> Scheme:
-        """The scheme of ``w4a8`` on a target whose kernels take weights of up to `widest` bits."""
+    def of(cls, bits: str, *, all_layers: bool = False, widest: int = 8, layers: Iterable[str] = ()) -> Scheme:
+        """The scheme of ``w4a8`` on a target whose kernels take weights of up to `widest` bits, and ``PATTERN=wNaM`` of
+        `layers`. Raises `ConfigError` where some have 16-bit activations and others not."""
         weights, activations = parse_bits(bits)
-        return cls(min(weights, widest), activations, None if all_layers else widest)
+        asked = tuple(LayerBits.of(text) for text in layers)
+        odd = next((one for one in asked if (one.activations == 16) != (activations == 16)), None)
+        if odd is not None:
+            raise ConfigError(
+                f"{odd.pattern}=w{odd.weights}a{odd.activations} beside {bits}",
+                why="16-bit and narrower activations do not mix: a kernel reads and writes one type",
+                hint="give all layers a16, or none",
+            )
+        capped = tuple(LayerBits(one.pattern, min(one.weights, widest), one.activations) for one in asked)
+        return cls(min(weights, widest), activations, None if all_layers else widest, capped)
 
     @property
     def widest_weights(self) -> int:
-        return max(self.weight_bits, self.edge_bits or 0)
+        return max(self.weight_bits, self.edge_bits or 0, *(one.weights for one in self.layers))
+
+    @property
+    def fewest(self) -> int:
+        """Of any weight or activation."""
+        return min(self.weight_bits, self.activation_bits, *(min(o.weights, o.activations) for o in self.layers))
+
+
+def check_wide(graph: Graph, scheme: Scheme) -> None:
+    """Refuse 16-bit activations of an optimised `graph` with an op that no runtime has a 16-bit kernel for.
+
+    Raises `UnsupportedError` naming the op."""
+    if scheme.activation_bits != 16:
+        return
+    for node in graph.nodes:
+        if getattr(node.op, "activation", None) == NEGATIVE:
+            raise UnsupportedError(
+                f"{type(node.op).__name__} that ends at 0 from below (half of a PReLU) with 16-bit activations",
+                where=node.name, why="TFLite has no such kernel, and an int16 grid has two sides",
+                hint="use a8, or another activation function (ReLU, LeakyReLU, SiLU)",
+            )  # fmt: skip
 
 
 def weight_bits(graph: Graph, scheme: Scheme) -> dict[str, int]:
-    """Bits of every weight of an optimised `graph`, by the constant's name."""
+    """Bits of every weight of an optimised `graph`, by the constant's name. Raises as `_asked` does."""
     bits = {node.inputs[1]: scheme.weight_bits for node in graph.of_kind(Conv2d, Linear)}
     if scheme.edge_bits is not None:
         for node in (*_first(graph), *_last(graph)):
             bits[node.inputs[1]] = max(scheme.edge_bits, scheme.weight_bits)
-    return bits
+    asked = _asked(graph, scheme)
+    return bits | {
+        node.inputs[1]: asked[node.name].weights for node in graph.of_kind(Conv2d, Linear) if node.name in asked
+    }
+
+
+def _asked(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
+    """What `Scheme.layers` say, by the layer's name. Raises `ConfigError` for a pattern that matches no layer."""
+    names = [node.name for node in graph.of_kind(Conv2d, Linear)]
+    found: dict[str, LayerBits] = {}
+    for one in scheme.layers:
+        matched = [name for name in names if fnmatchcase(name, one.pattern)]
+        if not matched:
+            close = difflib.get_close_matches(one.pattern.rstrip(".*"), names, n=1, cutoff=0.3)
+            raise ConfigError(
+                f"layer bits for {one.pattern!r}", why="no convolution or linear layer is called that",
+                hint=f"the nearest is {close[0]!r}" if close else "edgeq build --plan --json lists the layers",
+            )  # fmt: skip
+        found |= dict.fromkeys(matched, one)
+    return found
 
 
 def activation_bits(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
@@ -73,18 +140,42 @@ def activation_bits(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: S
     - branches that end in a sum, before the activation that follows it: both conventions round the sum once;
     - averages over the whole image, which neither convention rounds;
     - what the last layer reads, unless `Scheme.edge_bits` says that no layer is special.
+
+    16 bits are everybody's: a kernel reads and writes one type. A layer of `Scheme.layers` decides for what it reads,
+    the first three kept. Raises `UnsupportedError` where layers that read one group are given different bits.
     """
-    if scheme.activation_bits == 8:
-        return dict.fromkeys(groups, 8)
-    wide = {*graph.inputs, *graph.outputs, *(node.name for node in graph.of_kind(GlobalAvgPool))}
+    asked = _asked_of(graph, groups, scheme)
+    if scheme.activation_bits == 16 or not (asked or scheme.activation_bits < 8):
+        return dict.fromkeys(groups, scheme.activation_bits)
+    fixed = {*graph.inputs, *graph.outputs, *(node.name for node in graph.of_kind(GlobalAvgPool))}
+    wide = fixed
     if scheme.edge_bits is not None:
-        wide |= {node.inputs[0] for node in _last(graph)}
+        wide = wide | {node.inputs[0] for node in _last(graph)}
     multiplied = {node.inputs[0] for node in graph.of_kind(Conv2d, Linear)}
     activated = {node.name for node in graph.nodes if _activates(node)}
-    return {
+    bits = {
         name: scheme.activation_bits if {*members} & (multiplied | activated) and not {*members} & wide else 8
         for name, members in groups.items()
     }
+    return bits | {name: few for name, few in asked.items() if not {*groups[name]} & fixed}
+
+
+def _asked_of(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
+    """Bits that layers of `Scheme.layers` want of the groups they read, by the group's name."""
+    asked = _asked(graph, scheme)
+    wanted: dict[str, int] = {}
+    for group, members in groups.items():
+        readers = [node.name for node in graph.of_kind(Conv2d, Linear) if node.inputs[0] in members]
+        bits = {name: asked[name].activations if name in asked else scheme.activation_bits for name in readers}
+        if len(set(bits.values())) > 1:
+            one, other = (next(n for n, b in bits.items() if b == value) for value in sorted(set(bits.values()))[:2])
+            raise UnsupportedError(
+                f"{bits[one]}-bit and {bits[other]}-bit activations for one value", where=group,
+                why=f"{one} and {other} read the same numbers", hint="give these layers the same aM",
+            )  # fmt: skip
+        if any(name in asked for name in readers):
+            wanted[group] = bits[readers[0]]
+    return wanted
 
 
 def _activates(node: Node) -> bool:

@@ -71,7 +71,7 @@ def calibrate(
     weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
     settled = settle(
         graph, activations, weights, calibration.inputs, round_weights=compensate, correct_bias=correct_bias,
-        judged=min(scheme.weight_bits, scheme.activation_bits) < 8,
+        judged=scheme.fewest < 8,
     )  # fmt: skip
     return Calibration(activations, weights, settled.corrections, settled.constants)
 

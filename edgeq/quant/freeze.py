@@ -22,8 +22,8 @@ SMALLEST_MULTIPLIER = 2.0**-16
 """Smallest input x weight / output scale ratio given to a kernel. Far below what a live channel has, far above where
 fixed-point multipliers (31 bits) and XNNPACK (2^-32) give up."""
 
-LARGEST_BIAS = 2.0**30
-"""Half of int32, leaving the other half to the accumulator."""
+LARGEST_BIAS = {"int8": 2.0**30, "int16": 2.0**45}
+"""By the type of activations: half of what the kernels' sums hold (32 bits, 47), leaving the other half to products."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,21 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
         weight = graph.constants[weight_name]
         bias = graph.constants.get(bias_name, np.zeros(len(weight), np.float32)).astype(np.float64)
         bias = bias + calibration.bias_corrections.get(node.name, 0.0)
+        wide = quantizations[node.inputs[0]].dtype == "int16"
         x_scale = float(quantizations[node.inputs[0]].scale)
         decided = calibration.weights[weight_name]
         wanted = decided.scale.astype(np.float64)
         smallest = np.maximum(
             SMALLEST_MULTIPLIER * float(quantizations[node.name].scale) / x_scale,
-            np.abs(bias) / (x_scale * LARGEST_BIAS),
+            np.abs(bias) / (x_scale * LARGEST_BIAS[quantizations[node.inputs[0]].dtype]),
         )
         if np.any(wanted < smallest):
             dead[node.name] = int(np.sum(wanted < smallest))
         zeros = np.zeros(len(weight), np.int32)
         weights = Quantization(np.maximum(wanted, smallest).astype(np.float32), zeros, "int8", 0, decided.bits)
-        biases = Quantization(np.float32(x_scale) * weights.scale, zeros, "int32", axis=0)
+        biases = Quantization(np.float32(x_scale) * weights.scale, zeros, "int64" if wide else "int32", axis=0)
         constants[weight_name] = weight_integers(weight, weights)
-        constants[bias_name] = np.round(bias / biases.scale.astype(np.float64)).astype(np.int32)
+        constants[bias_name] = np.round(bias / biases.scale.astype(np.float64)).astype(biases.dtype)
         quantizations |= {weight_name: weights, bias_name: biases}
         nodes.append(Node(node.name, node.op, (node.inputs[0], weight_name, bias_name)))
     integer = IntegerGraph(

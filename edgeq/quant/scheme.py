@@ -6,6 +6,7 @@ of an optimised graph; `grid` turns a range into scale and zero point.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +16,15 @@ from edgeq.graph.elementwise import fixed_grid
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, RELU6, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, Linear, Op, Pad, Reshape, Slice
 from edgeq.integer.graph import Quantization
-from edgeq.quant.bits import Scheme, activation_bits
+from edgeq.quant.bits import Scheme, activation_bits, check_wide
 
 __all__ = ["Derived", "Fixed", "Own", "Scheme", "Shared", "Spec", "fixed_output", "grid", "specify"]
 
 
 RESCALING = (RELU, RELU6, UNIT, Clamp(-1.0, 1.0))
 """Clamps that kernels can bring to a grid of their own. Others compare integers, on the grid they come on."""
+WIDE_RESCALING = (RELU, RELU6, UNIT)
+"""Those of int16."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Own:
 
     `cap` is the largest real value worth representing (6 behind a ReLU6), `exact` asks for the whole observed range
     (network outputs: a clipped logit can tie with another; values a global average reads: rounding averages out over
-    the map, what was clipped stays lost).
+    the map, what was clipped stays lost; 16 bits, which have room for everything).
     """
 
     members: tuple[str, ...]
@@ -64,37 +67,49 @@ class Fixed:
 
 Spec = Own | Shared | Derived | Fixed
 
+WIDE_SMALLEST = 1e-8 * 32767
+"""Half the range of the finest int16 grid."""
+
 
 def grid(low: float, high: float, bits: int = 8) -> Quantization:
-    """Scale and zero point covering ``[low, high]``, widened to hold 0, which is always exactly representable."""
+    """Scale and zero point covering ``[low, high]``, widened to hold 0, which is always exactly representable.
+
+    With 16 bits the range is widened to both sides of 0 alike: TFLite's int16 kernels know no zero point.
+    """
     low, high = min(low, 0.0), max(high, 0.0)
+    if bits == 16:
+        scale = max(-low, high, WIDE_SMALLEST) / 32767
+        return Quantization(np.float32(scale), np.int32(0), "int16")  # type: ignore[arg-type]
     qmin, qmax = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     scale = max((high - low) / (qmax - qmin), 1e-8)
     zero = int(np.clip(np.round(qmin - low / scale), qmin, qmax))
     return Quantization(np.float32(scale), np.int32(zero), bits=bits)  # type: ignore[arg-type]
 
 
-def fixed_output(op: Op) -> Quantization | None:
+def fixed_output(op: Op, bits: int = 8) -> Quantization | None:
     """The one quantization the output of `op` can have (`fixed_grid`); None where there is a choice."""
-    demanded = fixed_grid(op)
+    demanded = fixed_grid(op, bits)
     if demanded is None:
         return None
     scale, zero = demanded
-    return Quantization(np.float32(scale), np.int32(zero))  # type: ignore[arg-type]
+    return Quantization(np.float32(scale), np.int32(zero), "int16" if bits == 16 else "int8")  # type: ignore[arg-type]
 
 
 def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> dict[str, Spec]:
     """A specification for every activation and bias of an optimised `graph` (weights: per channel, from themselves).
 
     Values joined by ops that only move or select (pooling, concat, reshape ...) form one group with one quantization,
-    named after its first member. Raises `UnsupportedError` where two fixed quantizations would have to be one.
+    named after its first member. Raises `UnsupportedError` where two fixed quantizations would have to be one, and for
+    ops that 16-bit activations have no kernels for.
     """
-    leader = _groups(graph)
+    check_wide(graph, scheme)
+    leader = _groups(graph, WIDE_RESCALING if scheme.activation_bits == 16 else RESCALING)
     groups: dict[str, list[str]] = {}
     for name, first in leader.items():
         groups.setdefault(first, []).append(name)
-    fixed = {name: grid(*input_range) for name in graph.inputs}
-    fixed |= {node.name: rule for node in graph.nodes if (rule := fixed_output(node.op)) is not None}
+    stored = max(scheme.activation_bits, 8)
+    fixed = {name: grid(*input_range, stored) for name in graph.inputs}
+    fixed |= {node.name: rule for node in graph.nodes if (rule := fixed_output(node.op, stored)) is not None}
     bits = activation_bits(graph, groups, scheme)
     specs: dict[str, Spec] = {}
     for first, members in groups.items():
@@ -105,6 +120,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
             specs[name] = Shared(first)
         caps = [_cap(graph, name) for name in members]
         exact = any(name in graph.outputs for name in members) or (bits[first] == 8 and _averaged(graph, members))
+        exact |= bits[first] == 16
         specs[first] = Fixed(rules[0]) if rules else Own(tuple(members), max(caps), exact, bits[first])
     for node in graph.of_kind(Conv2d, Linear):
         if len(node.inputs) == 3:
@@ -112,7 +128,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
     return specs
 
 
-def _groups(graph: Graph) -> dict[str, str]:
+def _groups(graph: Graph, rescaling: Sequence[Clamp] = RESCALING) -> dict[str, str]:
     """Union-find over activations: every value to the first value it must share a quantization with."""
     parent = {name: name for name in graph.shapes if name not in graph.constants}
 
@@ -123,7 +139,7 @@ def _groups(graph: Graph) -> dict[str, str]:
 
     order = {name: place for place, name in enumerate(parent)}
     for node in graph.nodes:
-        if node.op.shares_quantization or (isinstance(node.op, Clamp) and node.op not in RESCALING):
+        if node.op.shares_quantization or (isinstance(node.op, Clamp) and node.op not in rescaling):
             for name in graph.activations(node):
                 ends = sorted((find(name), find(node.name)), key=order.__getitem__)
                 parent[ends[1]] = ends[0]

@@ -72,7 +72,8 @@ def test_every_setting_survives_print_config() -> None:
         "targets": ("onnx-arm", "tflite-arm"), "method": "images:pictures", "images": "7", "seed": "3",
         "effort": "best", "observer": "minmax", "io": "uint8", "output": "out", "threads": "2", "cache": "c",
         "evaluation": "e.npz", "eval_limit": "50", "strict": True, "force": ("synthesize",),
-        "bits": "w4a8", "all_layers": True, "finetune": "kd", "weight_storage": "int8", "metadata": "yes",
+        "bits": "w4a8", "layer_bits": ("f.*=w8a8", "g=w2a8"), "all_layers": True,
+        "finetune": "kd", "weight_storage": "int8", "metadata": "yes",
         "devices": ("pi@a", "adb:R58M1"),
         "max_device_drop": "1", "min_device_agreement": "0.9", "max_device_latency_ratio": "0.8", "max_device_ms": "20",
         "max_device_bytes": "64M",
@@ -197,3 +198,16 @@ def test_flags_and_variables_are_unique_and_documented() -> None:
     every = [*settings_of(BuildConfig).values(), *settings_of(Budget).values()]
     assert len({s.flag for s in every}) == len({s.variable for s in every}) == len(every)
     assert all(s.help for s in every)
+
+
+def test_bits_of_layers_are_a_table_in_a_file_and_pairs_elsewhere() -> None:
+    write('[layer_bits]\n"features.3.*" = "w4a8"\nfc = "w8a8"\n')
+    assert resolve({}, {}).config.layer_bits == ("features.3.*=w4a8", "fc=w8a8")
+    assert resolve({"layer_bits": ("a=w2a8",)}, {}).config.layer_bits == ("a=w2a8",)
+    assert resolve({}, {"EDGEQ_LAYER_BITS": "a=w2a8,b.*=w4a8"}).config.layer_bits == ("a=w2a8", "b.*=w4a8")
+    for wrong in ("a", "=w4a8", "a=w4", "a=4/8"):
+        with pytest.raises(ConfigError, match=r"features.3"):
+            resolve({"layer_bits": (wrong,)}, {})
+    write("[layer_bits]\nfc = 4\n")
+    with pytest.raises(ConfigError, match=r"edgeq.toml layer_bits 'fc=4'"):
+        resolve({}, {})

@@ -37,6 +37,11 @@ scales = st.one_of(st.floats(1e-3, 0.5), st.sampled_from(POWERS))
 """Powers of two make exact ties, where kinds of rounding part ways."""
 
 
+def wide(scale: float) -> Quantization:
+    """Per-tensor int16, 256 times as fine as an int8 grid of this scale."""
+    return Quantization(np.asarray(scale / 256, np.float32), np.asarray(0, np.int32), "int16")
+
+
 def quantization(scale: float, zero_point: int = 0) -> Quantization:
     """Per-tensor int8."""
     return Quantization(np.asarray(scale, np.float32), np.asarray(zero_point, np.int32))
@@ -76,8 +81,9 @@ class Flow:
     ) -> str:
         """A convolution or linear with random int8 weights of this shape, scaled so that outputs use their range."""
         x, fan_in = self.quantizations[source], int(np.prod(weight[1:]))
-        typical = float(x.scale) * 74 * 74 * fan_in**0.5  # standard deviation of a sum of products, in weight scales
-        wanted = 60 * float(q.scale) / typical * self.rng.uniform(0.3, 3, weight[0])
+        finer = 256 if x.dtype == "int16" else 1
+        typical = float(x.scale) * finer * 74 * 74 * fan_in**0.5  # deviation of a sum of products, in weight scales
+        wanted = 60 * finer * float(q.scale) / typical * self.rng.uniform(0.3, 3, weight[0])
         if tie:
             wanted = (
                 float(q.scale) / float(x.scale) * np.exp2(np.round(np.log2(wanted * float(x.scale) / float(q.scale))))
@@ -88,9 +94,9 @@ class Flow:
         self.quantizations[f"{name}.weight"] = Quantization(scale, zeros, "int8", 0)
         inputs = [source, f"{name}.weight"]
         if bias:
-            largest = 40 * 74 * int(fan_in**0.5)
-            self.constants[f"{name}.bias"] = self.rng.integers(-largest, largest + 1, weight[0]).astype(np.int32)
-            self.quantizations[f"{name}.bias"] = Quantization(x.scale * scale, zeros, "int32", 0)
+            largest, kind = 40 * finer * 74 * int(fan_in**0.5), "int32" if finer == 1 else "int64"
+            self.constants[f"{name}.bias"] = self.rng.integers(-largest, largest + 1, weight[0]).astype(kind)
+            self.quantizations[f"{name}.bias"] = Quantization(x.scale * scale, zeros, kind, 0)
             inputs.append(f"{name}.bias")
         return self.add(name, op, *inputs, q=q)
 
@@ -107,17 +113,18 @@ class Flow:
 
     def samples(self, count: int = 3) -> npt.NDArray[np.float32]:
         """Real inputs that land on random integers, the whole range used."""
-        integers = self.rng.integers(-128, 128, (count, *self.shape[1:]))
+        low, high = self.entry.limits
+        integers = self.rng.integers(low, high + 1, (count, *self.shape[1:]))
         return self.entry.dequantize(integers)
 
 
-def tflite_exactness(flow: Flow, *outputs: str, io: str = "int8", count: int = 3) -> Exactness:
+def tflite_exactness(flow: Flow, *outputs: str, io: str | None = None, count: int = 3) -> Exactness:
     """Write the flow's graph and compare every op with LiteRT's reference kernels."""
     graph = flow.graph(*outputs)
     return verify_tflite(graph, write_tflite(graph, io=io), flow.samples(count))
 
 
-def assert_exact(flow: Flow, *outputs: str, io: str = "int8", count: int = 3) -> None:
+def assert_exact(flow: Flow, *outputs: str, io: str | None = None, count: int = 3) -> None:
     """All values of all ops equal; says where the first one is not."""
     found = tflite_exactness(flow, *outputs, io=io, count=count)
     assert found.exact, found.first_difference

@@ -5,17 +5,21 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import save_file
 from torch import nn
 
+from edgeq.cli import cli
 from edgeq.config.build import BuildConfig
 from edgeq.errors import ArtifactError, ConfigError, EdgeqError, UnsupportedError
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.graph.ir import Graph
+from edgeq.inspection.tflite import read_tflite
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.latency import measure_latency
 from edgeq.measure.replay import replay
@@ -244,10 +248,53 @@ def test_weights_of_four_bits_take_half_a_byte_unless_asked_otherwise(config: Bu
         build(replace(config, bits="w4a8", weight_storage="int4", targets=("onnx-x86",)))
 
 
-def test_sixteen_bit_activations_are_refused_before_any_work(config: BuildConfig, tmp_path: Path) -> None:
+def test_sixteen_bit_activations_build_on_the_command_line(config: BuildConfig) -> None:
+    asked = ["build", "model.toml", "--images", "8", "--bits", "w4a16", "--method", "noise", "-o", "out", "--json"]
+    result = CliRunner().invoke(cli, asked)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert validate(report) == []
+    assert report["exactness"]["equal"] == report["exactness"]["values"] > 0
+    assert report["census"]["float_ops"] == report["census"]["quantize"] == 0
+    found = read_tflite(Path("out/model.tflite").read_bytes())
+    assert {t.type for t in (*found.inputs, *found.outputs)} == {"int16"}
+    assert any("stored as int8" in line for line in report["warnings"])
+    assert replay(Path("out"), 4, seed=1).exact
+    assert build(replace(config, bits="w4a16", method="noise", io="float32"))["exactness"]["first_difference"] is None
+
+
+def test_layers_have_the_bits_edgeq_toml_gives_them_and_the_report_says_so(config: BuildConfig, tmp_path: Path) -> None:
+    told = 'model = "model.toml"\nimages = 8\nmethod = "noise"\noutput = "out"\n[layer_bits]\n"3.*" = "w4a8"\n'
+    (tmp_path / "edgeq.toml").write_text(told)
+    result = CliRunner().invoke(cli, ["build", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert validate(report) == []
+    assert report["exactness"]["equal"] == report["exactness"]["values"] > 0
+    rows = {row["name"]: (row.get("weight_bits"), row.get("weight_storage")) for row in report["layers"]}
+    few = {name for name, row in rows.items() if row == (4, "int4")}
+    assert few == {"3.depthwise", "3.pointwise"}
+    assert {row for name, row in rows.items() if name not in few} == {(8, "int8"), (None, None)}
+    assert any("8 bits in 2 layers, 4 bits in 2 layers" in line for line in report["warnings"])
+    with pytest.raises(ConfigError, match="called that"):
+        plan(replace(config, layer_bits=("3.deepwise=w4a8",)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ({"targets": ("onnx-x86",)}, "16-bit activations for onnx-x86"),
+        ({"io": "uint8"}, "--io uint8 with w8a16"),
+        ({"weight_storage": "int4"}, "--weight-storage int4 with w8a16"),
+        ({"io": "int16", "bits": "w8a8"}, "--io int16 with w8a8"),
+    ],
+)
+def test_what_does_not_go_with_16_bits_is_refused_before_any_work(
+    config: BuildConfig, tmp_path: Path, asked: dict[str, Any], match: str
+) -> None:
     for run in (build, plan):
-        with pytest.raises(UnsupportedError, match="16-bit activations"):
-            run(replace(config, bits="w8a16", model="no such model"))
+        with pytest.raises(EdgeqError, match=match):
+            run(replace(config, **{"bits": "w8a16", "model": "no such model", **asked}))
     assert not (tmp_path / "cache").exists()
 
 

@@ -54,11 +54,10 @@ def frozen(graph: Graph, scheme: Scheme) -> IntegerGraph:
 
 def test_bits_are_read_and_refused() -> None:
     assert [parse_bits(text) for text in ("w8a8", "w4a8", "w2a3")] == [(8, 8), (4, 8), (2, 3)]
-    for text in ("w1a8", "w9a8", "4/8", "w4", "W4A8"):
+    assert parse_bits("w4a16") == (4, 16)
+    for text in ("w1a8", "w9a8", "w16a16", "w8a12", "4/8", "w4", "W4A8"):
         with pytest.raises(ConfigError, match="wNaM"):
             parse_bits(text)
-    with pytest.raises(UnsupportedError, match="16-bit activations"):
-        parse_bits("w8a16")
 
 
 def test_a_narrow_target_caps_every_layer() -> None:

@@ -17,6 +17,7 @@ from edgeq.export.tflite.layout import Carriage, Layout, Network
 from edgeq.export.tflite.order import Turn
 from edgeq.export.tflite.windows import Axis, subsample
 from edgeq.graph import ops
+from edgeq.graph.elementwise import fixed_grid
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Op, Shape
 from edgeq.integer.graph import IntegerGraph, Quantization
@@ -69,7 +70,9 @@ class Emitter:
         self.index: dict[str, int] = {}
         self._numbers: dict[tuple[Shape, bytes], int] = {}
         self.quantizations = graph.quantizations if isinstance(graph, IntegerGraph) else {}
-        self.dtype = "int8" if isinstance(graph, IntegerGraph) else "float32"
+        self.dtype = graph.activation_type if isinstance(graph, IntegerGraph) else "float32"
+        self.wide = self.dtype == "int16"
+        self.sums = {"float32": "float32", "int8": "int32", "int16": "int64"}[self.dtype]
 
     def node(self, node: Node) -> None:
         """Append what computes `node`. `UnsupportedError` for ops no TFLite form is known for."""
@@ -132,9 +135,14 @@ class Emitter:
             self._numbers[key] = self.constant("const", data)
         return self._numbers[key]
 
-    def operator(self, code: int, inputs: tuple[int, ...], output: int, options: Any = None, version: int = 0) -> None:
-        """Append an operator. `version` 0 is the usual one: 1 in float, 2 where int8 came with the second."""
+    def operator(
+        self, code: int, inputs: tuple[int, ...], output: int, options: Any = None, version: int = 0, wide: int = 0
+    ) -> None:
+        """Append an operator. `version` 0 is the usual one: 1 in float, 2 where int8 came with the second. `wide` is
+        that of int16, which mostly came with the third."""
         number = version or (1 if self.dtype == "float32" else 2)
+        if self.wide:
+            number = wide or version or 3
         self.file.operators.append(Operator(code, number, inputs, (output,), options))
 
     def _same_quantization(self, node: Node) -> None:
@@ -150,12 +158,16 @@ def grid_key(q: Quantization | None) -> tuple[float, int] | None:
 
 
 def _fused(e: Emitter, node: Node, clamp: Clamp | None) -> int:
-    """The option that says which activation an operator ends with: none where the output's grid ends with it."""
+    """The option that says which activation an operator ends with: none where the output's grid ends with it, ReLU
+    where an int16 grid ends above with it."""
     q = e.quantizations.get(node.name)
     if clamp in UNFUSED and q is not None:
         ends = [q.dequantize(np.asarray(k)) for k in q.limits]
-        if ends[0] >= clamp.minimum and ends[1] <= np.float32(clamp.maximum * (1 + 1e-6)):
-            return int(_FUSED.NONE)
+        if ends[1] <= np.float32(clamp.maximum * (1 + 1e-6)):
+            if ends[0] >= clamp.minimum:
+                return int(_FUSED.NONE)
+            if clamp.minimum == 0:
+                return int(_FUSED.RELU)
     if clamp is not None and clamp not in FUSED:
         raise UnsupportedError(f"{type(node.op).__name__} with a fused clamp to [{clamp.minimum}, {clamp.maximum}]",
                                where=node.name, hint="leave the clamp a node of its own")  # fmt: skip
@@ -197,7 +209,7 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
         "fusedActivationFunction": _fused(e, node, op.activation),
     }  # fmt: skip
     dilated = max(op.dilation) > 1
-    version = 3 if e.dtype == "int8" else (2 if depthwise and dilated else 1)
+    version = (2 if depthwise and dilated else 1) if e.dtype == "float32" else 3
     if depthwise:
         options |= {"depthMultiplier": weight.shape[0] // op.groups}
         e.operator(
@@ -206,21 +218,22 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
             e.output(node),
             options_of("DepthwiseConv2DOptions", **options),
             version,
+            wide=5,
         )
     else:
         version = max(version, 6) if op.groups > 1 else version
-        e.operator(_CODE.CONV_2D, (x, w, *b), e.output(node), options_of("Conv2DOptions", **options), version)
+        e.operator(_CODE.CONV_2D, (x, w, *b), e.output(node), options_of("Conv2DOptions", **options), version, wide=4)
 
 
 def _bias(e: Emitter, node: Node) -> tuple[int, ...]:
-    """The bias as an operator's last input: the graph's, none in float, zeros in int8 (whose kernels insist on one)."""
+    """The bias as an operator's last input: the graph's, none in float, zeros in integers (int8 insists on one)."""
     if len(node.inputs) == 3:
         return (e.constant("bias", e.graph.constants[node.inputs[2]], e.quantizations.get(node.inputs[2])),)
     if e.dtype == "float32":
         return ()
     x, w = (e.quantizations[name] for name in node.inputs)
-    q = Quantization(x.scale * w.scale, w.zero_point, "int32", axis=w.axis)
-    return (e.constant("bias", np.zeros(len(e.graph.constants[node.inputs[1]]), np.int32), q),)
+    q = Quantization(x.scale * w.scale, w.zero_point, e.sums, axis=w.axis)
+    return (e.constant("bias", np.zeros(len(e.graph.constants[node.inputs[1]]), e.sums), q),)
 
 
 def _carried_input(e: Emitter, node: Node, carriage: Carriage, stride: ops.Pair) -> tuple[int, ops.Pair]:
@@ -244,23 +257,24 @@ def _pick(e: Emitter, x: int, picked: int, picks: tuple[ops.Pair, ops.Pair], str
     """Every stride-th pixel by a depthwise convolution with one tap of weight 1: exact, and every delegate runs it."""
     channels = e.file.tensors[x].shape[3]
     (kh, ph), (kw, pw) = picks
-    kernel = np.zeros((1, kh, kw, channels), np.int8 if e.dtype == "int8" else np.float32)
+    kernel = np.zeros((1, kh, kw, channels), np.float32 if e.dtype == "float32" else np.int8)
     kernel[:, ph, pw] = 1
     q = e.file.tensors[x].quantization
     w = e.constant("one-hot", kernel, None if q is None else ONE)
     # XNNPACK takes no int8 depthwise convolution without a bias, and the builtin kernel crashes on one.
-    zeros = np.zeros(channels, np.float32 if q is None else np.int32)
-    b = e.constant("bias", zeros, None if q is None else Quantization(q.scale, ONE.zero_point, "int32"))
+    zeros = np.zeros(channels, e.sums)
+    b = e.constant("bias", zeros, None if q is None else Quantization(q.scale, ONE.zero_point, e.sums))
     options = options_of("DepthwiseConv2DOptions", padding=_padding("VALID"), strideH=stride[0], strideW=stride[1],
                        depthMultiplier=1, dilationHFactor=1, dilationWFactor=1)  # fmt: skip
-    e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, b), picked, options, 3 if e.dtype == "int8" else 1)
+    e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, b), picked, options, 1 if q is None else 3, wide=5)
 
 
 def _pad(e: Emitter, x: int, padded: int, counts: list[tuple[int, int]], *, lowest: bool = False) -> None:
     if not lowest:
         e.operator(_CODE.PAD, (x, e.numbers(counts)), padded)
         return
-    value = np.array(-128, np.int8) if e.dtype == "int8" else np.array(np.finfo(np.float32).min, np.float32)
+    limit = np.finfo(np.float32).min if e.dtype == "float32" else np.iinfo(e.dtype).min
+    value = np.array(limit, e.dtype)
     fill = e.constant("value", value, e.file.tensors[x].quantization)
     e.operator(_CODE.PADV2, (x, e.numbers(counts), fill), padded)
 
@@ -272,7 +286,7 @@ def _linear(e: Emitter, node: Node, op: ops.Linear) -> None:
     b = _bias(e, node)
     options = options_of("FullyConnectedOptions", fusedActivationFunction=_fused(e, node, op.activation))
     x = e.index[node.inputs[0]]
-    e.operator(_CODE.FULLY_CONNECTED, (x, w, *b), e.output(node), options, 5 if e.dtype == "int8" else 1)
+    e.operator(_CODE.FULLY_CONNECTED, (x, w, *b), e.output(node), options, 1 if e.dtype == "float32" else 5, wide=7)
 
 
 @emits(ops.Add)
@@ -280,13 +294,16 @@ def _add(e: Emitter, node: Node, op: ops.Add) -> None:
     inputs = tuple(e.index[name] for name in node.inputs)
     # The flag only concerns int16, where true asks for power-of-two scales.
     options = options_of("AddOptions", fusedActivationFunction=_fused(e, node, op.activation), potScaleInt16=False)
-    e.operator(_CODE.ADD, inputs, e.output(node), options)
+    e.operator(_CODE.ADD, inputs, e.output(node), options, wide=3)
 
 
 @emits(ops.Clamp)
 def _clamp(e: Emitter, node: Node, op: Clamp) -> None:
     x = e.index[node.inputs[0]]
-    if op in STANDALONE:
+    if e.wide and op == ops.UNIT and grid_key(e.quantizations.get(node.name)) == fixed_grid(op, 16):
+        e.operator(_CODE.RELU, (x,), e.output(node))  # the grid ends at 1
+        return
+    if op in STANDALONE and not (e.wide and op not in (ops.RELU, ops.RELU6)):
         e.operator(STANDALONE[op], (x,), e.output(node), None, 1 if op not in (ops.RELU, ops.RELU6) else 0)
         return
     if grid_key(e.quantizations.get(node.inputs[0])) != grid_key(e.quantizations.get(node.name)):
@@ -309,17 +326,21 @@ def _clamp(e: Emitter, node: Node, op: Clamp) -> None:
 @emits(ops.LeakyReLU)
 def _leaky_relu(e: Emitter, node: Node, op: ops.LeakyReLU) -> None:
     e.operator(
-        _CODE.LEAKY_RELU, (e.index[node.inputs[0]],), e.output(node), options_of("LeakyReluOptions", alpha=op.slope)
+        _CODE.LEAKY_RELU,
+        (e.index[node.inputs[0]],),
+        e.output(node),
+        options_of("LeakyReluOptions", alpha=op.slope),
+        wide=2,
     )
 
 
 @emits(ops.Softmax)
 def _softmax(e: Emitter, node: Node, op: ops.Softmax) -> None:
     q = e.quantizations.get(node.name)
-    if q is not None and grid_key(q) != (1 / 256, -128):
-        raise UnsupportedError(
-            "softmax with a scale of its own", where=node.name, hint="TFLite fixes it: 1/256, zero point -128"
-        )
+    demanded = fixed_grid(op, 16 if e.wide else 8)
+    if q is not None and grid_key(q) != demanded:
+        raise UnsupportedError("softmax with a scale of its own", where=node.name,
+                               hint=f"TFLite fixes scale and zero point: {demanded}")  # fmt: skip
     e.operator(_CODE.SOFTMAX, (e.index[node.inputs[0]],), e.output(node), options_of("SoftmaxOptions", beta=1.0))
 
 
@@ -392,7 +413,7 @@ def _strided_slice(e: Emitter, x: int, y: int, ranges: list[range], shape: Shape
     ends = sum(1 << i for i, (r, size) in enumerate(zip(ranges, shape, strict=True)) if r[-1] + r.step >= size)
     end = begin if ends == (1 << len(ranges)) - 1 else e.numbers([r[-1] + 1 for r in ranges])
     options = options_of("StridedSliceOptions", beginMask=0, endMask=ends)
-    e.operator(_CODE.STRIDED_SLICE, (x, begin, end, e.numbers([r.step for r in ranges])), y, options)
+    e.operator(_CODE.STRIDED_SLICE, (x, begin, end, e.numbers([r.step for r in ranges])), y, options, wide=4)
 
 
 @emits(ops.Resize2d)
@@ -400,10 +421,10 @@ def _resize(e: Emitter, node: Node, op: ops.Resize2d) -> None:
     inputs = (e.index[node.inputs[0]], e.numbers(op.size))
     if op.mode == "nearest":
         options = options_of("ResizeNearestNeighborOptions", alignCorners=False, halfPixelCenters=False)
-        e.operator(_CODE.RESIZE_NEAREST_NEIGHBOR, inputs, e.output(node), options)
+        e.operator(_CODE.RESIZE_NEAREST_NEIGHBOR, inputs, e.output(node), options, wide=4)
         return
     options = options_of("ResizeBilinearOptions", alignCorners=op.align_corners, halfPixelCenters=not op.align_corners)
-    e.operator(_CODE.RESIZE_BILINEAR, inputs, e.output(node), options, 3)
+    e.operator(_CODE.RESIZE_BILINEAR, inputs, e.output(node), options, 3, wide=4)
 
 
 def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
@@ -411,7 +432,7 @@ def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
     x, target = e.index[node.inputs[0]], e.file_shape(e.graph.shapes[node.name])
     turn = e.layout.turns.get(node.name)
     block = None if turn is None else _blocks(turn, e.file.tensors[x].shape, target)
-    if block:
+    if block and not e.wide:  # DEPTH_TO_SPACE knows no int16
         e.operator(_CODE.DEPTH_TO_SPACE, (x,), e.output(node), options_of("DepthToSpaceOptions", blockSize=block), 1)
         return
     if turn is not None and (turn.moves or turn.flips):

@@ -23,7 +23,7 @@ _CODE = schema.BuiltinOperator
 @emits(Mul)
 def _mul(e: Emitter, node: Node, op: Mul) -> None:
     inputs = tuple(e.index[name] for name in node.inputs)
-    e.operator(_CODE.MUL, inputs, e.output(node), options_of("MulOptions", fusedActivationFunction=0))
+    e.operator(_CODE.MUL, inputs, e.output(node), options_of("MulOptions", fusedActivationFunction=0), wide=4)
 
 
 def _plain(e: Emitter, node: Node, code: int, choices: Any = None, version: int = 0) -> None:
@@ -31,8 +31,8 @@ def _plain(e: Emitter, node: Node, code: int, choices: Any = None, version: int 
 
 
 def _fixed(e: Emitter, node: Node) -> None:
-    """TFLite's int8 kernels have one output grid."""
-    q, demanded = e.quantizations.get(node.name), fixed_grid(node.op)
+    """TFLite's integer kernels have one output grid."""
+    q, demanded = e.quantizations.get(node.name), fixed_grid(node.op, 16 if e.wide else 8)
     if q is not None and grid_key(q) != demanded:
         raise UnsupportedError(f"{type(node.op).__name__} with a scale of its own", where=node.name,
                                hint=f"TFLite fixes scale and zero point: {demanded}")  # fmt: skip
@@ -52,7 +52,8 @@ def _tanh(e: Emitter, node: Node, op: Tanh) -> None:
 
 @emits(HardSigmoid)
 def _hard_sigmoid(e: Emitter, node: Node, op: HardSigmoid) -> None:
-    """A depthwise convolution of one tap, whatever the shape; its output's grid ends where the hard sigmoid does."""
+    """A depthwise convolution of one tap, whatever the shape; its output's grid ends where the hard sigmoid does,
+    an int16 one above only: a ReLU (1) ends it below."""
     _fixed(e, node)
     x = e.index[node.inputs[0]]
     shape, source = e.file.tensors[x].shape, e.quantizations.get(node.inputs[0])
@@ -62,23 +63,24 @@ def _hard_sigmoid(e: Emitter, node: Node, op: HardSigmoid) -> None:
         raise UnsupportedError("a hard sigmoid alone has no float form in TFLite", where=node.name)
     layer, zero = HardSigmoidLayer.reading(source), np.zeros((), np.int32)
     w = e.constant("weight", np.full((1, 1, 1, channels), layer.weight, np.int8), Quantization(layer.scale, zero))  # type: ignore[arg-type]
-    biases = Quantization(source.scale * layer.scale, zero, "int32")
-    b = e.constant("bias", np.full(channels, layer.bias, np.int32), biases)
+    biases = Quantization(source.scale * layer.scale, zero, e.sums)
+    b = e.constant("bias", np.full(channels, layer.bias, e.sums), biases)
     y = e.output(node) if image == shape else e.activation(f"{node.name}/image", image, e.quantizations[node.name])
     chosen = options_of("DepthwiseConv2DOptions", padding=schema.Padding.VALID, strideH=1, strideW=1,
-                        depthMultiplier=1, dilationHFactor=1, dilationWFactor=1)  # fmt: skip
-    e.operator(_CODE.DEPTHWISE_CONV_2D, (e.shaped(x, image, f"{node.name}/in"), w, b), y, chosen, 3)
+                        depthMultiplier=1, dilationHFactor=1, dilationWFactor=1,
+                        fusedActivationFunction=int(e.wide))  # fmt: skip
+    e.operator(_CODE.DEPTHWISE_CONV_2D, (e.shaped(x, image, f"{node.name}/in"), w, b), y, chosen, 3, wide=5)
     if image != shape:
         e.operator(_CODE.RESHAPE, (y, e.numbers(shape)), e.output(node), None, 1)
 
 
 @emits(HardSwish)
 def _hard_swish(e: Emitter, node: Node, op: HardSwish) -> None:
-    if e.dtype == "int8":
+    if e.dtype != "float32":
         raise UnsupportedError("HardSwish has no TFLite form here", where=node.name, hint="lower it with `optimize`")
     _plain(e, node, _CODE.HARD_SWISH)
 
 
 @emits(GELU)
 def _gelu(e: Emitter, node: Node, op: GELU) -> None:
-    _plain(e, node, _CODE.GELU, options_of("GeluOptions", approximate=op.approximate))
+    _plain(e, node, _CODE.GELU, options_of("GeluOptions", approximate=op.approximate), 2)

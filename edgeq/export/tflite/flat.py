@@ -32,6 +32,8 @@ TYPES: dict[str, int] = {
     "uint8": schema.TensorType.UINT8,
     "int8": schema.TensorType.INT8,
     "int4": schema.TensorType.INT4,
+    "int16": schema.TensorType.INT16,
+    "int64": schema.TensorType.INT64,
 }
 _BYTE_CODES = 127  # the old one-byte field says 127 for "see the wider field"
 

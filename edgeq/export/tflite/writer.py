@@ -21,27 +21,31 @@ from edgeq.integer.graph import IntegerGraph, Quantization
 
 __all__ = ["write_tflite", "write_tflite_float"]
 
-IO_TYPES = ("int8", "uint8", "float32")
+IO_TYPES = ("int8", "uint8", "int16", "float32")
 WEIGHT_TYPES = ("int8", "int4")
 
 
-def write_tflite(graph: IntegerGraph, *, io: str = "int8", weights: str = "int8", about: About | None = None) -> bytes:
-    """An all-integer file: NHWC, batch 1, inputs and outputs of type `io` (int8, uint8 or float32).
+def write_tflite(
+    graph: IntegerGraph, *, io: str | None = None, weights: str = "int8", about: About | None = None
+) -> bytes:
+    """An all-integer file: NHWC, batch 1, inputs and outputs of type `io`: that of the activations (None), or float32,
+    or uint8 where those are int8.
 
     `weights`: how weights of four bits or fewer are stored; ``int4`` is two a byte, which LiteRT's own kernels run and
     XNNPACK, for convolutions, leaves to them. The integers computed are the same. `about` becomes the file's metadata.
     Raises `UnsupportedError` naming the node that has no TFLite form, and `ConfigError` for other types.
     """
+    inner = graph.activation_type
+    io = io or inner
     if io not in IO_TYPES:
         raise ConfigError(f"cannot write {io!r} inputs and outputs", hint=f"one of {', '.join(IO_TYPES)}")
     if weights not in WEIGHT_TYPES:
         raise ConfigError(f"cannot store weights as {weights!r}", hint=f"one of {', '.join(WEIGHT_TYPES)}")
-    wide = [
-        name for name in (*graph.inputs, *(n.name for n in graph.nodes)) if graph.quantizations[name].dtype != "int8"
-    ]
-    if wide:
-        raise UnsupportedError(f"activations of type {graph.quantizations[wide[0]].dtype}", where=wide[0],
-                               hint="the TFLite writer knows int8")  # fmt: skip
+    if io not in (inner, "float32") and (inner, io) != ("int8", "uint8"):
+        raise ConfigError(f"{io} inputs and outputs of {inner} activations", why="they would be rounded twice",
+                          hint=f"{inner} or float32")  # fmt: skip
+    if inner == "int16" and weights == "int4":
+        raise ConfigError("int4 storage beside 16-bit activations", why="TFLite has no such kernels", hint="int8")
     if graph.narrow():
         raise UnsupportedError("activations of fewer than 8 bits", where=graph.narrow()[0],
                                why="TFLite's kernels saturate at 8")  # fmt: skip
@@ -138,8 +142,8 @@ def _input(e: Emitter, name: str, io: str) -> None:
     elif axes:
         x = _reverse(e, x, f"{name}/mirrored", axes)
     if io != e.dtype:
-        inner = e.activation(f"{name}/int8", shape, q)
-        e.operator(schema.BuiltinOperator.QUANTIZE, (x,), inner, None, 2 if io == "uint8" else 1)
+        inner = e.activation(f"{name}/{e.dtype}", shape, q)
+        e.operator(schema.BuiltinOperator.QUANTIZE, (x,), inner, None, 2 if io == "uint8" else 1, wide=2)
         x = inner
     e.index[name] = x
 
