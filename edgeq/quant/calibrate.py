@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
+from edgeq.graph.ops import Add
 from edgeq.integer.graph import Quantization
 from edgeq.quant.bits import Scheme, weight_bits
 from edgeq.quant.fakequant import quantize_weight
@@ -19,6 +20,13 @@ from edgeq.quant.scheme import Fixed, Own, Shared, grid, specify
 from edgeq.quant.transfer import transfer
 
 __all__ = ["Calibration", "calibrate"]
+
+
+SMALLEST_RANGE = 1e-5
+"""Of a value that is never above 0 and was not seen below it."""
+FINEST_SUM = 2.0**12
+"""How much finer than its inputs' an Add's grid may be. Further on onnxruntime's float32 loses steps, and beyond 2^19
+LiteRT's kernels abort the process."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ def calibrate(
         activations[name] = grid(*_bounded(histograms[name], low, high, spec.cap), spec.bits)
     activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, Fixed)}
     activations |= {name: activations[spec.source] for name, spec in specs.items() if isinstance(spec, Shared)}
+    _coarsen_sums(graph, activations)
     weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
     settled = settle(
         graph, activations, weights, calibration.inputs, round_weights=compensate, correct_bias=correct_bias,
@@ -78,5 +87,18 @@ def calibrate(
 
 def _bounded(histogram: Histogram, low: float, high: float, cap: float) -> tuple[float, float]:
     """A value that is never negative starts at exactly 0 (so that the zero point is the lowest integer and saturation
-    is the ReLU); one behind a ReLU6 ends at 6 at most."""
+    is the ReLU); one behind a ReLU6 ends at 6 at most. One that ends at 0 starts below it, its zero point the highest
+    integer."""
+    if cap <= 0.0:
+        return min(low, -SMALLEST_RANGE), 0.0
     return (0.0 if histogram.low >= 0.0 else low), min(high, cap)
+
+
+def _coarsen_sums(graph: Graph, activations: dict[str, Quantization]) -> None:
+    """Sums that cancel out, such as a value less itself, on grids their kernel can reach: it scales by less than 1."""
+    for node in graph.of_kind(Add):
+        made = activations[node.name]
+        finest = np.float32(max(float(activations[name].scale) for name in node.inputs) / FINEST_SUM)
+        if made.scale < finest:
+            coarser = replace(made, scale=np.asarray(finest))
+            activations.update({name: coarser for name, grid in activations.items() if grid is made})

@@ -1,0 +1,65 @@
+"""Calibration of values that are nothing: sums that cancel out, halves that are always 0."""
+
+import numpy as np
+import pytest
+from torch import nn
+
+from edgeq.data.calibration import CalibrationSet
+from edgeq.export.onnx import optimized_census, write_onnx
+from edgeq.export.tflite import census, write_tflite, write_tflite_float
+from edgeq.graph.capture import capture
+from edgeq.graph.passes import optimize
+from edgeq.measure.verify import verify_tflite
+from edgeq.measure.verify_onnx import verify_onnx
+from edgeq.quant.calibrate import FINEST_SUM, calibrate
+from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
+from edgeq.runtime.litert import LiteRTSession
+
+RANGE = (-2.5, 2.5)
+
+
+class Cancels(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return x - x
+
+
+class NeverBelow(nn.Module):
+    """The lower half of a PReLU of what is never below 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.deep, self.bent = nn.Conv2d(3, 3, 3, groups=3, bias=False), nn.PReLU(3)
+        self.bent.weight.data[:] = self.bent.weight.data.new_tensor([0.1, 0.2, 0.3])
+
+    def forward(self, x):
+        return self.bent(self.deep(x).sigmoid())
+
+
+@pytest.mark.parametrize("make", [Cancels, NeverBelow])
+def test_values_that_are_nothing_have_grids_that_kernels_take(make):
+    graph = optimize(capture(make().eval(), (3, 8, 7), "net"))
+    inputs = np.clip(np.random.default_rng(0).normal(0, 1, (4, 3, 8, 7)), *RANGE).astype(np.float32)
+    images = CalibrationSet(inputs, np.full(4, -1, np.int64), "noise")
+    integer = freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme(7, 8))).graph
+    data = write_tflite(integer)
+    assert census(data).float_ops == 0
+    assert verify_tflite(integer, data, inputs).exact
+    for activations in ("uint8", "int8"):
+        data = write_onnx(integer, activations=activations)
+        assert optimized_census(data, activations).float_ops == 0
+        assert verify_onnx(integer, data, inputs, activations).max_step <= 1
+    assert LiteRTSession(write_tflite_float(graph)).run(inputs[:1])[0].shape == graph.shapes[graph.outputs[0]]
+
+
+def test_a_sum_that_cancels_is_no_finer_than_can_be_told():
+    graph = optimize(capture(Cancels().eval(), (3, 8, 7), "net"))
+    inputs = np.random.default_rng(0).uniform(*RANGE, (2, 3, 8, 7)).astype(np.float32)
+    found = calibrate(graph, CalibrationSet(inputs, np.full(2, -1, np.int64), "n"), RANGE, scheme=Scheme()).activations
+    parts = max(float(found[name].scale) for name in graph.node("add").inputs)
+    assert float(found["add"].scale) == pytest.approx(parts / FINEST_SUM)
