@@ -137,16 +137,18 @@ def test_other_activation_functions_are_exact_too(op: Op) -> None:
     assert found.exact, found.first_difference
 
 
-def test_what_has_no_16_bit_kernel_is_refused_by_name() -> None:
+def test_a_layer_that_ends_at_0_from_below_is_exact() -> None:
+    """Half of a PReLU with a slope per channel."""
     graph = network()
-    below = tuple(
-        replace(node, op=replace(node.op, activation=NEGATIVE)) if node.name == "depth" else node
+    nodes = tuple(
+        replace(node, op=replace(node.op, activation=NEGATIVE)) if node.name in ("depth", "fc") else node
         for node in graph.nodes
     )
-    with pytest.raises(UnsupportedError, match="Conv2d that ends at 0 from below") as caught:
-        frozen("w8a16", graph.replace(nodes=below))
-    assert caught.value.where == "depth"
-    assert "a8" in caught.value.hint
+    integer = frozen("w8a16", graph.replace(nodes=nodes))
+    found = verify_tflite(integer, write_tflite(integer), images(4, 3))
+    assert found.exact, found.first_difference
+    made = run(integer, integer.quantizations["x"].quantize(images(4, 3)))
+    assert all(made[name].max() == 0 > made[name].min() for name in ("depth", "fc"))
 
 
 def test_onnx_files_have_none() -> None:
