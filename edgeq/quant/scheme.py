@@ -67,8 +67,8 @@ class Fixed:
 
 Spec = Own | Shared | Derived | Fixed
 
-WIDE_SMALLEST = 1e-8 * 32767
-"""Half the range of the finest int16 grid."""
+WIDE_SMALLEST = 1e-2
+"""Half the range of the finest int16 grid: kernels refuse what is too fine, and here even 1e-4 has 8 bits left."""
 
 
 def grid(low: float, high: float, bits: int = 8) -> Quantization:
