@@ -17,9 +17,9 @@ from fnmatch import fnmatchcase
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.elementwise import GELU
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import NEGATIVE, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
+from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
 
-__all__ = ["LayerBits", "Scheme", "activation_bits", "check_wide", "parse_bits", "weight_bits"]
+__all__ = ["LayerBits", "Scheme", "activation_bits", "parse_bits", "weight_bits"]
 
 _BITS = re.compile(r"w([2-8])a([2-8]|16)")
 
@@ -86,21 +86,6 @@ class Scheme:
     def fewest(self) -> int:
         """Of any weight or activation."""
         return min(self.weight_bits, self.activation_bits, *(min(o.weights, o.activations) for o in self.layers))
-
-
-def check_wide(graph: Graph, scheme: Scheme) -> None:
-    """Refuse 16-bit activations of an optimised `graph` with an op that no runtime has a 16-bit kernel for.
-
-    Raises `UnsupportedError` naming the op."""
-    if scheme.activation_bits != 16:
-        return
-    for node in graph.nodes:
-        if getattr(node.op, "activation", None) == NEGATIVE:
-            raise UnsupportedError(
-                f"{type(node.op).__name__} that ends at 0 from below (half of a PReLU) with 16-bit activations",
-                where=node.name, why="TFLite has no such kernel, and an int16 grid has two sides",
-                hint="use a8, or another activation function (ReLU, LeakyReLU, SiLU)",
-            )  # fmt: skip
 
 
 def weight_bits(graph: Graph, scheme: Scheme) -> dict[str, int]:

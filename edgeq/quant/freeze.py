@@ -13,6 +13,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import BatchNorm, Conv2d, Linear
 from edgeq.integer.graph import IntegerGraph, Quantization
+from edgeq.integer.wideratios import check_ratios
 from edgeq.quant.calibrate import Calibration
 from edgeq.quant.fakequant import weight_integers
 
@@ -37,7 +38,8 @@ class Frozen:
 def freeze(graph: Graph, calibration: Calibration) -> Frozen:
     """Round weights and biases of an optimised `graph` onto the calibrated grids.
 
-    Every convolution and linear leaves with a bias. Raises `UnsupportedError` if a batch norm is still there.
+    Every convolution and linear leaves with a bias. Raises `UnsupportedError` if a batch norm is still there, or
+    for 16-bit grids that no kernel can reach (`edgeq.integer.wideratios`).
     """
     left = next(graph.of_kind(BatchNorm), None)
     if left is not None:
@@ -82,4 +84,6 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
         quantizations=quantizations,
         input_shapes=graph.input_shapes,
     )
+    if integer.activation_type == "int16":
+        check_ratios(integer)
     return Frozen(integer, dead)

@@ -16,7 +16,7 @@ from edgeq.graph.elementwise import fixed_grid
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, RELU6, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, Linear, Op, Pad, Reshape, Slice
 from edgeq.integer.graph import Quantization
-from edgeq.quant.bits import Scheme, activation_bits, check_wide
+from edgeq.quant.bits import Scheme, activation_bits
 
 __all__ = ["Derived", "Fixed", "Own", "Scheme", "Shared", "Spec", "fixed_output", "grid", "specify"]
 
@@ -67,8 +67,8 @@ class Fixed:
 
 Spec = Own | Shared | Derived | Fixed
 
-WIDE_SMALLEST = 1e-8 * 32767
-"""Half the range of the finest int16 grid."""
+WIDE_SMALLEST = 1e-2
+"""Half the range of the finest int16 grid: kernels refuse what is too fine, and here even 1e-4 has 8 bits left."""
 
 
 def grid(low: float, high: float, bits: int = 8) -> Quantization:
@@ -100,9 +100,8 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
 
     Values joined by ops that only move or select (pooling, concat, reshape ...) form one group with one quantization,
     named after its first member. Raises `UnsupportedError` where two fixed quantizations would have to be one, and for
-    ops that 16-bit activations have no kernels for.
+    layers whose own bits cannot be (`edgeq.quant.bits`).
     """
-    check_wide(graph, scheme)
     leader = _groups(graph, WIDE_RESCALING if scheme.activation_bits == 16 else RESCALING)
     groups: dict[str, list[str]] = {}
     for name, first in leader.items():

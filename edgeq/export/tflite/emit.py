@@ -85,7 +85,20 @@ class Emitter:
             return
         if node.op.shares_quantization:
             self._same_quantization(node)
+        if self.wide and getattr(node.op, "activation", None) == ops.NEGATIVE:
+            self._negative(emit, node)
+        else:
+            emit(self, node, node.op)
+
+    def _negative(self, emit: _Emit, node: Node) -> None:
+        """An int16 grid goes on above 0, and no kernel fuses an end there: a MINIMUM of its own."""
+        q, name = self.quantizations[node.name], node.name
+        linear = self.activation(f"{name}/linear", self.file_shape(self.graph.shapes[name]), q)
+        self.index[name] = linear
         emit(self, node, node.op)
+        del self.index[name]
+        zero = self.constant("maximum", np.zeros((), np.int16), q)
+        self.operator(_CODE.MINIMUM, (linear, zero), self.output(node))
 
     def file_shape(self, shape: Shape) -> Shape:
         return tuple(shape[i] for i in _NHWC) if len(shape) == 4 else shape
@@ -161,6 +174,8 @@ def _fused(e: Emitter, node: Node, clamp: Clamp | None) -> int:
     """The option that says which activation an operator ends with: none where the output's grid ends with it, ReLU
     where an int16 grid ends above with it."""
     q = e.quantizations.get(node.name)
+    if e.wide and clamp == ops.NEGATIVE:
+        return int(_FUSED.NONE)
     if clamp in UNFUSED and q is not None:
         ends = [q.dequantize(np.asarray(k)) for k in q.limits]
         if ends[1] <= np.float32(clamp.maximum * (1 + 1e-6)):
