@@ -343,6 +343,14 @@ def test_fine_tuning_is_a_cached_stage_whose_student_is_what_was_frozen(
     assert plain["artifact"]["sha256"] != report["artifact"]["sha256"]
 
 
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("bits", [{"bits": "w4a16"}, {"bits": "w8a8", "layer_bits": ("3.*=w3a8",)}])
+def test_wide_activations_and_named_layers_fine_tune_too(config: BuildConfig, bits: dict[str, Any]) -> None:
+    report = build(replace(config, method="noise", finetune="kd", **bits))
+    assert report["finetune"]["agreement"]["equal_argmax"] > 0.8
+    assert report["exactness"]["equal"] == report["exactness"]["values"] > 0
+
+
 def test_two_ways_to_fine_tune_at_once_are_refused(config: BuildConfig) -> None:
     with pytest.raises(ConfigError, match="both say how to fine-tune"):
         plan(replace(config, method="zaq", finetune="kd"))
