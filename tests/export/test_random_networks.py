@@ -102,6 +102,12 @@ def test_a_random_network_is_itself_in_every_form(seed: int) -> None:
     assert (kinds.float_ops, kinds.quantize, kinds.dequantize) == (0, 0, 0)
     exactness = verify_tflite(integer, data, inputs[:2])
     assert exactness.exact, (net.steps, exactness.first_difference)
+    wide = freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme(8, 16))).graph
+    data = write_tflite(wide)
+    kinds = census(data)
+    assert (kinds.float_ops, kinds.quantize, kinds.dequantize) == (0, 0, 0)
+    exactness = verify_tflite(wide, data, inputs[:1])
+    assert exactness.exact, (net.steps, exactness.first_difference)
     for activations in ("uint8", "int8"):
         data = write_onnx(integer, activations=activations)  # type: ignore[arg-type]
         kinds = optimized_census(data, activations)

@@ -99,6 +99,14 @@ def test_every_input_of_a_function(op, x, y) -> None:  # type: ignore[no-untyped
     assert_exact(flow)
 
 
+@pytest.mark.parametrize(("approximate", "x", "y"), [(True, 3.0308e-05, 6.1956e-05), (False, 2.70514e-05, 1.18843e-05)])
+@pytest.mark.parametrize("k", range(12))
+def test_gelu_rounds_as_the_c_library_does(approximate: bool, x: float, y: float, k: int) -> None:
+    flow = every(Flow((1, 1 << 16), wide(256 * x * 1.003**k)))
+    flow.add("y", GELU(approximate), q=wide(256 * y * 0.997**k))
+    assert_exact(flow)
+
+
 @EXAMPLES
 @given(x=scales, clamp=st.sampled_from([Clamp(-1.0, 1.0), Clamp(0.5, 4.0), Clamp(-2.0), Clamp(maximum=0.0)]))
 def test_every_input_of_a_clamp_on_its_grid(x, clamp) -> None:  # type: ignore[no-untyped-def]
