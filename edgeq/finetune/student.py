@@ -34,7 +34,7 @@ __all__ = ["Agreement", "Learned", "Student", "agreement"]
 class Learned:
     """What moves while fine-tuning. Biases go with the weights; the input's grid is the preprocessing's and never does.
 
-    `benchmarks/low_bit.py` has the ablation these defaults come from.
+    Everything by default, as in LSQ; ``benchmarks/low_bit.py --ablation`` takes one away at a time.
     """
 
     weights: bool = True
