@@ -111,7 +111,7 @@ def finetune(job: Job) -> Finetuned:
                 run.look()
                 run.save()
             run.report()
-        run.settle()
+        run.restore_best()
     graph, decided = run.student.cpu().frozen()
     facts = {
         "steps": float(run.total),
@@ -292,7 +292,7 @@ class _Run:
             if self.job.checkpoint is not None:
                 _write(self.job.checkpoint / "best.pt", {"student": self.kept, "step": self.step, "gap": gap})
 
-    def settle(self) -> None:
+    def restore_best(self) -> None:
         """The best student seen, which may be the one before training: a game can be lost."""
         self.student.load_state_dict(self.kept)
 

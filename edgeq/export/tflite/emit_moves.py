@@ -1,0 +1,112 @@
+"""Emitters of ops that move, join, select or repeat values and compute none. Imported for what it registers."""
+
+from __future__ import annotations
+
+from ai_edge_litert import schema_py_generated as schema
+
+from edgeq.export.tflite.emit import NHWC, Emitter, emits, options_of, pad, pick
+from edgeq.export.tflite.order import Turn
+from edgeq.export.tflite.windows import Axis, subsample
+from edgeq.graph import ops
+from edgeq.graph.ir import Node
+from edgeq.graph.ops import Shape
+
+__all__: list[str] = []
+
+_CODE = schema.BuiltinOperator
+
+
+@emits(ops.Concat)
+def _concat(e: Emitter, node: Node, op: ops.Concat) -> None:
+    rank = len(e.graph.shapes[node.name])
+    names = node.inputs[::-1] if rank == 4 and op.axis >= 2 and e.layout.mirror[op.axis - 2] else node.inputs
+    axis = NHWC.index(op.axis) if rank == 4 else op.axis
+    e.operator(
+        _CODE.CONCATENATION,
+        tuple(e.index[n] for n in names),
+        e.output(node),
+        options_of("ConcatenationOptions", axis=axis),
+    )
+
+
+@emits(ops.Pad)
+def _pad_node(e: Emitter, node: Node, op: ops.Pad) -> None:
+    counts = list(zip(op.before, op.after, strict=True))
+    if len(counts) == 4:
+        counts = [counts[i][::-1] if i >= 2 and e.layout.mirror[i - 2] else counts[i] for i in NHWC]
+    pad(e, e.index[node.inputs[0]], e.output(node), counts)
+
+
+@emits(ops.Slice)
+def _slice(e: Emitter, node: Node, op: ops.Slice) -> None:
+    shape = e.graph.shapes[node.inputs[0]]
+    ranges = [range(a, b, k) for a, b, k in zip(op.start, op.stop, op.step, strict=True)]
+    ranges[0] = range(shape[0])
+    if len(shape) == 4:
+        mirrored = [range(s - 1 - r[-1], s - r[0], r.step) for s, r in zip(shape, ranges, strict=True)]
+        ranges = [mirrored[i] if i >= 2 and e.layout.mirror[i - 2] else ranges[i] for i in NHWC]
+        shape = e.file_shape(shape)
+        picks = [_picks(r, size) for r, size in zip(ranges, shape, strict=True)]
+        strided = max(ranges[1].step, ranges[2].step) > 1
+        if strided and len(ranges[3]) == shape[3] and picks[1] and picks[2]:
+            pick(e, e.index[node.inputs[0]], e.output(node), (picks[1], picks[2]), (ranges[1].step, ranges[2].step))
+            return
+    _strided_slice(e, e.index[node.inputs[0]], e.output(node), ranges, shape)
+
+
+def _picks(chosen: range, size: int) -> ops.Pair | None:
+    """Kernel and position of the one that pick this range, if a window no larger than its step can."""
+    kernel = subsample(Axis(size, 1, chosen.step, 1, -chosen.start, len(chosen)))
+    return None if kernel is None or kernel > max(chosen.step, 1) else (kernel, chosen.start)
+
+
+def _strided_slice(e: Emitter, x: int, y: int, ranges: list[range], shape: Shape) -> None:
+    begin = e.numbers([r.start for r in ranges])
+    # A masked end means "to the last element" and is never read: one constant less.
+    ends = sum(1 << i for i, (r, size) in enumerate(zip(ranges, shape, strict=True)) if r[-1] + r.step >= size)
+    end = begin if ends == (1 << len(ranges)) - 1 else e.numbers([r[-1] + 1 for r in ranges])
+    options = options_of("StridedSliceOptions", beginMask=0, endMask=ends)
+    e.operator(_CODE.STRIDED_SLICE, (x, begin, end, e.numbers([r.step for r in ranges])), y, options, wide=4)
+
+
+@emits(ops.Resize2d)
+def _resize(e: Emitter, node: Node, op: ops.Resize2d) -> None:
+    inputs = (e.index[node.inputs[0]], e.numbers(op.size))
+    if op.mode == "nearest":
+        options = options_of("ResizeNearestNeighborOptions", alignCorners=False, halfPixelCenters=False)
+        e.operator(_CODE.RESIZE_NEAREST_NEIGHBOR, inputs, e.output(node), options, wide=4)
+        return
+    options = options_of("ResizeBilinearOptions", alignCorners=op.align_corners, halfPixelCenters=not op.align_corners)
+    e.operator(_CODE.RESIZE_BILINEAR, inputs, e.output(node), options, 3, wide=4)
+
+
+@emits(ops.Reshape)
+@emits(ops.Permute)
+def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
+    """As many of RESHAPE, TRANSPOSE, REVERSE, RESHAPE as the new order asks for; mostly the first alone."""
+    x, target = e.index[node.inputs[0]], e.file_shape(e.graph.shapes[node.name])
+    turn = e.layout.turns.get(node.name)
+    block = None if turn is None else _blocks(turn, e.file.tensors[x].shape, target)
+    if block and not e.wide:  # DEPTH_TO_SPACE knows no int16
+        e.operator(_CODE.DEPTH_TO_SPACE, (x,), e.output(node), options_of("DepthToSpaceOptions", blockSize=block), 1)
+        return
+    if turn is not None and (turn.moves or turn.flips):
+        x = e.shaped(x, turn.shape, f"{node.name}/axes")
+        if turn.moves:
+            y = e.like(x, f"{node.name}/transposed", tuple(turn.shape[d] for d in turn.dims))
+            e.operator(_CODE.TRANSPOSE, (x, e.numbers(turn.dims)), y, options_of("TransposeOptions"))
+            x = y
+        for axis in turn.flips:
+            y = e.like(x, f"{node.name}/{axis}", e.file.tensors[x].shape)
+            e.operator(_CODE.REVERSE_V2, (x, e.numbers([axis])), y, None, 1)
+            x = y
+    e.operator(_CODE.RESHAPE, (x, e.numbers(target)), e.output(node), None, 1)
+
+
+def _blocks(turn: Turn, source: Shape, target: Shape) -> int | None:
+    """The side of the squares of pixels that channels become, if that is what `turn` does."""
+    if turn.dims != (0, 2, 1, 3) or turn.flips or len(source) != 4 or len(target) != 4:
+        return None
+    (rows, columns, side, rest), (_, height, width, channels) = turn.shape, source
+    squares = (1, height * side, width * side, channels // side**2)
+    return side if (rows, columns) == (height, width) and rest % side == 0 and target == squares else None
