@@ -1,13 +1,14 @@
 """The student: the deployable graph with every rounding the integers will do, learning its weights and step sizes.
 
 Batch norm is folded, activations are fused, values share grids as the target's scheme says, and values are rounded
-where the integer kernels round them. What was trained is therefore what `freeze` freezes; `agreement` checks it against
-the exact reference.
+where the integer kernels round them, twice where they round twice. What was trained is therefore what `freeze` freezes;
+`agreement` checks it against the exact reference: with few bits to the last value, with eight to the float32 sums.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from edgeq.finetune.lsq import fake_quantize
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import Concat, Conv2d, Linear, MaxPool2d, Pad, Permute, Reshape, Slice
+from edgeq.graph.ops import Concat, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Pad, Permute, Reshape, Slice
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.reference import run as run_reference
@@ -28,6 +29,10 @@ from edgeq.quant.lockstep import settle
 from edgeq.quant.scheme import fixed_output
 
 __all__ = ["Agreement", "Learned", "Student", "agreement"]
+
+
+AWAY = 1 + 2.0**-20
+"""Times a half-rounded value: what is a tie for the kernel must not fall short of one by float32's last bit."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,12 @@ class Student(nn.Module):
             scale = calibration.weights[node.inputs[1]].scale
             self.weight_steps[_key(name)] = nn.Parameter(_tensor(scale).log(), requires_grad=learned.weight_steps)
         self._rounded = _rounded(graph) & set(calibration.activations)
+        wide = {name for name, grid in calibration.activations.items() if grid.dtype == "int16"}
+        self._twice = {
+            node.name: node
+            for node in graph.nodes
+            if isinstance(node.op, GlobalAvgPool) or (isinstance(node.op, Conv2d) and node.inputs[0] not in wide)
+        }
 
     def groups(self, weight_rate: float, step_rate: float) -> list[dict[str, object]]:
         """Parameter groups for an optimiser: weights and biases, weight steps, activation steps."""
@@ -159,7 +170,25 @@ class Student(nn.Module):
         grid = self.calibration.activations[name]
         low, high = grid.limits
         zero = int(grid.zero_point)
-        return fake_quantize(value, self._step(name), low - zero, high - zero)
+        step = self._step(name)
+        if name in self._twice and not self._relaxed:
+            value = self._half_rounded(name, value, step)
+        return fake_quantize(value, step, low - zero, high - zero)
+
+    def _half_rounded(self, name: str, value: Tensor, step: Tensor) -> Tensor:
+        """What a kernel's first rounding makes of a convolution's sums or of a mean: multiples of a fraction of `step`,
+        a 1,000th or a quarter of it, per channel (`edgeq.integer.fixedpoint.multiply`). Straight-through."""
+        node = self._twice[name]
+        with torch.no_grad():
+            ratio = self._step(node.inputs[0]) / step
+            folded = 0
+            if isinstance(node.op, Conv2d):
+                ratio = ratio * self.weight_steps[_key(name)].exp().view(-1, 1, 1)
+            else:  # the division by the count is part of the multiplier
+                folded = math.prod(self.graph.shapes[node.inputs[0]][2:]).bit_length() - 1
+            unit = step * 2.0 ** (torch.frexp(ratio).exponent - folded).clamp(max=0)
+            first = (value / unit + 0.5).floor_().mul_(unit * AWAY)
+        return value + (first - value).detach()
 
     def _weight(self, name: str) -> Tensor:
         """A layer's weight as the kernels will have it, unless relaxed."""
