@@ -51,10 +51,10 @@ FOLDER = ROOT / "build" / "low_bit"
 IMAGES = 256
 NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup")
 BITS = ("w5a5", "w4a4")
-METHODS = ("ptq-nearest", "ptq", "noise", "kd", "zs-cgan", "dfq-akd", "zaq")
+METHODS = ("ptq-nearest", "ptq", "ptq-zs-cgan", "noise", "kd", "zs-cgan", "dfq-akd", "zaq")
 """`ptq` trains nothing; nor does `ptq-nearest`, whose weights take their nearest integers, as in most tools. `noise`
-distils on Gaussian noise; `kd` on the calibration images, which are every row's start; `zs-cgan` on fresh images
-of its generator."""
+distils on Gaussian noise; `kd` on the calibration images. Every row starts from the same calibration images, except for
+`zs-cgan` and `ptq-zs-cgan`: those have images of its generator, and `zs-cgan` distils on fresh ones."""
 
 ABLATION: Mapping[str, Mapping[str, Any]] = {
     "paper form": {"anchor": 0.0, "block_weight": 0.0, "relative": False, "leash": 0.0, "relaxed": 0.0},
@@ -137,8 +137,10 @@ def measure_cell(
         "commit": commit(), "machine": machine_line(), "threads": torch.get_num_threads(),
         "packages": package_versions(("torch", "numpy")),
     }  # fmt: skip
-    if method in ("ptq", "ptq-nearest"):
-        decided = calibrate(graph, images, spec.input_range(), scheme=scheme, compensate=method == "ptq")
+    if method.startswith("ptq"):
+        if method == "ptq-zs-cgan":
+            images, _, _ = calibration_set(subject, "zs-cgan", seed, options.images_effort, cache)
+        decided = calibrate(graph, images, spec.input_range(), scheme=scheme, compensate=method != "ptq-nearest")
         return row | measure(subject, decided, Student(graph, decided), None)
     settings = settings_for(method if method in ("zaq", "dfq-akd") else "kd", options.effort, graph)
     settings = dataclasses.replace(settings, **ABLATION.get(variant, {}))
@@ -148,11 +150,11 @@ def measure_cell(
     if method == "noise":
         source = Noise(spec.input_shape)
     if method == "zs-cgan":
-        _, generator, extra = calibration_set(subject, "zs-cgan", seed, options.images_effort, cache)
-        row["generator_seconds"] = extra
-        if generator is not None:
-            trained = load_generator(generator)
-            source = Drawn(trained.generator, trained.pixel)
+        images, generator, seconds = calibration_set(subject, "zs-cgan", seed, options.images_effort, cache)
+        row |= {"images_by": "zs-cgan", "image_seconds": seconds}
+        assert generator is not None
+        trained = load_generator(generator)
+        source = Drawn(trained.generator, trained.pixel)
     low, high = (torch.from_numpy(v) for v in spec.channel_range())
     cell = cell_path(options, row["network"], bits, method, seed, variant)
     scratch = FOLDER / "unfinished" / cell.parent.name / cell.stem  # a run of other steps or bits is another run
