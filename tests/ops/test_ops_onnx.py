@@ -28,7 +28,9 @@ from edgeq.graph.ops import (
     Softmax,
 )
 from edgeq.integer.graph import Quantization
+from edgeq.integer.reference import run
 from edgeq.measure.verify_onnx import verify_onnx
+from edgeq.runtime.ort import OrtSession
 from tests.ops.flow import Flow, quantization, scales, seeds, zero_points
 
 FEW = settings(
@@ -193,3 +195,15 @@ def test_a_first_convolution_is_written_for_direct_kernels_on_x86_only(filters, 
         assert checked.values == 8 * int(np.prod(graph.shapes["y"]))
         assert checked.max_step <= (rounding == "tflite"), checked.first_difference
     assert "Pad" not in optimized_census(write_onnx(graph, activations="int8")).kinds
+
+
+def test_three_channels_made_inside_the_network_run_too() -> None:
+    """The fourth channel then is added between two fused convolutions, where onnxruntime moves its transposes."""
+    flow = Flow((1, 3, 8, 8), quantization(0.02, 3))
+    flow.weighted("inner", Conv2d(groups=3), (3, 1, 1, 1), quantization(0.03, -5))
+    flow.weighted("y", Conv2d((2, 2), (0, 1, 0, 1)), (16, 3, 3, 3), quantization(0.05, 9), "inner")
+    graph = flow.graph()
+    samples = flow.samples(4)
+    (made,) = OrtSession(write_onnx(graph, activations="uint8", io="uint8")).run_integers(samples)
+    wanted = run(graph, graph.quantizations["x"].quantize(samples))["y"]
+    assert np.abs(made.astype(int) - 128 - wanted).max() <= 1

@@ -247,7 +247,8 @@ class QuantizedContext(Context):
         more = max(DIRECT_FILTERS - len(filters), 0)
         scale = np.pad(q[weight].scale, (0, more), mode="edge") if q[weight].axis is not None else q[weight].scale
         if value not in self._padded:
-            extra = [self.indices(0, 1), self.zero(value), self.indices(1)]
+            # All axes are listed: given one alone, onnxruntime fails to move a transpose across it.
+            extra = [self.indices(0, 0, 0, 0, 0, 1, 0, 0), self.zero(value)]
             self._padded[value] = self.builder.node("Pad", [self.integers(value), *extra])
         inputs = [
             self.dequantize(self._padded[value], value, self._type),
