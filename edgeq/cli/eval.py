@@ -46,14 +46,14 @@ def evaluate(paths: tuple[Path, ...], devices: tuple[str, ...], as_json: bool, *
 def _answered(path: Path, devices: tuple[str, ...], asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
     from edgeq.data.evaluation import load_images
     from edgeq.device.open import full_name, open_device
-    from edgeq.pipeline.ondevice import eval_on, find_artifact, setup_for
+    from edgeq.pipeline.ondevice import eval_on, fed_as, find_artifact, setup_for
     from edgeq.zoo.load import load_model
 
     artifact = find_artifact(path)
     source = asked["model"] or artifact.source
     if source is None:
         raise ConfigError(f"{path} does not say how its images are prepared", hint="name the model: --model model.toml")
-    spec = load_model(source).spec
+    spec = fed_as(artifact, load_model(source).spec)
     where = asked["data"] or spec.evaluation
     if not where:
         raise ConfigError("no labelled images", hint="--data test.npz")

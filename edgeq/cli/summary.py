@@ -67,6 +67,9 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if size is not None:
         smaller = f", float {_bytes(float_size)}: {float_size / size:.1f} times smaller" if float_size else ""
         rows.append(("file", f"{escape(str(_at(report, 'artifact.path')))}, {_bytes(size)}{smaller}"))
+    raw = report.get("raw_pixels")
+    if raw:
+        rows.append(("input", f"{raw['type']}: {raw['input']}; mean and std are {raw['normalisation']}"))
     rows += _accuracy(report)
     values, equal = _at(report, "exactness.values"), _at(report, "exactness.equal")
     if values:

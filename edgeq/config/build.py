@@ -81,6 +81,11 @@ class BuildConfig:
     weight_storage: str | None = _setting(
         None, settings.one_of("int8", "int4"), "how weights of 4 bits or fewer are stored, default the target's"
     )
+    raw_pixels: str | None = _setting(
+        None,
+        settings.one_of("yes", "free", "no"),
+        "inputs are pixels 0..255 as they are, uint8 unless --io says otherwise; free: only where that adds no op",
+    )
     metadata: str | None = _setting(
         None, settings.one_of("yes", "no"), "whether the file tells apps its normalisation and labels"
     )

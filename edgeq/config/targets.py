@@ -29,7 +29,7 @@ _OF_FORMAT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 class Target:
     """One target file. `io` is the default type of the model's inputs and outputs, `threads` what latency is measured
     with. `narrow_weights` is the narrowest type its kernels take weights of four bits or fewer in: int8 or int4.
-    `metadata`: whether files tell apps how to use them.
+    `metadata`: whether files tell apps how to use them, `raw_pixels` whether their inputs are pixels as they are.
     `weight_bits_without_vnni` applies to x86 machines that lack VNNI (None: no difference). `session` holds
     onnxruntime session options by name.
     """
@@ -47,6 +47,7 @@ class Target:
     threads: int
     narrow_weights: str = "int8"
     metadata: bool = False
+    raw_pixels: bool = False
     session: Mapping[str, str] = field(default_factory=dict)
 
     def bits_of_weights(self, *, vnni: bool) -> int:
@@ -78,7 +79,8 @@ def load_target(name: str) -> Target:
 def _read(path: Path) -> Target:
     root = read_toml(path).only(
         "description", "format", "machine", "runtime", "kernels", "activations", "io",
-        "weight_bits", "weight_bits_without_vnni", "threads", "narrow_weights", "metadata", "session",
+        "weight_bits", "weight_bits_without_vnni", "threads", "narrow_weights", "metadata",
+        "raw_pixels", "session",
     )  # fmt: skip
     narrow, packed = "weight_bits_without_vnni", "narrow_weights"
     _check_belonging(root)
@@ -96,6 +98,7 @@ def _read(path: Path) -> Target:
         threads=root.integer("threads"),
         narrow_weights=root.choice(packed, WEIGHT_TYPES[root.text("format")]) if packed in root else "int8",
         metadata=root.flag("metadata") if "metadata" in root else False,
+        raw_pixels=root.flag("raw_pixels") if "raw_pixels" in root else False,
         session=_session(root),
     )
 

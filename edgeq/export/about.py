@@ -9,13 +9,17 @@ __all__ = ["About"]
 
 @dataclass(frozen=True)
 class About:
-    """`mean` and `std` per channel, on the 0..1 scale of pixels; `labels` one per class, or none known."""
+    """`mean` and `std` per channel, on the 0..1 scale of pixels; `labels` one per class, or none known.
+
+    `raw`: what goes into the input where that is raw pixels; "" where it is normalised values.
+    """
 
     name: str
     description: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...] = ()
+    raw: str = ""
 
     @property
     def low(self) -> tuple[float, ...]:

@@ -29,6 +29,7 @@ from edgeq.graph.ops import Conv2d, Linear
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
 from edgeq.quant.bits import parse_bits
+from edgeq.quant.intake import FORMS, Intake, raw_input
 from edgeq.report.device import elsewhere
 from edgeq.report.html import render
 from edgeq.report.lock import lock, lock_text, package_versions, portable
@@ -47,6 +48,7 @@ class Made:
     target: Target
     loaded: LoadedModel
     graph: Graph
+    intake: Intake
     method: str
     method_reason: str
     calibration: CalibrationSet
@@ -98,6 +100,7 @@ def report_of(made: Made) -> dict[str, Any]:
             "sha256": made.calibration.digest(),
             "notes": dict(made.calibration.notes),
         },
+        raw_pixels=_raw_pixels(made),
         simulated=made.facts.get("simulated"),
         finetune=made.facts.get("finetune"),
         seconds=made.seconds,
@@ -108,6 +111,23 @@ def report_of(made: Made) -> dict[str, Any]:
         dead_channels=sum(dead.values()),
         warnings=_warnings(made),
     )
+
+
+def _raw_pixels(made: Made) -> dict[str, Any] | None:
+    intake = made.intake
+    if not intake.raw:
+        return None
+    return {
+        "form": intake.form,
+        "normalisation": FORMS[intake.form],
+        "why": intake.why,
+        "type": made.facts["io"],
+        "input": raw_input(made.facts["io"]),
+        "mean": list(intake.spec.mean),
+        "std": list(intake.spec.std),
+        "border": intake.border,
+        "macs": intake.added_macs,
+    }
 
 
 def _portable(accuracy: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -191,7 +211,7 @@ def _stored(made: Made) -> str:
 def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:
     """Fill a folder beside `folder` and swap it in; a failure leaves what was there."""
     spec = made.loaded.spec
-    sheet = contact_sheet(made.calibration, spec.mean, spec.std)
+    sheet = contact_sheet(made.calibration, made.intake.spec.mean, made.intake.spec.std)
     contents = lock(
         model=spec.name,
         weights_sha256=made.loaded.weights_sha256(),

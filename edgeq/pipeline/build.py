@@ -19,10 +19,9 @@ import torch
 
 from edgeq.cache import Result, StageCache
 from edgeq.config.build import BuildConfig
-from edgeq.config.targets import WEIGHT_TYPES, Target, load_target
+from edgeq.config.targets import Target, load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
-from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.export.about import About
 from edgeq.files import check_replaceable, write_atomic
 from edgeq.finetune.budget import minutes_for
@@ -40,16 +39,19 @@ from edgeq.measure.layers import layer_errors
 from edgeq.measure.simulated import storable
 from edgeq.measure.tasks import Answers, Everything, compare_answers, everything, measure_answers
 from edgeq.pipeline.artifact import Made, report_of, write_folder
+from edgeq.pipeline.choices import intake_of, scheme_of, types_of
 from edgeq.pipeline.finetuning import choose_tuning, finetuned, with_images
 from edgeq.pipeline.synthesis import captured, check_method, choose_method, synthesize
 from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.intake import FORMS, Intake, raw_input
 from edgeq.quant.scheme import specify
 from edgeq.synth import passes_needed
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.zoo.load import LoadedModel, load_model
+from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["build", "choose_method", "plan"]
 
@@ -73,6 +75,7 @@ class _Job:
     loaded: LoadedModel
     raw: Graph
     graph: Graph
+    intake: Intake
     evaluation: EvaluationSet | None
     cache: StageCache
     progress: Progress
@@ -88,7 +91,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     asked, (config, tuning) = config, choose_tuning(config)
     check_method(config.method)
     target = load_target(config.target)
-    scheme = _scheme(config, target)
+    scheme = scheme_of(config, target)
     loaded = load_model(
         config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
     )
@@ -98,6 +101,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     raw = captured(loaded)
     graph = optimize(raw)
     specify(graph, loaded.spec.input_range(), scheme)  # refuses, before minutes of synthesis, what cannot be
+    intake = intake_of(config, target, scheme, graph, loaded.spec, tuning)
     config = with_images(config, tuning, graph)
     seconds = {"capture": time.monotonic() - started}
     progress.done("capture", seconds["capture"], cached=False)
@@ -106,7 +110,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     forced = frozenset(STAGES) if "all" in config.force else frozenset(config.force)
     cache = StageCache(config.cache, progress, forced)
     written_as = format_of(target, scheme.widest_weights)
-    job = _Job(config, target, written_as, scheme, loaded, raw, graph, evaluation, cache, progress)
+    job = _Job(config, target, written_as, scheme, loaded, raw, graph, intake, evaluation, cache, progress)
 
     method, why = choose_method(config.method, raw)
     synthesized, calibration = synthesize(config, loaded, raw, method, cache, forbidden=evaluation)
@@ -118,10 +122,12 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
         integer = IntegerGraph.load(tuned.files["integer.safetensors"])
         facts |= tuned.facts
         seconds["finetune"] = tuned.seconds
+    integer, fed = intake.integers(integer, scheme.widest_weights), intake.images(calibration)
+    facts["layers"] = [*_entry_rows(intake, integer, fed), *facts["layers"]]
     stored = storable(integer)
     written = _write(job, stored)
     artifact, baseline = (written.files[f"{name}{job.format.suffix}"] for name in ("model", "float"))
-    verified = _verify(job, stored, artifact, calibration)
+    verified = _verify(job, stored, artifact, fed)
     measured = _measure(job, integer, artifact, baseline)
     for name, result in zip(STAGES[1:], (synthesized, calibrated, written, verified, measured), strict=True):
         seconds[name] = result.seconds
@@ -130,13 +136,20 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
         target=target,
         loaded=loaded,
         graph=graph,
+        intake=intake,
         method=method,
         method_reason=why,
-        calibration=calibration,
+        calibration=fed,
         integer=integer,
         artifact=artifact,
         baseline=baseline,
-        facts={**facts, "weight_storage": written.facts["weights"], **verified.facts, **measured.facts},
+        facts={
+            **facts,
+            "io": written.facts["io"],
+            "weight_storage": written.facts["weights"],
+            **verified.facts,
+            **measured.facts,
+        },
         seconds=seconds,
     )
     report = report_of(made)
@@ -144,50 +157,13 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     return report
 
 
-def _scheme(config: BuildConfig, target: Target) -> Scheme:
-    """Bits as asked, as far as the target's kernels take them. Refused before any work: what no file could do."""
-    if (config.weight_storage or "int8") not in WEIGHT_TYPES[target.format]:
-        raise ConfigError(
-            f"--weight-storage {config.weight_storage} for {target.name}",
-            why=f"{target.runtime} runs no convolution with such weights",
-            hint="leave it out, or build for a tflite target",
-        )
-    widest = target.bits_of_weights(vnni=this_machine().vnni)
-    scheme = Scheme.of(config.bits, all_layers=config.all_layers, widest=widest, layers=config.layer_bits)
-    if scheme.activation_bits == 16:
-        _check_wide(config, target)
-    elif config.io == "int16":
-        raise ConfigError(f"--io int16 with {config.bits}", why="its activations have 8 bits", hint="--bits w8a16")
-    return scheme
-
-
-def _check_wide(config: BuildConfig, target: Target) -> None:
-    """Refuse what 16-bit activations do not go with."""
-    if target.format != "tflite":
-        raise UnsupportedError(
-            f"16-bit activations for {target.name}",
-            why=f"{target.runtime} has no 16-bit integer convolution and would compute all of it in float",
-            hint="build for a tflite target, or use a8",
-        )
-    if config.io in ("int8", "uint8"):
-        raise ConfigError(f"--io {config.io} with {config.bits}", why="8 bits at the ends would waste those between",
-                          hint="int16 (the default) or float32")  # fmt: skip
-    if config.weight_storage == "int4":
-        raise ConfigError(f"--weight-storage int4 with {config.bits}", why="TFLite's 16-bit kernels take int8 weights")
-
-
-def _types(job: _Job) -> tuple[str, str]:
-    """The type of inputs and outputs, and the one weights of four bits or fewer are stored in."""
-    io, weights = job.config.io or job.target.io, job.config.weight_storage or job.target.narrow_weights
-    if job.scheme.activation_bits == 16:
-        return ("float32" if io == "float32" else "int16"), "int8"
-    return io, weights
-
-
 def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerGraph]:
-    input_range = job.loaded.spec.input_range()
+    graph, input_range = job.graph, job.loaded.spec.input_range()
+    if job.intake.form == "weights":
+        graph, input_range = job.intake.graph(graph), job.intake.spec.input_range()
+        calibration = job.intake.images(calibration)
     parts = {
-        "graph": job.graph.digest(),
+        "graph": graph.digest(),
         "calibration": calibration.digest(),
         "range": input_range,
         "scheme": dataclasses.asdict(job.scheme),
@@ -196,20 +172,27 @@ def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerG
     }
 
     def work(folder: Path) -> dict[str, Any]:
-        decided = calibrate(job.graph, calibration, input_range, scheme=job.scheme, observer=job.config.observer)
-        frozen = freeze(job.graph, decided)
+        decided = calibrate(graph, calibration, input_range, scheme=job.scheme, observer=job.config.observer)
+        frozen = freeze(graph, decided)
         write_atomic(folder / "integer.safetensors", frozen.graph.to_bytes())
-        rows = layer_errors(job.graph, frozen.graph, calibration.inputs[:8])
+        rows = layer_errors(graph, frozen.graph, calibration.inputs[:8])
         return {"dead_channels": dict(frozen.dead_channels), "layers": [dataclasses.asdict(row) for row in rows]}
 
     result = job.cache.run("calibrate", parts, work)
     return result, IntegerGraph.load(result.files["integer.safetensors"])
 
 
+def _entry_rows(intake: Intake, integer: IntegerGraph, images: CalibrationSet) -> list[dict[str, Any]]:
+    """Rows of ops in front of the graph that was calibrated: the one that normalises pixels, where there is one."""
+    if intake.form != "op":
+        return []
+    return [dataclasses.asdict(row) for row in layer_errors(*intake.front(integer), images.inputs[:8])]
+
+
 def _write(job: _Job, integer: IntegerGraph) -> Result:
-    io, weights = _types(job)
+    io, weights = types_of(job.config, job.target, job.scheme)
     told = job.config.metadata == "yes" if job.config.metadata else job.target.metadata
-    about = _about(job) if told else None
+    about = _about(job, io) if told else None
     parts = {
         "integer": integer.digest(),
         "float": job.graph.digest(),
@@ -231,9 +214,10 @@ def _write(job: _Job, integer: IntegerGraph) -> Result:
     return job.cache.run("write", parts, work)
 
 
-def _about(job: _Job) -> About:
-    spec = job.loaded.spec
-    return About(spec.name, f"{spec.name}, {job.config.bits}, by edgeq", spec.mean, spec.std, spec.labels)
+def _about(job: _Job, io: str) -> About:
+    spec = job.intake.spec
+    told = f"{spec.name}, {job.config.bits}, by edgeq"
+    return About(spec.name, told, spec.mean, spec.std, spec.labels, raw_input(io) if job.intake.raw else "")
 
 
 def _verify(job: _Job, integer: IntegerGraph, artifact: Path, calibration: CalibrationSet) -> Result:
@@ -266,6 +250,7 @@ def _measure(job: _Job, integer: IntegerGraph, artifact: Path, baseline: Path) -
         "simulated": integer.digest() if integer.narrow() else None,
         "float": _sha256(baseline.read_bytes()),
         "evaluation": job.evaluation.sha256 if job.evaluation else None,
+        "fed": [job.intake.spec.mean, job.intake.spec.std],
         "weights": job.loaded.weights_sha256(),
         "target": job.target.name,
         "threads": threads,
@@ -282,11 +267,12 @@ def _measure(job: _Job, integer: IntegerGraph, artifact: Path, baseline: Path) -
             module = (
                 job.loaded.module if isinstance(job.loaded.module, torch.nn.Module) else GraphModule(job.raw).eval()
             )
-            before = _answers(job, everything(module), images, "float network")
-            after = _answers(job, everything(session), images, session.runtime)
+            before = _answers(job, everything(module), images, "float network", job.loaded.spec)
+            fed = job.intake.spec
+            after = _answers(job, everything(session), images, session.runtime, fed)
             if narrow:
                 facts["simulated"] = {"values": len(narrow), "images": len(images), "file_score": after.score}
-                after = _answers(job, everything(integer), images, "exact reference")
+                after = _answers(job, everything(integer), images, "exact reference", fed)
             facts["accuracy"] = compare_answers(before, after) | {"images": images.source, "sha256": images.sha256}
         elif narrow:
             facts["simulated"] = {"values": len(narrow)}
@@ -297,11 +283,11 @@ def _measure(job: _Job, integer: IntegerGraph, artifact: Path, baseline: Path) -
     return job.cache.run("measure", parts, work)
 
 
-def _answers(job: _Job, run: Everything, images: EvaluationSet, whose: str) -> Accuracy | Answers:
+def _answers(job: _Job, run: Everything, images: EvaluationSet, whose: str, spec: ModelSpec) -> Accuracy | Answers:
     def report(done: int) -> None:
         job.progress.step(done, len(images), whose)
 
-    return measure_answers(run, images.batches(job.loaded.spec), job.loaded.spec, report)
+    return measure_answers(run, images.batches(spec), spec, report)
 
 
 def _sha256(data: bytes) -> str:
@@ -317,7 +303,7 @@ def plan(config: BuildConfig) -> dict[str, Any]:
     config, tuning = choose_tuning(config)
     check_method(config.method)
     target = load_target(config.target)
-    scheme = _scheme(config, target)
+    scheme = scheme_of(config, target)
     loaded = load_model(
         config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
     )
@@ -333,6 +319,9 @@ def plan(config: BuildConfig) -> dict[str, Any]:
     raw = captured(loaded)
     graph = optimize(raw)
     specify(graph, loaded.spec.input_range(), scheme)  # refuses, before minutes of synthesis, what cannot be
+    intake = intake_of(config, target, scheme, graph, loaded.spec, tuning)
+    if intake.raw:
+        facts["raw_pixels"] = f"{FORMS[intake.form]} ({intake.why})"
     config = with_images(config, tuning, graph)
     method, why = choose_method(config.method, raw)
     if tuning:

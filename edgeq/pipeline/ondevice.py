@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from edgeq.zoo.spec import ModelSpec
 
-__all__ = ["Artifact", "eval_on", "expect_device", "find_artifact", "measure_build", "setup_for"]
+__all__ = ["Artifact", "eval_on", "expect_device", "fed_as", "find_artifact", "measure_build", "setup_for"]
 
 Facts = dict[str, Any]
 
@@ -76,6 +76,19 @@ def _source(lock: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, str) else None
+
+
+def fed_as(artifact: Artifact, spec: ModelSpec) -> ModelSpec:
+    """`spec` with the mean and std that the file's input wants: those of its build's report where that says raw pixels.
+
+    A file without a report beside it, or one that is not what the report speaks of, is taken to want what `spec` says.
+    """
+    try:
+        report = json.loads((artifact.model.parent / "report.json").read_text(encoding="utf-8"))
+        raw = report["raw_pixels"] if report["artifact"]["path"] == artifact.model.name else None
+        return replace(spec, mean=tuple(raw["mean"]), std=tuple(raw["std"])) if raw else spec
+    except (OSError, ValueError, KeyError, TypeError):
+        return spec
 
 
 def setup_for(artifact: Artifact, runtime: str | None = None, threads: int = 1, program: Path | None = None) -> Setup:
@@ -166,7 +179,7 @@ def measure_build(
     """
     artifact = find_artifact(folder)
     setup = setup_for(artifact, threads=threads, program=program)
-    before = read_report(folder)
+    before, spec = read_report(folder), fed_as(artifact, spec)
     found: dict[str, Facts] = {}
     for name in devices:
         say(f"measuring on {name}")

@@ -192,6 +192,24 @@ FIELDS: Mapping[str, Entry] = {
             "notes": Field("table of numbers", "what the method tells about its images, by name", optional=True),
         },
     ),
+    "raw_pixels": Section(
+        "present where the file takes pixels and no normalisation is left to the app",
+        {
+            "form": Field("text", "grid, weights or op: where mean and std went"),
+            "normalisation": Field("text", "the same in words"),
+            "why": Field("text", "why there"),
+            "type": Field("text", "of the input: uint8, int8 or float32"),
+            "input": Field("text", "what an app puts there"),
+            "mean": Field(
+                "list of numbers",
+                "per channel on the 0..1 scale: with `std`, what the input's scale and zero point make of a pixel",
+            ),
+            "std": Field("list of numbers", "per channel on the 0..1 scale"),
+            "border": Field("number", "how far the border of padding layers is from the mean, in pixels: 0 or a half"),
+            "macs": Field("integer", "multiply-accumulates it costs"),
+        },
+        optional=True,
+    ),
     "simulated": Section(
         "present where activations have fewer than 8 bits, which no runtime executes: `accuracy.integer` is then the "
         "exact reference's, and the file stores the same integers without that confinement",

@@ -40,6 +40,7 @@ def build_report(
     network: object = None,
     method_reason: str | None = None,
     edgeq: str | None = None,
+    raw_pixels: object = None,
     simulated: object = None,
     finetune: object = None,
 ) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def build_report(
         "census": census,
         "latency": latency,
         "synthesis": synthesis,
+        "raw_pixels": raw_pixels,
         "simulated": simulated,
         "finetune": finetune,
         "seconds": {name: seconds.get(name) for name in _names("seconds")},

@@ -22,5 +22,7 @@ def described(model: bytes, about: About) -> bytes:
         told["Image.BitmapPixelFormat"] = form
     if about.labels:
         told["labels"] = json.dumps(about.labels, ensure_ascii=False)
+    if about.raw:
+        told["input"] = about.raw
     helper.set_model_props(proto, told)
     return bytes(proto.SerializeToString(deterministic=True))
