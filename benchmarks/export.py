@@ -1,10 +1,11 @@
 """Every common network through both writers: exactness at every op, census, time to write; failures with their reason.
 
-    python benchmarks/export.py [--networks mobilenet_v2 ...] [--again] [--write-time] [--print]
+    python benchmarks/export.py [--timm] [--networks mobilenet_v2 ...] [--again] [--write-time] [--print]
 
 Weights are random (`export_networks.py`), images are noise. A cell is a network and a format: one JSON below
 build/export/, not run again unless it failed or `--again` says so. `--write-time` adds the seconds from integer graph
-to file, best of three. `--print` only prints. The table goes to benchmarks/results/export.md.
+to file, best of three. `--print` only prints. The table goes to benchmarks/results/export.md. `--timm` does the same
+for timm's networks (`export_timm.py`) where timm is installed, and writes export_timm.md.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from cases import ROOT, commit
 from export_networks import SUBJECTS, Subject, sane
+from export_timm import TIMM
 from latency import machine_line
 
 from edgeq.config.targets import load_target
@@ -35,10 +39,30 @@ from edgeq.measure.conditions import this_machine
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
-from edgeq.report.lock import package_versions
+from edgeq.report.lock import PACKAGES, package_versions
 
-CELLS = ROOT / "build" / "export"
-RESULTS = ROOT / "benchmarks" / "results" / "export.md"
+
+@dataclass(frozen=True)
+class Group:
+    """Networks that share a table: what they are called there, where their cells and the table stand."""
+
+    title: str
+    subjects: dict[str, Subject]
+    cells: Path
+    results: Path
+    packages: tuple[str, ...] = PACKAGES
+
+
+COMMON = Group(
+    "Every common network, both writers", SUBJECTS, ROOT / "build" / "export", ROOT / "benchmarks/results/export.md"
+)
+OF_TIMM = Group(
+    "Networks of timm, both writers",
+    TIMM,
+    ROOT / "build" / "export-timm",
+    ROOT / "benchmarks/results/export_timm.md",
+    (*PACKAGES, "timm"),
+)
 TARGETS = ("tflite-arm", "onnx-x86")
 PIXELS = (-2.5, 2.5)
 IMAGES, VERIFIED = 4, 2
@@ -71,9 +95,9 @@ class Line:
         return self._frozen[bits]
 
 
-def cell(line: Line, name: str, options: argparse.Namespace) -> None:
+def cell(line: Line, name: str, cells: Path, options: argparse.Namespace) -> None:
     """Write, verify and count one network in one format, and keep what was found or what stopped it."""
-    path = CELLS / f"{line.subject.name.replace(' ', '-').replace(',', '')}-{name}.json"
+    path = cells / f"{line.subject.name.replace(' ', '-').replace(',', '')}-{name}.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     done = "exactness" in known and (not options.write_time or "write_seconds" in known)
     if done and not options.again:
@@ -112,10 +136,11 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    packages = ", ".join(f"{k} {v}" for k, v in package_versions().items())
+def table(group: Group, rows: list[dict[str, Any]]) -> str:
+    packages = ", ".join(f"{k} {v}" for k, v in package_versions(group.packages).items())
+    flag = " --timm" * (group is OF_TIMM)
     lines = [
-        "# Every common network, both writers",
+        f"# {group.title}",
         "",
         f"Random weights, calibrated on {IMAGES} images of noise, verified on {VERIFIED}. TFLite: every value of every",
         "op against LiteRT's `BUILTIN_REF`. ONNX (u8s8): every op, fed from the exact reference, in onnxruntime's",
@@ -124,7 +149,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "DEQUANTIZE that are not at an input or output. ONNX transposes are those onnxruntime leaves after",
         "its own change of layout.",
         "",
-        f"Printed by `benchmarks/export.py` on {machine_line()}; {packages}.",
+        f"Printed by `benchmarks/export.py{flag}` on {machine_line()}; {packages}.",
         "",
         "| network | input | format | equal | of values | beyond a step | float ops | transposes | inner Q/DQ "
         "| spatial pads | ops | MB | write s | commit |",
@@ -149,23 +174,30 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=list(SUBJECTS), default=list(SUBJECTS), metavar="NAME")
+    parser.add_argument("--timm", action="store_true", help="timm's networks instead")
+    parser.add_argument("--networks", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--again", action="store_true", help="also what is there")
     parser.add_argument("--write-time", action="store_true", help="time the writers")
     parser.add_argument("--print", action="store_true", dest="printing", help="only print what cells there are")
     options = parser.parse_args()
+    group = OF_TIMM if options.timm else COMMON
+    if options.timm and find_spec("timm") is None:
+        print("skipped: timm is not installed (pip install timm)")
+        return
+    if unknown := set(options.networks) - set(group.subjects):
+        parser.error(f"unknown networks: {', '.join(sorted(unknown))}; there are {', '.join(group.subjects)}")
     torch.set_num_threads(1)
-    for name in [] if options.printing else options.networks:
-        line = Line(SUBJECTS[name])
+    for name in [] if options.printing else options.networks or group.subjects:
+        line = Line(group.subjects[name])
         for target in options.targets:
-            cell(line, target, options)
-    order = list(SUBJECTS)
-    rows = [json.loads(path.read_text()) for path in CELLS.glob("*.json")]
+            cell(line, target, group.cells, options)
+    order = list(group.subjects)
+    rows = [json.loads(path.read_text()) for path in group.cells.glob("*.json")]
     rows.sort(key=lambda row: (order.index(row["network"]), TARGETS.index(row["target"])))
-    text = table(rows)
+    text = table(group, rows)
     print(text)
-    RESULTS.write_text(text)
+    group.results.write_text(text)
 
 
 if __name__ == "__main__":

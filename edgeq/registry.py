@@ -17,11 +17,16 @@ __all__ = ["Registry", "nearest"]
 
 Entry = TypeVar("Entry")
 
+MOST_CHOICES = 40
+
 
 def nearest(name: str, choices: list[str]) -> str:
-    """A hint for a misspelt name: the closest choice, or all of them."""
+    """A hint for a misspelt name: the closest choice, or all of them where a line holds them."""
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(choices)}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    rest = f" and {len(choices) - MOST_CHOICES} more" if len(choices) > MOST_CHOICES else ""
+    return f"choose from {', '.join(choices[:MOST_CHOICES])}{rest}"
 
 
 class Registry(Generic[Entry]):

@@ -47,7 +47,7 @@ class BuildConfig:
     model: str | None = _setting(
         None,
         settings.TEXT,
-        "models/ name, torchvision:NAME, model.toml, file.py:factory, package.module:factory or .pt2",
+        "models/ name, torchvision:NAME, timm:NAME, model.toml, file.py:factory, package.module:factory or .pt2",
     )
     weights: str | None = _setting(None, settings.TEXT, "weights file, or 'random' (structure tests only)")
     input_shape: tuple[int, int, int] | None = _setting(

@@ -23,6 +23,20 @@ def _conv2d(call: Call) -> Value:
     return call.emit(op, call.value("input"), weight, bias)
 
 
+@aten("conv1d")
+def _conv1d(call: Call) -> Value:
+    """A convolution over pictures one pixel high."""
+    value, weight, bias = call.value("input"), call.constant("weight"), call.constant("bias")
+    if weight is None or len(value.shape) != 3:
+        raise call.unsupported(f"its input has shape {list(value.shape)}", "give nn.Conv1d (N, C, L)")
+    stride, dilation = ((1, call.pair(name, (1, 1))[1]) for name in ("stride", "dilation"))
+    left, right = _padding(call, (1, int(weight.tensor.shape[2])), dilation)[2:]
+    op = ops.Conv2d(stride, (0, 0, left, right), dilation, int(call.get("groups", 1)))
+    picture = call.emit(ops.Reshape((value.shape[1], 1, value.shape[2])), value, label="picture")
+    flat = Constant(weight.name, weight.tensor.unsqueeze(2))
+    return call.emit(ops.Reshape(call.shape[1:]), call.emit(op, picture, flat, bias))
+
+
 def _padding(call: Call, kernel: Pair, dilation: Pair) -> Sides:
     given = call.get("padding", [0, 0])
     if given == "valid":

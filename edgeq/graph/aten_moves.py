@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 from edgeq.graph import ops
@@ -103,6 +104,20 @@ def _resize(call: Call) -> Value:
     return call.emit(ops.Resize2d(size, "nearest"), value)
 
 
+@aten("expand", "expand_as", "expand_copy")
+def _expand(call: Call) -> Value:
+    """One pixel repeated over a picture; products and sums that repeat it themselves read the one (`simplify`)."""
+    value = call.activation(call.get("self", call.get("input")))
+    if value.shape == call.shape:
+        return value
+    if len(value.shape) != 4 or value.shape[2:] != (1, 1) or call.shape[:2] != value.shape[:2]:
+        raise call.unsupported(
+            f"it repeats {list(value.shape)} to {list(call.shape)}",
+            "leave it out before a product or a sum, which repeat by themselves",
+        )
+    return call.emit(ops.Resize2d((call.shape[2], call.shape[3]), "nearest"), value)
+
+
 def reshaped(call: Call, value: Value, shape: Shape) -> Value:
     """`value` under another shape; one without a batch dimension is remembered and settled by the next reshape."""
     if not isinstance(value, Value):
@@ -121,7 +136,8 @@ def _pad(call: Call) -> Value:
     mode = call.get("mode", "constant")
     if mode in MODES:
         return bordered(call, value, given, mode)
-    if mode != "constant" or float(call.get("value", 0.0)) != 0.0:
+    filling = float(call.get("value", 0.0))
+    if mode != "constant" or filling not in (0.0, -math.inf):
         raise call.unsupported(f"mode {mode!r}, value {call.get('value', 0)}", "pad with zeros, or repeat the border")
     free = [0] * (len(value.shape) - len(given) // 2)
     before, after = (*free, *given[0::2][::-1]), (*free, *given[1::2][::-1])  # torch lists the last dimension first
@@ -132,7 +148,7 @@ def _pad(call: Call) -> Value:
         stop = tuple(s - max(0, -a) for s, a in zip(value.shape, after, strict=True))
         value = call.emit(ops.Slice(start, stop, (1,) * len(start)), value)
         before, after = tuple(max(0, b) for b in before), tuple(max(0, a) for a in after)
-    return call.emit(ops.Pad(before, after), value) if any((*before, *after)) else value
+    return call.emit(ops.Pad(before, after, filling < 0), value) if any((*before, *after)) else value
 
 
 @aten("slice", "narrow")

@@ -32,7 +32,7 @@ _HINTS = {
     ),
     **dict.fromkeys(("matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"), _MATRIX),
     **dict.fromkeys(
-        ("conv1d", "conv3d", "conv_transpose1d", "conv_transpose3d", "max_pool1d", "avg_pool1d", "max_pool3d",
+        ("conv3d", "conv_transpose1d", "conv_transpose3d", "max_pool1d", "avg_pool1d", "max_pool3d",
          "avg_pool3d"), "use the 2d form",
     ),
     **dict.fromkeys(

@@ -313,10 +313,14 @@ class GlobalAvgPool(Op):
 @_op
 @dataclass(frozen=True)
 class Pad(Op):
-    """Surround with zeros (real 0.0). ``before`` and ``after`` hold one count per dimension, batch included."""
+    """Surround with zeros (real 0.0). ``before`` and ``after`` hold one count per dimension, batch included.
+
+    ``lowest`` surrounds with minus infinity: the padding of the max pools behind it, of which `optimize` makes it part.
+    """
 
     before: Shape = ()
     after: Shape = ()
+    lowest: bool = False
     shares_quantization: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:

@@ -309,7 +309,7 @@ def _global_avg_pool(op: ops.GlobalAvgPool) -> _Kernel:
 @_kernel(ops.Pad)
 def _pad(op: ops.Pad) -> _Kernel:
     counts = [c for pair in zip(reversed(op.before), reversed(op.after), strict=True) for c in pair]
-    return lambda x: F.pad(x, counts[:-2])
+    return lambda x: F.pad(x, counts[:-2], value=-math.inf if op.lowest else 0.0)
 
 
 @_kernel(ops.Slice)

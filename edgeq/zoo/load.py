@@ -1,6 +1,6 @@
 """The model contract: what MODEL may be on a command line, and how each becomes a network in eval mode.
 
-A name in `models/`, ``torchvision:NAME``, a model.toml (or its folder), ``file.py:factory``,
+A name in `models/`, ``torchvision:NAME``, ``timm:NAME``, a model.toml (or its folder), ``file.py:factory``,
 ``package.module:factory``, or a ``.pt2`` exported program. Python is imported only where the user, or the file the
 user named, names it.
 """
@@ -20,6 +20,7 @@ from edgeq.errors import ConfigError
 from edgeq.zoo.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
 from edgeq.zoo.pycode import call, import_callable, last_line
 from edgeq.zoo.spec import ModelSpec
+from edgeq.zoo.timm import timm_model
 from edgeq.zoo.torchvision import import_torchvision, torchvision_model
 from edgeq.zoo.weights import digest, fit, read_weights
 
@@ -91,6 +92,8 @@ def load_model(
 def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module | ExportedProgram]]:
     if reference.startswith("torchvision:"):
         return _from_torchvision
+    if reference.startswith("timm:"):
+        return _from_timm
     path = Path(reference)
     if path.suffix == ".pt2":
         return _from_pt2
@@ -166,6 +169,17 @@ def _from_torchvision(request: _Request) -> tuple[ModelSpec, nn.Module]:
     spec, module = torchvision_model(name, request.weights)
     if request.weights is not None:
         _weigh(module, request.weights)
+    return spec, module
+
+
+def _from_timm(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    name = request.reference.partition(":")[2]
+    if request.weights is None:
+        raise ConfigError(f"timm:{name} needs weights", why="edgeq fetches none of timm's", hint="give --weights FILE")
+    state = None if request.weights == "random" else read_weights(Path(request.weights))
+    spec, module = timm_model(name, state)
+    if state is not None:
+        fit(module, state, request.weights)
     return spec, module
 
 

@@ -43,7 +43,7 @@ def shipped_model(name: str) -> Path:
         hint = nearest(name, names) if names else "no models are installed"
         raise ConfigError(
             f"unknown model {name!r}",
-            hint=f"{hint}; or give torchvision:NAME, a model.toml, file.py:factory, or a .pt2",
+            hint=f"{hint}; or give torchvision:NAME, timm:NAME, a model.toml, file.py:factory, or a .pt2",
         )
     return data_folder("models") / name / "model.toml"
 

@@ -10,7 +10,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes.count_padding import count_padding
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
-from edgeq.graph.passes.fold_pad import fold_pad
+from edgeq.graph.passes.fold_pad import fold_pad, refuse_infinite
 from edgeq.graph.passes.fuse_activation import fuse_activation
 from edgeq.graph.passes.hard_gates import hard_gates
 from edgeq.graph.passes.lower_hard_swish import lower_hard_swish
@@ -49,7 +49,7 @@ def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
     What has no integer kernel of its own is lowered only then: a transposed convolution first takes its batch norm and
     activation along.
     """
-    settled = _settle(graph, passes)
+    settled = refuse_infinite(_settle(graph, passes))
     lowered = part_grids(lower_hard_swish(shuffle_weights(count_padding(lower_transposed(settled)))))
     return settled if lowered is settled else _settle(lowered, passes)
 

@@ -23,7 +23,7 @@ from edgeq.graph.ops import (
 __all__ = ["non_negative"]
 
 _KEEPS_SIGN = (
-    AvgPool2d, Concat, GELU, GlobalAvgPool, HardSwish, LeakyReLU, MaxPool2d, Mul, Pad, Reshape, Slice, Tanh,
+    AvgPool2d, Concat, GELU, GlobalAvgPool, HardSwish, LeakyReLU, MaxPool2d, Mul, Reshape, Slice, Tanh,
 )  # fmt: skip
 
 
@@ -37,6 +37,8 @@ def non_negative(graph: Graph) -> set[str]:
         elif isinstance(op, (Conv2d, Linear, Add)):
             limited = op.activation is not None and op.activation.minimum >= 0
             holds = limited or (isinstance(op, Add) and inputs_known)
+        elif isinstance(op, Pad):
+            holds = inputs_known and not op.lowest
         else:
             holds = isinstance(op, (HardSigmoid, Sigmoid, Softmax)) or (isinstance(op, _KEEPS_SIGN) and inputs_known)
         if holds:

@@ -21,7 +21,7 @@ def count_padding(graph: Graph) -> Graph:
     for node in graph.of_kind(AvgPool2d):
         op, pad = node.op, edit.producer(node.inputs[0])
         assert isinstance(op, AvgPool2d)  # noqa: S101 - narrows for mypy
-        sides = spatial(pad) if pad is not None and isinstance(pad.op, Pad) else None
+        sides = spatial(pad) if pad is not None and isinstance(pad.op, Pad) and not pad.op.lowest else None
         if pad is None or sides is None or any(op.padding):
             continue
         channels = graph.shapes[node.name][1]

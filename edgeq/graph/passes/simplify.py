@@ -1,9 +1,10 @@
-"""Nodes that do nothing, and pairs that are one: reshapes, slices, pads and clamps."""
+"""Nodes that do nothing, and pairs that are one: reshapes, slices, pads, clamps, and pixels repeated for a product."""
 
 from __future__ import annotations
 
+from edgeq.graph.elementwise import Mul
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Clamp, Op, Pad, Reshape, Slice
+from edgeq.graph.ops import Add, Clamp, Op, Pad, Reshape, Resize2d, Slice
 from edgeq.graph.passes._edit import Edit
 from edgeq.graph.passes._known import non_negative
 
@@ -22,7 +23,24 @@ def simplify(graph: Graph) -> Graph:
             joined = _join(before.op, node.op)
             if joined is not None:
                 edit.replace(node, Node(node.name, joined, before.inputs))
+    for node in graph.of_kind(Add, Mul):
+        inputs = _single_pixels(edit, node)
+        if inputs != node.inputs:
+            edit.replace(node, Node(node.name, node.op, inputs))
     return edit.done()
+
+
+def _single_pixels(edit: Edit, node: Node) -> tuple[str, ...]:
+    """The inputs of a sum or product, where one is a repeated pixel that pixel: both repeat what is 1 long."""
+    shapes = edit.graph.shapes
+    for place, value in enumerate(node.inputs):
+        before = edit.producer(value)
+        if before is None or not isinstance(before.op, Resize2d) or shapes[before.inputs[0]][2:] != (1, 1):
+            continue
+        other = node.inputs[1 - place]
+        if other != value and shapes[other] == shapes[node.name]:
+            return (before.inputs[0], other) if place == 0 else (other, before.inputs[0])
+    return node.inputs
 
 
 def _nothing(graph: Graph, node: Node, positive: bool) -> bool:
@@ -42,9 +60,9 @@ def _join(first: Op, second: Op) -> Op | None:
     if isinstance(first, Clamp) and isinstance(second, Clamp):
         low = min(max(first.minimum, second.minimum), second.maximum)
         return Clamp(low, max(min(first.maximum, second.maximum), second.minimum))
-    if isinstance(first, Pad) and isinstance(second, Pad):
+    if isinstance(first, Pad) and isinstance(second, Pad) and first.lowest == second.lowest:
         before = tuple(a + b for a, b in zip(first.before, second.before, strict=True))
-        return Pad(before, tuple(a + b for a, b in zip(first.after, second.after, strict=True)))
+        return Pad(before, tuple(a + b for a, b in zip(first.after, second.after, strict=True)), first.lowest)
     if isinstance(first, Slice) and isinstance(second, Slice):
         return _slices(first, second)
     return None
