@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from edgeq.cli.processes import launched, run_as_one_of_several
 from edgeq.cli.shell import Shell
 
 __all__ = ["cli", "main"]
@@ -36,4 +39,6 @@ cli = Shell(
 
 def main() -> None:
     """Entry point of the `edgeq` command."""
+    if launched(os.environ):
+        run_as_one_of_several(cli)
     cli(prog_name="edgeq")

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
 from edgeq.errors import MeasurementError, UnsupportedError
 from edgeq.zoo.modeltoml import DEFAULT_MODEL
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from edgeq.finetune.world import World
 
 __all__ = ["build"]
 
@@ -31,7 +34,10 @@ __all__ = ["build"]
 @click.option("--print-config", is_flag=True, help="print every setting and where it came from; do no work")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
 @click.option("--quiet", "-q", is_flag=True, help="no progress, no summary")
+@click.pass_obj
 def build(
+    world: World | None,
+    /,
     file: Path | None,
     program: Path | None,
     plan: bool,
@@ -69,7 +75,7 @@ def build(
         names = tuple(expect_device(name, targets, program) for name in config.devices)
         config = dataclasses.replace(config, devices=names)
     configs = config.split()
-    results = [_planned(one) if plan else _built(one, quiet) for one in configs]
+    results = [_planned(one) if plan else _built(one, quiet, world) for one in configs]
     if config.devices and not plan:
         results = [_measured_there(one, result, program, quiet) for one, result in zip(configs, results, strict=True)]
     if as_json:
@@ -138,7 +144,7 @@ def _planned(config: BuildConfig) -> dict[str, Any]:
     return plan(config)
 
 
-def _built(config: BuildConfig, quiet: bool) -> dict[str, Any]:
+def _built(config: BuildConfig, quiet: bool, world: World | None) -> dict[str, Any]:
     # torch takes seconds to import: say what is going on before, and only where work is really done.
     from edgeq.cli.progress import progress
 
@@ -146,7 +152,7 @@ def _built(config: BuildConfig, quiet: bool) -> dict[str, Any]:
         shown.stage("load")
         from edgeq.pipeline.build import build as run_build
 
-        return run_build(config, shown)
+        return run_build(config, shown) if world is None else run_build(config, shown, world)
 
 
 def _show(configs: list[BuildConfig], results: list[dict[str, Any]], plan: bool) -> None:

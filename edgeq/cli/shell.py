@@ -18,7 +18,7 @@ import click
 
 from edgeq.errors import EdgeqError
 
-__all__ = ["BUG", "INTERRUPTED", "PIPE_CLOSED", "Shell", "columns", "print_json", "say"]
+__all__ = ["BUG", "INTERRUPTED", "PIPE_CLOSED", "Shell", "columns", "explain", "print_json", "say"]
 
 BUG, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
 
@@ -73,23 +73,22 @@ class Shell(click.Group):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = PIPE_CLOSED
-        except EdgeqError as error:
-            _explain(f"edgeq: {error}")
-            status = error.exit_status
-        except OSError as error:  # a full disk, a folder that may not be written: the machine's state, not a bug
-            named = f" {error.filename}" if error.filename else ""
-            _explain(f"edgeq: cannot write or read{named}: {error.strerror or error}")
-            status = 2
         except Exception as error:
-            last = (str(error).strip().splitlines() or [""])[0]
-            _explain(
-                f"edgeq: bug: {type(error).__name__}: {last} (run again with EDGEQ_TRACEBACK=1 and report the output)"
-            )
-            status = BUG
+            status = explain(error)
         return ctx.exit(status)
 
 
-def _explain(line: str) -> None:
+def explain(error: Exception, who: str = "edgeq") -> int:
+    """Say in one line what went wrong in `who`, and return the exit status that goes with it."""
     if os.environ.get("EDGEQ_TRACEBACK"):
-        traceback.print_exc()
-    say(line)
+        traceback.print_exception(error)
+    if isinstance(error, EdgeqError):
+        say(f"{who}: {error}")
+        return error.exit_status
+    if isinstance(error, OSError):  # a full disk, a folder that may not be written: the machine's state, not a bug
+        named = f" {error.filename}" if error.filename else ""
+        say(f"{who}: cannot write or read{named}: {error.strerror or error}")
+        return 2
+    last = (str(error).strip().splitlines() or [""])[0]
+    say(f"{who}: bug: {type(error).__name__}: {last} (run again with EDGEQ_TRACEBACK=1 and report the output)")
+    return BUG

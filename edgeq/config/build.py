@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgeq.config import settings
 from edgeq.config.settings import Kind
@@ -63,6 +63,9 @@ class BuildConfig:
     )
     finetune: str = _setting(
         "none", settings.one_of(*FINETUNE), "train the quantized network to answer as the float one"
+    )
+    precision: Literal["float32", "mixed"] = _setting(
+        "float32", settings.one_of("float32", "mixed"), "of fine-tuning; mixed: teacher and generator in bfloat16"
     )
     images: int = _setting(32, settings.COUNT, "number of calibration images")
     bits: str = _setting("w8a8", settings.BITS, "bits of weights (2-8) and activations (2-8, 16), such as w4a8")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +17,16 @@ from torch import Tensor
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import barred
 from edgeq.errors import MeasurementError
-from edgeq.files import write_atomic
 from edgeq.finetune.budget import LARGEST
+from edgeq.finetune.checkpoint import read_state, write_state
 from edgeq.finetune.discrepancy import block_gap
 from edgeq.finetune.objectives import Objective, objective_for
+from edgeq.finetune.precision import mixed, whole_float32
 from edgeq.finetune.settings import Settings
 from edgeq.finetune.sources import Drawn, ImageSet, Leashed, Mixed, Source
 from edgeq.finetune.student import Student
 from edgeq.finetune.taps import block_ends
+from edgeq.finetune.world import ALONE, World
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.progress import Progress, Silent
@@ -48,9 +48,6 @@ wins, whose rate was lowest."""
 
 COLLAPSED = 40
 """Generator steps in a row whose images the teacher all gives one class."""
-
-FORM = 3
-"""Of a checkpoint: one of another form cannot be continued exactly."""
 
 RAMP = 0.1
 """Share of the steps over which rates rise: Adam's first steps move everything by a whole rate, whatever the gradient,
@@ -97,14 +94,16 @@ class Finetuned:
     facts: Mapping[str, float]
 
 
-def finetune(job: Job) -> Finetuned:
+def finetune(job: Job, world: World = ALONE) -> Finetuned:
     """Fine-tune the student of `job`; resumes from its checkpoint with the same bytes.
 
-    Raises `MeasurementError` when training diverges; the checkpoint then holds the best student so far as ``best``.
+    Every process of `world` calls this with the same job and ends with the same student; the first one reads and writes
+    the checkpoint. Raises `MeasurementError`, in all of them, when training diverges: the checkpoint then holds the
+    best student so far as ``best``; and `ConfigError` where the batch cannot be shared out.
     """
-    run = _Run(job)
-    started, before = time.monotonic(), run.step
-    with barred("fine-tuning"):
+    with world.in_step(), whole_float32(), barred("fine-tuning"):
+        run = _Run(job, world)
+        started, before = time.monotonic(), run.step
         while run.step < run.total:
             run.advance()
             if run.step % run.every == 0 or run.step == run.total:
@@ -136,11 +135,11 @@ class _Player:
 class _Run:
     """The state of one run: all of it is in a checkpoint."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, world: World) -> None:
         settings = job.settings
-        self.job, self.settings, self.total = job, settings, settings.steps
-        self.random = torch.Generator().manual_seed(job.seed)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.job, self.world, self.settings, self.total = job, world, settings, settings.steps
+        self.share = world.share(settings.batch)
+        self.random, self.device = world.stream(job.seed), world.device
         self.student = Student(job.graph, job.decided, settings.learned).to(self.device)
         self.teacher = GraphModule(job.graph).eval().requires_grad_(False).to(self.device)
         self.objective: Objective = objective_for(job.graph, job.raw, settings, scores=job.scores, device=self.device)
@@ -155,19 +154,20 @@ class _Run:
         fixed = job.source or ImageSet(self.others, settings.shift, settings.blend)
         self.player = self._invite(fixed) if self.objective.plays else None
         self.source: Source = fixed
-        self.anchored = settings.batch
+        self.anchored = self.share
         if self.player is not None:
-            self.anchored = round(settings.anchor * settings.batch)
+            self.anchored = round(settings.anchor * self.share)
             self.source = Mixed(fixed, self.player.drawn, settings.anchor)
         self.settling = round(settings.relaxed * settings.steps) if settings.learned.weights else 0
         if settings.relative:
-            self.objective.unit = self._strength() or 1.0
+            self.objective.unit = world.tell(self._strength()) or 1.0
         self.step = self.warmed = self.alike = self.worse = 0
         self.curves: dict[str, list[float]] = {"student": [], "generator": [], "held_out": []}
         self.every = min(EVERY, max(1, self.total // LOOKS))
         self.best = self.kept_gap = math.inf
         self.best_step = 0
         self.kept: dict[str, Tensor] = {}
+        world.align(self._moving())
         if not self._load():
             self.look()
             if self.settling:
@@ -185,6 +185,11 @@ class _Run:
         drawn = Leashed(generator, pixel, around, leash) if leash else Drawn(generator, pixel)
         return _Player(drawn, torch.optim.Adam(generator.parameters(), lr=self.settings.generator_rate))
 
+    def _moving(self) -> list[Tensor]:
+        """What training moves: the same in every process, always."""
+        players = [self.player.drawn.generator] if self.player is not None else []
+        return [tensor for module in (self.student, *players) for tensor in module.parameters()]
+
     @torch.no_grad()
     def _strength(self) -> float:
         """Mean absolute output of the teacher on held-out images."""
@@ -199,10 +204,10 @@ class _Run:
         share = min(1.0, (self.step + 1) / max(1.0, RAMP * self.total)) * self._fade()
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * share
-        images = self.source.images(self.settings.batch, self.random).to(self.device)
         kept = {*self.objective.taps, *self.blocks}
         with torch.no_grad(), self._mixed():
-            teacher = self.teacher.run(images, keep=kept)
+            images = self.source.images(self.share, self.random).to(self.device).float()
+            teacher = self._ask(images, kept)
         self.optimiser.zero_grad()
         student = self.student.run(images, keep=kept)
         loss = self.objective.student(teacher, student)
@@ -210,8 +215,9 @@ class _Run:
             outputs = self.job.graph.outputs
             of_teacher, of_student = ({n: v[: self.anchored] for n, v in side.items()} for side in (teacher, student))
             loss = loss + self.settings.block_weight * block_gap(of_teacher, of_student, self.blocks, outputs)
-        self._note("student", loss)
         loss.backward()  # type: ignore[no-untyped-call]
+        moved = (parameter for group in self.optimiser.param_groups for parameter in group["params"])
+        self._note("student", self.world.average(moved, loss))
         self.optimiser.step()
         self.step += 1
         if self.step == self.settling:
@@ -221,16 +227,22 @@ class _Run:
 
     def _settle_weights(self) -> None:
         """Halfway, weights take their places on their grids: from here on, the student is what will be frozen."""
-        self.student.cpu().settle(self.others.numpy())
+        self.student.cpu()
+        if self.world.leads:
+            self.student.settle(self.others.numpy())
+        else:
+            self.student.continue_settled()
+        self.world.align(self.student.parameters())
         self.student.to(self.device)
         self.look()
 
     def _play(self, player: _Player, *, alone: bool) -> None:
         share = 1.0 if alone else self._fade()
         player.optimiser.param_groups[0]["lr"] = self.settings.generator_rate * max(share, 0.01)
-        images = player.drawn.draw(self.settings.batch, self.random)
         taps = self.objective.taps
-        teacher = self.teacher.run(images, keep=taps)
+        with self._mixed():
+            images = player.drawn.draw(self.share, self.random).float()
+            teacher = self._ask(images, taps)
         loss: Tensor | None
         if alone:
             loss = self.objective.warm_up(images, teacher)
@@ -238,9 +250,9 @@ class _Run:
                 return
         else:
             loss = self.objective.generator(images, teacher, self.student.run(images, keep=taps))
-        self._note("generator", loss)
         player.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        self._note("generator", self.world.average(player.drawn.generator.parameters(), loss))
         player.optimiser.step()
         if not alone:
             self._watch(teacher[self.job.graph.outputs[0]])
@@ -250,10 +262,13 @@ class _Run:
         return 0.5 * (1 + math.cos(math.pi * self.step / self.total))
 
     def _mixed(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        return mixed(self.settings.precision, self.device)
 
-    def _note(self, curve: str, loss: Tensor) -> None:
-        value = float(loss.detach())
+    def _ask(self, images: Tensor, keep: Collection[str]) -> dict[str, Tensor]:
+        """The teacher's values, float32 whatever they were computed in: losses are."""
+        return {name: value.float() for name, value in self.teacher.run(images, keep=keep).items()}
+
+    def _note(self, curve: str, value: float) -> None:
         self.curves[curve].append(value)
         if not math.isfinite(value):
             raise self._diverged(f"the {curve}'s loss is {value}")
@@ -262,7 +277,9 @@ class _Run:
         """A generator that shows one class only has stopped asking questions."""
         if answers.dim() != 2 or answers.shape[1] < 2:
             return
-        self.alike = self.alike + 1 if bool((answers.argmax(1) == answers[0].argmax()).all()) else 0
+        shown = answers.new_zeros(answers.shape[1])
+        shown[answers.argmax(1)] = 1
+        self.alike = self.alike + 1 if int((self.world.total(shown) > 0).sum()) == 1 else 0
         if self.alike >= COLLAPSED:
             raise self._diverged(f"for {COLLAPSED} steps all generated images were of one class")
 
@@ -270,14 +287,16 @@ class _Run:
     def gap(self) -> float:
         """To the teacher, on held-out synthetic images: mean absolute difference of outputs."""
         parts = []
-        for some in torch.split(self.held, self.settings.batch):
+        mine = self.held[self.world.rank :: self.world.size]
+        for some in torch.split(mine, self.share) if len(mine) else ():
             teacher, student = self.teacher.run(some), self.student.run(some)
             gaps = [float((teacher[n] - student[n]).abs().mean()) for n in self.job.graph.outputs]
             parts.append(len(some) * float(np.mean(gaps)))
-        return sum(parts) / len(self.held)
+        return float(self.world.total(torch.tensor(sum(parts), dtype=torch.float64))) / len(self.held)
 
     def look(self) -> None:
         """Where the student stands: what is frozen in the end and what counts as divergence are judged by it."""
+        self.world.compare(self._moving())
         gap = self.gap()
         seen = self.curves["held_out"]
         self.worse = self.worse + 1 if seen and gap > max(seen[0] * 1.5, seen[-1]) else 0
@@ -289,8 +308,8 @@ class _Run:
             self.best, self.best_step = min(gap, self.best), self.step
             self.kept_gap = gap
             self.kept = {name: value.clone() for name, value in self.student.state_dict().items()}
-            if self.job.checkpoint is not None:
-                _write(self.job.checkpoint / "best.pt", {"student": self.kept, "step": self.step, "gap": gap})
+            if self.job.checkpoint is not None and self.world.leads:
+                write_state(self.job.checkpoint / "best.pt", {"student": self.kept, "step": self.step, "gap": gap})
 
     def restore_best(self) -> None:
         """The best student seen, which may be the one before training: a game can be lost."""
@@ -309,26 +328,33 @@ class _Run:
         """Everything that decides what happens next."""
         if self.job.checkpoint is None:
             return
+        random = self.world.gather(self.random.get_state())
+        if not self.world.leads:
+            return
         state: dict[str, Any] = {
-            "form": FORM, "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "random": self.random.get_state(), "curves": self.curves,
+            "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
+            "random": random, "curves": self.curves,
             "best": [self.best, self.kept_gap, self.best_step], "kept": self.kept,
             "counts": [self.step, self.warmed, self.alike, self.worse],
         }  # fmt: skip
         if self.player is not None:
             state |= {"generator": self.player.drawn.generator.state_dict()}
             state |= {"generator_optimiser": self.player.optimiser.state_dict()}
-        _write(self.job.checkpoint / "state.pt", state)
+        write_state(self.job.checkpoint / "state.pt", state)
 
     def _load(self) -> bool:
         """Continue where an interrupted run of the same job stood, if there is one."""
-        state = _read(self.job.checkpoint / "state.pt", self.device) if self.job.checkpoint is not None else None
+        if self.job.checkpoint is None:
+            return False
+        found = read_state(self.job.checkpoint / "state.pt", self.world.size) if self.world.leads else None
+        state = self.world.tell(found)
         if state is None:
             return False
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.random.set_state(state["random"].cpu())
-        self.curves, self.kept = state["curves"], state["kept"]
+        self.random.set_state(state["random"][self.world.rank])
+        self.curves = state["curves"]
+        self.kept = {name: value.to(self.device) for name, value in state["kept"].items()}
         self.best, self.kept_gap, self.best_step = state["best"]
         self.step, self.warmed, self.alike, self.worse = state["counts"]
         if self.step < self.settling:
@@ -337,19 +363,3 @@ class _Run:
             self.player.drawn.generator.load_state_dict(state["generator"])
             self.player.optimiser.load_state_dict(state["generator_optimiser"])
         return True
-
-
-def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """What `save` wrote; None where nothing is there that this version can continue: it starts anew."""
-    try:
-        state = torch.load(path, weights_only=True, map_location=device)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-        return None
-    return state if isinstance(state, dict) and state.get("form") == FORM else None
-
-
-def _write(path: Path, state: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    write_atomic(path, buffer.getvalue())

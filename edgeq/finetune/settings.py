@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeq.finetune.budget import batch_for, steps_for
 from edgeq.finetune.discrepancy import Omega, Relation
+from edgeq.finetune.precision import Precision
 from edgeq.finetune.student import Learned
 from edgeq.graph.ir import Graph
 
@@ -18,6 +19,7 @@ METHODS = ("zaq", "dfq-akd", "kd")
 @dataclass(frozen=True)
 class Settings:
     """One run. `steps` are the student's; the generator takes one for every `turns` of them, after `warm_up` alone.
+    `batch` counts the images of a step in all processes together.
 
     `feature_weight` is ZAQ's α, `strength_weight` its β (0.1 and 0.05 in the paper; 1 and 0.1 in its released code),
     `prior_weight` DFQ-AKD's α, `temperature` its τ. Rates are Adam's for batches of 64, up from zero and back along a
@@ -54,6 +56,7 @@ class Settings:
     blend: float = 0.5
     block_weight: float = 10.0
     relaxed: float = 0.6
+    precision: Precision = "float32"
     learned: Learned = field(default_factory=Learned)
 
 

@@ -143,6 +143,10 @@ class Student(nn.Module):
                 self.weights[_key(name)].copy_(_tensor(made.constants[node.inputs[1]]) / by_weight)
                 self.weight_steps[_key(name)].copy_(_tensor(weights[node.inputs[1]].scale).log())
             self.biases[_key(name)].add_(_tensor(made.corrections[name]).to(self.biases[_key(name)]) / by_bias)
+        self.continue_settled()
+
+    def continue_settled(self) -> None:
+        """`settle`, with the weights as they are: another process has rounded them."""
         self._relaxed = frozenset()
 
     def run(self, x: Tensor, keep: Collection[str] = ()) -> dict[str, Tensor]:
@@ -151,7 +155,9 @@ class Student(nn.Module):
         def visit(name: str, value: Tensor) -> Tensor | None:
             return self._on_grid(name, value) if name in self._rounded else None
 
-        return self._module.run(x, visit, keep=keep, constants=self._constants())
+        # Whatever surrounds it: on a grid that was rounded to fewer bits, nothing is what will be frozen.
+        with torch.autocast(x.device.type, enabled=False):
+            return self._module.run(x.float(), visit, keep=keep, constants=self._constants())
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The graph's output, or a tuple of them."""

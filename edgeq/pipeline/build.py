@@ -26,6 +26,7 @@ from edgeq.export.about import About
 from edgeq.files import check_replaceable, write_atomic
 from edgeq.finetune.budget import minutes_for
 from edgeq.finetune.settings import settings_for
+from edgeq.finetune.world import ALONE, World
 from edgeq.formats import Format, format_of
 from edgeq.graph.capture import unsupported_calls
 from edgeq.graph.ir import Graph
@@ -40,7 +41,7 @@ from edgeq.measure.simulated import storable
 from edgeq.measure.tasks import Answers, Everything, compare_answers, everything, measure_answers
 from edgeq.pipeline.artifact import Made, report_of, write_folder
 from edgeq.pipeline.choices import intake_of, scheme_of, types_of
-from edgeq.pipeline.finetuning import choose_tuning, finetuned, with_images
+from edgeq.pipeline.finetuning import check_tuning, choose_tuning, finetuned, with_images
 from edgeq.pipeline.synthesis import captured, check_method, choose_method, synthesize
 from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
@@ -81,10 +82,11 @@ class _Job:
     progress: Progress
 
 
-def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, Any]:
+def build(config: BuildConfig, progress: Progress | None = None, world: World = ALONE) -> dict[str, Any]:
     """Build one model for one target and write the artifact folder. Returns the report as written to report.json.
 
-    Raises `EdgeqError` for everything foreseen; whatever happens, the output folder is the previous one or the new one.
+    The first process of `world` calls this; the others wait in `take_part`, and fine-tune with it. Raises `EdgeqError`
+    for everything foreseen; whatever happens, the output folder is the previous one or the new one.
     """
     progress = progress or Silent()
     torch.manual_seed(config.seed)
@@ -102,6 +104,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     graph = optimize(raw)
     specify(graph, loaded.spec.input_range(), scheme)  # refuses, before minutes of synthesis, what cannot be
     intake = intake_of(config, target, scheme, graph, loaded.spec, tuning)
+    check_tuning(config, tuning, graph, world)
     config = with_images(config, tuning, graph)
     seconds = {"capture": time.monotonic() - started}
     progress.done("capture", seconds["capture"], cached=False)
@@ -118,7 +121,7 @@ def build(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     facts = dict(calibrated.facts)
     if tuning:
         drawn_by = synthesized.files.get(GENERATOR)
-        tuned = finetuned(config, tuning, loaded.spec, raw, graph, calibration, scheme, cache, drawn_by)
+        tuned = finetuned(config, tuning, loaded.spec, raw, graph, calibration, scheme, cache, drawn_by, world)
         integer = IntegerGraph.load(tuned.files["integer.safetensors"])
         facts |= tuned.facts
         seconds["finetune"] = tuned.seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from importlib.metadata import version
@@ -13,15 +14,18 @@ import torch
 from edgeq.cache import Result, StageCache
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, MeasurementError
 from edgeq.files import write_atomic
 from edgeq.finetune.budget import batch_for
 from edgeq.finetune.loop import Job, finetune, held_out
-from edgeq.finetune.settings import METHODS, settings_for
+from edgeq.finetune.precision import check_precision
+from edgeq.finetune.settings import METHODS, Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import agreement
+from edgeq.finetune.world import ALONE, World
 from edgeq.graph.ir import Graph
 from edgeq.measure.layers import layer_errors
+from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
@@ -29,7 +33,7 @@ from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
 from edgeq.zoo.spec import ModelSpec
 
-__all__ = ["COMPARED", "IMAGES", "choose_tuning", "finetuned", "with_images"]
+__all__ = ["COMPARED", "IMAGES", "check_tuning", "choose_tuning", "finetuned", "take_part", "with_images"]
 
 IMAGES = 128
 """Fewest calibration images of a build that fine-tunes: a network trained on 32 learns those 32."""
@@ -69,6 +73,28 @@ def with_images(config: BuildConfig, tuning: str, graph: Graph) -> BuildConfig:
     return dataclasses.replace(config, images=max(config.images, min(IMAGES, 4 * batch_for(graph))))
 
 
+def check_tuning(config: BuildConfig, tuning: str, graph: Graph, world: World) -> None:
+    """Raise `ConfigError`, before minutes of synthesis, where `world` cannot fine-tune as `config` says."""
+    if tuning:
+        world.check(_settings(config, tuning, graph).batch)
+        check_precision(config.precision, world.device)
+
+
+def take_part(world: World) -> None:
+    """What a process does that does not lead: it fine-tunes whatever it is told to, until it is told to go."""
+    keep_freed_memory()
+    while True:
+        job: Job | None = world.tell(None)
+        if job is None:
+            return
+        with contextlib.suppress(MeasurementError):  # the first process meets it too, and says so
+            finetune(job, world)
+
+
+def _settings(config: BuildConfig, tuning: str, graph: Graph) -> Settings:
+    return dataclasses.replace(settings_for(tuning, config.effort, graph), precision=config.precision)
+
+
 def finetuned(
     config: BuildConfig,
     tuning: str,
@@ -79,13 +105,15 @@ def finetuned(
     scheme: Scheme,
     cache: StageCache,
     generator: Path | None = None,
+    world: World = ALONE,
 ) -> Result:
     """The stage: `graph` calibrated on `calibration`, trained by `tuning`, frozen. Leaves integer.safetensors.
 
     `generator` is the file of a trained one: then ``kd`` trains on images drawn fresh from it. Resumes where an
-    interrupted run stood. Raises `MeasurementError` when training diverges.
+    interrupted run of as many processes stood. The first process of `world` calls this, the others `take_part`. Raises
+    `MeasurementError` when training diverges.
     """
-    settings = settings_for(tuning, config.effort, graph)
+    settings = _settings(config, tuning, graph)
     trained = load_generator(generator) if generator is not None and tuning == "kd" else None
     parts: dict[str, Any] = {
         "raw": raw.digest(),
@@ -98,6 +126,7 @@ def finetuned(
         "fresh": trained is not None,
         "scores": spec.task in SCORED,
         "cuda": torch.cuda.is_available(),
+        "processes": world.size,
         "edgeq": version("edgeq"),
     }
     low, high = (torch.from_numpy(v) for v in spec.channel_range())
@@ -111,7 +140,8 @@ def finetuned(
             graph, raw, decided, calibration, low, high, settings, config.seed, source,
             scores=spec.task in SCORED, checkpoint=cache.scratch("finetune", parts), progress=cache.progress,
         )  # fmt: skip
-        done = finetune(job)
+        world.tell(dataclasses.replace(job, progress=Silent()))
+        done = finetune(job, world)
         frozen = freeze(done.graph, done.decided)
         write_atomic(folder / "integer.safetensors", frozen.graph.to_bytes())
         same = agreement(done.student, frozen.graph, calibration.inputs[:COMPARED])
@@ -122,6 +152,9 @@ def finetuned(
             "finetune": {
                 "method": tuning,
                 "images": "drawn fresh" if source is not None else calibration.method,
+                "processes": world.size,
+                "device": world.device.type,
+                "precision": settings.precision,
                 **done.facts,
                 "agreement": dataclasses.asdict(same),
                 "curves": {name: _thinned(values) for name, values in done.curves.items()},

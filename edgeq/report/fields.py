@@ -225,12 +225,17 @@ FIELDS: Mapping[str, Entry] = {
         {
             "method": Field("text", "what trained it"),
             "images": Field("text", "what made the images it was trained on, beside a generator it plays against"),
+            "processes": Field("integer", "that trained it, each on its share of every batch", optional=True),
+            "device": Field("text", "what they trained on: cpu or cuda", optional=True),
+            "precision": Field(
+                "text", "float32, or mixed: the float network and the generator in bfloat16", optional=True
+            ),
             "steps": Field("number", "of the optimiser"),
             "seconds": Field("number", "how long training took, since it was last resumed"),
             "resumed_at": Field("number", "the step it was resumed at; 0 for never"),
             "gap_before": Field("number", "mean absolute difference to the float outputs on held-out synthetic images"),
             "gap_after": Field("number", "the same after the last step"),
-            "peak_mib": Field("number", "peak memory of the process"),
+            "peak_mib": Field("number", "peak memory of the first process"),
             "agreement": Section(
                 "the trained student against the exact reference of the integers it was frozen to",
                 {

@@ -73,7 +73,7 @@ def test_every_setting_survives_print_config() -> None:
         "effort": "best", "observer": "minmax", "io": "uint8", "output": "out", "threads": "2", "cache": "c",
         "evaluation": "e.npz", "eval_limit": "50", "strict": True, "force": ("synthesize",),
         "bits": "w4a8", "layer_bits": ("f.*=w8a8", "g=w2a8"), "all_layers": True,
-        "finetune": "kd", "weight_storage": "int8", "metadata": "yes", "raw_pixels": "free",
+        "finetune": "kd", "precision": "mixed", "weight_storage": "int8", "metadata": "yes", "raw_pixels": "free",
         "devices": ("pi@a", "adb:R58M1"),
         "max_device_drop": "1", "min_device_agreement": "0.9", "max_device_latency_ratio": "0.8", "max_device_ms": "20",
         "max_device_bytes": "64M",

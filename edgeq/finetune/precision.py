@@ -1,0 +1,40 @@
+"""Which arithmetic fine-tuning runs in: float32 to the last bit where grids are, less where the user allows it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from edgeq.errors import ConfigError
+
+__all__ = ["Precision", "check_precision", "mixed", "whole_float32"]
+
+Precision = Literal["float32", "mixed"]
+"""``mixed``: teacher and generator compute in bfloat16. Float16 would be no more exact where it matters, needs its
+losses scaled, and the scale would be one more thing two interrupted runs have to agree on."""
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Raise `ConfigError` for ``mixed`` on a GPU that has no bfloat16."""
+    if precision == "mixed" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ConfigError(
+            "--precision mixed", where=torch.cuda.get_device_name(device), why="it computes no bfloat16",
+            hint="--precision float32",
+        )  # fmt: skip
+
+
+def mixed(precision: Precision, device: torch.device) -> torch.autocast:
+    """Around what may be computed in bfloat16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "mixed")
+
+
+@contextlib.contextmanager
+def whole_float32() -> Iterator[None]:
+    """Around training: cuDNN's float32 is float32 and not TF32, whose ten bits move a student's sums off the integers
+    they stand for, and its kernels are the same ones every time."""
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
