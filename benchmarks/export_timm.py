@@ -20,7 +20,7 @@ NAMES = (
     "starnet_s1", "resnet18", "resnet18d", "resnetblur18", "seresnet18", "resnetv2_50", "nf_resnet26", "ecaresnet26t",
     "resnext50_32x4d", "res2net50_26w_4s", "regnetx_002", "regnety_002", "dpn48b", "densenet121", "vovnet39a",
     "ese_vovnet19b_dw", "dla34", "hrnet_w18_small", "cspresnet50", "darknet53", "selecsls42b", "gernet_s", "hgnet_tiny",
-    "tresnet_m", "xception41", "inception_v4", "pnasnet5large", "skresnet18", "resnest14d", "resnetv2_50x1_bit",
+    "tresnet_m", "xception41", "inception_v4", "skresnet18", "resnest14d", "resnetv2_50x1_bit",
     "convnext_atto", "poolformer_s12", "edgenext_xx_small", "mobilevit_xxs",
 )  # fmt: skip
 

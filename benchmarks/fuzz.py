@@ -6,6 +6,7 @@
 A case damages one file of a finished build, or one TOML, and runs one command on it in a worker process. Wanted are an
 exit code of edgeq's own and one line of what is wrong; a traceback, a worker that dies and one that is silent for
 `PATIENCE` seconds are failures. Builds are of a small network with random weights, made here; same seed, same damage.
+Verdicts are kept in build/fuzz/: an interrupted run goes on where it stopped, and failures run again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from latency import machine_line
 
 from edgeq.files import write_atomic
 
+CELLS = ROOT / "build" / "fuzz"
 PATIENCE = 60.0
 FINE = {0, 1, 2, 3, 4, 5}
 ARTIFACTS = ("model.tflite", "model.onnx", "integer.safetensors", "calibration.npz")
@@ -142,20 +145,27 @@ def cases(count: int, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def work(folder: Path, pipe: Connection) -> None:
-    """Answer cases until told to stop."""
+def hush() -> None:
+    """One thread, and nothing said: what a worker's libraries print is no verdict."""
     os.environ["OMP_NUM_THREADS"] = "1"
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
+
+
+def work(pipe: Connection, folder: Path) -> None:
+    """Answer cases until told to stop."""
+    hush()
+    import torch
     from click.testing import CliRunner
 
     from edgeq.cli import cli
 
+    torch.export.export(torch.nn.Identity(), (torch.zeros(1),))  # imports a great deal, which is no case's silence
     os.chdir(folder)
     for name in ("tflite", "onnx"):
-        if not (folder / f"{name}-damaged").exists():
-            shutil.copytree(folder / name, folder / f"{name}-damaged")
+        shutil.rmtree(folder / f"{name}-damaged", ignore_errors=True)  # a worker that died left one damaged
+        shutil.copytree(folder / name, folder / f"{name}-damaged")
     while (case := pipe.recv()) is not None:
         random = np.random.default_rng(case["seed"])
         source = folder / case["build"] / case["file"]
@@ -180,21 +190,25 @@ def work(folder: Path, pipe: Connection) -> None:
 
 
 class Worker:
-    """A process that runs cases; a new one after a death."""
+    """A process that runs `target` on a pipe of cases; a new one after a death."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, target: Callable[..., None], *arguments: object) -> None:
+        self._target, self._arguments = target, arguments
+        self._fresh = True
         self._context = multiprocessing.get_context("spawn")
         self._start()
 
     def _start(self) -> None:
         self._pipe, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=work, args=(self._folder, theirs))
+        self._process = self._context.Process(target=self._target, args=(theirs, *self._arguments))
         self._process.start()
+        self._fresh = True
         theirs.close()
 
-    def run(self, case: dict[str, Any], patience: float = PATIENCE) -> dict[str, Any]:
+    def run(self, case: dict[str, Any]) -> dict[str, Any]:
+        """The worker's answer, or how it failed to give one; the first case of a process waits for its imports too."""
         self._pipe.send(case)
+        patience, self._fresh = (3 if self._fresh else 1) * PATIENCE, False
         try:
             if self._pipe.poll(patience):
                 return dict(self._pipe.recv())
@@ -204,14 +218,40 @@ class Worker:
             verdict = {"code": None, "caught": f"died with {self._process.exitcode}", "said": ""}
         self._process.kill()
         self._process.join()
-        for name in ("tflite", "onnx"):
-            shutil.rmtree(self._folder / f"{name}-damaged", ignore_errors=True)
         self._start()
         return verdict
 
     def stop(self) -> None:
         self._pipe.send(None)
         self._process.join()
+
+
+def remembered(path: Path) -> dict[int, dict[str, Any]]:
+    """Verdicts of an earlier run by seed, one JSON a line; the last line may have been cut off. Failures run again."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {row["seed"]: row for row in rows if not failed(row)}
+
+
+def judged(wanted: list[dict[str, Any]], path: Path, again: bool, worker: Callable[[], Worker]) -> list[dict[str, Any]]:
+    """A verdict per case, known ones from `path`, failures printed as they come. No worker starts for none."""
+    known = {} if again else remembered(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in known.values()))
+    running = None
+    with path.open("a") as kept:
+        for case in wanted:
+            if case["seed"] in known:
+                continue
+            running = running or worker()
+            row = known[case["seed"]] = case | running.run(case)
+            kept.write(json.dumps(row) + "\n")
+            kept.flush()
+            if failed(row):
+                print(json.dumps(row), flush=True)
+    if running is not None:
+        running.stop()
+    return [known[case["seed"]] for case in wanted]
 
 
 def table(rows: list[dict[str, Any]], seed: int) -> str:
@@ -242,20 +282,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="forget earlier verdicts")
     parser.add_argument("--print", action="store_true", dest="printing", help="write no results")
     options = parser.parse_args()
-    rows = []
     with tempfile.TemporaryDirectory(prefix="edgeq-fuzz-") as name:
-        folder = Path(name)
-        prepare(folder)
-        worker = Worker(folder)
-        for case in cases(options.cases, options.seed):
-            patience = 180.0 if not rows else PATIENCE  # the first one imports everything
-            row = case | worker.run(case, patience)
-            rows.append(row)
-            if failed(row):
-                print(json.dumps(row), flush=True)
-        worker.stop()
+
+        def worker() -> Worker:
+            prepare(Path(name))
+            return Worker(work, Path(name))
+
+        path = CELLS / f"damaged-{options.seed}.jsonl"
+        rows = judged(cases(options.cases, options.seed), path, options.again, worker)
     text = table(rows, options.seed)
     print(text)
     if not options.printing:

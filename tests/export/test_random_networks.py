@@ -1,116 +1,11 @@
-"""Gates, sums, products and activations in random order: what no one writes down as a case."""
+"""Gates, sums, moves and layers in random order: what no one writes down as a case."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from edgeq.data.calibration import CalibrationSet
-from edgeq.export.onnx import optimized_census, write_onnx, write_onnx_float
-from edgeq.export.tflite import census, write_tflite, write_tflite_float
-from edgeq.graph.capture import capture
-from edgeq.graph.passes import optimize
-from edgeq.graph.run import GraphModule
-from edgeq.measure.verify import verify_tflite
-from edgeq.measure.verify_onnx import verify_onnx
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
-from edgeq.quant.scheme import Scheme
-from edgeq.runtime.litert import LiteRTSession
-from edgeq.runtime.ort import OrtSession
-
-RANGE, WIDTH, SHAPE = (-2.5, 2.5), 8, (3, 12, 11)
-
-Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""(layer of its own, one earlier value, another) -> a value of the same shape."""
-
-STEPS: dict[str, Step] = {
-    "conv": lambda m, x, y: m.conv(x),
-    "depthwise": lambda m, x, y: m.depthwise(x),
-    "prelu": lambda m, x, y: m.bent(x),
-    "silu": lambda m, x, y: F.silu(x),
-    "hard swish": lambda m, x, y: F.hardswish(x),
-    "hard swish by hand": lambda m, x, y: x * (F.relu6(x + 3) / 6),
-    "hard sigmoid": lambda m, x, y: F.hardsigmoid(x),
-    "gelu": lambda m, x, y: F.gelu(x),
-    "tanh": lambda m, x, y: torch.tanh(x),
-    "sigmoid": lambda m, x, y: torch.sigmoid(x),
-    "softmax": lambda m, x, y: torch.softmax(x, 1),
-    "relu6": lambda m, x, y: F.relu6(x),
-    "clamp": lambda m, x, y: x.clamp(-0.7, 1.1),
-    "gate": lambda m, x, y: x * torch.sigmoid(y),
-    "soft gate": lambda m, x, y: x * torch.sigmoid(m.conv(F.adaptive_avg_pool2d(y, 1))),
-    "hard gate": lambda m, x, y: x * F.hardsigmoid(m.conv(F.adaptive_avg_pool2d(y, 1))),
-    "product": lambda m, x, y: x * y,
-    "sum": lambda m, x, y: x + y,
-    "difference": lambda m, x, y: x - y,
-    "scale": lambda m, x, y: 1 - 1.7 * x,
-    "scale per channel": lambda m, x, y: x * m.factors + 0.5,
-    "join": lambda m, x, y: m.conv(torch.cat([x, y], 1)[:, ::2]),
-    "maximum": lambda m, x, y: F.max_pool2d(x, 3, 1, 1),
-}
-
-
-class Layer(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
-        self.depthwise = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH, bias=False)
-        self.bent = nn.PReLU(WIDTH)
-        nn.init.uniform_(self.bent.weight, -0.3, 1.2)
-        self.register_buffer("factors", torch.randn(WIDTH, 1, 1))
-
-
-class Chance(nn.Module):
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        draw = np.random.default_rng(seed)
-        self.steps = [str(name) for name in draw.choice(list(STEPS), int(draw.integers(4, 11)))]
-        self.reads = [draw.integers(place + 1, size=2).tolist() for place in range(len(self.steps))]
-        self.stem, self.last = nn.Conv2d(3, WIDTH, 3, 1 + seed % 2, 1), nn.Conv2d(2 * WIDTH, 4, 1)
-        self.layers = nn.ModuleList(Layer() for _ in self.steps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        values = [self.stem(x)]
-        for name, layer, (one, other) in zip(self.steps, self.layers, self.reads, strict=True):
-            values.append(STEPS[name](layer, values[one], values[other]))
-        return self.last(torch.cat([values[-1], values[len(values) // 2]], 1))
+from chance import check
 
 
 @pytest.mark.parametrize("seed", range(16))
 def test_a_random_network_is_itself_in_every_form(seed: int) -> None:
-    net = Chance(seed).eval()
-    inputs = np.clip(np.random.default_rng(seed).normal(0, 1, (4, *SHAPE)), *RANGE).astype(np.float32)
-    graph = optimize(capture(net, SHAPE, "net"))
-    with torch.no_grad():
-        expected = net(torch.from_numpy(inputs)).numpy()
-        found = GraphModule(graph)(torch.from_numpy(inputs)).numpy()  # type: ignore[union-attr]
-    largest = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(found, expected, atol=1e-4 * largest, err_msg=str(net.steps))
-    for session in (OrtSession(write_onnx_float(graph)), LiteRTSession(write_tflite_float(graph))):
-        np.testing.assert_allclose(session.run(inputs[:1])[0], expected[:1], atol=1e-3 * largest)
-    images = CalibrationSet(inputs, np.full(4, -1, np.int64), "noise")
-    integer = freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme(7, 8))).graph
-    data = write_tflite(integer)
-    kinds = census(data)
-    assert (kinds.float_ops, kinds.quantize, kinds.dequantize) == (0, 0, 0)
-    exactness = verify_tflite(integer, data, inputs[:2])
-    assert exactness.exact, (net.steps, exactness.first_difference)
-    wide = freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme(8, 16))).graph
-    data = write_tflite(wide)
-    kinds = census(data)
-    assert (kinds.float_ops, kinds.quantize, kinds.dequantize) == (0, 0, 0)
-    exactness = verify_tflite(wide, data, inputs[:1])
-    assert exactness.exact, (net.steps, exactness.first_difference)
-    for activations in ("uint8", "int8"):
-        data = write_onnx(integer, activations=activations)  # type: ignore[arg-type]
-        kinds = optimized_census(data, activations)
-        assert (kinds.float_ops, kinds.quantize, kinds.dequantize) == (0, 0, 0), kinds.kinds
-        near = verify_onnx(integer, data, inputs[:2], activations)  # type: ignore[arg-type]
-        assert near.max_step <= 1, (net.steps, near.per_op)
+    check(seed)

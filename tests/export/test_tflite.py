@@ -231,6 +231,26 @@ def test_float_file_computes_the_float_network(size: tuple[int, int]) -> None:
     assert census(data).float_ops > 0
 
 
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_float_layers_without_a_bias_run(groups: int) -> None:
+    """LiteRT's float kernels refuse a convolution without one, or crash on it."""
+    flow = Flow((1, 8, 6, 5), Q)
+    flow.weighted("conv", Conv2d(groups=groups), (8, 8 // groups, 3, 3), Q, bias=False)
+    flow.add("flat", Reshape((8 * 4 * 3,)), "conv")
+    flow.weighted("fc", Linear(), (3, 8 * 4 * 3), Q, "flat", bias=False)
+    samples = flow.samples(1)
+    graph = float_network(flow)
+    weights = [graph.constants[f"{name}.weight"] for name in ("conv", "fc")]
+    session = LiteRTSession(write_tflite_float(graph), kernels="reference")
+    windows = np.lib.stride_tricks.sliding_window_view(samples[0], (3, 3), (1, 2))
+    each, out = 8 // groups, []
+    for channel, weight in enumerate(weights[0]):
+        first = channel // (8 // groups) * each
+        out.append(np.einsum("cyxhw,chw->yx", windows[first : first + each], weight))
+    expected = weights[1] @ np.stack(out).reshape(-1)
+    np.testing.assert_allclose(session.run(samples)[0][0], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
 def test_unfolded_batch_norm_is_refused() -> None:
     flow = Flow((1, 3, 4, 4), Q)
     for name in ("gamma", "beta", "mean", "variance"):
