@@ -240,13 +240,13 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
 
 def _bias(e: Emitter, node: Node) -> tuple[int, ...]:
     """The bias as an operator's last input: the graph's, else none in float and zeros where kernels insist on one: all
-    in integers, and those of depthwise convolutions, which crash without."""
+    in integers, and those of convolutions, which refuse files without or crash."""
     if len(node.inputs) == 3:
         return (e.constant("bias", e.graph.constants[node.inputs[2]], e.quantizations.get(node.inputs[2])),)
     outputs = len(e.graph.constants[node.inputs[1]])
     if e.dtype == "float32":
-        depthwise = isinstance(node.op, ops.Conv2d) and node.op.depthwise(e.graph.shapes[node.inputs[1]])
-        return (e.constant("bias", np.zeros(outputs, np.float32)),) if depthwise else ()
+        insists = isinstance(node.op, ops.Conv2d)
+        return (e.constant("bias", np.zeros(outputs, np.float32)),) if insists else ()
     x, w = (e.quantizations[name] for name in node.inputs)
     q = Quantization(x.scale * w.scale, w.zero_point, e.sums, axis=w.axis)
     return (e.constant("bias", np.zeros(outputs, e.sums), q),)
