@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edgeq.graph import ops
 from edgeq.graph.aten import Call, Constant, Value, aten
+from edgeq.graph.aten_channels import as_channels
 from edgeq.graph.elementwise import GELU, Affine, HardSwish, Mul, Sigmoid, Tanh
 
 __all__: list[str] = []
@@ -131,12 +132,30 @@ def _pair(call: Call, left: Value, right: Value) -> tuple[Value, Value]:
 
 
 def _affine(call: Call, value: Value, scale: Operand, shift: Operand, label: str = "") -> Value:
-    """``value * scale + shift``; the two are numbers, or constants with a number per channel at most."""
+    """``value * scale + shift``; the two are numbers, or constants with a number per channel at most, be that the first
+    dimension or the last."""
     if len(value.shape) < 2:
         raise call.unsupported("its input has no channels", "compute on (N, C, ...)")
     names = ("scale", "shift")
+    if any(_along_last(value, given) for given in (scale, shift)):
+        picture, back = as_channels(call, value)
+        scale, shift = (_as_vector(given) for given in (scale, shift))
+        return back(_affine(call, picture, scale, shift, label), value.shape[-1:])
     constants = [_vector(call, value, given, name) for given, name in zip((scale, shift), names, strict=True)]
     return call.emit(Affine(), value, *constants, label=label)
+
+
+def _along_last(value: Value, given: Operand) -> bool:
+    """Is it one number per channel of a value with channels last?"""
+    if not isinstance(given, Constant) or len(value.shape) < 3:
+        return False
+    *others, last = given.tensor.shape or (1,)
+    return last > 1 and last == value.shape[-1] and all(size == 1 for size in others)
+
+
+def _as_vector(given: Operand) -> Operand:
+    """A constant per channel of a picture."""
+    return Constant(given.name, given.tensor.reshape(-1, 1, 1)) if isinstance(given, Constant) else given
 
 
 def _vector(call: Call, value: Value, given: Operand, name: str) -> Constant:

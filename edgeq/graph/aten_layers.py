@@ -6,6 +6,7 @@ import math
 
 from edgeq.graph import ops
 from edgeq.graph.aten import Call, Constant, Value, aten, axis_of
+from edgeq.graph.aten_channels import as_channels
 from edgeq.graph.aten_transposed import conv_transpose2d
 from edgeq.graph.ops import Pair, Sides
 
@@ -59,9 +60,13 @@ def _linear(call: Call) -> Value:
     else:
         weight, x, bias = call.constant("weight"), "input", call.constant("bias")
     value = call.value(x)
-    if len(value.shape) != 2:
+    if len(value.shape) == 2:
+        return call.emit(ops.Linear(), value, weight, bias)
+    if weight is None or len(value.shape) < 2:
         raise call.unsupported(f"its input has shape {list(value.shape)}", "flatten to (N, features) first")
-    return call.emit(ops.Linear(), value, weight, bias)
+    picture, back = as_channels(call, value)  # a layer of every pixel or token is a convolution
+    kernel = Constant(weight.name, weight.tensor[..., None, None])
+    return back(call.emit(ops.Conv2d(), picture, kernel, bias), call.shape[-1:])
 
 
 @aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm")

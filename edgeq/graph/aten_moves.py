@@ -11,7 +11,7 @@ from edgeq.graph.aten import Call, Value, aten, axis_of
 from edgeq.graph.aten_borders import MODES, bordered
 from edgeq.graph.ops import Shape
 
-__all__ = ["reshaped"]
+__all__ = ["permuted", "reshaped"]
 
 
 # Values that pass through untouched. In evaluation mode dropout is one of them.
@@ -51,12 +51,15 @@ def _reshape(call: Call) -> Value:
 
 @aten("permute", "transpose", "t", "numpy_T", "swapaxes", "movedim")
 def _permute(call: Call) -> Value:
-    """A permutation that moves only dimensions of size 1 is a reshape; any other reorders memory."""
     value = call.value()
-    order = _order(call, len(value.shape))
+    return permuted(call, value, _order(call, len(value.shape)))
+
+
+def permuted(call: Call, value: Value, order: Shape) -> Value:
+    """A permutation that moves only dimensions of size 1 is a reshape; any other reorders memory."""
     moved = [axis for axis in order if value.shape[axis] > 1]
     if order[0] == 0 and moved == sorted(moved):
-        return reshaped(call, value, call.shape)
+        return reshaped(call, value, tuple(value.shape[axis] for axis in order))
     if order[0] != 0:
         raise call.unsupported("it moves the batch dimension", "keep the batch in front")
     return call.emit(ops.Permute(order), value)

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 __all__ = ["hint_for"]
 
 _ACTIVATION = "use ReLU, LeakyReLU, hard swish, SiLU or GELU and fine-tune"
-_NORM = "use nn.BatchNorm2d, which folds into the convolution before it"
 _LOGITS = "end the network at its logits"
 _SIZE = "the image size changes by pooling, strides, and bilinear or nearest F.interpolate only"
 _EVAL = "call model.eval() before exporting, and keep track_running_stats=True"
@@ -16,11 +15,8 @@ _MATRIX = "use nn.Linear on (N, features) with a constant weight"
 
 _HINTS = {
     **dict.fromkeys(
-        ("elu", "elu_", "celu", "selu", "mish", "softplus", "threshold", "rrelu_with_noise_functional", "glu"),
+        ("elu", "elu_", "celu", "selu", "mish", "softplus", "threshold", "rrelu", "rrelu_with_noise_functional", "glu"),
         _ACTIVATION,
-    ),
-    **dict.fromkeys(
-        ("layer_norm", "native_layer_norm", "group_norm", "native_group_norm", "instance_norm", "rms_norm"), _NORM
     ),
     **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk", "logsigmoid"), _LOGITS),
     **dict.fromkeys(

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.graph import elementwise, ops
+from edgeq.graph import elementwise, norms, ops
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Op, Sides
 
@@ -24,6 +24,9 @@ __all__ = ["GraphModule", "Visit", "function"]
 
 Visit = Callable[[str, Tensor], "Tensor | None"]
 """Called with each value's name and tensor; what it returns (if anything) takes the value's place."""
+
+SMALLEST_POWER = 1e-12
+"""Below it an inverse square root says what it says there: what was rounded to 0 is no reason for infinity."""
 
 _Kernel = Callable[..., Tensor]
 _K = TypeVar("_K", bound=Op)
@@ -246,6 +249,16 @@ def _hard_swish(op: elementwise.HardSwish) -> _Kernel:
 @_kernel(elementwise.GELU)
 def _gelu(op: elementwise.GELU) -> _Kernel:
     return lambda x: F.gelu(x, approximate="tanh" if op.approximate else "none")
+
+
+@_kernel(norms.MeanSquare)
+def _mean_square(op: norms.MeanSquare) -> _Kernel:
+    return lambda x: x.square().mean(1, keepdim=True) + op.eps
+
+
+@_kernel(norms.Rsqrt)
+def _rsqrt(op: norms.Rsqrt) -> _Kernel:
+    return lambda x: x.clamp(min=SMALLEST_POWER).rsqrt()
 
 
 @_kernel(ops.BatchNorm)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from edgeq.errors import UnsupportedError
 from edgeq.graph.elementwise import GELU, HardSigmoid, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Node
+from edgeq.graph.norms import MeanSquare, Rsqrt
 from edgeq.graph.ops import (
     Add,
     AvgPool2d,
@@ -39,6 +40,7 @@ from edgeq.graph.ops import (
 )
 from edgeq.integer.elementwise import answers
 from edgeq.integer.graph import IntegerGraph, Quantization
+from edgeq.integer.norms import eps_steps, rsqrt_table
 from edgeq.integer.ort_elementwise import add, hard_sigmoid, multiply, sigmoid
 from edgeq.integer.resize import resize
 
@@ -178,6 +180,22 @@ def _gelu(graph: IntegerGraph, node: Node, op: GELU, inputs: list[Integers], shi
     """A table, which is exact."""
     x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
     return np.asarray(answers(op, x, y)[inputs[0].astype(np.int64) + 128])
+
+
+@_kernel(MeanSquare)
+def _mean_square(graph: IntegerGraph, node: Node, op: MeanSquare, inputs: list[Integers], shift: int) -> Integers:
+    x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
+    centred = inputs[0].astype(np.int64) - int(x.zero_point)
+    total = (centred * centred).sum(axis=1, keepdims=True)
+    factor = x.scale * (x.scale / np.float32(inputs[0].shape[1])) / y.scale
+    return _limit(np.rint(total.astype(np.float32) * factor) + int(y.zero_point) + eps_steps(op, y), y, None)
+
+
+@_kernel(Rsqrt)
+def _rsqrt(graph: IntegerGraph, node: Node, op: Rsqrt, inputs: list[Integers], shift: int) -> Integers:
+    """A table, which is exact."""
+    x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
+    return np.asarray(rsqrt_table(x, y)[inputs[0].astype(np.int64) + 128])
 
 
 @_kernel(GlobalAvgPool)

@@ -16,12 +16,13 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.graph import elementwise, ops
+from edgeq.graph import elementwise, norms, ops
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Op, Sides
 from edgeq.integer.elementwise import TABLES, answers, hard_sigmoid, product
 from edgeq.integer.fixedpoint import Int, Multiplier, multiply, multiply_wide, quantize_multiplier
 from edgeq.integer.graph import LIMITS, IntegerGraph, Quantization
+from edgeq.integer.norms import mean_square, rsqrt
 from edgeq.integer.resize import resize
 from edgeq.integer.softmax import softmax
 from edgeq.integer.wide import WIDE, wide_softmax
@@ -228,6 +229,19 @@ def _table(graph: IntegerGraph, node: Node, op: elementwise.Unary, inputs: list[
 
 
 _KERNELS.update(dict.fromkeys(TABLES, _table))
+
+
+@_computes(norms.MeanSquare)
+def _mean_square(graph: IntegerGraph, node: Node, op: norms.MeanSquare, inputs: list[Array]) -> Array:
+    return mean_square(op, inputs[0], graph.quantizations[node.inputs[0]], graph.quantizations[node.name])
+
+
+@_computes(norms.Rsqrt)
+def _rsqrt(graph: IntegerGraph, node: Node, op: norms.Rsqrt, inputs: list[Array]) -> Array:
+    source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
+    if source.dtype == "int16":
+        return WIDE[type(op)](op, inputs[0].astype(np.int64), source, output)
+    return rsqrt(inputs[0], source, output)
 
 
 @_computes(ops.LeakyReLU)

@@ -1,6 +1,6 @@
-"""Sigmoid, tanh, GELU and softmax of int16 as LiteRT's reference kernels compute them: tables with lines between.
+"""Smooth functions and softmax of int16 as LiteRT's reference kernels compute them: tables with lines between.
 
-Sigmoid and tanh share one table of sigmoid(i / 24), with 16 fractional bits. Softmax and GELU have tables of 513 points
+Sigmoid and tanh share one table of sigmoid(i / 24), with 16 fractional bits. The others have tables of 513 points
 over all of int16. Every point is moved by half the error that the line to the next one makes in the middle.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.graph.elementwise import GELU, Sigmoid, Tanh
+from edgeq.graph.norms import Rsqrt
 from edgeq.graph.ops import Op
 from edgeq.integer.fixedpoint import Int, multiply, quantize_multiplier
 from edgeq.integer.graph import Quantization
@@ -148,9 +149,20 @@ def _gelu(op: Any, x: Int, source: Quantization, output: Quantization) -> Int:
     return _look_up(_table(at, (float(source.scale), 0), (float(output.scale), 0), np.float32), x)
 
 
+def _rsqrt(op: Any, x: Int, source: Quantization, output: Quantization) -> Int:
+    """Up to 0 it is the largest value there is."""
+    largest = np.float32(HIGH) * np.float32(output.scale)
+
+    def at(v: Array) -> Array:
+        return np.where(v > 0, np.float32(1) / np.sqrt(np.maximum(v, np.float32(1e-30))), largest)
+
+    return _look_up(_table(at, (float(source.scale), 0), (float(output.scale), 0), np.float32), x)
+
+
 WIDE: Mapping[type[Op], Callable[[Any, Int, Quantization, Quantization], Int]] = {
     Sigmoid: _sigmoid,
     Tanh: _tanh,
     GELU: _gelu,
+    Rsqrt: _rsqrt,
 }
 """int16 functions of one value, by op kind."""

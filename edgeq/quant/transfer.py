@@ -14,17 +14,26 @@ from torch import Tensor
 
 from edgeq.graph.elementwise import Mul, Unary, gates_itself
 from edgeq.graph.ir import Graph, Node
+from edgeq.graph.norms import MeanSquare, Rsqrt
 from edgeq.graph.ops import Clamp, LeakyReLU
 from edgeq.graph.run import function
 from edgeq.quant.observe import Transfer
 
 __all__ = ["transfer"]
 
+NORMS = {MeanSquare: 0.25, Rsqrt: 0.5}
+"""The powers that lengths of vectors, or inverse ones, are judged by: their relative errors are those of what they
+scale, but a root instead of a logarithm lets go of vectors that are all but 0."""
+
 
 def transfer(graph: Graph, name: str) -> Transfer | None:
     """The function that is all the network reads of value `name`; None where there is none, or more than that."""
     if name in graph.outputs:
         return None
+    made = graph.node(name)
+    if made is not None and type(made.op) in NORMS:
+        power = NORMS[type(made.op)]
+        return lambda x: np.maximum(x, 0.0) ** power
     readers: list[Node] = graph.consumers()[name]
     if len(readers) == 2:
         return _gated(graph, readers)

@@ -22,6 +22,7 @@ import torch
 from edgeq.errors import UnsupportedError
 from edgeq.graph.elementwise import Mul, Unary, gates_itself
 from edgeq.graph.ir import Graph, Node
+from edgeq.graph.norms import MeanSquare, Rsqrt
 from edgeq.graph.ops import (
     Add,
     AvgPool2d,
@@ -131,6 +132,10 @@ def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], St
             has_bias = len(node.inputs) == 3
             bias = graph.constants[node.inputs[2]].astype(np.float64) if has_bias else np.zeros(len(weight))
             now = layers[node.name] = layer(node, weight, bias, seen[0])
+        elif isinstance(node.op, MeanSquare):
+            now = Statistics(np.array([(seen[0].mean ** 2 + seen[0].std ** 2).mean() + node.op.eps]), np.zeros(1))
+        elif isinstance(node.op, Rsqrt):  # of a mean over many values, which hardly varies
+            now = Statistics(1 / np.sqrt(np.maximum(seen[0].mean, 1e-12)), np.zeros(len(seen[0].mean)))
         elif isinstance(node.op, (Clamp, LeakyReLU, Unary)):
             now = activation(node.op, seen[0])
         elif isinstance(node.op, Mul):

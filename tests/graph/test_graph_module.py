@@ -17,6 +17,7 @@ from torch import Tensor
 from edgeq.errors import ConfigError
 from edgeq.graph.elementwise import GELU, Affine, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Graph, Node
+from edgeq.graph.norms import MeanSquare, Rsqrt
 from edgeq.graph.ops import (
     OPS,
     RELU,
@@ -87,6 +88,8 @@ def test_every_op_kind_runs() -> None:
         Mul: single(Mul(), (1, 3), activations=2),
         Affine: single(Affine(), (1, 3, 2, 2), (3,), (3,)),
         **{kind: single(kind(), (1, 3)) for kind in (Sigmoid, Tanh, HardSigmoid, HardSwish, GELU)},
+        MeanSquare: single(MeanSquare(), (1, 3, 2, 2)),
+        Rsqrt: single(Rsqrt(), (1, 3)),
         Softmax: single(Softmax(), (1, 3)),
         Add: single(Add(), (1, 3), activations=2),
         Concat: single(Concat(1), (1, 3, 2, 2), activations=2),

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from edgeq.errors import UnsupportedError
-from edgeq.export.onnx import emit_elementwise  # noqa: F401 - registers emitters
+from edgeq.export.onnx import emit_elementwise, emit_norms  # noqa: F401 - they register emitters
 from edgeq.export.onnx.build import Builder
 from edgeq.export.onnx.context import FloatContext, QuantizedContext, array_range
 from edgeq.export.onnx.emit import emit

@@ -18,6 +18,7 @@ from edgeq.graph.passes.lower_transposed import lower_transposed
 from edgeq.graph.passes.part_grids import part_grids
 from edgeq.graph.passes.shuffle_weights import shuffle_weights
 from edgeq.graph.passes.simplify import simplify
+from edgeq.graph.passes.sink_moves import sink_moves
 from edgeq.graph.passes.unshare import unshare
 
 __all__ = [
@@ -34,22 +35,24 @@ __all__ = [
     "part_grids",
     "shuffle_weights",
     "simplify",
+    "sink_moves",
     "unshare",
 ]
 
 Pass = Callable[[Graph], Graph]
 
-PASSES: Sequence[Pass] = (simplify, hard_gates, fold_batchnorm, fuse_activation, fold_pad, unshare)
+PASSES: Sequence[Pass] = (simplify, sink_moves, hard_gates, fold_batchnorm, fuse_activation, fold_pad, unshare)
 """In this order: batch norm must be gone before an activation can meet its convolution."""
 
 
 def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
-    """Run `passes` in order, again and again until none finds anything to do.
+    """Run `passes` in order, again and again until none finds anything to do. Moves that undo each other go first, for
+    what they part are neighbours.
 
     What has no integer kernel of its own is lowered only then: a transposed convolution first takes its batch norm and
     activation along.
     """
-    settled = refuse_infinite(_settle(graph, passes))
+    settled = refuse_infinite(_settle(_settle(graph, (simplify, sink_moves)), passes))
     lowered = part_grids(lower_hard_swish(shuffle_weights(count_padding(lower_transposed(settled)))))
     return settled if lowered is settled else _settle(lowered, passes)
 

@@ -2,8 +2,13 @@
 
     w' = w * gamma / sqrt(variance + eps)        b' = beta + (b - mean) * gamma / sqrt(variance + eps)
 
-Where nothing before it can take them, it becomes a depthwise 1x1 convolution. Afterwards no BatchNorm is left, and no
-Affine, which is a scale and a shift from the start.
+Where nothing before it can take them (behind a layer norm), the layer after it does, if it is the only reader and does
+not pad a shifted value with zeros:
+
+    w' = w * scale (of its input channels)        b' = b + sum of w * shift
+
+What is left becomes a depthwise 1x1 convolution. Afterwards no BatchNorm is left, and no Affine, which is a scale and a
+shift from the start.
 """
 
 from __future__ import annotations
@@ -37,8 +42,13 @@ def fold_batchnorm(graph: Graph) -> Graph:
             and isinstance(before.op, (Conv2d, ConvTranspose2d, Linear))
             and before.op.activation is None
         )
+        after = edit.only_reader(node.name)
+        if any(layer is not None and edit.touched(layer) for layer in (before, after)):
+            continue
         if before is not None and takes and _constant(graph, before) and edit.only_reader(before.name) is node:
             _into(edit, before, node, scale, shift)
+        elif after is not None and _takes_over(graph, after, shift):
+            _into_next(edit, after, node, scale, shift)
         else:
             _depthwise(edit, node, scale, shift)
     return edit.done()
@@ -75,6 +85,26 @@ def _into(edit: Edit, node: Node, norm: Node, scale: Doubles, shift: Doubles) ->
     bias_name = edit.constant(bias_name, shift + bias * scale, node)
     edit.replace(node, Node(node.name, node.op, (node.inputs[0], weight_name, bias_name)))
     edit.forward(norm.name, node.name)
+
+
+def _takes_over(graph: Graph, node: Node, shift: Doubles) -> bool:
+    """Can this reader start with a scale and this shift?"""
+    padded = isinstance(node.op, Conv2d) and any(node.op.padding) and bool(np.any(shift))
+    return isinstance(node.op, (Conv2d, Linear)) and _constant(graph, node) and not padded
+
+
+def _into_next(edit: Edit, node: Node, norm: Node, scale: Doubles, shift: Doubles) -> None:
+    constants = edit.graph.constants
+    weight = constants[node.inputs[1]].astype(np.float64)
+    bias = constants[node.inputs[2]].astype(np.float64) if len(node.inputs) == 3 else 0.0
+    groups = node.op.groups if isinstance(node.op, Conv2d) else 1
+    # Row o of these holds what the input channels that filter o reads are scaled and shifted by.
+    rows = [np.repeat(v.reshape(groups, -1), len(weight) // groups, axis=0) for v in (scale, shift)]
+    scales, shifts = (row.reshape(*row.shape, *[1] * (weight.ndim - 2)) for row in rows)
+    weight_name = edit.constant(node.inputs[1], weight * scales, node)
+    bias_name = node.inputs[2] if len(node.inputs) == 3 else f"{node.name}.bias"
+    bias_name = edit.constant(bias_name, bias + (weight * shifts).reshape(len(weight), -1).sum(1), node)
+    edit.replace(node, Node(node.name, node.op, (norm.inputs[0], weight_name, bias_name)))
 
 
 def _depthwise(edit: Edit, node: Node, scale: Doubles, shift: Doubles) -> None:

@@ -1,10 +1,11 @@
-"""Nodes that do nothing, and pairs that are one: reshapes, slices, pads, clamps, and pixels repeated for a product."""
+"""Nodes that do nothing, and pairs that are one: reshapes, permutations, slices, pads, clamps, and pixels repeated for
+a product."""
 
 from __future__ import annotations
 
 from edgeq.graph.elementwise import Mul
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Op, Pad, Reshape, Resize2d, Slice
+from edgeq.graph.ops import Add, Clamp, Op, Pad, Permute, Reshape, Resize2d, Slice
 from edgeq.graph.passes._edit import Edit
 from edgeq.graph.passes._known import non_negative
 
@@ -14,7 +15,7 @@ __all__ = ["simplify"]
 def simplify(graph: Graph) -> Graph:
     edit = Edit(graph)
     positive = non_negative(graph)
-    for node in graph.of_kind(Clamp, Pad, Reshape, Slice):
+    for node in graph.of_kind(Clamp, Pad, Permute, Reshape, Slice):
         (value,) = node.inputs
         before = edit.producer(value)
         if _nothing(graph, node, value in positive):
@@ -48,6 +49,8 @@ def _nothing(graph: Graph, node: Node, positive: bool) -> bool:
     if isinstance(op, Clamp):
         low = float("-inf") if op.minimum <= 0 and positive else op.minimum
         return low == float("-inf") and op.maximum == float("inf")
+    if isinstance(op, Permute):
+        return op.order == tuple(range(len(op.order)))
     if isinstance(op, Slice):
         return all(k == 1 for k in op.step) and graph.shapes[node.name] == graph.shapes[value]
     return graph.shapes[node.name] == graph.shapes[value]
@@ -57,6 +60,8 @@ def _join(first: Op, second: Op) -> Op | None:
     """One op for `second` after `first`, None where there is none."""
     if isinstance(first, Reshape) and isinstance(second, Reshape):
         return second
+    if isinstance(first, Permute) and isinstance(second, Permute):
+        return Permute(tuple(first.order[axis] for axis in second.order))
     if isinstance(first, Clamp) and isinstance(second, Clamp):
         low = min(max(first.minimum, second.minimum), second.maximum)
         return Clamp(low, max(min(first.maximum, second.maximum), second.minimum))
