@@ -29,9 +29,9 @@ WHY = "## Why"
 PAIRS = {
     "pt2e_nhwc": ("ours.tflite", "litert_int8_nhwc.tflite"),
     "pt2e_nchw": ("ours.tflite", "litert_int8_nchw.tflite"),
-    "litert_float": ("ours.tflite", "litert_float_nhwc.tflite"),
+    "tflite_float": ("ours.tflite", "float.tflite"),
     "ort": ("ours.onnx", "ort_u8s8.onnx"),
-    "ort_float": ("ours.onnx", "ort_float.onnx"),
+    "onnx_float": ("ours.onnx", "float.onnx"),
 }
 """Interleaved, the first ÷ the second."""
 
@@ -109,19 +109,21 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 
 def conversions(row: Row) -> dict[str, tuple[float, float]]:
-    """Seconds from module to int8 file by kind of file: theirs, ours."""
+    """Processor seconds from module to int8 file by kind of file: theirs, ours."""
     found = {}
-    if "int8_nchw_seconds" in row["litert"] and "ours.tflite" in row["ours"]:
-        found["tflite"] = (row["litert"]["int8_nchw_seconds"], row["ours"]["ours.tflite"]["seconds"])
-    if "seconds" in row["ort"] and "ours.onnx" in row["ours"]:
-        found["onnx"] = (row["ort"]["export_seconds"] + row["ort"]["seconds"], row["ours"]["ours.onnx"]["seconds"])
+    for kind, seconds in (
+        ("tflite", row["litert"].get("int8_nchw_cpu_seconds")),
+        ("onnx", row["ort"].get("cpu_seconds")),
+    ):
+        if seconds is not None and f"ours.{kind}" in row["ours"]:
+            found[kind] = (seconds, row["ours"][f"ours.{kind}"]["seconds"])
     return found
 
 
 def failures(row: Row) -> list[str]:
     """What could not be made or run, and why."""
     found = [f"edgeq: {row['ours']['failed']}"] if "failed" in row["ours"] else []
-    for key in ("int8_nhwc", "int8_nchw", "float_nhwc"):
+    for key in ("int8_nhwc", "int8_nchw"):
         if f"{key}_failed" in row["litert"]:
             found.append(f"litert-torch {key.replace('_', ' ')}: {row['litert'][f'{key}_failed']}")
     if "failed" in row["litert"] and not any(key.endswith("_failed") for key in row["litert"]):
@@ -183,7 +185,7 @@ def table(rows: list[Row]) -> str:
         f"Random weights, the same for all; {IMAGES} images of noise to calibrate with, the same for all. Latency: one",
         "thread, interleaved, 100 pairs or more, median of pair ratios, ours ÷ theirs: below 1 ours is faster. *busy*:",
         "the machine did something else at the time, which the ratio of neighbours mostly does not see. Integer ÷",
-        "float is against the peer's float file on the same runtime, ours and theirs.",
+        "float is against our float file of the network, for ours and for theirs.",
         "",
         *summary(rows),
         "",
@@ -198,22 +200,22 @@ def table(rows: list[Row]) -> str:
         cells = (
             row["name"],
             "x".join(map(str, row["ours"]["shape"])),
-            _number(times.get("litert_float", times.get("pt2e_nhwc")), 3),
+            _number(times.get("tflite_float", times.get("pt2e_nhwc")), 3),
             _shown(row, "pt2e_nhwc"),
             _shown(row, "pt2e_nchw"),
-            _to_float(row, "pt2e_nhwc", "litert_float"),
-            _number(times.get("ort_float", times.get("ort")), 3),
+            _to_float(row, "pt2e_nhwc", "tflite_float"),
+            _number(times.get("onnx_float", times.get("ort")), 3),
             _shown(row, "ort"),
-            _to_float(row, "ort", "ort_float"),
+            _to_float(row, "ort", "onnx_float"),
         )
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         "## Bytes and conversion",
         "",
-        "Seconds are from module to file inside a process that has its libraries loaded: capture, calibrate, freeze,",
-        "write; PT2E's are those of the default file, `quantize_static`'s with `torch.onnx.export`. *Write* is from",
-        "integer graph to file, the first time.",
+        "Seconds are the processor's, from module to file inside a process that has its libraries loaded: capture,",
+        "calibrate, freeze, write; PT2E's are those of the default file, `quantize_static`'s with `torch.onnx.export`.",
+        "*Write* is from integer graph to file, the first time.",
         "",
         "| network | TFLite bytes | ÷ PT2E | ONNX bytes | ÷ quantize_static | TFLite: PT2E s, ours | faster | ONNX: "
         "quantize_static s, ours | faster | write s: TFLite, ONNX |",
