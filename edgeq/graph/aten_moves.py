@@ -24,7 +24,7 @@ def _identity(call: Call) -> Value:
 def _dropout(call: Call) -> Value:
     if call.get("train", False):
         raise call.unsupported("the network was exported in training mode", "call model.eval() before exporting")
-    return call["input"]  # type: ignore[no-any-return]
+    return call["self" if "self" in call.arguments else "input"]  # type: ignore[no-any-return]
 
 
 @aten("to", "_to_copy", "type_as")

@@ -1,19 +1,15 @@
 """torch.export -> Graph: a float network as edgeq's own plain data.
 
-The exported program is made functional first (no in-place calls, so no aliases to reason about) and each remaining
-ATen call goes through the rules of `aten`. Batch norm stays: synthesis reads its statistics. Nothing is guessed: a call
-nobody knows is an error that names it, where it stands and what would be supported.
+An exported program whose in-place calls write what nobody else reads is taken as it is; any other is made functional
+first (no in-place calls, so no aliases to reason about), which takes twice as long as to export it. Each ATen call goes
+through the rules of `aten`. Batch norm stays: synthesis reads its statistics. Nothing is guessed: a call nobody knows
+is an error that names it, where it stands and what would be supported.
 """
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import io
-import logging
 import operator
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +20,9 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from edgeq.errors import ConfigError, EdgeqError, UnsupportedError
+from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.aten import ATEN, Call, Constant, Rule, Value
+from edgeq.graph.exporting import checked, export, functional, packet, writes_alone
 from edgeq.graph.hints import hint_for
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.naming import Draft, final_names
@@ -41,12 +38,12 @@ def capture(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph
     when the network does not run on that shape, `UnsupportedError` when it cannot be traced or holds calls edgeq does
     not know.
     """
-    return capture_program(_export(module, input_shape, name), name)
+    return capture_program(export(module, input_shape, name), name)
 
 
 def capture_program(program: ExportedProgram, name: str) -> Graph:
     """The same for an exported program, e.g. a loaded ``.pt2``; it must take one image with a batch of 1 or any."""
-    capturing = _Capture(_functional(program, name), name)
+    capturing = _captured(checked(program, name), name)
     errors = capturing.errors
     if errors:
         first = errors[0]
@@ -62,102 +59,17 @@ def unsupported_calls(
 
     Still raises for what stops before the first call: a wrong input shape, a network that cannot be traced.
     """
-    program = network if isinstance(network, ExportedProgram) else _export(network, input_shape, name)
-    return _Capture(_functional(program, name), name).errors
+    program = network if isinstance(network, ExportedProgram) else export(network, input_shape, name)
+    return _captured(checked(program, name), name).errors
 
 
-def _export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> ExportedProgram:
-    full = tuple(input_shape) if len(input_shape) == 4 and input_shape[0] == 1 else (1, *input_shape)
-    if len(full) < 2 or any(not isinstance(size, int) or size < 1 for size in full):
-        raise ConfigError(f"{input_shape} is not an input shape", where=name, hint="e.g. (3, 224, 224)")
-    _one_input(module, name)
-    floats = (p.dtype for p in module.parameters() if p.is_floating_point())
-    example = torch.zeros(full, dtype=next(floats, torch.float32))
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with _quiet(), torch.no_grad():
-            try:
-                module(example)
-            except Exception as error:
-                raise ConfigError(
-                    "the network does not run on its input", where=name, why=_first_line(error),
-                    hint=f"the input shape given is {list(full[1:])}",
-                ) from error  # fmt: skip
-            try:
-                return torch.export.export(module, (example,))
-            except Exception as error:
-                raise UnsupportedError(
-                    "the network cannot be traced", where=name, why=_first_line(error),
-                    hint="make forward a fixed sequence of tensor calls: no branches or loops that read tensor values",
-                ) from error  # fmt: skip
-    finally:
-        for part, training in modes.items():
-            part.training = training
-
-
-def _one_input(module: nn.Module, name: str) -> None:
-    needed = [
-        p.name
-        for p in inspect.signature(module.forward).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    ]
-    if len(needed) > 1:
-        raise UnsupportedError(
-            f"the network takes {len(needed)} inputs ({', '.join(needed)})",
-            where=name,
-            hint="wrap it to take one image",
-        )
-
-
-def _functional(program: ExportedProgram, name: str) -> ExportedProgram:
-    """Static shapes, no in-place calls, composite calls (conv2d, linear, flatten) kept whole."""
-    users = [spec for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
-    if len(users) != 1:
-        raise UnsupportedError(f"the program takes {len(users)} inputs", where=name, hint="wrap it to take one image")
-    (value,) = (n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name == users[0].arg.name)
-    if not isinstance(value, Tensor):
-        raise UnsupportedError("the program's input is not a tensor", where=name)
-    shape = tuple(value.shape)
-    with _quiet(), torch.no_grad():
-        try:
-            if any(isinstance(size, torch.SymInt) for size in shape):
-                if any(isinstance(size, torch.SymInt) for size in shape[1:]):
-                    raise UnsupportedError(
-                        "the program's image size is dynamic", where=name, hint="export it for one height and width"
-                    )
-                example = torch.zeros((1, *shape[1:]), dtype=value.dtype)
-                program = torch.export.export(program.module(), (example,))
-            elif not shape or shape[0] != 1:
-                raise UnsupportedError(
-                    f"the program's input has shape {list(shape)}", where=name, hint="export it with a batch of 1"
-                )
-            functional: ExportedProgram = program.run_decompositions({})
-            return functional
-        except EdgeqError:
-            raise
-        except Exception as error:
-            raise UnsupportedError(
-                "the program cannot be made functional", where=name, why=_first_line(error)
-            ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch's tracer logs and prints what it then raises; the raised error is enough."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)[:300]
+def _captured(program: ExportedProgram, name: str) -> _Capture:
+    """One walk over the program: as it is where that is safe and every call known. Errors are the functional one's."""
+    if writes_alone(program):
+        capturing = _Capture(program, name)
+        if not capturing.errors:
+            return capturing
+    return _Capture(functional(program, name), name)
 
 
 class _Capture:
@@ -252,11 +164,11 @@ class _Capture:
         return made
 
     def _rule(self, node: torch.fx.Node) -> Rule:
-        packet = ".".join(str(node.target).split(".")[:2])
+        name = packet(node)
         try:
-            return ATEN.get(packet)
+            return ATEN.get(name)
         except ConfigError:
-            raise UnsupportedError(f"{node.target} is not supported", hint=hint_for(packet, ATEN)) from None
+            raise UnsupportedError(f"{node.target} is not supported", hint=hint_for(name, ATEN)) from None
 
     def _item(self, node: torch.fx.Node, source: Any, index: int) -> Any:
         """One result of a call with several; a rule may give only the first."""

@@ -187,6 +187,12 @@ def _fused(e: Emitter, node: Node, clamp: Clamp | None) -> int:
     return FUSED[clamp]
 
 
+def _within(q: Quantization, clamp: Clamp) -> bool:
+    """Whether no integer of the grid lies beyond the clamp."""
+    low, high = (q.dequantize(np.asarray(k)) for k in q.limits)
+    return bool(clamp.minimum <= low and high <= np.float32(clamp.maximum * (1 + 1e-6)))
+
+
 def options_of(kind: str, **fields: Any) -> Any:
     options = getattr(schema, f"{kind}T")()
     for name, value in fields.items():
@@ -314,7 +320,12 @@ def _add(e: Emitter, node: Node, op: ops.Add) -> None:
 
 @emits(ops.Clamp)
 def _clamp(e: Emitter, node: Node, op: Clamp) -> None:
-    x = e.index[node.inputs[0]]
+    x, q = e.index[node.inputs[0]], e.quantizations.get(node.name)
+    if q is not None and not e.wide and _within(q, op):
+        # Saturation does it, and what is left is a change of grid: XNNPACK has a leaky ReLU of slope 1 for that, and
+        # leaves a RELU that rescales to the plain kernel, which takes seven times as long as all around it.
+        e.operator(_CODE.LEAKY_RELU, (x,), e.output(node), options_of("LeakyReluOptions", alpha=1.0))
+        return
     if e.wide and op == ops.UNIT and grid_key(e.quantizations.get(node.name)) == fixed_grid(op, 16):
         e.operator(_CODE.RELU, (x,), e.output(node))  # the grid ends at 1
         return
@@ -329,7 +340,6 @@ def _clamp(e: Emitter, node: Node, op: Clamp) -> None:
     if not limits:
         raise UnsupportedError("Clamp without a limit does nothing", where=node.name, hint="remove it")
     for place, (code, value, kind) in enumerate(limits):
-        q = e.quantizations.get(node.name)
         data = np.asarray(value, np.float32) if q is None else q.quantize(np.asarray(value, np.float32))
         limit = e.constant(kind, np.asarray(data), q)
         last = place == len(limits) - 1
