@@ -30,9 +30,9 @@ class Format(ABC):
         self.target, self.weight_bits = target, weight_bits
 
     @abstractmethod
-    def write(self, graph: IntegerGraph, io: str, weights: str, about: About | None = None) -> bytes:
-        """The integer model; `weights` is the type that those of four bits or fewer are stored in, `about` what the
-        file tells of itself."""
+    def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
+        """The integer model; `io` is the type of its inputs and outputs, None for what they have in `graph`, `weights`
+        the type that those of four bits or fewer are stored in, `about` what the file tells of itself."""
 
     @abstractmethod
     def write_float(self, graph: Graph) -> bytes:
@@ -54,7 +54,7 @@ class Format(ABC):
 class TFLite(Format):
     suffix = ".tflite"
 
-    def write(self, graph: IntegerGraph, io: str, weights: str, about: About | None = None) -> bytes:
+    def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
         from edgeq.export.tflite import write_tflite
 
         return write_tflite(graph, io=io, weights=weights, about=about)
@@ -87,7 +87,7 @@ class ONNX(Format):
     def _activations(self) -> Literal["int8", "uint8"]:
         return "uint8" if self.target.activations == "uint8" else "int8"
 
-    def write(self, graph: IntegerGraph, io: str, weights: str, about: About | None = None) -> bytes:
+    def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
         from edgeq.export.onnx import described, write_onnx
 
         kind = cast(Literal["float32", "int8", "uint8"], io)

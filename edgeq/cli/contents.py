@@ -81,4 +81,6 @@ def _census(found: Census, written: str) -> str:
     else:
         faults |= {"inner QUANTIZE": found.quantize, "inner DEQUANTIZE": found.dequantize}
     said = ", ".join(f"{count} {name}" for name, count in faults.items() if count) or "all integer, nothing in between"
+    if found.requantize:
+        notes += f" ({found.requantize} QUANTIZE between 8 and 16 bits)"
     return printable(f"{found.ops} ops: {said}{notes}")

@@ -84,7 +84,8 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             (
                 "census",
                 f"{census['ops']} ops, {census['float_ops']} float, {census['transposes']} transposes, "
-                f"{census['quantize']} quantize, {census['dequantize']} dequantize",
+                f"{census['quantize']} quantize, {census['dequantize']} dequantize"
+                + (f", {between} between 8 and 16 bits" if (between := census.get("requantize", 0)) else ""),
             )
         )
     rows += _latency(report)

@@ -13,6 +13,7 @@ class Census:
     """Counts of one model. `kinds` maps the runtime's own op name to how often it occurs; the rest are sums over it.
 
     `quantize` and `dequantize` count *inner* conversions, the ones at the model's inputs and outputs not included.
+    `requantize` counts those between integers of two widths, which are how 8-bit and 16-bit ops meet and no fault.
     `spatial_pads` are padding ops over height or width that a convolution or pooling should have carried.
     """
 
@@ -24,6 +25,7 @@ class Census:
     spatial_pads: int = 0
     float_convolutions: int = 0
     float_matmuls: int = 0
+    requantize: int = 0
 
     @property
     def ops(self) -> int:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeq.finetune.lsq import fake_quantize
-from edgeq.graph.ir import Graph
+from edgeq.graph.elementwise import Requantize
+from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Concat, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Pad, Permute, Reshape, Slice
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
@@ -68,7 +69,9 @@ class Student(nn.Module):
         self._module = GraphModule(self._split).eval().requires_grad_(False)
         self._leaders = _leaders(calibration.activations)
         self.steps = nn.ParameterDict()
-        demanded = (node.name for node in graph.nodes if fixed_output(node.op) is not None)
+        demanded = (
+            node.name for node in graph.nodes if fixed_output(node.op) is not None or _copies_input(graph, node)
+        )
         fixed = self._fixed = {self._leaders[name] for name in (*graph.inputs, *demanded)}
         for name in sorted(set(self._leaders.values())):
             step = _tensor(calibration.activations[name].scale)
@@ -250,6 +253,10 @@ def _biased(graph: Graph) -> Graph:
             node = dataclasses.replace(node, inputs=(*node.inputs, name))
         nodes.append(node)
     return graph.replace(nodes=tuple(nodes), constants=constants)
+
+
+def _copies_input(graph: Graph, node: Node) -> bool:
+    return isinstance(node.op, Requantize) and node.inputs[0] in graph.inputs
 
 
 def _leaders(activations: Mapping[str, Quantization]) -> dict[str, str]:

@@ -19,6 +19,7 @@ __all__ = [
     "HardSigmoid",
     "HardSwish",
     "Mul",
+    "Requantize",
     "Sigmoid",
     "Tanh",
     "Unary",
@@ -44,6 +45,18 @@ class Affine(Op):
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         require(len(inputs) == 3 and len(inputs[0]) >= 2, self, inputs, "takes x, scale, shift")
         require(all(s == (inputs[0][1],) for s in inputs[1:]), self, inputs, "constants are not one per channel")
+        return inputs[0]
+
+
+@register
+@dataclass(frozen=True)
+class Requantize(Op):
+    """The same values as integers of another type: where 8-bit and 16-bit ops meet. `bits` are those of the output."""
+
+    bits: int
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) == 1 and self.bits in (8, 16), self, inputs, "takes one input, makes 8 or 16 bits")
         return inputs[0]
 
 

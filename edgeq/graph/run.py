@@ -212,6 +212,11 @@ def _add(op: ops.Add) -> _Kernel:
     return _then(torch.add, op.activation)
 
 
+@_kernel(elementwise.Requantize)
+def _requantize(op: elementwise.Requantize) -> _Kernel:
+    return lambda x: x
+
+
 @_kernel(elementwise.Mul)
 def _mul(op: elementwise.Mul) -> _Kernel:
     return torch.mul

@@ -104,7 +104,8 @@ class Contents:
 
 
 def _census(found: Census) -> dict[str, Any]:
-    counts = {key: getattr(found, key) for key in ("float_ops", "transposes", "quantize", "dequantize", "spatial_pads")}
+    keys = ("float_ops", "transposes", "quantize", "dequantize", "requantize", "spatial_pads")
+    counts = {key: getattr(found, key) for key in keys}
     return {"ops": found.ops, "clean": found.clean, **counts, "kinds": dict(found.kinds)}
 
 

@@ -1,9 +1,9 @@
 """IntegerGraph: the single source of truth every writer, the reference and the reports read.
 
 Integers, scales and zero points and nothing else: int8 weights (symmetric, one scale per output channel), int32 biases
-(scale = input scale x weight scale), one scale and zero point for every activation. Where activations are int16, all of
-them are, with zero point 0, and biases are int64. Same nodes, ops and logical NCHW order as the float `Graph` it was
-frozen from.
+(scale = input scale x weight scale), one scale and zero point for every activation. An op reads and makes one type:
+int8, or int16 with zero point 0 and biases in int64; `Requantize` stands between. Same nodes, ops and logical NCHW
+order as the float `Graph` it was frozen from.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from edgeq.errors import ArtifactError, UnsupportedError
+from edgeq.graph.elementwise import Requantize
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Shape, op_from_json, op_to_json
 
@@ -119,17 +120,17 @@ class IntegerGraph:
         object.__setattr__(self, "shapes", shapes)
 
     @property
-    def activation_type(self) -> str:
-        """The type activations are stored in, int8 or int16. Raises `UnsupportedError` where they differ."""
-        values = (*self.inputs, *(node.name for node in self.nodes))
-        first = self.quantizations[values[0]].dtype
-        for name in values:
-            if self.quantizations[name].dtype != first:
+    def activation_types(self) -> frozenset[str]:
+        """The types activations are stored in: int8, int16 or both. Raises `UnsupportedError` for an op that would read
+        one and make the other, unless that is what it is for."""
+        for node in self.nodes:
+            types = {self.quantizations[name].dtype for name in (*self.activations(node), node.name)}
+            if len(types) > 1 and not isinstance(node.op, Requantize):
                 raise UnsupportedError(
-                    f"{first} and {self.quantizations[name].dtype} activations in one network", where=name,
-                    hint="give all activations 16 bits, or none",
+                    f"{' and '.join(sorted(types))} activations in one {type(node.op).__name__}", where=node.name,
+                    why="a kernel reads and writes one type", hint="requantize between them",
                 )  # fmt: skip
-        return first
+        return frozenset(self.quantizations[name].dtype for name in (*self.inputs, *(n.name for n in self.nodes)))
 
     def narrow(self) -> tuple[str, ...]:
         """Activations confined to fewer bits than they are stored in, which no runtime's kernels saturate to."""

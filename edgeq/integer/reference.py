@@ -209,6 +209,14 @@ def _clamp(graph: IntegerGraph, node: Node, op: Clamp, inputs: list[Array]) -> A
     return _requantize(centred, quantize_multiplier(ratio), output, op, multiply)
 
 
+@_computes(elementwise.Requantize)
+def _requantized(graph: IntegerGraph, node: Node, op: elementwise.Requantize, inputs: list[Array]) -> Array:
+    """QUANTIZE between two integer types; unlike elsewhere, the ratio of scales is float64's."""
+    source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
+    centred = inputs[0].astype(np.int64) - int(source.zero_point)
+    return _requantize(centred, quantize_multiplier(_scale(source) / _scale(output)), output, None, multiply)
+
+
 @_computes(elementwise.Mul)
 def _mul(graph: IntegerGraph, node: Node, op: elementwise.Mul, inputs: list[Array]) -> Array:
     one, other, output = (graph.quantizations[name] for name in (*node.inputs, node.name))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import Mul
+from edgeq.graph.elementwise import Mul, Requantize
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
 from edgeq.integer.graph import IntegerGraph
@@ -26,8 +26,10 @@ LARGEST_SUM = 2.0**14
 
 
 def check_ratios(graph: IntegerGraph) -> None:
-    """Raises `UnsupportedError` naming the first op of an int16 `graph` whose output is too fine for its kernel."""
+    """Raises `UnsupportedError` naming the first op of `graph` whose int16 output is too fine for its kernel."""
     for node in graph.nodes:
+        if graph.quantizations[node.name].dtype != "int16":
+            continue
         ratio, largest = _ratio(graph, node)
         if ratio >= largest:
             raise UnsupportedError(
@@ -47,6 +49,6 @@ def _ratio(graph: IntegerGraph, node: Node) -> tuple[float, float]:
         return scales[0] * scales[1] / output, LARGEST_PRODUCT
     if isinstance(node.op, Add):
         return 2 * max(scales[:-1]) / output, LARGEST_SUM
-    if isinstance(node.op, (Clamp, GlobalAvgPool, LeakyReLU)):
+    if isinstance(node.op, (Clamp, GlobalAvgPool, LeakyReLU, Requantize)):
         return scales[0] / output, LARGEST
     return 0.0, LARGEST

@@ -143,10 +143,10 @@ def _warnings(made: Made) -> list[str]:
         found.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
     if made.method in ("noise", "uniform"):
         found.append(f"calibrated on {made.method}: ranges of noise are not ranges of pictures")
-    weights, activations = parse_bits(made.config.bits)
-    if made.config.layer_bits:
+    weights, _ = parse_bits(made.config.bits)
+    if made.config.layer_bits and any((grid.bits or 8) < 8 for grid in _weight_grids(made).values()):
         found.append(f"weights have {_mixture(made)}; {_stored(made)}")
-    elif weights < 8:
+    elif weights < 8 and not made.config.layer_bits:
         kept = "" if made.config.all_layers else ", those of the first and last layer 8"
         found.append(f"weights have {weights} bits{kept}; {_stored(made)}")
     if "simulated" in facts:
@@ -155,8 +155,12 @@ def _warnings(made: Made) -> list[str]:
             f"{fewest}-bit activations are simulated: no runtime saturates below 8 bits. Accuracy is the exact "
             "reference's; the file stores int8, its activations keep all 8 bits, and it computes something else"
         )
-    if activations == 16:
-        found.append("activations have 16 bits: XNNPACK has no such kernels, LiteRT's own run them, and are slower")
+    wide = [node.name for node in made.integer.nodes if made.integer.quantizations[node.name].dtype == "int16"]
+    if wide:
+        some = "" if len(wide) == len(made.integer.nodes) else f" in {len(wide)} of {len(made.integer.nodes)} ops"
+        found.append(
+            f"activations have 16 bits{some}: XNNPACK has no such kernels, LiteRT's own run them, and are slower"
+        )
     if facts["accuracy"] is None:
         found.append("accuracy was not measured: the model names no evaluation images")
     if made.target.machine != this_machine().architecture:
@@ -182,7 +186,8 @@ def _widths(made: Made, name: str) -> dict[str, Any]:
     if weights is None:
         return facts
     bits = weights.bits or 8
-    return facts | {"weight_bits": bits, "weight_storage": made.facts["weight_storage"] if bits <= 4 else "int8"}
+    packed = bits <= 4 and facts["activation_bits"] != 16
+    return facts | {"weight_bits": bits, "weight_storage": made.facts["weight_storage"] if packed else "int8"}
 
 
 def _weight_grids(made: Made) -> dict[str, Quantization]:
@@ -199,7 +204,8 @@ def _mixture(made: Made) -> str:
 
 def _stored(made: Made) -> str:
     """What few-bit weights take in the file, and what that costs."""
-    packed = sum((q.bits or 8) <= 4 for name, q in made.integer.quantizations.items() if name in made.integer.constants)
+    grids, layers = made.integer.quantizations, [n for n in made.integer.nodes if isinstance(n.op, (Conv2d, Linear))]
+    packed = sum((grids[n.inputs[1]].bits or 8) <= 4 and grids[n.name].dtype == "int8" for n in layers)
     if made.facts["weight_storage"] != "int4" or not packed:
         return "all are stored as int8, so the file is no smaller for it"
     return (

@@ -49,6 +49,7 @@ from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.intake import FORMS, Intake, raw_input
 from edgeq.quant.scheme import specify
+from edgeq.quant.widths import parted
 from edgeq.synth import passes_needed
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.zoo.load import LoadedModel, load_model
@@ -101,7 +102,7 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
     started = time.monotonic()
     progress.stage("capture")
     raw = captured(loaded)
-    graph = optimize(raw)
+    graph = parted(optimize(raw), scheme)
     specify(graph, loaded.spec.input_range(), scheme)  # refuses, before minutes of synthesis, what cannot be
     intake = intake_of(config, target, scheme, graph, loaded.spec, tuning)
     check_tuning(config, tuning, graph, world)
@@ -194,6 +195,8 @@ def _entry_rows(intake: Intake, integer: IntegerGraph, images: CalibrationSet) -
 
 def _write(job: _Job, integer: IntegerGraph) -> Result:
     io, weights = types_of(job.config, job.target, job.scheme)
+    if integer.activation_types == {"int16"}:
+        weights = job.config.weight_storage or "int8"
     told = job.config.metadata == "yes" if job.config.metadata else job.target.metadata
     about = _about(job, io) if told else None
     parts = {
@@ -217,10 +220,10 @@ def _write(job: _Job, integer: IntegerGraph) -> Result:
     return job.cache.run("write", parts, work)
 
 
-def _about(job: _Job, io: str) -> About:
+def _about(job: _Job, io: str | None) -> About:
     spec = job.intake.spec
     told = f"{spec.name}, {job.config.bits}, by edgeq"
-    return About(spec.name, told, spec.mean, spec.std, spec.labels, raw_input(io) if job.intake.raw else "")
+    return About(spec.name, told, spec.mean, spec.std, spec.labels, raw_input(io) if io and job.intake.raw else "")
 
 
 def _verify(job: _Job, integer: IntegerGraph, artifact: Path, calibration: CalibrationSet) -> Result:
@@ -320,7 +323,7 @@ def plan(config: BuildConfig) -> dict[str, Any]:
     if refused:
         return facts
     raw = captured(loaded)
-    graph = optimize(raw)
+    graph = parted(optimize(raw), scheme)
     specify(graph, loaded.spec.input_range(), scheme)  # refuses, before minutes of synthesis, what cannot be
     intake = intake_of(config, target, scheme, graph, loaded.spec, tuning)
     if intake.raw:

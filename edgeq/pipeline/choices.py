@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from edgeq.config.build import BuildConfig
 from edgeq.config.targets import WEIGHT_TYPES, Target
 from edgeq.errors import ConfigError, UnsupportedError
@@ -12,6 +14,9 @@ from edgeq.quant.intake import Intake, normalised, raw_pixels
 from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["intake_of", "scheme_of", "types_of"]
+
+ENDS = {"int8": 8, "uint8": 8, "int16": 16}
+"""Bits of inputs and outputs by type; in float they have those of the ops there."""
 
 
 def scheme_of(config: BuildConfig, target: Target) -> Scheme:
@@ -24,14 +29,17 @@ def scheme_of(config: BuildConfig, target: Target) -> Scheme:
         )
     widest = target.bits_of_weights(vnni=this_machine().vnni)
     scheme = Scheme.of(config.bits, all_layers=config.all_layers, widest=widest, layers=config.layer_bits)
-    if scheme.activation_bits == 16:
-        _check_wide(config, target)
+    if scheme.wide:
+        _check_wide(config, target, mixed=scheme.mixed)
     elif config.io == "int16":
         raise ConfigError(f"--io int16 with {config.bits}", why="its activations have 8 bits", hint="--bits w8a16")
-    return scheme
+    if not scheme.mixed:
+        return scheme
+    ends = ENDS.get(types_of(config, target, scheme)[0] or "")
+    return dataclasses.replace(scheme, ends=(8 if _asked_raw(config, target) else ends, ends))
 
 
-def _check_wide(config: BuildConfig, target: Target) -> None:
+def _check_wide(config: BuildConfig, target: Target, *, mixed: bool) -> None:
     """Refuse what 16-bit activations do not go with."""
     if target.format != "tflite":
         raise UnsupportedError(
@@ -39,24 +47,31 @@ def _check_wide(config: BuildConfig, target: Target) -> None:
             why=f"{target.runtime} has no 16-bit integer convolution and would compute all of it in float",
             hint="build for a tflite target, or use a8",
         )
+    if _asked_raw(config, target) and (not mixed or config.io == "int16"):
+        raise ConfigError(f"raw pixels with {config.io if mixed else config.bits}",
+                          why="pixels have 8 bits, and kernels read one type",
+                          hint="--raw-pixels no, or a8")  # fmt: skip
+    if mixed:
+        return
     if config.io in ("int8", "uint8"):
         raise ConfigError(f"--io {config.io} with {config.bits}", why="8 bits at the ends would waste those between",
                           hint="int16 (the default) or float32")  # fmt: skip
     if config.weight_storage == "int4":
         raise ConfigError(f"--weight-storage int4 with {config.bits}", why="TFLite's 16-bit kernels take int8 weights")
-    if _asked_raw(config, target):
-        raise ConfigError(f"raw pixels with {config.bits}", why="pixels have 8 bits, and kernels read one type",
-                          hint="--raw-pixels no, or a8")  # fmt: skip
 
 
 def _asked_raw(config: BuildConfig, target: Target) -> bool:
     return config.raw_pixels != "no" if config.raw_pixels else target.raw_pixels
 
 
-def types_of(config: BuildConfig, target: Target, scheme: Scheme) -> tuple[str, str]:
-    """The type of inputs and outputs, and the one weights of four bits or fewer are stored in."""
+def types_of(config: BuildConfig, target: Target, scheme: Scheme) -> tuple[str | None, str]:
+    """The type of inputs and outputs, None for that of the ops there, and the one weights of four bits or fewer are
+    stored in."""
     default = "uint8" if config.raw_pixels in ("yes", "free") else target.io
     io, weights = config.io or default, config.weight_storage or target.narrow_weights
+    if scheme.mixed:
+        native = not config.io and io == "int8" and not _asked_raw(config, target)
+        return (None if native else io), weights
     if scheme.activation_bits == 16:
         return ("float32" if io == "float32" else "int16"), "int8"
     return io, weights
@@ -70,4 +85,4 @@ def intake_of(
     if not _asked_raw(config, target):
         return normalised(spec)
     io, _ = types_of(config, target, scheme)
-    return raw_pixels(graph, spec, io, tuned=bool(tuning), free=config.raw_pixels == "free")
+    return raw_pixels(graph, spec, io or "int8", tuned=bool(tuning), free=config.raw_pixels == "free")

@@ -19,7 +19,7 @@ from edgeq.graph.elementwise import GELU
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
 
-__all__ = ["LayerBits", "Scheme", "activation_bits", "parse_bits", "weight_bits"]
+__all__ = ["LayerBits", "Scheme", "activation_bits", "asked_layers", "parse_bits", "weight_bits"]
 
 _BITS = re.compile(r"w([2-8])a([2-8]|16)")
 
@@ -35,7 +35,7 @@ def parse_bits(text: str) -> tuple[int, int]:
 @dataclass(frozen=True)
 class LayerBits:
     """Bits of the layers whose module path matches `pattern` (``*`` and ``?`` as in file names): of their weights, and
-    of the activations they read."""
+    of the activations they read, which with 16 they also make."""
 
     pattern: str
     weights: int
@@ -51,32 +51,37 @@ class LayerBits:
 @dataclass(frozen=True)
 class Scheme:
     """What is executed. `weight_bits` 8 means integers in ±127, 7 means ±63, 4 means ±7; `activation_bits` 4 means
-    integers in -8..7. Everything is stored as int8, except for activations of 16 bits, which are int16, all of them.
+    integers in -8..7. Everything is stored as int8, except for activations of 16 bits, which are int16.
 
     `edge_bits` are those of the first and last layer's weights; None: the same as all layers'. `layers` say otherwise
-    for some, first and last included; of several that match one, the last counts.
+    for some, first and last included; of several that match one, the last counts. `ends`, 8 or 16, are the bits of the
+    network's inputs and of its outputs where 8-bit and 16-bit activations mix; None: those of the ops there.
     """
 
     weight_bits: int = 8
     activation_bits: int = 8
     edge_bits: int | None = None
     layers: tuple[LayerBits, ...] = ()
+    ends: tuple[int | None, int | None] = (None, None)
 
     @classmethod
     def of(cls, bits: str, *, all_layers: bool = False, widest: int = 8, layers: Iterable[str] = ()) -> Scheme:
         """The scheme of ``w4a8`` on a target whose kernels take weights of up to `widest` bits, and ``PATTERN=wNaM`` of
-        `layers`. Raises `ConfigError` where some have 16-bit activations and others not."""
+        `layers`."""
         weights, activations = parse_bits(bits)
         asked = tuple(LayerBits.of(text) for text in layers)
-        odd = next((one for one in asked if (one.activations == 16) != (activations == 16)), None)
-        if odd is not None:
-            raise ConfigError(
-                f"{odd.pattern}=w{odd.weights}a{odd.activations} beside {bits}",
-                why="16-bit and narrower activations do not mix: a kernel reads and writes one type",
-                hint="give all layers a16, or none",
-            )
         capped = tuple(LayerBits(one.pattern, min(one.weights, widest), one.activations) for one in asked)
         return cls(min(weights, widest), activations, None if all_layers else widest, capped)
+
+    @property
+    def wide(self) -> bool:
+        """Whether any activations have 16 bits."""
+        return 16 in (self.activation_bits, *(one.activations for one in self.layers))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some activations have 16 bits and others not."""
+        return self.wide and any((one.activations == 16) != (self.activation_bits == 16) for one in self.layers)
 
     @property
     def widest_weights(self) -> int:
@@ -89,18 +94,18 @@ class Scheme:
 
 
 def weight_bits(graph: Graph, scheme: Scheme) -> dict[str, int]:
-    """Bits of every weight of an optimised `graph`, by the constant's name. Raises as `_asked` does."""
+    """Bits of every weight of an optimised `graph`, by the constant's name. Raises as `asked_layers` does."""
     bits = {node.inputs[1]: scheme.weight_bits for node in graph.of_kind(Conv2d, Linear)}
     if scheme.edge_bits is not None:
         for node in (*_first(graph), *_last(graph)):
             bits[node.inputs[1]] = max(scheme.edge_bits, scheme.weight_bits)
-    asked = _asked(graph, scheme)
+    asked = asked_layers(graph, scheme)
     return bits | {
         node.inputs[1]: asked[node.name].weights for node in graph.of_kind(Conv2d, Linear) if node.name in asked
     }
 
 
-def _asked(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
+def asked_layers(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
     """What `Scheme.layers` say, by the layer's name. Raises `ConfigError` for a pattern that matches no layer."""
     names = [node.name for node in graph.of_kind(Conv2d, Linear)]
     found: dict[str, LayerBits] = {}
@@ -116,8 +121,11 @@ def _asked(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
     return found
 
 
-def activation_bits(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
-    """Bits of every group of values that share a quantization, by the group's name.
+def activation_bits(
+    graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme, widths: Mapping[str, int]
+) -> dict[str, int]:
+    """Bits of every group of values that share a quantization, by the group's name; `widths` are 8 or 16 of every value
+    (`edgeq.quant.widths`).
 
     Few bits are for what convolutions and linears multiply and for what activation functions make. Eight remain for
 
@@ -126,12 +134,13 @@ def activation_bits(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: S
     - averages over the whole image, which neither convention rounds;
     - what the last layer reads, unless `Scheme.edge_bits` says that no layer is special.
 
-    16 bits are everybody's: a kernel reads and writes one type. A layer of `Scheme.layers` decides for what it reads,
-    the first three kept. Raises `UnsupportedError` where layers that read one group are given different bits.
+    16 stay 16. A layer of `Scheme.layers` decides for what it reads, the first three kept. Raises `UnsupportedError`
+    where layers that read one group are given different bits.
     """
-    asked = _asked_of(graph, groups, scheme)
-    if scheme.activation_bits == 16 or not (asked or scheme.activation_bits < 8):
-        return dict.fromkeys(groups, scheme.activation_bits)
+    asked = _wanted_of(graph, groups, scheme)
+    if not (asked or scheme.activation_bits < 8):
+        return {name: widths[name] for name in groups}
+    few = min(scheme.activation_bits, 8)
     fixed = {*graph.inputs, *graph.outputs, *(node.name for node in graph.of_kind(GlobalAvgPool))}
     wide = fixed
     if scheme.edge_bits is not None:
@@ -139,15 +148,16 @@ def activation_bits(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: S
     multiplied = {node.inputs[0] for node in graph.of_kind(Conv2d, Linear)}
     activated = {node.name for node in graph.nodes if _activates(node)}
     bits = {
-        name: scheme.activation_bits if {*members} & (multiplied | activated) and not {*members} & wide else 8
+        name: few if {*members} & (multiplied | activated) and not {*members} & wide else 8
         for name, members in groups.items()
     }
-    return bits | {name: few for name, few in asked.items() if not {*groups[name]} & fixed}
+    bits |= {name: count for name, count in asked.items() if not {*groups[name]} & fixed}
+    return bits | {name: 16 for name in groups if widths[name] == 16}
 
 
-def _asked_of(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
+def _wanted_of(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
     """Bits that layers of `Scheme.layers` want of the groups they read, by the group's name."""
-    asked = _asked(graph, scheme)
+    asked = asked_layers(graph, scheme)
     wanted: dict[str, int] = {}
     for group, members in groups.items():
         readers = [node.name for node in graph.of_kind(Conv2d, Linear) if node.inputs[0] in members]

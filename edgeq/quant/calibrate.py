@@ -16,7 +16,7 @@ from edgeq.quant.bits import Scheme, weight_bits
 from edgeq.quant.fakequant import quantize_weight
 from edgeq.quant.lockstep import settle
 from edgeq.quant.observe import OBSERVERS, Histogram, collect, minmax
-from edgeq.quant.scheme import Fixed, Own, Shared, grid, specify
+from edgeq.quant.scheme import Fixed, Own, Shared, Spec, Widened, grid, specify, widened
 from edgeq.quant.transfer import transfer
 
 __all__ = ["Calibration", "calibrate"]
@@ -75,14 +75,24 @@ def calibrate(
         low, high = chosen(histograms[name], 2**spec.bits, of_next)
         activations[name] = grid(*_bounded(histograms[name], low, high, spec.cap), spec.bits)
     activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, Fixed)}
-    activations |= {name: activations[spec.source] for name, spec in specs.items() if isinstance(spec, Shared)}
+    _follow(specs, activations)
     _coarsen_sums(graph, activations)
+    _follow(specs, activations)
     weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
     settled = settle(
         graph, activations, weights, calibration.inputs, round_weights=compensate, correct_bias=correct_bias,
         judged=scheme.fewest < 8,
     )  # fmt: skip
     return Calibration(activations, weights, settled.corrections, settled.constants)
+
+
+def _follow(specs: Mapping[str, Spec], activations: dict[str, Quantization]) -> None:
+    """Grids that other values' grids decide."""
+    widen = {name: spec.source for name, spec in specs.items() if isinstance(spec, Widened)}
+    shared = {name: spec.source for name, spec in specs.items() if isinstance(spec, Shared)}
+    for name, source in widen.items():
+        activations[name] = widened(activations[shared.get(source, source)])
+    activations |= {name: activations[source] for name, source in shared.items()}
 
 
 def _bounded(histogram: Histogram, low: float, high: float, cap: float) -> tuple[float, float]:

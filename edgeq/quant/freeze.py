@@ -84,6 +84,5 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
         quantizations=quantizations,
         input_shapes=graph.input_shapes,
     )
-    if integer.activation_type == "int16":
-        check_ratios(integer)
+    check_ratios(integer)
     return Frozen(integer, dead)

@@ -6,19 +6,32 @@ of an optimised graph; `grid` turns a range into scale and zero point.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import fixed_grid
+from edgeq.graph.elementwise import Requantize, fixed_grid
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, RELU6, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, Linear, Op, Pad, Reshape, Slice
 from edgeq.integer.graph import Quantization
 from edgeq.quant.bits import Scheme, activation_bits
+from edgeq.quant.widths import value_widths
 
-__all__ = ["Derived", "Fixed", "Own", "Scheme", "Shared", "Spec", "fixed_output", "grid", "specify"]
+__all__ = [
+    "Derived",
+    "Fixed",
+    "Own",
+    "Scheme",
+    "Shared",
+    "Spec",
+    "Widened",
+    "fixed_output",
+    "grid",
+    "specify",
+    "widened",
+]
 
 
 RESCALING = (RELU, RELU6, UNIT, Clamp(-1.0, 1.0))
@@ -65,7 +78,14 @@ class Fixed:
     quantization: Quantization
 
 
-Spec = Own | Shared | Derived | Fixed
+@dataclass(frozen=True)
+class Widened:
+    """`source`, an 8-bit value, in 16 bits: every integer of its grid is one of this, whatever was seen of it."""
+
+    source: str
+
+
+Spec = Own | Shared | Derived | Fixed | Widened
 
 WIDE_SMALLEST = 1e-2
 """Half the range of the finest int16 grid: kernels refuse what is too fine, and here even 1e-4 has 8 bits left."""
@@ -86,6 +106,11 @@ def grid(low: float, high: float, bits: int = 8) -> Quantization:
     return Quantization(np.float32(scale), np.int32(zero), bits=bits)  # type: ignore[arg-type]
 
 
+def widened(source: Quantization) -> Quantization:
+    """The int16 grid 128 times as fine as an int8 one: -255..255 steps from its zero point fit."""
+    return Quantization(source.scale / np.float32(128), np.int32(0), "int16")  # type: ignore[arg-type]
+
+
 def fixed_output(op: Op, bits: int = 8) -> Quantization | None:
     """The one quantization the output of `op` can have (`fixed_grid`); None where there is a choice."""
     demanded = fixed_grid(op, bits)
@@ -99,17 +124,19 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
     """A specification for every activation and bias of an optimised `graph` (weights: per channel, from themselves).
 
     Values joined by ops that only move or select (pooling, concat, reshape ...) form one group with one quantization,
-    named after its first member. Raises `UnsupportedError` where two fixed quantizations would have to be one, and for
-    layers whose own bits cannot be (`edgeq.quant.bits`).
+    named after its first member. Raises `UnsupportedError` where two fixed quantizations would have to be one, for
+    layers whose own bits cannot be (`edgeq.quant.bits`), and for a mixture of widths that is not `parted`.
     """
-    leader = _groups(graph, WIDE_RESCALING if scheme.activation_bits == 16 else RESCALING)
+    widths = value_widths(graph, scheme)
+    leader = _groups(graph, widths)
     groups: dict[str, list[str]] = {}
     for name, first in leader.items():
         groups.setdefault(first, []).append(name)
-    stored = max(scheme.activation_bits, 8)
-    fixed = {name: grid(*input_range, stored) for name in graph.inputs}
-    fixed |= {node.name: rule for node in graph.nodes if (rule := fixed_output(node.op, stored)) is not None}
-    bits = activation_bits(graph, groups, scheme)
+    fixed = {name: grid(*input_range, widths[name]) for name in graph.inputs}
+    for node in graph.nodes:
+        if (rule := fixed_output(node.op, widths[node.name])) is not None:
+            fixed[node.name] = rule
+    bits = activation_bits(graph, groups, scheme, widths)
     specs: dict[str, Spec] = {}
     for first, members in groups.items():
         rules = [fixed[name] for name in members if name in fixed]
@@ -120,14 +147,33 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
         caps = [_cap(graph, name) for name in members]
         exact = any(name in graph.outputs for name in members) or (bits[first] == 8 and _averaged(graph, members))
         exact |= bits[first] == 16
-        specs[first] = Fixed(rules[0]) if rules else Own(tuple(members), max(caps), exact, bits[first])
+        source = _widened_from(graph, members) if bits[first] == 16 else None
+        if source is not None:
+            specs[first] = Widened(source)
+        else:
+            specs[first] = Fixed(rules[0]) if rules else Own(tuple(members), max(caps), exact, bits[first])
     for node in graph.of_kind(Conv2d, Linear):
         if len(node.inputs) == 3:
             specs[node.inputs[2]] = Derived(node.inputs[0], node.inputs[1])
     return specs
 
 
-def _groups(graph: Graph, rescaling: Sequence[Clamp] = RESCALING) -> dict[str, str]:
+def _shares(node: Node, bits: int) -> bool:
+    """Whether the output of `node`, of so many bits, lies on the grid of what it reads."""
+    if isinstance(node.op, Clamp):
+        return node.op not in (WIDE_RESCALING if bits == 16 else RESCALING)
+    return node.op.shares_quantization
+
+
+def _widened_from(graph: Graph, members: Sequence[str]) -> str | None:
+    """The 8-bit value whose 16-bit copy is all that a group of 16-bit `members` comes from, if it does."""
+    makers = [node for node in graph.nodes if node.name in members and not _shares(node, 16)]
+    if len(makers) == 1 and isinstance(makers[0].op, Requantize) and not {*members} & {*graph.inputs}:
+        return makers[0].inputs[0]
+    return None
+
+
+def _groups(graph: Graph, widths: Mapping[str, int]) -> dict[str, str]:
     """Union-find over activations: every value to the first value it must share a quantization with."""
     parent = {name: name for name in graph.shapes if name not in graph.constants}
 
@@ -138,7 +184,7 @@ def _groups(graph: Graph, rescaling: Sequence[Clamp] = RESCALING) -> dict[str, s
 
     order = {name: place for place, name in enumerate(parent)}
     for node in graph.nodes:
-        if node.op.shares_quantization or (isinstance(node.op, Clamp) and node.op not in rescaling):
+        if _shares(node, widths[node.name]):
             for name in graph.activations(node):
                 ends = sorted((find(name), find(node.name)), key=order.__getitem__)
                 parent[ends[1]] = ends[0]
@@ -152,7 +198,12 @@ def _averaged(graph: Graph, members: list[str]) -> bool:
     """
     consumers = graph.consumers()
     readers = [node for name in members for node in consumers[name] if node.name not in members]
+    readers = [far for near in readers for far in (consumers[near.name] if _copies(near) else (near,))]
     return bool(readers) and all(isinstance(node.op, GlobalAvgPool) for node in readers)
+
+
+def _copies(node: Node) -> bool:
+    return isinstance(node.op, Requantize)
 
 
 def _cap(graph: Graph, name: str) -> float:
@@ -161,7 +212,7 @@ def _cap(graph: Graph, name: str) -> float:
     clamp = _clamp(node) if node else None
     if clamp is not None:
         return clamp.maximum
-    if node is not None and isinstance(node.op, (Pad, Reshape, Slice)):
+    if node is not None and isinstance(node.op, (Pad, Requantize, Reshape, Slice)):
         return _cap(graph, node.inputs[0])
     if node is not None and node.op.shares_quantization:
         return max(_cap(graph, source) for source in graph.activations(node))

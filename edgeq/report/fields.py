@@ -170,6 +170,7 @@ FIELDS: Mapping[str, Entry] = {
             "transposes": Field("integer", "ops that only change the layout"),
             "quantize": Field("integer", "float to integer inside the network"),
             "dequantize": Field("integer", "integer to float inside the network"),
+            "requantize": Field("integer", "integers of 8 bits to 16 bits or back", optional=True),
             "spatial_pads": Field("integer", "pads that a convolution or pooling could carry", optional=True),
             "float_convolutions": Field("integer", "convolutions in float", optional=True),
             "float_matmuls": Field("integer", "matrix products in float", optional=True),

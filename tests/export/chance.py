@@ -6,6 +6,7 @@ The suite takes a few seeds (`test_random_networks.py`), `benchmarks/fuzz_networ
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.export.onnx import optimized_census, write_onnx, write_onnx_float
 from edgeq.export.tflite import census, write_tflite, write_tflite_float
 from edgeq.graph.capture import capture
+from edgeq.graph.ir import Graph
+from edgeq.graph.ops import Conv2d, Linear
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
@@ -24,6 +27,7 @@ from edgeq.measure.verify_onnx import verify_onnx
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.scheme import Scheme
+from edgeq.quant.widths import parted
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 
@@ -116,7 +120,8 @@ class Chance(nn.Module):
 
 def check(seed: int) -> None:
     """The network of this seed: torch's values from the graph and both float files, no float op in any integer file,
-    TFLite equal to the reference in w8a8 and w8a16, ONNX within a step. Raises `AssertionError` with its steps."""
+    TFLite equal to the reference in w8a8, in w8a16 and with some layers in each, ONNX within a step. Raises
+    `AssertionError` with its steps."""
     net = Chance(seed).eval()
     inputs = np.clip(np.random.default_rng(seed).normal(0, 1, (4, *SHAPE)), *RANGE).astype(np.float32)
     graph = optimize(capture(net, SHAPE, "net"))
@@ -131,12 +136,25 @@ def check(seed: int) -> None:
     integer = freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme(7, 8))).graph
     _exact(net, integer, inputs[:2])
     _exact(net, freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme(8, 16))).graph, inputs[:1])
+    scheme = _mixture(graph, seed)
+    mixed = parted(graph, scheme)
+    _exact(net, freeze(mixed, calibrate(mixed, images, RANGE, scheme=scheme)).graph, inputs[:1])
     for activations in ("uint8", "int8"):
         data = write_onnx(integer, activations=activations)  # type: ignore[arg-type]
         kinds = optimized_census(data, activations)
         assert (kinds.float_ops, kinds.quantize, kinds.dequantize) == (0, 0, 0), (net.steps, kinds.kinds)
         near = verify_onnx(integer, data, inputs[:2], activations)  # type: ignore[arg-type]
         assert near.max_step <= 1, (net.steps, near.first_difference)
+
+
+def _mixture(graph: Graph, seed: int) -> Scheme:
+    """A third of the layers, one at least, in 16 bits where the others have 8, or the other way round."""
+    draw = np.random.default_rng(seed)
+    names = [node.name for node in graph.of_kind(Conv2d, Linear)]
+    bits, other = ("w8a8", "w8a16") if seed % 2 else ("w8a16", "w8a8")
+    drawn = draw.choice(names, 1 + len(names) // 3, replace=False)
+    scheme = Scheme.of(bits, layers=tuple(f"{name}={other}" for name in drawn))
+    return replace(scheme, ends=((None, None), (8, 8), (16, 16))[seed % 3])
 
 
 def _exact(net: Chance, integer: IntegerGraph, inputs: np.ndarray) -> None:

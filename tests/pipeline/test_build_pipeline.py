@@ -280,10 +280,51 @@ def test_layers_have_the_bits_edgeq_toml_gives_them_and_the_report_says_so(confi
         plan(replace(config, layer_bits=("3.deepwise=w4a8",)))
 
 
+def test_some_layers_have_sixteen_bits_and_the_report_says_which(config: BuildConfig, tmp_path: Path) -> None:
+    told = 'model = "model.toml"\nimages = 8\nmethod = "noise"\noutput = "out"\n[layer_bits]\n"3.*" = "w8a16"\n'
+    (tmp_path / "edgeq.toml").write_text(told)
+    result = CliRunner().invoke(cli, ["build", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert validate(report) == []
+    assert report["exactness"]["equal"] == report["exactness"]["values"] > 0
+    rows = {row["name"]: (row["op"], row["activation_bits"]) for row in report["layers"]}
+    wide = {name for name, (_, bits) in rows.items() if bits == 16}
+    assert {"3.depthwise", "3.pointwise"} < wide
+    assert "7" not in wide
+    copies = [name for name, (op, _) in rows.items() if op == "Requantize"]
+    assert report["census"]["requantize"] == len(copies) == report["census"]["kinds"]["QUANTIZE"]
+    assert report["census"]["quantize"] == report["census"]["float_ops"] == 0
+    assert any(f"16 bits in {len(wide)} of {len(rows)} ops" in line for line in report["warnings"])
+    assert not any("see the census" in line or "no smaller for it" in line for line in report["warnings"])
+    assert replay(Path("out"), 4, seed=1).exact
+    shown = CliRunner().invoke(cli, ["inspect", "out/model.tflite"])
+    assert f"{len(copies)} QUANTIZE between 8 and 16 bits" in shown.output
+    assert "between 8 and 16 bits" in Path("out/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "ends"),
+    [({}, ("int8", "int16")), ({"io": "int8"}, ("int8", "int8")), ({"io": "uint8"}, ("uint8", "uint8")),
+     ({"io": "int16"}, ("int16", "int16")), ({"io": "float32"}, ("float32", "float32")),
+     ({"raw_pixels": "yes", "layer_bits": ("0=w8a16",)}, ("uint8", "uint8"))],
+)  # fmt: skip
+def test_ends_of_a_mixture_are_their_ops_or_as_asked(
+    config: BuildConfig, asked: dict[str, Any], ends: tuple[str, str]
+) -> None:
+    report = build(replace(config, **{"method": "noise", "layer_bits": ("7=w8a16",), **asked}))
+    assert report["exactness"]["equal"] == report["exactness"]["values"] > 0
+    assert config.output is not None
+    found = read_tflite((config.output / "model.tflite").read_bytes())
+    assert (found.inputs[0].type, found.outputs[0].type) == ends
+    assert report["accuracy"]["agreement"] > 0.5
+
+
 @pytest.mark.parametrize(
     ("asked", "match"),
     [
         ({"targets": ("onnx-x86",)}, "16-bit activations for onnx-x86"),
+        ({"targets": ("onnx-x86",), "bits": "w8a8", "layer_bits": ("7=w8a16",)}, "16-bit activations for onnx-x86"),
         ({"io": "uint8"}, "--io uint8 with w8a16"),
         ({"weight_storage": "int4"}, "--weight-storage int4 with w8a16"),
         ({"io": "int16", "bits": "w8a8"}, "--io int16 with w8a8"),
@@ -344,7 +385,14 @@ def test_fine_tuning_is_a_cached_stage_whose_student_is_what_was_frozen(
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("bits", [{"bits": "w4a16"}, {"bits": "w8a8", "layer_bits": ("3.*=w3a8",)}])
+@pytest.mark.parametrize(
+    "bits",
+    [
+        {"bits": "w4a16"},
+        {"bits": "w8a8", "layer_bits": ("3.*=w3a8",)},
+        {"bits": "w4a8", "layer_bits": ("0=w8a16", "7=w8a16"), "io": "int8"},
+    ],
+)
 def test_wide_activations_and_named_layers_fine_tune_too(config: BuildConfig, bits: dict[str, Any]) -> None:
     report = build(replace(config, method="noise", finetune="kd", **bits))
     found = report["finetune"]["agreement"]

@@ -8,6 +8,7 @@ import pytest
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.export.tflite import write_tflite
+from edgeq.graph.elementwise import Requantize
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape
 from edgeq.inspection.tflite import read_tflite
@@ -17,6 +18,7 @@ from edgeq.quant.bits import Scheme, weight_bits
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.scheme import specify
+from edgeq.quant.widths import parted
 
 RANGE = (-2.0, 2.0)
 
@@ -119,11 +121,24 @@ def test_layers_that_read_one_value_must_agree(graph: Graph) -> None:
         assert "right" in caught.value.why
 
 
-def test_16_bits_and_others_do_not_mix(graph: Graph) -> None:
-    for bits, layer in (("w8a8", "left=w8a16"), ("w8a16", "left=w8a8")):
-        with pytest.raises(ConfigError, match="beside"):
-            Scheme.of(bits, layers=(layer,))
+def test_16_bits_mix_with_weights_of_any(graph: Graph) -> None:
     mixed = frozen(graph, Scheme.of("w8a16", layers=("left=w4a16",)))
     found = verify_tflite(mixed, write_tflite(mixed), images())
     assert found.exact, found.first_difference
+    assert mixed.activation_types == {"int16"}
     assert int(np.abs(mixed.constants["left.w"].astype(int)).max()) == 7
+
+
+def test_layers_that_read_one_value_need_not_agree_on_16(graph: Graph) -> None:
+    scheme = Scheme.of("w8a4", layers=("left=w8a16", "*.two=w8a8"))
+    apart = parted(graph, scheme)
+    assert [node.name for node in apart.nodes if isinstance(node.op, Requantize)] == [
+        "pool/a16",
+        "right/a16",
+        "flat/a8",
+    ]
+    integer = frozen(apart, scheme)
+    assert integer.quantizations["pool"].bits == 4
+    assert {"pool/a16", "left", "right/a16", "both", "mean", "flat"} == {
+        name for name, q in integer.quantizations.items() if q.dtype == "int16"
+    }

@@ -91,7 +91,7 @@ def test_a_network_is_exact_and_survives_saving(bits: str, tmp_path: Path) -> No
     integer = frozen(bits)
     (tmp_path / "integer.safetensors").write_bytes(integer.to_bytes())
     integer = IntegerGraph.load(tmp_path / "integer.safetensors")
-    assert integer.activation_type == "int16"
+    assert integer.activation_types == {"int16"}
     assert {integer.quantizations[n].dtype for n in ("stem.w", "stem.b")} == {"int8", "int64"}
     assert integer.constants["stem.b"].dtype == np.int64
     assert all(int(integer.quantizations[node.name].zero_point) == 0 for node in integer.nodes)

@@ -49,7 +49,7 @@ def write_onnx(
     """
     if activations not in ("int8", "uint8") or io not in ("float32", "int8", "uint8"):
         raise UnsupportedError(f"ONNX files here have int8 or uint8 activations, not {activations} with {io} inputs")
-    if graph.activation_type != "int8":
+    if graph.activation_types != {"int8"}:
         raise UnsupportedError(
             "16-bit activations in an ONNX file", where=graph.name,
             why="onnxruntime has no 16-bit integer convolution and would compute it in float",

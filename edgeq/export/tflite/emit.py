@@ -59,7 +59,8 @@ def emits(kind: type[Op]) -> Callable[[_Emit], _Emit]:
 class Emitter:
     """Collects a file's rows. `index` maps a value's name to its tensor.
 
-    `weights` is the type that weights of four bits or fewer are stored in: int8 or int4.
+    `weights` is the type that weights of four bits or fewer are stored in: int8 or int4. `dtype` is the type of the
+    values that the op being written reads, and `sums` that of its bias.
     """
 
     def __init__(self, graph: Network, layout: Layout, weights: str = "int8") -> None:
@@ -68,9 +69,20 @@ class Emitter:
         self.index: dict[str, int] = {}
         self._numbers: dict[tuple[Shape, bytes], int] = {}
         self.quantizations = graph.quantizations if isinstance(graph, IntegerGraph) else {}
-        self.dtype = graph.activation_type if isinstance(graph, IntegerGraph) else "float32"
-        self.wide = self.dtype == "int16"
-        self.sums = {"float32": "float32", "int8": "int32", "int16": "int64"}[self.dtype]
+        self.dtype = "float32"
+
+    @property
+    def wide(self) -> bool:
+        return self.dtype == "int16"
+
+    @property
+    def sums(self) -> str:
+        return {"float32": "float32", "int8": "int32", "int16": "int64"}[self.dtype]
+
+    def type_of(self, name: str) -> str:
+        """The type a value is computed in."""
+        q = self.quantizations.get(name)
+        return "float32" if q is None else q.dtype
 
     def node(self, node: Node) -> None:
         """Append what computes `node`. `UnsupportedError` for ops no TFLite form is known for."""
@@ -81,6 +93,7 @@ class Emitter:
         if node.name in self.layout.alias:
             self.index[node.name] = self.index[self.layout.alias[node.name]]
             return
+        self.dtype = self.type_of(node.inputs[0])
         if node.op.shares_quantization:
             self._same_quantization(node)
         if self.wide and getattr(node.op, "activation", None) == ops.NEGATIVE:
@@ -109,7 +122,8 @@ class Emitter:
         """The tensor of the node's own value, created when first asked for."""
         if node.name not in self.index:
             shape = self.file_shape(self.graph.shapes[node.name])
-            self.index[node.name] = self.activation(node.name, shape, self.quantizations.get(node.name))
+            q, kind = self.quantizations.get(node.name), self.type_of(node.name)
+            self.index[node.name] = self.activation(node.name, shape, q, kind)
         return self.index[node.name]
 
     def like(self, source: int, name: str, shape: Shape) -> int:
@@ -130,12 +144,13 @@ class Emitter:
         return self.file.add(Tensor(name, data.shape, str(data.dtype), quantization, np.ascontiguousarray(data)))
 
     def weight(self, data: npt.NDArray[Any], quantization: Quantization | None) -> int:
-        """A layer's weights, packed where they may and can be.
+        """A layer's weights, packed where they may and can be: 16-bit kernels take none.
 
         Their operators keep the versions of int8: the converter raises them (7, depthwise 7, linear 10), but LiteRT's
         reference kernels, which do know INT4, are not registered that high.
         """
-        packed = self.weights == "int4" and quantization is not None and (quantization.bits or 8) <= 4
+        few = quantization is not None and (quantization.bits or 8) <= 4
+        packed = few and self.weights == "int4" and not self.wide
         return self.file.add(Tensor("weight", data.shape, "int4" if packed else str(data.dtype), quantization, data))
 
     def numbers(self, values: Any) -> int:

@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite.emit import Emitter, emits, grid_key, options_of
-from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh, fixed_grid
+from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Requantize, Sigmoid, Tanh, fixed_grid
 from edgeq.graph.ir import Node
 from edgeq.integer.elementwise import HardSigmoidLayer
 from edgeq.integer.graph import Quantization
@@ -24,6 +24,11 @@ _CODE = schema.BuiltinOperator
 def _mul(e: Emitter, node: Node, op: Mul) -> None:
     inputs = tuple(e.index[name] for name in node.inputs)
     e.operator(_CODE.MUL, inputs, e.output(node), options_of("MulOptions", fusedActivationFunction=0), wide=4)
+
+
+@emits(Requantize)
+def _requantize(e: Emitter, node: Node, op: Requantize) -> None:
+    _plain(e, node, _CODE.QUANTIZE, version=2)
 
 
 def _plain(e: Emitter, node: Node, code: int, choices: Any = None, version: int = 0) -> None:

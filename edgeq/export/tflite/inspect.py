@@ -19,6 +19,7 @@ _PADS = ("PAD", "PADV2", "MIRROR_PAD")
 _TURNS = ("REVERSE_V2", "TRANSPOSE", "RESHAPE")
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 _MATMULS = ("FULLY_CONNECTED", "BATCH_MATMUL")
+_WIDTHS = ({schema.TensorType.INT8, schema.TensorType.INT16}, {schema.TensorType.UINT8, schema.TensorType.INT16})
 _FLOATS = (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16, schema.TensorType.FLOAT64, schema.TensorType.BFLOAT16)
 
 
@@ -26,7 +27,8 @@ def census(data: bytes) -> Census:
     """Count the ops of the file's first subgraph. Raises `ArtifactError` for bytes that are no TFLite model.
 
     An op is float when a float tensor that is not a constant goes in or comes out; QUANTIZE and DEQUANTIZE are not
-    float ops themselves, and they are inner ones unless they touch the model's own inputs or outputs.
+    float ops themselves, and they are inner ones unless they touch the model's own inputs or outputs. A QUANTIZE from
+    8 bits to 16 or back is neither, wherever it stands.
     """
     try:
         model = schema.Model.GetRootAs(data, 0)
@@ -46,13 +48,15 @@ def _count(model: Any, graph: Any) -> Census:
     edge = _edge(model, graph)
     kinds: Counter[str] = Counter()
     floats: Counter[str] = Counter()
-    quantize = dequantize = pads = 0
+    quantize = dequantize = requantize = pads = 0
     for place in range(graph.OperatorsLength()):
         op = graph.Operators(place)
         name = _name(model.OperatorCodes(op.OpcodeIndex()))
         inputs, outputs = _indices(op.InputsAsNumpy()), _indices(op.OutputsAsNumpy())
         kinds[name] += 1
-        if name in _CONVERSIONS:
+        if name == "QUANTIZE" and {graph.Tensors(i).Type() for i in (*inputs, *outputs)} in _WIDTHS:
+            requantize += 1
+        elif name in _CONVERSIONS:
             inner = not edge & {*inputs, *outputs}
             quantize += inner and name == "QUANTIZE"
             dequantize += inner and name == "DEQUANTIZE"
@@ -69,6 +73,7 @@ def _count(model: Any, graph: Any) -> Census:
         spatial_pads=pads,
         float_convolutions=sum(floats[name] for name in _CONVOLUTIONS),
         float_matmuls=sum(floats[name] for name in _MATMULS),
+        requantize=requantize,
     )
 
 

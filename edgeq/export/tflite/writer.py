@@ -17,6 +17,7 @@ from edgeq.export.tflite.layout import Network, plan
 from edgeq.export.tflite.metadata import BUFFER_NAME, LABELS, metadata, with_files
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.passes.lower_hard_swish import raise_hard_swish
+from edgeq.graph.passes.widths import without_widths
 from edgeq.integer.graph import IntegerGraph, Quantization
 
 __all__ = ["write_tflite", "write_tflite_float"]
@@ -28,23 +29,24 @@ WEIGHT_TYPES = ("int8", "int4")
 def write_tflite(
     graph: IntegerGraph, *, io: str | None = None, weights: str = "int8", about: About | None = None
 ) -> bytes:
-    """An all-integer file: NHWC, batch 1, inputs and outputs of type `io`: that of the activations (None), or float32,
-    or uint8 where those are int8.
+    """An all-integer file: NHWC, batch 1, inputs and outputs of type `io`: what they have in `graph` (None, or its
+    name), or float32, or uint8 where they are int8.
 
     `weights`: how weights of four bits or fewer are stored; ``int4`` is two a byte, which LiteRT's own kernels run and
     XNNPACK, for convolutions, leaves to them. The integers computed are the same. `about` becomes the file's metadata.
     Raises `UnsupportedError` naming the node that has no TFLite form, and `ConfigError` for other types.
     """
-    inner = graph.activation_type
-    io = io or inner
-    if io not in IO_TYPES:
+    types = graph.activation_types
+    if io not in (None, *IO_TYPES):
         raise ConfigError(f"cannot write {io!r} inputs and outputs", hint=f"one of {', '.join(IO_TYPES)}")
     if weights not in WEIGHT_TYPES:
         raise ConfigError(f"cannot store weights as {weights!r}", hint=f"one of {', '.join(WEIGHT_TYPES)}")
-    if io not in (inner, "float32") and (inner, io) != ("int8", "uint8"):
-        raise ConfigError(f"{io} inputs and outputs of {inner} activations", why="they would be rounded twice",
-                          hint=f"{inner} or float32")  # fmt: skip
-    if inner == "int16" and weights == "int4":
+    for name in (*graph.inputs, *graph.outputs):
+        inner = graph.quantizations[name].dtype
+        if io not in (None, inner, "float32") and (inner, io) != ("int8", "uint8"):
+            raise ConfigError(f"{io} inputs and outputs of {inner} activations", where=name,
+                              why="they would be rounded twice", hint=f"{inner} or float32")  # fmt: skip
+    if types == {"int16"} and weights == "int4":
         raise ConfigError("int4 storage beside 16-bit activations", why="TFLite has no such kernels", hint="int8")
     if graph.narrow():
         raise UnsupportedError("activations of fewer than 8 bits", where=graph.narrow()[0],
@@ -54,7 +56,7 @@ def write_tflite(
 
 def write_tflite_float(graph: Graph) -> bytes:
     """The same network in float32, through the same emitters: what an integer file is compared with."""
-    return _write(_apart(graph), "float32")
+    return _write(_apart(without_widths(graph)), "float32")
 
 
 def _apart(graph: Graph) -> Graph:
@@ -73,7 +75,7 @@ def _apart(graph: Graph) -> Graph:
     return graph.replace(nodes=tuple(nodes))
 
 
-def _write(graph: Network, io: str, weights: str = "int8", about: About | None = None) -> bytes:
+def _write(graph: Network, io: str | None, weights: str = "int8", about: About | None = None) -> bytes:
     if any(graph.shapes[name][0] != 1 for name in graph.inputs):
         raise UnsupportedError("a TFLite file holds batch 1 only", where=graph.name, hint="capture with batch 1")
     e = Emitter(graph, plan(graph), weights)
@@ -131,8 +133,9 @@ def _edge_quantization(q: Quantization | None, io: str) -> Quantization | None:
     return None if io == "float32" or q is None else (_shifted(q) if io == "uint8" else q)
 
 
-def _input(e: Emitter, name: str, io: str) -> None:
-    q = e.quantizations.get(name)
+def _input(e: Emitter, name: str, io: str | None) -> None:
+    q, inner_type = e.quantizations.get(name), e.type_of(name)
+    e.dtype, io = inner_type, io or inner_type
     shape = e.file_shape(e.graph.shapes[name])
     x = e.activation(name, shape, _edge_quantization(q, io), io)
     e.file.inputs.append(x)
@@ -141,15 +144,17 @@ def _input(e: Emitter, name: str, io: str) -> None:
         x = _reverse_all(e, x, f"{name}/mirrored")
     elif axes:
         x = _reverse(e, x, f"{name}/mirrored", axes)
-    if io != e.dtype:
-        inner = e.activation(f"{name}/{e.dtype}", shape, q)
+    if io != inner_type:
+        inner = e.activation(f"{name}/{inner_type}", shape, q)
         e.operator(schema.BuiltinOperator.QUANTIZE, (x,), inner, None, 2 if io == "uint8" else 1, wide=2)
         x = inner
     e.index[name] = x
 
 
-def _output(e: Emitter, name: str, io: str) -> None:
+def _output(e: Emitter, name: str, io: str | None) -> None:
     q, y = e.quantizations.get(name), e.index[name]
+    e.dtype = e.type_of(name)
+    io = io or e.dtype
     shape = e.file.tensors[y].shape
     if io != e.dtype:
         edge = e.activation(f"{name}/{io}", shape, _edge_quantization(q, io), io)

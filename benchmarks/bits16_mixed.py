@@ -1,0 +1,141 @@
+"""16-bit activations where they count: a network in w8a8, with some of its layers in 16 bits, and in w8a16.
+
+    python benchmarks/bits16_mixed.py      # prints, and writes benchmarks/results/bits16_mixed.md
+
+Which layers is decided without data: each value in turn is rounded to its 8-bit grid, the rest of the network staying
+float, and values are ranked by what that costs the outputs on calibration images, which the network made itself. The
+layers that make and read the worst get ``a16``. Accuracy, agreement, bytes and time are as in `bits16.py`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from cases import NETWORKS, ROOT, commit, data_folder
+from latency import machine_line
+
+from edgeq.data.calibration import CalibrationSet
+from edgeq.data.evaluation import load_images
+from edgeq.export.tflite import census, write_tflite
+from edgeq.files import write_atomic
+from edgeq.graph.ir import Graph
+from edgeq.graph.ops import Conv2d, Linear
+from edgeq.graph.passes import optimize
+from edgeq.graph.run import GraphModule
+from edgeq.measure.accuracy import agreement, evaluate, runner
+from edgeq.measure.latency import measure_latency
+from edgeq.measure.layers import layer_errors
+from edgeq.measure.verify import verify_tflite
+from edgeq.pipeline.synthesis import captured
+from edgeq.quant.bits import Scheme
+from edgeq.quant.calibrate import Calibration, calibrate
+from edgeq.quant.fakequant import fake_quantize
+from edgeq.quant.freeze import freeze
+from edgeq.quant.widths import parted
+from edgeq.runtime.litert import LiteRTSession
+from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.zoo.load import load_model
+
+NAME, LIMIT = "mobilenetv1-0.25", 500
+WORST = (2, 4, 8)
+"""Values kept in 16 bits."""
+EXACT = 4
+"""Calibration images compared value by value."""
+
+
+@torch.no_grad()
+def ranked(graph: Graph, decided: Calibration, inputs: npt.NDArray[np.float32]) -> list[tuple[str, float]]:
+    """Values that a layer makes or reads, with the SQNR in dB of the output when only that value is rounded; worst
+    first. The network's input and output are left out: `--io` decides about those."""
+    module, x = GraphModule(graph).eval(), torch.from_numpy(inputs)
+    (end,) = graph.outputs
+    real = module.run(x)[end]
+    found = []
+    for node in graph.nodes:
+        if node.name in graph.outputs or not touching(graph, node.name):
+            continue
+
+        def visit(name: str, value: torch.Tensor, only: str = node.name) -> torch.Tensor | None:
+            return fake_quantize(value, decided.activations[only]) if name == only else None
+
+        noise = module.run(x, visit)[end] - real
+        found.append((node.name, float(10 * torch.log10(real.square().sum() / noise.square().sum().clamp_min(1e-30)))))
+    return sorted(found, key=lambda pair: pair[1])
+
+
+def touching(graph: Graph, value: str) -> list[str]:
+    """Layers that make or read a value."""
+    layers = graph.of_kind(Conv2d, Linear)
+    return [node.name for node in layers if node.name == value or node.inputs[0] == value]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    data_folder()
+    loaded = load_model(str(NETWORKS / f"{NAME}.toml"))
+    raw, spec = captured(loaded), loaded.spec
+    plain = optimize(raw)
+    low, high = spec.channel_range()
+    calibration: CalibrationSet = SYNTHESIZERS.get("gznq")(Request(raw, low, high, spec.classes, 32, 0, "fast"))
+    images = load_images(spec.evaluation or "", spec, LIMIT)
+    assert isinstance(loaded.module, torch.nn.Module)
+    before = evaluate(runner(loaded.module), images.batches(spec))
+    decided = calibrate(plain, calibration, spec.input_range(), scheme=Scheme.of("w8a8"))
+    worst = ranked(plain, decided, calibration.inputs[:8])
+    schemes = {"w8a8": Scheme.of("w8a8")}
+    chosen: dict[str, list[str]] = {}
+    for count in WORST:
+        layers = {layer for value, _ in worst[:count] for layer in touching(plain, value)}
+        chosen[f"{count} values"] = [node.name for node in plain.of_kind(Conv2d, Linear) if node.name in layers]
+        mixture = Scheme.of("w8a8", layers=tuple(f"{name}=w8a16" for name in chosen[f"{count} values"]))
+        schemes[f"{count} values"] = mixture
+    schemes["w8a16"] = Scheme.of("w8a16")
+    text = [
+        "# Some layers in 16 bits", "",
+        f"Printed by `benchmarks/bits16_mixed.py`: {NAME}, calibrated on 32 images of `gznq` (`fast`), {len(images)}",
+        f"evaluation images, of which the float network answers {before.top1:.1f} % right. The mixtures keep in",
+        "16 bits those values whose rounding alone costs the outputs most on calibration images, by giving `a16` to",
+        "the layers that make and read them. Agreement: same argmax as the float network. Logits: their SQNR on",
+        "calibration images.",
+        "Time: in units of the w8a8 file's under XNNPACK, one thread, in turns, median of pairs and its 95 % interval.",
+        "", f"Machine: {machine_line()}; commit {commit()}.", "",
+        "| activations | 16-bit layers | conversions | top-1 | agreement | logits, dB | bytes "
+        "| values equal to the reference | time |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        reference = Path(folder) / "w8a8.tflite"
+        for place, (name, scheme) in enumerate(schemes.items()):
+            graph = parted(plain, scheme)
+            frozen = freeze(graph, calibrate(graph, calibration, spec.input_range(), scheme=scheme)).graph
+            # Inputs are of the same type in all, so that none is spared a conversion.
+            data = write_tflite(frozen, io="float32")
+            file = reference if place == 0 else Path(folder) / f"{place}.tflite"
+            file.write_bytes(data)
+            exact = verify_tflite(frozen, data, calibration.inputs[:EXACT])
+            last = layer_errors(graph, frozen, calibration.inputs[:8])[-1]
+            after = evaluate(runner(LiteRTSession(file, kernels="builtin", threads=1)), images.batches(spec))
+            sample = np.ascontiguousarray(calibration.inputs[:1])
+            found = measure_latency(
+                LiteRTSession(reference, threads=1), LiteRTSession(file, threads=1), sample
+            ).to_json()  # fmt: skip
+            ends, doubt = found["ratio_interval"], "" if found["valid"] else ", doubtful"
+            time = f"{found['ratio']:.2f} ({ends[0]:.2f} to {ends[1]:.2f}{doubt})"
+            layers = len(list(plain.of_kind(Conv2d, Linear))) if name == "w8a16" else len(chosen.get(name, ()))
+            text.append(
+                f"| {name} | {layers} | {census(data).requantize} | {after.top1:.1f} "
+                f"| {100 * agreement(before, after):.1f} | {last.sqnr_db:.1f} | {len(data):,} "
+                f"| {exact.equal:,} of {exact.values:,} | {time} |"
+            )
+            print(text[-1], flush=True)
+    text += ["", "Their layers:", ""]
+    text += [f"- {name}: {', '.join(f'`{layer}`' for layer in layers)}" for name, layers in chosen.items()]
+    write_atomic(ROOT / "benchmarks" / "results" / "bits16_mixed.md", "\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()
