@@ -15,6 +15,8 @@ import argparse
 import json
 import multiprocessing
 import re
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -49,6 +51,7 @@ TARGETS = {"ours.tflite": "tflite-arm", "ours.onnx": "onnx-x86"}
 """Beside each of these files is its network in float, ``float.tflite`` and ``float.onnx``."""
 STEPS = ("ours", "litert", "ort")
 SECONDS = 900
+"""Of the processor, that a converter may take for a network."""
 
 SIDES = {
     "inception_v3": 299,
@@ -156,18 +159,20 @@ def theirs(name: str, script: str, kept: Path, *arguments: str) -> dict[str, Any
     log = folder / f"{script}.log"
     command = [str(PYTHON), str(HERE / script), str(folder), *arguments]
     kept.unlink(missing_ok=True)
-    began = time.perf_counter()
-    try:
-        with log.open("w") as file:
-            status = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT, check=False, timeout=SECONDS
-            ).returncode
-        failed = None if status == 0 else f"killed by signal {-status}" if status < 0 else _error(log)
-    except subprocess.TimeoutExpired:
-        failed = f"took longer than {SECONDS} s"
+    with log.open("w") as file:
+        status = subprocess.run(
+            command, stdout=file, stderr=subprocess.STDOUT, check=False, preexec_fn=_limited
+        ).returncode
+    failed = _error(log)
+    if status < 0:
+        stopped = status == -signal.SIGXCPU
+        failed = f"took longer than {SECONDS} s" if stopped else f"killed by {signal.Signals(-status).name}"
     record: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
-    record["process_seconds"] = time.perf_counter() - began
-    return record if failed is None else record | {"failed": failed}
+    return record if status == 0 else record | {"failed": failed}
+
+
+def _limited() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 10))
 
 
 def _error(log: Path) -> str:
