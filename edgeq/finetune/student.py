@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeq.finetune.lsq import fake_quantize
-from edgeq.graph.elementwise import Requantize
+from edgeq.graph.elementwise import Maximum, Requantize
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Concat, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Pad, Permute, Reshape, Slice
 from edgeq.graph.run import GraphModule
@@ -267,7 +267,7 @@ def _leaders(activations: Mapping[str, Quantization]) -> dict[str, str]:
 
 def _rounded(graph: Graph) -> set[str]:
     """Values an integer kernel rounds: all but those that ops only move or select, which lie on their grid already."""
-    moving = (Concat, MaxPool2d, Pad, Permute, Reshape, Slice)
+    moving = (Concat, Maximum, MaxPool2d, Pad, Permute, Reshape, Slice)
     return {*graph.inputs, *(node.name for node in graph.nodes if not isinstance(node.op, moving))}
 
 

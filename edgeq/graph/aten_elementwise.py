@@ -12,7 +12,7 @@ from torch import Tensor
 from edgeq.graph import ops
 from edgeq.graph.aten import Call, Constant, Value, aten
 from edgeq.graph.aten_channels import as_channels
-from edgeq.graph.elementwise import GELU, Affine, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import GELU, Affine, HardSwish, Maximum, Mul, Sigmoid, Tanh
 
 __all__: list[str] = []
 
@@ -91,8 +91,9 @@ def _hardsigmoid(call: Call) -> Value:
 
 @aten("prelu", "_prelu_kernel")
 def _prelu(call: Call) -> Value:
-    """One slope: a leaky ReLU. One per channel: ``relu(x) + min(slope * x, 0)``, where slopes below zero are negated
-    before and after. No runtime has an integer kernel for it that a delegate or onnxruntime takes."""
+    """One slope: a leaky ReLU. One per channel: ``max(x, slope * x)`` where all are within ±1, so that both lie on one
+    grid; else ``relu(x) + min(slope * x, 0)``, where slopes below zero are negated before and after. No runtime has an
+    integer kernel for it that a delegate or onnxruntime takes."""
     value, slope = call.value(), call.constant("weight")
     if slope is None:
         raise call.unsupported("it has no slope", "give nn.PReLU its parameter")
@@ -100,6 +101,8 @@ def _prelu(call: Call) -> Value:
     if bool((slopes == slopes[0]).all()):
         return call.emit(ops.LeakyReLU(float(slopes[0])), value)
     per_channel = Constant(slope.name, slopes.view(-1, *[1] * (len(value.shape) - 2)))
+    if bool((slopes.abs() <= 1).all()):
+        return call.emit(Maximum(), value, _affine(call, value, per_channel, 0.0, "slope"), label="prelu")
     size, sign = per_channel.tensor.abs(), torch.where(per_channel.tensor < 0, -1.0, 1.0)
     below = call.emit(ops.NEGATIVE, _affine(call, value, Constant(slope.name, size), 0.0, "slope"), label="below")
     if bool((sign < 0).any()):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ __all__ = [
     "Affine",
     "HardSigmoid",
     "HardSwish",
+    "Maximum",
     "Mul",
     "Requantize",
     "Sigmoid",
@@ -35,6 +37,18 @@ class Mul(Op):
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         return broadcast(self, inputs)
+
+
+@register
+@dataclass(frozen=True)
+class Maximum(Op):
+    """The larger of two activations of one shape: of integers on one grid, the larger integer."""
+
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) == 2 and inputs[0] == inputs[1], self, inputs, "takes two inputs of one shape")
+        return inputs[0]
 
 
 @register

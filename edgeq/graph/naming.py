@@ -21,6 +21,7 @@ LABELS = {
     "HardSwish": "hardswish",
     "LeakyReLU": "leaky_relu",
     "Linear": "linear",
+    "Maximum": "maximum",
     "MaxPool2d": "max_pool",
     "Pad": "pad",
     "Reshape": "reshape",

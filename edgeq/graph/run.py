@@ -222,6 +222,11 @@ def _mul(op: elementwise.Mul) -> _Kernel:
     return torch.mul
 
 
+@_kernel(elementwise.Maximum)
+def _maximum(op: elementwise.Maximum) -> _Kernel:
+    return torch.maximum
+
+
 @_kernel(elementwise.Affine)
 def _affine(op: elementwise.Affine) -> _Kernel:
     def kernel(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

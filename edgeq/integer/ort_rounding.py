@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import GELU, HardSigmoid, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import GELU, HardSigmoid, Maximum, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Node
 from edgeq.graph.norms import MeanSquare, Rsqrt
 from edgeq.graph.ops import (
@@ -250,6 +250,11 @@ def _softmax(graph: IntegerGraph, node: Node, op: Softmax, inputs: list[Integers
 def _max_pool(graph: IntegerGraph, node: Node, op: MaxPool2d, inputs: list[Integers], shift: int) -> Integers:
     padded = _surround(inputs[0], op.padding, -128)
     return np.asarray(_windows(padded, op.kernel, op.stride, (1, 1)).max(axis=(4, 5)))
+
+
+@_kernel(Maximum)
+def _maximum(graph: IntegerGraph, node: Node, op: Maximum, inputs: list[Integers], shift: int) -> Integers:
+    return np.maximum(*inputs)
 
 
 @_kernel(Concat)

@@ -228,6 +228,11 @@ def _hard_sigmoid(graph: IntegerGraph, node: Node, op: elementwise.HardSigmoid, 
     return hard_sigmoid(inputs[0], graph.quantizations[node.inputs[0]], graph.quantizations[node.name])
 
 
+@_computes(elementwise.Maximum)
+def _maximum(graph: IntegerGraph, node: Node, op: elementwise.Maximum, inputs: list[Array]) -> Array:
+    return np.maximum(*inputs)
+
+
 def _table(graph: IntegerGraph, node: Node, op: elementwise.Unary, inputs: list[Array]) -> Array:
     source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
     if source.dtype == "int16":

@@ -26,6 +26,7 @@ MOVES = frozenset(
         "Concat",
         "Flatten",
         "Identity",
+        "Max",
         "MaxPool",
         "Pad",
         "Reshape",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import Mul, Unary, gates_itself
+from edgeq.graph.elementwise import Maximum, Mul, Unary, gates_itself
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.norms import MeanSquare, Rsqrt
 from edgeq.graph.ops import (
@@ -141,6 +141,8 @@ def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], St
         elif isinstance(node.op, Mul):
             gate = gates_itself(graph, node)
             now = _product(*seen) if gate is None else activation(Gated(gate.op), known[gate.inputs[0]])
+        elif isinstance(node.op, Maximum):
+            now = _larger(*seen)
         elif isinstance(node.op, Add):
             now = Statistics(seen[0].mean + seen[1].mean, np.hypot(seen[0].std, seen[1].std))
         else:
@@ -154,6 +156,16 @@ def _product(one: Statistics, other: Statistics) -> Statistics:
     """Of independent variables."""
     mean = one.mean * other.mean
     second = (one.mean**2 + one.std**2) * (other.mean**2 + other.std**2)
+    return Statistics(mean, np.sqrt(np.maximum(second - mean**2, 1e-12)))
+
+
+def _larger(one: Statistics, other: Statistics) -> Statistics:
+    """Of independent Gaussian variables (Clark 1961)."""
+    spread = np.maximum(np.hypot(one.std, other.std), 1e-9)
+    share, density, _ = _normal((one.mean - other.mean) / spread)
+    mean = one.mean * share + other.mean * (1 - share) + spread * density
+    second = (one.mean**2 + one.std**2) * share + (other.mean**2 + other.std**2) * (1 - share)
+    second += (one.mean + other.mean) * spread * density
     return Statistics(mean, np.sqrt(np.maximum(second - mean**2, 1e-12)))
 
 

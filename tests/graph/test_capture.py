@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.capture import capture, capture_program, unsupported_calls
-from edgeq.graph.elementwise import GELU, Affine, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import GELU, Affine, HardSwish, Maximum, Mul, Sigmoid, Tanh
 from edgeq.graph.ops import (
     Add,
     AvgPool2d,
@@ -99,8 +99,9 @@ CALLS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], tuple[int, ...], 
     "leaky relu": (lambda x: F.leaky_relu(x, 0.2), (4, 3, 3), [LeakyReLU]),
     "prelu with one slope": (nn.PReLU(), (4, 3, 3), [LeakyReLU]),
     "prelu": (lambda x: F.prelu(x, torch.tensor([0.1, 0.2, 0.0, 1.5])), (4, 3, 3), [Affine, Clamp, Clamp, Add]),
+    "prelu with slopes within 1": (lambda x: F.prelu(x, torch.tensor([-1.0, 0.5])), (2, 3, 3), [Affine, Maximum]),
     "prelu with slopes below zero": (
-        lambda x: F.prelu(x, torch.tensor([0.1, -0.2, 0.3])), (3, 2), [Affine, Clamp, Affine, Clamp, Add],
+        lambda x: F.prelu(x, torch.tensor([0.1, -0.2, 1.3])), (3, 2), [Affine, Clamp, Affine, Clamp, Add],
     ),
     "add to itself": (lambda x: x + x, (4, 3, 3), [Add]),
     "add a number per channel": (lambda x: x + x.mean([2, 3], keepdim=True), (4, 3, 3), [GlobalAvgPool, Add]),

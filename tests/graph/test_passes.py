@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.capture import capture
-from edgeq.graph.elementwise import HardSigmoid, HardSwish, Mul, Sigmoid
+from edgeq.graph.elementwise import HardSigmoid, HardSwish, Maximum, Mul, Sigmoid
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     NEGATIVE,
@@ -367,9 +367,11 @@ def test_hard_swish_is_lowered_and_raised_again() -> None:
     equal(graph, whole, (3, 4, 5))
 
 
-def test_prelu_is_two_halves_and_a_sum() -> None:
+@pytest.mark.parametrize("slope", [0.5, 1.5])
+def test_prelu_is_the_larger_of_two_or_two_halves_and_a_sum(slope: float) -> None:
     module = settled(nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(4)))
-    nn.init.uniform_(module[1].weight, 0.1, 0.5)
+    module[1].weight.data[:] = torch.tensor([slope, 0.1, 0.2, 0.0])
     graph = optimize(capture(module, (3, 5, 4), "net"))
-    assert [node.op for node in graph.nodes] == [Conv2d(), Conv2d(groups=4, activation=NEGATIVE), RELU, Add()]
+    halves = [Conv2d(groups=4, activation=NEGATIVE), RELU, Add()]
+    assert [node.op for node in graph.nodes[1:]] == (halves if slope > 1 else [Conv2d(groups=4), Maximum()])
     same(module, graph, (3, 5, 4))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite import write_tflite
-from edgeq.graph.elementwise import GELU, HardSigmoid, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import GELU, HardSigmoid, Maximum, Mul, Sigmoid, Tanh
 from edgeq.graph.ops import NEGATIVE, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Slice
 from edgeq.integer.graph import Quantization
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, zero_points
@@ -35,6 +35,15 @@ def test_two_values(a, b, y, az, bz, yz, kind, repeated, seed) -> None:  # type:
 def test_square(a, y, az, yz, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 256), quantization(a, az), seed)
     flow.add("y", Mul(), "x", "x", q=quantization(y, yz))
+    assert_exact(flow)
+
+
+@EXAMPLES
+@given(x=scales, xz=zero_points, seed=seeds)
+def test_larger_of_two(x, xz, seed) -> None:  # type: ignore[no-untyped-def]
+    flow = Flow((1, 3, 5, 4), quantization(x, xz), seed)
+    flow.add("other", LeakyReLU(0.5), q=quantization(x, xz))
+    flow.add("y", Maximum(), *(("x", "other") if seed % 2 else ("other", "x")))
     assert_exact(flow)
 
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeq.export.onnx import optimized_census, write_onnx
+from edgeq.graph.elementwise import Maximum
 from edgeq.graph.ops import (
     RELU,
     RELU6,
@@ -71,6 +72,12 @@ def add(flow: Flow, y: Quantization, op: Add) -> set[str]:
     return {"QLinearAdd", "QLinearLeakyRelu"}
 
 
+def larger(flow: Flow, y: Quantization) -> set[str]:
+    flow.add("other", LeakyReLU(-0.5), q=flow.entry)
+    flow.add("y", Maximum(), "x", "other")
+    return {"Max", "QLinearLeakyRelu"}
+
+
 def concat(flow: Flow, y: Quantization) -> set[str]:
     flow.add("part", Slice((0, 2, 0, 0), (1, 5, 6, 5), (1, 1, 1, 1)))
     flow.add("y", Concat(1), "x", "part")
@@ -119,6 +126,7 @@ CASES = {
     "twice the size, bilinear": (shared, Resize2d((12, 10)), "Resize"),
     "nearest": (shared, Resize2d((12, 15), "nearest"), "Resize"),
     "reshape": (shared, Reshape((4, 60)), "Reshape"),
+    "larger": (larger,),
     "concat": (concat,),
     "softmax": (softmax,),
     "softmax of rows": (softmax_of_rows,),

@@ -15,7 +15,7 @@ import numpy as np
 from edgeq.errors import UnsupportedError
 from edgeq.export.onnx.context import Context, QuantizedContext
 from edgeq.export.onnx.emit import emits
-from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh, fixed_grid
+from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Maximum, Mul, Sigmoid, Tanh, fixed_grid
 from edgeq.graph.ir import Node
 from edgeq.integer.elementwise import answers
 from edgeq.integer.graph import Quantization
@@ -35,6 +35,11 @@ def _fixed(context: QuantizedContext, node: Node) -> None:
 @emits(Mul)
 def _mul(context: Context, node: Node, op: Mul) -> None:
     context.compute(node, "Mul", [context.real(name) for name in node.inputs])
+
+
+@emits(Maximum)
+def _maximum(context: Context, node: Node, op: Maximum) -> None:
+    context.move(node, "Max", list(node.inputs), [])
 
 
 @emits(Sigmoid)

@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite.emit import Emitter, emits, grid_key, options_of
-from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Requantize, Sigmoid, Tanh, fixed_grid
+from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Maximum, Mul, Requantize, Sigmoid, Tanh, fixed_grid
 from edgeq.graph.ir import Node
 from edgeq.integer.elementwise import HardSigmoidLayer
 from edgeq.integer.graph import Quantization
@@ -29,6 +29,14 @@ def _mul(e: Emitter, node: Node, op: Mul) -> None:
 @emits(Requantize)
 def _requantize(e: Emitter, node: Node, op: Requantize) -> None:
     _plain(e, node, _CODE.QUANTIZE, version=2)
+
+
+@emits(Maximum)
+def _maximum(e: Emitter, node: Node, op: Maximum) -> None:
+    """XNNPACK takes no integer one, but the plain kernel is quicker than what else a PReLU can be made of: 7
+    microseconds for 28 x 28 x 32 with the product before it, where two halves and their sum take 11, or 17."""
+    e.operator(_CODE.MAXIMUM, tuple(e.index[name] for name in node.inputs), e.output(node),
+               options_of("MaximumMinimumOptions"))  # fmt: skip
 
 
 def _plain(e: Emitter, node: Node, code: int, choices: Any = None, version: int = 0) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite.order import Order, Turn, natural, permuted, turn
-from edgeq.graph.elementwise import Mul, Requantize, Unary
+from edgeq.graph.elementwise import Maximum, Mul, Requantize, Unary
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp, LeakyReLU, Linear, Permute, Reshape
 from edgeq.integer.graph import IntegerGraph
@@ -22,7 +22,7 @@ __all__ = ["Mirror", "Moves", "Network", "follow"]
 Network = Graph | IntegerGraph
 Mirror = tuple[bool, bool]
 
-ELEMENTWISE = (Add, Clamp, LeakyReLU, Mul, Requantize, Unary)
+ELEMENTWISE = (Add, Clamp, LeakyReLU, Maximum, Mul, Requantize, Unary)
 """Ops that do not mind the order, as long as all they read has the same."""
 
 

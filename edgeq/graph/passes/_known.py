@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Maximum, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import (
     Add,
@@ -23,7 +23,7 @@ from edgeq.graph.ops import (
 __all__ = ["non_negative"]
 
 _KEEPS_SIGN = (
-    AvgPool2d, Concat, GELU, GlobalAvgPool, HardSwish, LeakyReLU, MaxPool2d, Mul, Reshape, Slice, Tanh,
+    AvgPool2d, Concat, GELU, GlobalAvgPool, HardSwish, LeakyReLU, Maximum, MaxPool2d, Mul, Reshape, Slice, Tanh,
 )  # fmt: skip
 
 
