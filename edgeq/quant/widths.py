@@ -8,6 +8,7 @@ from __future__ import annotations
 from edgeq.errors import UnsupportedError
 from edgeq.graph.elementwise import Mul, Requantize
 from edgeq.graph.ir import Graph, Node
+from edgeq.graph.norms import MeanSquare
 from edgeq.graph.ops import (
     Add,
     AvgPool2d,
@@ -27,7 +28,7 @@ from edgeq.quant.bits import Scheme, asked_layers
 
 __all__ = ["parted", "value_widths"]
 
-COMBINING = (Add, AvgPool2d, GlobalAvgPool, Mul)
+COMBINING = (Add, AvgPool2d, GlobalAvgPool, MeanSquare, Mul)
 """Ops that make more than 8 bits of values of 8."""
 MOVING = (Clamp, Concat, MaxPool2d, Pad, Permute, Reshape, Slice)
 """Ops that hand values on as they are."""
