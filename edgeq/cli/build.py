@@ -93,12 +93,10 @@ def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path |
     from edgeq.cli.summary import model_name
     from edgeq.data.evaluation import load_images
     from edgeq.pipeline.ondevice import measure_build
+    from edgeq.pipeline.synthesis import loaded_model
     from edgeq.report.lock import portable
-    from edgeq.zoo.load import load_model
 
-    spec = load_model(
-        config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
-    ).spec
+    spec = loaded_model(config).spec
     where = config.evaluation or spec.evaluation
     images = load_images(where, spec, config.eval_limit) if where else None
 

@@ -125,6 +125,15 @@ def _window(size: int, kernel: int, stride: int, before: int, after: int, dilati
     return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
 
 
+def _filtered(op: Op, inputs: Sequence[Shape], groups: int) -> tuple[int, int, Pair, Pair]:
+    """Batch, outputs, size of picture and of filter of a convolution whose inputs belong together."""
+    _require(len(inputs) in (2, 3) and len(inputs[0]) == 4 and len(inputs[1]) == 4, op, inputs, "takes x, w[, b]")
+    (n, c, *size), (o, i, *kernel) = inputs[0], inputs[1]
+    _require(c == i * groups and o % groups == 0, op, inputs, f"channels do not fit {groups} groups")
+    _require(len(inputs) == 2 or inputs[2] == (o,), op, inputs, f"bias is not ({o},)")
+    return n, o, (size[0], size[1]), (kernel[0], kernel[1])
+
+
 @_op
 @dataclass(frozen=True)
 class Conv2d(Op):
@@ -137,12 +146,7 @@ class Conv2d(Op):
     activation: Clamp | None = None
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) in (2, 3) and len(inputs[0]) == 4 and len(inputs[1]) == 4, self, inputs, "takes x, w[, b]")
-        (n, c, h, w), (o, i, kh, kw) = inputs[0], inputs[1]
-        _require(
-            c == i * self.groups and o % self.groups == 0, self, inputs, f"channels do not fit {self.groups} groups"
-        )
-        _require(len(inputs) == 2 or inputs[2] == (o,), self, inputs, f"bias is not ({o},)")
+        n, o, (h, w), (kh, kw) = _filtered(self, inputs, self.groups)
         top, bottom, left, right = self.padding
         oh = _window(h, kh, self.stride[0], top, bottom, self.dilation[0])
         ow = _window(w, kw, self.stride[1], left, right, self.dilation[1])
@@ -172,12 +176,7 @@ class ConvTranspose2d(Op):
     activation: Clamp | None = None
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) in (2, 3) and len(inputs[0]) == 4 and len(inputs[1]) == 4, self, inputs, "takes x, w[, b]")
-        (n, c, h, w), (o, i, kh, kw) = inputs[0], inputs[1]
-        _require(
-            c == i * self.groups and o % self.groups == 0, self, inputs, f"channels do not fit {self.groups} groups"
-        )
-        _require(len(inputs) == 2 or inputs[2] == (o,), self, inputs, f"bias is not ({o},)")
+        n, o, (h, w), (kh, kw) = _filtered(self, inputs, self.groups)
         top, bottom, left, right = self.padding
         oh, ow = (h - 1) * self.stride[0] + kh - top - bottom, (w - 1) * self.stride[1] + kw - left - right
         _require(oh > 0 and ow > 0, self, inputs, "more is cut off than there is")

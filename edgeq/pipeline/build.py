@@ -42,7 +42,7 @@ from edgeq.measure.tasks import Answers, Everything, compare_answers, everything
 from edgeq.pipeline.artifact import Made, report_of, write_folder
 from edgeq.pipeline.choices import intake_of, scheme_of, types_of
 from edgeq.pipeline.finetuning import check_tuning, choose_tuning, finetuned, with_images
-from edgeq.pipeline.synthesis import captured, check_method, choose_method, synthesize
+from edgeq.pipeline.synthesis import captured, check_method, choose_method, loaded_model, synthesize
 from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
@@ -52,7 +52,7 @@ from edgeq.quant.scheme import specify
 from edgeq.quant.widths import parted
 from edgeq.synth import passes_needed
 from edgeq.synth.generatorfile import GENERATOR
-from edgeq.zoo.load import LoadedModel, load_model
+from edgeq.zoo.load import LoadedModel
 from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["build", "choose_method", "plan"]
@@ -95,9 +95,7 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
     check_method(config.method)
     target = load_target(config.target)
     scheme = scheme_of(config, target)
-    loaded = load_model(
-        config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
-    )
+    loaded = loaded_model(config)
     check_replaceable(config.output_folder(loaded.spec.name))
     started = time.monotonic()
     progress.stage("capture")
@@ -310,9 +308,7 @@ def plan(config: BuildConfig) -> dict[str, Any]:
     check_method(config.method)
     target = load_target(config.target)
     scheme = scheme_of(config, target)
-    loaded = load_model(
-        config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
-    )
+    loaded = loaded_model(config)
     refused = unsupported_calls(loaded.module, loaded.spec.input_shape, loaded.spec.name)
     facts: dict[str, Any] = {
         "model": loaded.spec.name,

@@ -32,7 +32,7 @@ from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.errors import ArtifactError, UnsupportedError
 from edgeq.files import MARKER, staged
 from edgeq.graph.ir import Graph
-from edgeq.pipeline.synthesis import captured, check_method, choose_method, synthesize
+from edgeq.pipeline.synthesis import captured, check_method, choose_method, loaded_model, synthesize
 from edgeq.progress import Progress, Silent
 from edgeq.report.lock import lock_text, package_versions, portable
 from edgeq.report.statistics import render_statistics
@@ -40,7 +40,7 @@ from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.synth.sheet import contact_sheet, pixels
 from edgeq.synth.statistics import assignment, layer_gaps, references, seen_moments
-from edgeq.zoo.load import LoadedModel, load_model
+from edgeq.zoo.load import LoadedModel
 from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["STAGES", "synth"]
@@ -60,9 +60,7 @@ def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     progress = progress or Silent()
     check_method(config.method)
     torch.manual_seed(config.seed)
-    loaded = load_model(
-        config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
-    )
+    loaded = loaded_model(config)
     if config.output is not None:
         _refuse_build(config.output)
     started = time.monotonic()

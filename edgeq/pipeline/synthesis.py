@@ -23,9 +23,16 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.memory import keep_freed_memory
-from edgeq.zoo.load import LoadedModel
+from edgeq.zoo.load import LoadedModel, load_model
 
-__all__ = ["captured", "check_method", "choose_method", "synthesize"]
+__all__ = ["captured", "check_method", "choose_method", "loaded_model", "synthesize"]
+
+
+def loaded_model(config: BuildConfig) -> LoadedModel:
+    """The network the settings name, with what they say of its input."""
+    return load_model(
+        config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
+    )
 
 
 def check_method(asked: str) -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
-from torch import nn
 
 from edgeq.cli import cli
+from tests.tinymodel import keep, made, model_toml
 
 pytest.importorskip("edgeq.pipeline.build", reason="edgeq.pipeline.build is not there")
 
@@ -30,30 +30,13 @@ def odd():
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Sine(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 """
 
-TOML = """
-name = "tiny"
-[network]
-factory = "net.py:tiny"
-weights = "tiny.safetensors"
-[input]
-shape = [3, 8, 8]
-mean = [0.5, 0.5, 0.5]
-std = [0.25, 0.25, 0.25]
-[output]
-task = "classification"
-classes = 4
-[evaluation]
-images = "test.npz"
-"""
+TOML = model_toml(side=8)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "net.py").write_text(NET)
-    (tmp_path / "model.toml").write_text(TOML)
-    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
-    save_file(nn.Sequential(*layers).state_dict(), tmp_path / "tiny.safetensors")
+    keep(tmp_path, NET, TOML, made(NET))
     np.savez(tmp_path / "test.npz", images=np.zeros((4, 8, 8, 3), np.uint8), labels=np.arange(4))
     return tmp_path
 
@@ -88,7 +71,7 @@ def test_wrong_input_shape(folder: Path) -> None:
     (folder / "model.toml").write_text(TOML.replace("[3, 8, 8]", "[1, 8, 8]").replace("0.5, 0.5, 0.5", "0.5"))
     fails(2, "std")
     fails(2, "cannot take an input of shape [4, 8, 8]", arguments=(
-        "net.py:tiny", "--input-shape", "4,8,8", "--mean", "0,0,0,0", "--std", "1,1,1,1"))  # fmt: skip
+        "network.py:tiny", "--input-shape", "4,8,8", "--mean", "0,0,0,0", "--std", "1,1,1,1"))  # fmt: skip
 
 
 def test_unknown_target(folder: Path) -> None:
@@ -101,7 +84,7 @@ def test_unknown_key(folder: Path) -> None:
 
 
 def test_unsupported_op(folder: Path) -> None:
-    fails(3, "sin", arguments=("net.py:odd", "--input-shape", "3,8,8"))
+    fails(3, "sin", arguments=("network.py:odd", "--input-shape", "3,8,8"))
 
 
 def test_unknown_model_and_method(folder: Path) -> None:
@@ -125,7 +108,7 @@ def test_unreadable_images(folder: Path) -> None:
 
 
 def test_a_plan_lists_every_unsupported_op_and_exits_as_the_build_would(folder: Path) -> None:
-    text = (folder / "model.toml").read_text().replace("net.py:tiny", "net.py:odd")
+    text = (folder / "model.toml").read_text().replace("network.py:tiny", "network.py:odd")
     (folder / "odd.toml").write_text(text)
     result = CliRunner().invoke(cli, ["build", "odd.toml", "--weights", "random", "--plan"], prog_name="edgeq")
     assert result.exit_code == 3

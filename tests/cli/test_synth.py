@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import subprocess
 import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
-from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner, Result
 from PIL import Image
-from safetensors.torch import save_file
 from torch import nn
 
 from edgeq.cli import cli
@@ -28,57 +22,12 @@ from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import calibration_from_images
 from edgeq.errors import ArtifactError, ConfigError
-from edgeq.export.onnx import write_onnx_float
-from edgeq.export.tflite import write_tflite_float
-from edgeq.graph.passes import optimize
 from edgeq.pipeline.build import build
 from edgeq.pipeline.synth import synth
-from edgeq.pipeline.synthesis import captured
-from edgeq.report.snippets import snippets
 from edgeq.zoo.load import load_model
-
-NETWORK = """
-from torch import nn
-
-def tiny(norm=True, channels=3):
-    first = [nn.Conv2d(channels, 8, 3, stride=2, padding=1)] + ([nn.BatchNorm2d(8)] if norm else [])
-    return nn.Sequential(*first, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
-"""
-
-TOML = """
-name = "tiny"
-[network]
-factory = "network.py:tiny"
-weights = "tiny.safetensors"
-[input]
-shape = [3, 16, 16]
-mean = [0.5, 0.5, 0.5]
-std = [0.25, 0.25, 0.25]
-resize = 20
-crop = 16
-[output]
-task = "classification"
-classes = 4
-"""
+from tests.tinymodel import Spy, model_toml
 
 FILES = {"calibration.npz", "images.npz", "contact.png", "statistics.html", "statistics.json", "edgeq.lock", "png"}
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small network whose batch norm remembers pictures of noise."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "network.py").write_text(NETWORK)
-    (tmp_path / "model.toml").write_text(TOML)
-    names: dict[str, Any] = {}
-    exec(NETWORK, names)  # noqa: S102
-    torch.manual_seed(0)
-    network: nn.Module = names["tiny"]()
-    with torch.no_grad():
-        for _ in range(20):
-            network(torch.randn(16, 3, 16, 16))
-    save_file(network.state_dict(), tmp_path / "tiny.safetensors")
-    return tmp_path
 
 
 def run(*arguments: str) -> Result:
@@ -94,20 +43,6 @@ def made(*more: str) -> tuple[dict[str, Any], Path]:
 
 def bytes_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-class Spy:
-    """Progress that remembers which stages were found done."""
-
-    def __init__(self) -> None:
-        self.cached: dict[str, bool] = {}
-
-    def stage(self, name: str) -> None: ...
-
-    def step(self, done: int, total: int, note: str = "") -> None: ...
-
-    def done(self, name: str, seconds: float, cached: bool) -> None:
-        self.cached[name] = cached
 
 
 def test_help_imports_no_torch() -> None:
@@ -204,8 +139,10 @@ def test_unlabelled_images_beyond_pixels_say_so(here: Path) -> None:
 
 
 def test_without_batch_norm_and_with_odd_channels(here: Path) -> None:
-    text = TOML.replace('py:tiny"', 'py:tiny"\narguments = { norm = false, channels = 2 }').replace("[3, 16", "[2, 16")
-    text = text.replace("[0.5, 0.5, 0.5]", "[0.5, 0.5]").replace("[0.25, 0.25, 0.25]", "[0.25, 0.25]")
+    text = model_toml(
+        channels=2, network="arguments = { norm = false, channels = 2 }", picture="resize = 20\ncrop = 16",
+        evaluation=False,
+    )  # fmt: skip
     (here / "plain.toml").write_text(text)
     result = run(
         "plain.toml", "--weights", "random", "--method", "uniform", "-n", "5", "--cache", "cache", "-o", "o", "--json"
@@ -292,7 +229,8 @@ def test_foreign_folders_and_evaluation_images_are_refused(here: Path) -> None:
     assert (here / "photos" / "cat.png").read_bytes() == b"cat"
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
     np.savez(here / "test.npz", images=images, labels=np.zeros(8, np.int64), prepared=np.array(True))
-    (here / "model.toml").write_text(TOML + '[evaluation]\nimages = "test.npz"\n')
+    with (here / "model.toml").open("a") as file:
+        file.write('[evaluation]\nimages = "test.npz"\n')
     with pytest.raises(ConfigError, match="also evaluation images"):
         synth(BuildConfig(model="model.toml", method="images:test.npz", images=4, cache=here / "cache"))
 
@@ -304,72 +242,6 @@ def test_methods_are_known_before_anything_is_loaded(here: Path) -> None:
         assert says in result.stderr
     with pytest.raises(ConfigError, match="unknown synthesizer 'gznk'"):
         build(BuildConfig(model="nowhere.toml", method="gznk"))
-
-
-def printed(name: str) -> str:
-    """The program as the command prints it, indentation and all."""
-    result = run("model.toml", "-n", "6", "--effort", "fast", "--cache", "cache", "-o", "out")
-    assert result.exit_code == 0, result.stderr
-    _, _, rest = result.stderr.partition(f"In {name}:\n")
-    program = textwrap.dedent(rest.partition("\nIn ")[0])
-    assert program.strip() == snippets("out")[name].strip()
-    return program
-
-
-def test_the_manual_shows_the_programs_that_are_printed() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "synth.md").read_text()
-    assert all(program in text for program in snippets("calibration").values())
-
-
-def test_onnxruntime_program_quantizes_a_float_model(here: Path) -> None:
-    graph = optimize(captured(load_model("model.toml")))
-    (here / "float.onnx").write_bytes(write_onnx_float(graph))
-    exec(printed("onnxruntime.quantization"), {"__name__": "pasted"})  # noqa: S102
-    kinds = [node.op_type for node in onnx.load("int8.onnx").graph.node]
-    assert "QuantizeLinear" in kinds
-    calibration = CalibrationSet.load(Path("out/calibration.npz"))
-    sessions = [onnxruntime.InferenceSession(f"{name}.onnx") for name in ("float", "int8")]
-    before, after = (
-        np.concatenate([s.run(None, {s.get_inputs()[0].name: image[None]})[0] for image in calibration.inputs])
-        for s in sessions
-    )
-    assert 0 < np.abs(after - before).max() < 0.05 * np.ptp(before) + 0.02
-
-
-def with_signature(data: bytes) -> bytes:
-    """The file with what converters from torch and TensorFlow give theirs and the quantizer wants: a signature, and
-    tensor names that are unique."""
-    import flatbuffers
-
-    model = schema.ModelT.InitFromPackedBuf(data, 0)
-    graph = model.subgraphs[0]
-    for number, tensor in enumerate(graph.tensors):
-        tensor.name = f"{tensor.name.decode()}:{number}"
-    signature = schema.SignatureDefT()
-    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-    for side in ("inputs", "outputs"):
-        entry = schema.TensorMapT()
-        entry.name, entry.tensorIndex = side[:-1], int(getattr(graph, side)[0])
-        setattr(signature, side, [entry])
-    model.signatureDefs = [signature]
-    builder = flatbuffers.Builder(len(data) + 1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def test_litert_program_quantizes_a_float_model(here: Path) -> None:
-    beside = Path(__file__).parents[2] / ".peers" / "venv" / "bin" / "python"
-    python = sys.executable if importlib.util.find_spec("ai_edge_quantizer") else str(beside)
-    if python == str(beside) and not beside.is_file():
-        pytest.skip("ai-edge-quantizer is not installed, here or in .peers")
-    graph = optimize(captured(load_model("model.toml")))
-    (here / "float.tflite").write_bytes(with_signature(write_tflite_float(graph)))
-    (here / "pasted.py").write_text(printed("LiteRT (ai-edge-quantizer)"))
-    done = subprocess.run([python, "pasted.py"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    model = schema.ModelT.InitFromPackedBuf(Path("int8.tflite").read_bytes(), 0)
-    types = {tensor.type for tensor in model.subgraphs[0].tensors}
-    assert schema.TensorType.INT8 in types
 
 
 def test_json_is_all_there_is_on_stdout_and_quiet_says_nothing(here: Path) -> None:

@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
-from torch import nn
 
 from edgeq.cli import cli
 from edgeq.device.phone import PROGRAM
@@ -23,6 +20,7 @@ from edgeq.pipeline import ondevice
 from tests.device.conftest import arm_python
 from tests.device.daemon import Phone
 from tests.device.loopback import Board, executable
+from tests.tinymodel import keep, made, model_toml
 
 STANDIN = Path(__file__).with_name("standin.py")
 
@@ -34,34 +32,12 @@ def tiny():
                          nn.Linear(8, 4))
 """
 
-TOML = """
-name = "tiny"
-[network]
-factory = "network.py:tiny"
-weights = "tiny.safetensors"
-[input]
-shape = [3, 8, 8]
-mean = [0.5, 0.5, 0.5]
-std = [0.25, 0.25, 0.25]
-[output]
-task = "classification"
-classes = 4
-[evaluation]
-images = "test.npz"
-"""
-
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ondevice, "bench", functools.partial(ondevice.bench, seconds=0.1))
-    (tmp_path / "network.py").write_text(NETWORK)
-    (tmp_path / "model.toml").write_text(TOML)
-    names: dict[str, object] = {}
-    exec(NETWORK, names)  # noqa: S102
-    torch.manual_seed(0)
-    network: nn.Module = names["tiny"]()  # type: ignore[operator]
-    save_file(network.state_dict(), tmp_path / "tiny.safetensors")
+    keep(tmp_path, NETWORK, model_toml(side=8), made(NETWORK))
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "test.npz", images=rng.integers(0, 256, (4, 8, 8, 3), np.uint8), labels=np.arange(4))
     return "model.toml"

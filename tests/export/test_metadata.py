@@ -16,6 +16,7 @@ from edgeq.cli import cli
 from edgeq.export.about import About
 from edgeq.export.onnx import described
 from edgeq.export.tflite.metadata import metadata, with_files
+from tests.tinymodel import keep, made, model_toml
 
 ABOUT = About("net", "what it is", (0.485, 0.456, 0.406), (0.25, 0.5, 0.125), ("cat", "dog", "naïve"))
 
@@ -92,21 +93,6 @@ def test_files_lie_in_an_archive_behind_the_model():
     assert with_files(b"model", {}) == b"model"
 
 
-MODEL = """
-name = "tiny"
-[network]
-factory = "net.py:tiny"
-weights = "net.safetensors"
-[input]
-shape = [3, 8, 8]
-mean = [0.5, 0.5, 0.5]
-std = [0.25, 0.25, 0.25]
-[output]
-task = "classification"
-classes = 2
-labels = {labels}
-"""
-
 NETWORK = """
 from torch import nn
 def tiny():
@@ -114,16 +100,14 @@ def tiny():
 """
 
 
+def described_as(labels):
+    return model_toml(side=8, classes=2, output=f"labels = {labels}", evaluation=False)
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    from safetensors.torch import save_file
-    from torch import nn
-
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "net.py").write_text(NETWORK)
-    net = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    save_file(net.state_dict(), tmp_path / "net.safetensors")
-    (tmp_path / "model.toml").write_text(MODEL.format(labels='["kitten", "puppy"]'))
+    keep(tmp_path, NETWORK, described_as('["kitten", "puppy"]'), made(NETWORK))
     return tmp_path
 
 
@@ -159,7 +143,7 @@ def test_a_build_writes_it_where_asked_and_the_runtime_computes_the_same(here):
 
 
 def test_labels_come_from_a_file_too_and_must_fit(here):
-    (here / "model.toml").write_text(MODEL.format(labels='"labels.txt"'))
+    (here / "model.toml").write_text(described_as('"labels.txt"'))
     result = build("--plan")
     assert result.exit_code == 2
     assert "labels.txt" in result.output

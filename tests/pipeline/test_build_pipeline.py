@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
-from torch import nn
 
 from edgeq.cli import cli
 from edgeq.config.build import BuildConfig
@@ -29,6 +27,7 @@ from edgeq.report.schema import validate
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from edgeq.synth import zs_cgan
+from tests.tinymodel import Spy, keep, made, model_toml
 
 NETWORK = """
 from torch import nn
@@ -50,34 +49,13 @@ def tiny(norm=True):
     return nn.Sequential(*first, nn.ReLU(), *body, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
 """
 
-TOML = """
-name = "tiny"
-[network]
-factory = "network.py:tiny"
-weights = "tiny.safetensors"
-[input]
-shape = [3, 16, 16]
-mean = [0.5, 0.5, 0.5]
-std = [0.25, 0.25, 0.25]
-[output]
-task = "classification"
-classes = 4
-[evaluation]
-images = "test.npz"
-"""
-
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
     monkeypatch.chdir(tmp_path)
     quick = functools.partial(measure_latency, runs=3, seconds=0.05, warmup=0.01)
     monkeypatch.setattr("edgeq.pipeline.build.measure_latency", quick)
-    (tmp_path / "network.py").write_text(NETWORK)
-    (tmp_path / "model.toml").write_text(TOML)
-    names: dict[str, object] = {}
-    exec(NETWORK, names)  # noqa: S102
-    torch.manual_seed(0)
-    network: nn.Module = names["tiny"]()  # type: ignore[operator]
+    network = made(NETWORK)
     network.train()
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (24, 16, 16, 3), np.uint8)
@@ -85,23 +63,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
         for _ in range(20):
             network(torch.from_numpy((images / 255 - 0.5) / 0.25).float().permute(0, 3, 1, 2))
         labels = network.eval()(torch.from_numpy((images / 255 - 0.5) / 0.25).float().permute(0, 3, 1, 2)).argmax(1)
-    save_file(network.state_dict(), tmp_path / "tiny.safetensors")
+    keep(tmp_path, NETWORK, model_toml(), network)
     np.savez(tmp_path / "test.npz", images=images, labels=labels.numpy())
     return BuildConfig(model="model.toml", images=8, effort="fast", cache=tmp_path / "cache", output=tmp_path / "out")
-
-
-class Spy:
-    """Progress that remembers which stages were found done."""
-
-    def __init__(self) -> None:
-        self.cached: dict[str, bool] = {}
-
-    def stage(self, name: str) -> None: ...
-
-    def step(self, done: int, total: int, note: str = "") -> None: ...
-
-    def done(self, name: str, seconds: float, cached: bool) -> None:
-        self.cached[name] = cached
 
 
 def test_tflite_build_writes_a_proven_folder(config: BuildConfig) -> None:
@@ -410,9 +374,7 @@ def test_two_ways_to_fine_tune_at_once_are_refused(config: BuildConfig) -> None:
 
 
 def test_an_exported_program_builds(config: BuildConfig, tmp_path: Path) -> None:
-    names: dict[str, object] = {}
-    exec(NETWORK, names)  # noqa: S102
-    network = names["tiny"]().eval()  # type: ignore[operator]
+    network = made(NETWORK).eval()
     torch.export.save(torch.export.export(network, (torch.zeros(1, 3, 16, 16),)), tmp_path / "tiny.pt2")
     report = build(replace(config, model="tiny.pt2", method="noise"))
     assert report["exactness"]["equal"] == report["exactness"]["values"] > 0

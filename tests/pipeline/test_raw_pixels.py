@@ -10,10 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
-import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
-from torch import nn
 
 from edgeq.cli import cli
 from edgeq.config.build import BuildConfig
@@ -27,6 +24,7 @@ from edgeq.report.schema import validate
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from edgeq.zoo.load import load_model
+from tests.tinymodel import keep, made, model_toml
 
 NETWORK = """
 from torch import nn
@@ -35,23 +33,6 @@ def tiny(padding=1):
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, padding=padding), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
-"""
-
-TOML = """
-name = "tiny"
-[network]
-factory = "network.py:tiny"
-arguments = {{ padding = {padding} }}
-weights = "tiny.safetensors"
-[input]
-shape = [3, 16, 16]
-mean = {mean}
-std = {std}
-[output]
-task = "classification"
-classes = 4
-[evaluation]
-images = "test.npz"
 """
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "padding": 1}
@@ -64,12 +45,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
     monkeypatch.chdir(tmp_path)
     quick = functools.partial(measure_latency, runs=3, seconds=0.05, warmup=0.01)
     monkeypatch.setattr("edgeq.pipeline.build.measure_latency", quick)
-    (tmp_path / "network.py").write_text(NETWORK)
-    names: dict[str, Any] = {}
-    exec(NETWORK, names)  # noqa: S102
-    torch.manual_seed(1)
-    network: nn.Module = names["tiny"]()
-    save_file(network.state_dict(), tmp_path / "tiny.safetensors")
+    keep(tmp_path, NETWORK, described_as(IMAGENET), made(NETWORK, seed=1))
     images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
     np.savez(tmp_path / "test.npz", images=images, labels=np.arange(40) % 4)
     return BuildConfig(
@@ -77,8 +53,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
     )
 
 
+def described_as(way: dict[str, Any]) -> str:
+    return model_toml(mean=way["mean"], std=way["std"], network=f"arguments = {{ padding = {way['padding']} }}")
+
+
 def describe(way: dict[str, Any]) -> None:
-    Path("model.toml").write_text(TOML.format(**way))
+    Path("model.toml").write_text(described_as(way))
 
 
 def pixels() -> npt.NDArray[np.uint8]:
