@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +91,7 @@ def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path |
     """``--device``: the finished build run there too. Returns its report with what was found."""
     from edgeq.cli.summary import model_name
     from edgeq.data.evaluation import load_images
+    from edgeq.pipeline.artifact import command_of
     from edgeq.pipeline.ondevice import measure_build
     from edgeq.pipeline.synthesis import loaded_model
     from edgeq.report.lock import portable
@@ -107,7 +107,7 @@ def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path |
     return measure_build(
         config.output_folder(model_name(result)), config.devices, spec, images,
         threads=config.threads or load_target(config.target).threads,
-        rebuild=shlex.join(portable(config.arguments())), program=program, say=told,
+        rebuild=command_of(config, result), program=program, say=told,
     )  # fmt: skip
 
 

@@ -33,8 +33,12 @@ def mixed(precision: Precision, device: torch.device) -> torch.autocast:
 
 @contextlib.contextmanager
 def whole_float32() -> Iterator[None]:
-    """Around training: cuDNN's float32 is float32 and not TF32, whose ten bits move a student's sums off the integers
-    they stand for, and its kernels are the same ones every time."""
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+    """Around training: a GPU's float32 is float32 and not TF32, whose ten bits move a student's sums off the integers
+    they stand for, and cuDNN's kernels are the same ones every time."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        matmul.allow_tf32 = before

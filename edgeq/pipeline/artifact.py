@@ -37,7 +37,7 @@ from edgeq.report.schema import build_report, to_text
 from edgeq.synth.sheet import contact_sheet
 from edgeq.zoo.load import LoadedModel
 
-__all__ = ["Made", "report_of", "write_folder"]
+__all__ = ["Made", "command_of", "report_of", "write_folder"]
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,13 @@ def _stored(made: Made) -> str:
     )
 
 
+def command_of(config: BuildConfig, report: Mapping[str, Any]) -> str:
+    """The command line that builds this again."""
+    processes = report.get("finetune", {}).get("processes", 1)
+    launcher = ["torchrun", "--nproc-per-node", str(processes), "-m"] if processes > 1 else []
+    return shlex.join(portable([*launcher, *config.arguments()]))
+
+
 def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:
     """Fill a folder beside `folder` and swap it in; a failure leaves what was there."""
     spec = made.loaded.spec
@@ -230,6 +237,7 @@ def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:
         target=dataclasses.asdict(made.target),
         runtime=report["conditions"]["runtime"],
         machine=this_machine().to_json(),
+        trained=report.get("finetune"),
     )
     with staged(folder) as staging:
         for source in (made.artifact, made.baseline):
@@ -238,6 +246,6 @@ def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:
         write_atomic(staging / "calibration.npz", made.calibration.to_bytes())
         write_atomic(staging / "calibration.png", sheet)
         write_atomic(staging / "report.json", to_text(report))
-        rebuild = shlex.join(portable(made.config.arguments()))
+        rebuild = command_of(made.config, report)
         write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))
         write_atomic(staging / "edgeq.lock", lock_text(contents))

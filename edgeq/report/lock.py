@@ -39,13 +39,16 @@ def lock(
     runtime: str,
     machine: Mapping[str, Any],
     packages: Mapping[str, str] | None = None,
+    trained: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The lock of one build.
 
     `calibration` holds method, images and sha256; `artifact` path, bytes and sha256; `machine` what
-    `Machine.to_json` gives, of which only what decides kernels is kept. Absolute paths lose their folders.
+    `Machine.to_json` gives, of which only what decides kernels is kept; `trained` is the report's section of a network
+    that was fine-tuned, of which what no setting says is kept. Absolute paths lose their folders.
     """
-    return {
+    training = {"finetune": {key: trained[key] for key in ("processes", "device")}} if trained else {}
+    return training | {
         "schema": SCHEMA,
         "model": {"name": model, "weights_sha256": weights_sha256, "graph_sha256": graph_sha256},
         "integer_sha256": integer_sha256,

@@ -5,11 +5,11 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 
 import click
 import pytest
+from torch.distributed import TCPStore
 
 from edgeq.cli import main
 from edgeq.cli.processes import launched, run_as_one_of_several
@@ -26,6 +26,8 @@ def make():
 """
 
 TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+THERE = {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+"""The processes meet at a store that the launcher keeps."""
 
 
 @click.command()
@@ -63,7 +65,7 @@ def one_of_two(rank, port, folder, arguments, stand_in):
     import edgeq.pipeline.finetuning as stage
 
     torch.set_num_threads(1)
-    os.environ.update(TORCHRUN, RANK=str(rank), MASTER_PORT=str(port))
+    os.environ.update(TORCHRUN | THERE, RANK=str(rank), MASTER_PORT=str(port))
     os.chdir(folder)
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(f"{name}{rank}", os.O_CREAT | os.O_WRONLY), descriptor)
@@ -81,17 +83,18 @@ def two(tmp_path):
     """Run `edgeq` with these arguments in two processes: exit status, output and errors of each."""
 
     def run(*arguments, stand_in=False):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun keeps it
         spawn = multiprocessing.get_context("spawn")
-        places = [(rank, port, tmp_path, arguments, stand_in) for rank in range(2)]
+        places = [(rank, store.port, tmp_path, arguments, stand_in) for rank in range(2)]
         processes = [spawn.Process(target=one_of_two, args=place) for place in places]
         for process in processes:
             process.start()
         for process in processes:
-            process.join(120)
-        assert not any(process.is_alive() for process in processes)
+            process.join(300)
+        hanging = [process for process in processes if process.is_alive()]
+        for process in hanging:
+            process.kill()
+        assert not hanging
         said = [[(tmp_path / f"{name}{rank}").read_text() for name in ("out", "err")] for rank in range(2)]
         return [(p.exitcode, *texts) for p, texts in zip(processes, said, strict=True)]
 
@@ -124,7 +127,11 @@ def test_a_build_of_two_processes_is_one_build(two, tmp_path):
     assert (out, err) == ("", "")
     facts = json.loads((tmp_path / "out" / "report.json").read_text())["finetune"]
     assert (facts["processes"], facts["device"], facts["precision"]) == (2, "cpu", "float32")
-    assert "on 2 processes" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "on 2 processes" in page
+    assert "torchrun --nproc-per-node 2 -m edgeq build net.py:make" in page
+    locked = json.loads((tmp_path / "out" / "edgeq.lock").read_text())
+    assert locked["finetune"] == {"processes": 2, "device": "cpu"}
 
 
 def test_a_usage_error_is_said_once(two):

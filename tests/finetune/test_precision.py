@@ -87,9 +87,16 @@ def test_a_gpu_without_bfloat16_is_told_before_it_starts(monkeypatch):
     check_precision("mixed", torch.device("cpu"))
 
 
-def test_float32_on_a_gpu_is_not_tf32():
-    before = torch.backends.cudnn.allow_tf32
-    with whole_float32():
-        assert not torch.backends.cudnn.allow_tf32
-        assert torch.backends.cudnn.deterministic
-    assert torch.backends.cudnn.allow_tf32 == before
+@pytest.mark.parametrize("products", [True, False])
+def test_float32_on_a_gpu_is_not_tf32(products):
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    matmul.allow_tf32 = products  # what NVIDIA's containers set
+    try:
+        with whole_float32():
+            assert not cudnn.allow_tf32
+            assert not matmul.allow_tf32
+            assert cudnn.deterministic
+        assert (cudnn.allow_tf32, matmul.allow_tf32) == (before[0], products)
+    finally:
+        matmul.allow_tf32 = before[1]
