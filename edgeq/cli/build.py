@@ -94,7 +94,6 @@ def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path |
     from edgeq.pipeline.artifact import command_of
     from edgeq.pipeline.ondevice import measure_build
     from edgeq.pipeline.synthesis import loaded_model
-    from edgeq.report.lock import portable
 
     spec = loaded_model(config).spec
     where = config.evaluation or spec.evaluation
