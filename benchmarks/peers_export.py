@@ -71,9 +71,10 @@ def row_of(name: str) -> Row | None:
     """Everything known about one network."""
     folder = folder_of(name)
     found: Row = {"name": name, "bytes": {path.name: path.stat().st_size for path in _files(folder)}}
-    for part, file in (("latency", "latency"), *((step, f"{step}-done") for step in ("ours", "litert", "ort"))):
-        path = folder / f"{file}.json"
-        found[part] = json.loads(path.read_text()) if path.exists() else {}
+    parts = {"latency": ("latency",), "ours": ("ours-done",), "litert": ("litert-done", "litert"), "ort": ("ort-done",)}
+    for part, files in parts.items():
+        paths = [path for file in files if (path := folder / f"{file}.json").exists()]
+        found[part] = json.loads(paths[0].read_text()) if paths else {}
     return found if found["ours"] else None
 
 
@@ -122,14 +123,13 @@ def conversions(row: Row) -> dict[str, tuple[float, float]]:
 
 def failures(row: Row) -> list[str]:
     """What could not be made or run, and why."""
-    found = [f"edgeq: {row['ours']['failed']}"] if "failed" in row["ours"] else []
+    litert, found = row["litert"], [f"edgeq: {row['ours']['failed']}"] if "failed" in row["ours"] else []
     for key in ("int8_nhwc", "int8_nchw"):
-        if f"{key}_failed" in row["litert"]:
-            found.append(f"litert-torch {key.replace('_', ' ')}: {row['litert'][f'{key}_failed']}")
-    if "failed" in row["litert"] and not any(key.endswith("_failed") for key in row["litert"]):
-        found.append(f"litert-torch: {row['litert']['failed']}")
-    if "failed" in row["ort"]:
-        found.append(f"onnxruntime: {row['ort']['failed']}")
+        if f"{key}_seconds" not in litert:
+            reason = litert.get(f"{key}_failed", litert.get("failed", "not run yet"))
+            found.append(f"litert-torch {key.replace('_', ' ')}: {reason}")
+    if "seconds" not in row["ort"]:
+        found.append(f"onnxruntime: {row['ort'].get('failed', 'not run yet')}")
     return found + [f"{pair}: {kept['failed']}" for pair, kept in row["latency"].items() if "failed" in kept]
 
 
