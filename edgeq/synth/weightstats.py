@@ -63,6 +63,13 @@ class Gated:
     gate: Op
 
 
+@dataclass(frozen=True)
+class Bent:
+    """A leaky ReLU with a slope per channel."""
+
+    slope: Array
+
+
 ADJUSTMENTS: dict[str, Callable[[Array], float]] = {
     "min": lambda v: float(v.min()),
     "mean-min": lambda v: float(v.mean() - v.min()),
@@ -142,7 +149,8 @@ def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], St
             gate = gates_itself(graph, node)
             now = _product(*seen) if gate is None else activation(Gated(gate.op), known[gate.inputs[0]])
         elif isinstance(node.op, Maximum):
-            now = _larger(*seen)
+            bent = _bent(graph, node)
+            now = activation(bent, seen[0]) if bent else _moved(node, seen, [])
         elif isinstance(node.op, Add):
             now = Statistics(seen[0].mean + seen[1].mean, np.hypot(seen[0].std, seen[1].std))
         else:
@@ -159,14 +167,15 @@ def _product(one: Statistics, other: Statistics) -> Statistics:
     return Statistics(mean, np.sqrt(np.maximum(second - mean**2, 1e-12)))
 
 
-def _larger(one: Statistics, other: Statistics) -> Statistics:
-    """Of independent Gaussian variables (Clark 1961)."""
-    spread = np.maximum(np.hypot(one.std, other.std), 1e-9)
-    share, density, _ = _normal((one.mean - other.mean) / spread)
-    mean = one.mean * share + other.mean * (1 - share) + spread * density
-    second = (one.mean**2 + one.std**2) * share + (other.mean**2 + other.std**2) * (1 - share)
-    second += (one.mean + other.mean) * spread * density
-    return Statistics(mean, np.sqrt(np.maximum(second - mean**2, 1e-12)))
+def _bent(graph: Graph, node: Node) -> Bent | None:
+    """The PReLU that `node` is the end of: the larger of a value and a multiple of it, per channel."""
+    value, name = node.inputs
+    times = next((n for n in graph.nodes if n.name == name), None)
+    if times is None or not isinstance(times.op, Conv2d) or times.inputs[0] != value:
+        return None
+    weight = graph.constants[times.inputs[1]].astype(np.float64)
+    shifted = len(times.inputs) == 3 and bool(graph.constants[times.inputs[2]].any())
+    return None if weight[0].size > 1 or shifted else Bent(weight.reshape(-1))
 
 
 def _moved(node: Node, seen: Sequence[Statistics], shapes: Sequence[Shape]) -> Statistics:
@@ -195,7 +204,7 @@ def _moved(node: Node, seen: Sequence[Statistics], shapes: Sequence[Shape]) -> S
     )  # fmt: skip
 
 
-def _activation(op: Clamp | LeakyReLU | Unary | Gated, seen: Statistics) -> Statistics:
+def _activation(op: Clamp | LeakyReLU | Unary | Gated | Bent, seen: Statistics) -> Statistics:
     """Moments of an activation of Gaussian variables."""
     if isinstance(op, (Unary, Gated)):
         points, weights = np.polynomial.hermite_e.hermegauss(64)  # type: ignore[no-untyped-call]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeq.graph.elementwise import GELU, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import GELU, HardSwish, Maximum, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, RELU6, Add, Clamp, Concat, Conv2d, LeakyReLU, Linear, MaxPool2d, Reshape, Slice
 from edgeq.graph.run import GraphModule
@@ -101,6 +101,25 @@ def test_a_silu_is_no_product_of_independent_values_but_a_gate_is():
     np.testing.assert_allclose(found["c"].mean, seen["c"].double().mean((0, 2, 3)), atol=0.01)
     np.testing.assert_allclose(found["c"].std, seen["c"].double().std((0, 2, 3)), rtol=0.01)
     np.testing.assert_allclose(found["d"].std, seen["d"].double().std((0, 2, 3)), rtol=0.02)
+
+
+def test_a_prelu_is_the_larger_of_dependent_values():
+    constants = {
+        "w": np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1) * np.float32(2.0),
+        "b": np.array([-1.5, 0.0, 4.0], np.float32),
+        "slope": np.array([0.3, -0.8, 0.0], np.float32).reshape(3, 1, 1, 1),
+        "i": np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1),
+    }
+    nodes = (
+        Node("a", Conv2d(), ("x", "w", "b")), Node("times", Conv2d(groups=3), ("a", "slope")),
+        Node("prelu", Maximum(), ("a", "times")), Node("c", Conv2d(), ("prelu", "i")),
+    )  # fmt: skip
+    graph = Graph("net", ("x",), ("c",), nodes, constants, {"x": (1, 3, 4, 4)})
+    found = estimate_moments(graph)["c"]
+    sample = torch.randn(20_000, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    seen = GraphModule(graph)(sample).double()
+    np.testing.assert_allclose(found.mean, seen.mean((0, 2, 3)), atol=0.01)
+    np.testing.assert_allclose(found.std, seen.std((0, 2, 3)), rtol=0.01)
 
 
 def test_sums_joins_pools_and_flattening():
