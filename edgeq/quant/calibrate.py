@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import Add
+from edgeq.graph.ops import Add, GlobalAvgPool, Op
 from edgeq.integer.graph import Quantization
 from edgeq.quant.bits import Scheme, weight_bits
 from edgeq.quant.fakequant import quantize_weight
@@ -24,9 +24,9 @@ __all__ = ["Calibration", "calibrate"]
 
 SMALLEST_RANGE = 1e-5
 """Of a value that is never above 0 and was not seen below it."""
-FINEST_SUM = 2.0**12
-"""How much finer than its inputs' an Add's grid may be. Further on onnxruntime's float32 loses steps, and beyond 2^19
-LiteRT's kernels abort the process."""
+FINEST: Mapping[type[Op], float] = {Add: 2.0**12, GlobalAvgPool: 2.0**8}
+"""How much finer than its inputs' the grid of a sum or mean may be. Finer sums lose steps in onnxruntime's float32, and
+beyond 2^19 LiteRT's kernels abort the process; onnxruntime refuses means that are 256 times as fine as their parts."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def calibrate(
         activations[name] = grid(*_bounded(histograms[name], low, high, spec.cap), spec.bits)
     activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, Fixed)}
     _follow(specs, activations)
-    _coarsen_sums(graph, activations)
+    _coarsen(graph, activations)
     _follow(specs, activations)
     weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
     settled = settle(
@@ -104,11 +104,11 @@ def _bounded(histogram: Histogram, low: float, high: float, cap: float) -> tuple
     return (0.0 if histogram.low >= 0.0 else low), min(high, cap)
 
 
-def _coarsen_sums(graph: Graph, activations: dict[str, Quantization]) -> None:
-    """Sums that cancel out, such as a value less itself, on grids their kernel can reach: it scales by less than 1."""
-    for node in graph.of_kind(Add):
+def _coarsen(graph: Graph, activations: dict[str, Quantization]) -> None:
+    """Sums that cancel out, such as a value less itself, and means of nothing, on grids their kernels can reach."""
+    for node in graph.of_kind(*FINEST):
         made = activations[node.name]
-        finest = np.float32(max(float(activations[name].scale) for name in node.inputs) / FINEST_SUM)
+        finest = np.float32(max(float(activations[name].scale) for name in node.inputs) / FINEST[type(node.op)])
         if made.scale < finest:
             coarser = replace(made, scale=np.asarray(finest))
             activations.update({name: coarser for name, grid in activations.items() if grid is made})

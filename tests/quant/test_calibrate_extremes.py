@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.export.onnx import optimized_census, write_onnx
 from edgeq.export.tflite import census, write_tflite, write_tflite_float
 from edgeq.graph.capture import capture
+from edgeq.graph.ops import Add
 from edgeq.graph.passes import optimize
 from edgeq.measure.verify import verify_tflite
 from edgeq.measure.verify_onnx import verify_onnx
-from edgeq.quant.calibrate import FINEST_SUM, calibrate
+from edgeq.quant.calibrate import FINEST, calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.scheme import Scheme
 from edgeq.runtime.litert import LiteRTSession
@@ -41,7 +43,20 @@ class NeverBelow(nn.Module):
         return self.bent(self.deep(x).sigmoid())
 
 
-@pytest.mark.parametrize("make", [Cancels, NeverBelow])
+class MeanOfNothing(nn.Module):
+    """What cancels out is joined with what does not, whose grid it takes; its mean has one of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        nothing = x - x
+        return torch.cat([x, nothing], 1), nothing.mean((2, 3))
+
+
+@pytest.mark.parametrize("make", [Cancels, MeanOfNothing, NeverBelow])
 def test_values_that_are_nothing_have_grids_that_kernels_take(make):
     graph = optimize(capture(make().eval(), (3, 8, 7), "net"))
     inputs = np.clip(np.random.default_rng(0).normal(0, 1, (4, 3, 8, 7)), *RANGE).astype(np.float32)
@@ -62,4 +77,4 @@ def test_a_sum_that_cancels_is_no_finer_than_can_be_told():
     inputs = np.random.default_rng(0).uniform(*RANGE, (2, 3, 8, 7)).astype(np.float32)
     found = calibrate(graph, CalibrationSet(inputs, np.full(2, -1, np.int64), "n"), RANGE, scheme=Scheme()).activations
     parts = max(float(found[name].scale) for name in graph.node("add").inputs)
-    assert float(found["add"].scale) == pytest.approx(parts / FINEST_SUM)
+    assert float(found["add"].scale) == pytest.approx(parts / FINEST[Add])
