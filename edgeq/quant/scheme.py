@@ -1,7 +1,7 @@
 """Which value gets its quantization from where: its own range, another value's, a product, or a fixed rule.
 
-The four kinds follow torch's PT2E vocabulary (own, shared, derived, fixed). `specify` decides the kind for every value
-of an optimised graph; `grid` turns a range into scale and zero point.
+Four kinds follow torch's PT2E vocabulary (own, shared, derived, fixed); the fifth, widened, is where 8 bits meet 16.
+`specify` decides the kind for every value of an optimised graph; `grid` turns a range into scale and zero point.
 """
 
 from __future__ import annotations
