@@ -12,9 +12,13 @@ from torch import Tensor
 from edgeq.graph import ops
 from edgeq.graph.aten import Call, Constant, Value, aten
 from edgeq.graph.aten_channels import as_channels
-from edgeq.graph.elementwise import GELU, Affine, HardSwish, Maximum, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import ELU, GELU, Affine, HardSwish, Maximum, Mish, Mul, Sigmoid, Softplus, Tanh
 
 __all__: list[str] = []
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+SOFTPLUS_THRESHOLD = 10
+"""From here on it differs from its input by less than 5e-5."""
 
 Operand = Value | Constant | float
 
@@ -75,6 +79,47 @@ def _hardswish(call: Call) -> Value:
 @aten("gelu", "gelu_")
 def _gelu(call: Call) -> Value:
     return call.emit(GELU(call.get("approximate", "none") == "tanh"), call.value())
+
+
+@aten("elu", "elu_")
+def _elu(call: Call) -> Value:
+    numbers = (float(call.get(name, 1.0)) for name in ("alpha", "scale", "input_scale"))
+    return call.emit(ELU(*numbers), call.value())
+
+
+@aten("selu", "selu_")
+def _selu(call: Call) -> Value:
+    return call.emit(ELU(SELU_ALPHA, SELU_SCALE), call.value(), label="selu")
+
+
+@aten("celu", "celu_")
+def _celu(call: Call) -> Value:
+    alpha = float(call.get("alpha", 1.0))
+    return call.emit(ELU(alpha, 1.0, 1 / alpha), call.value(), label="celu")
+
+
+@aten("mish", "mish_")
+def _mish(call: Call) -> Value:
+    return call.emit(Mish(), call.value())
+
+
+@aten("softplus")
+def _softplus(call: Call) -> Value:
+    beta, threshold = float(call.get("beta", 1.0)), float(call.get("threshold", 20.0))
+    if threshold < SOFTPLUS_THRESHOLD:
+        raise call.unsupported(
+            f"it is linear from {threshold:g} on", f"use a threshold of {SOFTPLUS_THRESHOLD} or more"
+        )
+    value = call.value() if beta == 1 else _affine(call, call.value(), beta, 0.0, "beta")
+    made = call.emit(Softplus(), value)
+    return made if beta == 1 else _affine(call, made, 1 / beta, 0.0, "beta")
+
+
+@aten("log_sigmoid", "log_sigmoid_forward")
+def _log_sigmoid(call: Call) -> Value:
+    """``-softplus(-x)``."""
+    made = call.emit(Softplus(), _affine(call, call.value(), -1.0, 0.0, "negative"))
+    return _affine(call, made, -1.0, 0.0, "log_sigmoid")
 
 
 @aten("silu", "silu_")

@@ -15,14 +15,18 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import UNIT, Clamp, Op, Shape, Softmax, broadcast, register, require
 
 __all__ = [
+    "ELU",
     "GELU",
+    "TABULATED",
     "Affine",
     "HardSigmoid",
     "HardSwish",
     "Maximum",
+    "Mish",
     "Mul",
     "Requantize",
     "Sigmoid",
+    "Softplus",
     "Tanh",
     "Unary",
     "fixed_grid",
@@ -114,6 +118,31 @@ class GELU(Unary):
 
     approximate: bool = False
 
+
+@register
+@dataclass(frozen=True)
+class ELU(Unary):
+    """``scale * x`` above 0, ``scale * alpha * (exp(input_scale * x) - 1)`` below; SELU and CELU are such, too."""
+
+    alpha: float = 1.0
+    scale: float = 1.0
+    input_scale: float = 1.0
+
+
+@register
+@dataclass(frozen=True)
+class Softplus(Unary):
+    """``log(1 + exp(x))``."""
+
+
+@register
+@dataclass(frozen=True)
+class Mish(Unary):
+    """``x * tanh(log(1 + exp(x)))``."""
+
+
+TABULATED = (ELU, Mish, Softplus)
+"""Kinds without an integer kernel: looked up in a table of 256, which int16 does not have."""
 
 _FIXED: Mapping[type[Op], tuple[float, int]] = {Sigmoid: (1 / 256, -128), Tanh: (1 / 128, 0), Softmax: (1 / 256, -128)}
 _UNIT = float(np.float32(1 / 255)), -128

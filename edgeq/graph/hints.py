@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 __all__ = ["hint_for"]
 
-_ACTIVATION = "use ReLU, LeakyReLU, hard swish, SiLU or GELU and fine-tune"
+_ACTIVATION = "use ReLU, LeakyReLU, ELU, hard swish, SiLU or GELU and fine-tune"
 _LOGITS = "end the network at its logits"
 _SIZE = "the image size changes by pooling, strides, and bilinear or nearest F.interpolate only"
 _EVAL = "call model.eval() before exporting, and keep track_running_stats=True"
@@ -15,10 +15,9 @@ _MATRIX = "use nn.Linear on (N, features) with a constant weight"
 
 _HINTS = {
     **dict.fromkeys(
-        ("elu", "elu_", "celu", "selu", "mish", "softplus", "threshold", "rrelu", "rrelu_with_noise_functional", "glu"),
-        _ACTIVATION,
+        ("threshold", "rrelu", "rrelu_with_noise_functional", "glu"), _ACTIVATION
     ),
-    **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk", "logsigmoid"), _LOGITS),
+    **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk"), _LOGITS),
     **dict.fromkeys(
         ("_upsample_bilinear2d_aa",
          "upsample_bicubic2d", "grid_sampler_2d", "upsample_nearest_exact2d"), _SIZE,

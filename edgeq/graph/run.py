@@ -261,6 +261,21 @@ def _gelu(op: elementwise.GELU) -> _Kernel:
     return lambda x: F.gelu(x, approximate="tanh" if op.approximate else "none")
 
 
+@_kernel(elementwise.ELU)
+def _elu(op: elementwise.ELU) -> _Kernel:
+    return lambda x: torch.ops.aten.elu(x, op.alpha, op.scale, op.input_scale)
+
+
+@_kernel(elementwise.Softplus)
+def _softplus(op: elementwise.Softplus) -> _Kernel:
+    return F.softplus
+
+
+@_kernel(elementwise.Mish)
+def _mish(op: elementwise.Mish) -> _Kernel:
+    return F.mish
+
+
 @_kernel(norms.MeanSquare)
 def _mean_square(op: norms.MeanSquare) -> _Kernel:
     return lambda x: x.square().mean(1, keepdim=True) + op.eps

@@ -1,6 +1,7 @@
 """Products, hard sigmoids and functions of one value as LiteRT's reference kernels compute them.
 
-Sigmoid, tanh and GELU are tables: the kernel computes the 256 possible answers in float32 when it loads the file.
+Sigmoid, tanh and GELU are tables: the kernel computes the 256 possible answers in float32 when it loads the file. For
+others the file holds them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graph.elementwise import GELU, Sigmoid, Tanh, Unary
+from edgeq.graph.elementwise import ELU, GELU, Mish, Sigmoid, Softplus, Tanh, Unary
 from edgeq.graph.ops import Op
 from edgeq.integer.fixedpoint import Int, multiply, multiply_wide, quantize_multiplier
 from edgeq.integer.graph import Quantization
@@ -66,10 +67,28 @@ def _gelu(op: Any, x: Floats) -> Floats:
     return np.asarray(half * _each(math.erfc)(x * np.float32(-math.sqrt(0.5))))
 
 
+def _elu(op: Any, x: Floats) -> Floats:
+    wide = x.astype(np.float64)
+    below = op.alpha * np.expm1(np.minimum(op.input_scale * wide, 0))
+    return np.asarray(op.scale * np.where(wide < 0, below, wide), np.float32)
+
+
+def _softplus(op: Any, x: Floats) -> Floats:
+    return np.asarray(np.logaddexp(0, x.astype(np.float64)), np.float32)
+
+
+def _mish(op: Any, x: Floats) -> Floats:
+    wide = x.astype(np.float64)
+    return np.asarray(wide * np.tanh(np.logaddexp(0, wide)), np.float32)
+
+
 TABLES: Mapping[type[Op], Callable[[Any, Floats], Floats]] = {
     Sigmoid: _sigmoid,
     Tanh: lambda op, x: _each(math.tanh)(x),
     GELU: _gelu,
+    ELU: _elu,
+    Softplus: _softplus,
+    Mish: _mish,
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import GELU, HardSigmoid, Maximum, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import GELU, TABULATED, HardSigmoid, Maximum, Mul, Sigmoid, Tanh, Unary
 from edgeq.graph.ir import Node
 from edgeq.graph.norms import MeanSquare, Rsqrt
 from edgeq.graph.ops import (
@@ -176,10 +176,13 @@ def _hard_sigmoid(graph: IntegerGraph, node: Node, op: HardSigmoid, inputs: list
 
 
 @_kernel(GELU)
-def _gelu(graph: IntegerGraph, node: Node, op: GELU, inputs: list[Integers], shift: int) -> Integers:
+def _look_up(graph: IntegerGraph, node: Node, op: Unary, inputs: list[Integers], shift: int) -> Integers:
     """A table, which is exact."""
     x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
     return np.asarray(answers(op, x, y)[inputs[0].astype(np.int64) + 128])
+
+
+_KERNELS.update(dict.fromkeys(TABULATED, _look_up))
 
 
 @_kernel(MeanSquare)

@@ -236,6 +236,8 @@ def _maximum(graph: IntegerGraph, node: Node, op: elementwise.Maximum, inputs: l
 def _table(graph: IntegerGraph, node: Node, op: elementwise.Unary, inputs: list[Array]) -> Array:
     source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
     if source.dtype == "int16":
+        if type(op) not in WIDE:
+            raise UnsupportedError(f"{type(op).__name__} of int16 has no reference", where=node.name)
         return WIDE[type(op)](op, inputs[0].astype(np.int64), source, output)
     found = answers(op, source, output)
     return np.asarray(found[inputs[0].astype(np.int64) + 128])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.graph.elementwise import GELU
+from edgeq.graph.elementwise import GELU, TABULATED
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
 
@@ -176,7 +176,7 @@ def _wanted_of(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme
 def _activates(node: Node) -> bool:
     if isinstance(node.op, (Conv2d, Linear, Add)):
         return node.op.activation is not None
-    return isinstance(node.op, (Clamp, GELU, LeakyReLU))
+    return isinstance(node.op, (Clamp, GELU, LeakyReLU, *TABULATED))
 
 
 def _first(graph: Graph) -> list[Node]:

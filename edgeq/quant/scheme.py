@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import Requantize, fixed_grid
+from edgeq.graph.elementwise import TABULATED, Requantize, fixed_grid
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, RELU6, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, Linear, Op, Pad, Reshape, Slice
 from edgeq.integer.graph import Quantization
@@ -125,9 +125,16 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
 
     Values joined by ops that only move or select (pooling, concat, reshape ...) form one group with one quantization,
     named after its first member. Raises `UnsupportedError` where two fixed quantizations would have to be one, for
-    layers whose own bits cannot be (`edgeq.quant.bits`), and for a mixture of widths that is not `parted`.
+    layers whose own bits cannot be (`edgeq.quant.bits`), for a mixture of widths that is not `parted`, and for
+    functions that 16 bits have no kernel for.
     """
     widths = value_widths(graph, scheme)
+    for node in graph.of_kind(*TABULATED):
+        if widths[node.name] == 16:
+            raise UnsupportedError(
+                f"{type(node.op).__name__} of 16-bit activations", where=node.name,
+                why="no runtime has a kernel for it", hint="use a8, or GELU or SiLU",
+            )  # fmt: skip
     leader = _groups(graph, widths)
     groups: dict[str, list[str]] = {}
     for name, first in leader.items():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.capture import capture, capture_program, unsupported_calls
-from edgeq.graph.elementwise import GELU, Affine, HardSwish, Maximum, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import ELU, GELU, Affine, HardSwish, Maximum, Mish, Mul, Sigmoid, Softplus, Tanh
 from edgeq.graph.ops import (
     Add,
     AvgPool2d,
@@ -121,6 +121,13 @@ CALLS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], tuple[int, ...], 
     "silu": (nn.SiLU(), (4, 3, 3), [Sigmoid, Mul]),
     "gelu": (nn.GELU(), (4, 3, 3), [GELU]),
     "gelu by tanh": (nn.GELU("tanh"), (4, 3, 3), [GELU]),
+    "elu": (nn.ELU(0.7), (4, 3, 3), [ELU]),
+    "selu": (nn.SELU(), (4, 3, 3), [ELU]),
+    "celu": (nn.CELU(1.7), (4, 3, 3), [ELU]),
+    "mish": (nn.Mish(), (4, 3, 3), [Mish]),
+    "softplus": (nn.Softplus(), (4, 3, 3), [Softplus]),
+    "softplus, steeper": (nn.Softplus(2.0), (4, 3, 3), [Affine, Softplus, Affine]),
+    "log sigmoid": (nn.LogSigmoid(), (4, 3, 3), [Affine, Softplus, Affine]),
     "hard swish": (nn.Hardswish(), (4, 3, 3), [HardSwish]),
     "hard sigmoid": (nn.Hardsigmoid(), (4, 3, 3), [Affine, Clamp]),
     "max pool, rounded up": (nn.MaxPool2d(3, 2, ceil_mode=True), (4, 8, 7), [MaxPool2d]),
@@ -353,6 +360,7 @@ def test_all_unsupported_calls_at_once() -> None:
         (lambda x: F.interpolate(x, scale_factor=1.3), "whole number of pixels"),
         (lambda x: F.interpolate(x, (9, 9), mode="bicubic"), "image size"),
         (lambda x: torch.softmax(x, 3), "softmax"),
+        (lambda x: F.softplus(x, 1.0, 2.0), "threshold"),
         (lambda x: F.linear(x.view(-1), torch.ones(3, 192)), "flatten"),
         (lambda x: F.conv_transpose2d(x, torch.ones(3, 3, 2, 2), dilation=2), "dilated"),
         (lambda x: torch.cat([x, x], 0), "batch"),

@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgeq.errors import ConfigError
-from edgeq.graph.elementwise import GELU, Affine, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import (
+    GELU,
+    TABULATED,
+    Affine,
+    HardSigmoid,
+    HardSwish,
+    Maximum,
+    Mul,
+    Requantize,
+    Sigmoid,
+    Tanh,
+)
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.norms import MeanSquare, Rsqrt
 from edgeq.graph.ops import (
@@ -86,8 +97,10 @@ def test_every_op_kind_runs() -> None:
         BatchNorm: single(BatchNorm(), (1, 3, 2, 2), (3,), (3,), (3,), (3,)),
         LeakyReLU: single(LeakyReLU(), (1, 3)),
         Mul: single(Mul(), (1, 3), activations=2),
+        Maximum: single(Maximum(), (1, 3), activations=2),
         Affine: single(Affine(), (1, 3, 2, 2), (3,), (3,)),
-        **{kind: single(kind(), (1, 3)) for kind in (Sigmoid, Tanh, HardSigmoid, HardSwish, GELU)},
+        **{kind: single(kind(), (1, 3)) for kind in (Sigmoid, Tanh, HardSigmoid, HardSwish, GELU, *TABULATED)},
+        Requantize: single(Requantize(8), (1, 3)),
         MeanSquare: single(MeanSquare(), (1, 3, 2, 2)),
         Rsqrt: single(Rsqrt(), (1, 3)),
         Softmax: single(Softmax(), (1, 3)),

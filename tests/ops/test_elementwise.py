@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite import write_tflite
-from edgeq.graph.elementwise import GELU, HardSigmoid, Maximum, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import ELU, GELU, HardSigmoid, Maximum, Mish, Mul, Sigmoid, Softplus, Tanh
 from edgeq.graph.ops import NEGATIVE, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Slice
 from edgeq.integer.graph import Quantization
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, zero_points
@@ -47,11 +47,12 @@ def test_larger_of_two(x, xz, seed) -> None:  # type: ignore[no-untyped-def]
     assert_exact(flow)
 
 
+LOOKED_UP = [ELU(), ELU(1.67, 1.05), ELU(2.0, 1.0, 0.5), Mish(), Softplus()]
 FIXED = {HardSigmoid(): UNIT_GRID, Sigmoid(): quantization(1 / 256, -128), Tanh(): quantization(1 / 128, 0)}
 
 
 @EXAMPLES
-@given(op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSigmoid()]),
+@given(op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSigmoid(), *LOOKED_UP]),
        x=scales, y=scales, xz=zero_points, yz=zero_points, seed=seeds)  # fmt: skip
 def test_every_input_of_a_function(op, x, y, xz, yz, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 256), quantization(x, xz), seed)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
 from edgeq.export.onnx import optimized_census, write_onnx
-from edgeq.graph.elementwise import GELU, HardSigmoid, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import ELU, GELU, HardSigmoid, Mish, Mul, Sigmoid, Softplus, Tanh
 from edgeq.graph.ops import Add, GlobalAvgPool, LeakyReLU, Slice
 from edgeq.integer.reference import run
 from edgeq.measure.verify_onnx import verify_onnx
@@ -23,8 +23,10 @@ FIXED = {
     Sigmoid(): quantization(1 / 256, -128),
     Tanh(): quantization(1 / 128, 0),
 }
+LOOKED_UP = [ELU(), ELU(1.67, 1.05), ELU(2.0, 1.0, 0.5), Mish(), Softplus()]
 KERNELS = {
-    Sigmoid: {"QLinearSigmoid"}, Tanh: {"QLinearSigmoid"}, HardSigmoid: {"QLinearAdd"}, GELU: {"Cast", "Gather"},
+    Sigmoid: {"QLinearSigmoid"}, Tanh: {"QLinearSigmoid"}, HardSigmoid: {"QLinearAdd"},
+    **{kind: {"Cast", "Gather"} for kind in (ELU, GELU, Mish, Softplus)},
 }  # fmt: skip
 TYPES = st.sampled_from(["uint8", "int8"])
 
@@ -65,7 +67,7 @@ def test_square(a, y, az, yz, seed, activations) -> None:  # type: ignore[no-unt
 
 
 @EXAMPLES
-@given(op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSigmoid()]),
+@given(op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSigmoid(), *LOOKED_UP]),
        x=scales, y=scales, xz=zero_points, yz=zero_points, seed=seeds, activations=TYPES)  # fmt: skip
 def test_every_input_of_a_function(op, x, y, xz, yz, seed, activations) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 256), quantization(x, xz), seed)

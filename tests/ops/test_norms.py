@@ -280,6 +280,6 @@ def test_channels_last_arithmetic_and_layers_are_those_of_pictures() -> None:
 def test_the_ops_are_not_constant() -> None:
     flow = Flow((1, 24, 6, 6), quantization(0.05, 3))
     flow.add("power", MeanSquare(), q=quantization(0.1, -128))
-    flow.add("root", Rsqrt(), q=quantization(0.02, -128))
+    flow.add("root", Rsqrt(), "power", q=quantization(0.02, -128))
     values = run(flow.graph("power", "root"), np.random.default_rng(0).integers(-128, 128, (40, 24, 6, 6)))
     assert min(used_range(values, name) for name in values) > 8

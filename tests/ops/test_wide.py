@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.export.tflite import write_tflite
-from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import ELU, GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh
 from edgeq.graph.ops import (
     RELU,
     RELU6,
@@ -181,6 +181,12 @@ def test_what_has_no_kernel_is_refused() -> None:
     flow.add("y", HardSwish(), q=wide(0.02))
     with pytest.raises(UnsupportedError, match="HardSwish"):
         write_tflite(flow.graph())
+    flow = Flow((1, 8), wide(0.02))
+    flow.add("y", ELU(), q=wide(0.02))
+    with pytest.raises(UnsupportedError, match="ELU of 16-bit"):
+        write_tflite(flow.graph())
+    with pytest.raises(UnsupportedError, match="ELU of int16"):
+        run(flow.graph(), np.zeros((1, 8), np.int16))
     flow = Flow((1, 8), wide(0.02))
     flow.add("y", Clamp(-1.0, 1.0), q=wide(0.01))
     with pytest.raises(UnsupportedError, match="Clamp"):

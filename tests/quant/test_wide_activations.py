@@ -13,7 +13,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.export.onnx import write_onnx
 from edgeq.export.tflite import write_tflite
-from edgeq.graph.elementwise import GELU, HardSwish, Mul, Sigmoid
+from edgeq.graph.elementwise import ELU, GELU, HardSwish, Mish, Mul, Sigmoid, Softplus
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     NEGATIVE,
@@ -39,7 +39,7 @@ from edgeq.measure.verify import verify_tflite
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
-from edgeq.quant.scheme import grid
+from edgeq.quant.scheme import grid, specify
 from tests.ops.flow import Flow, assert_exact, wide
 
 RANGE = (-1.0, 2.0)
@@ -201,3 +201,11 @@ def test_the_finest_grids_that_pass_are_exact() -> None:
 def test_onnx_files_have_none() -> None:
     with pytest.raises(UnsupportedError, match="16-bit activations in an ONNX file"):
         write_onnx(frozen("w8a16"), activations="uint8")
+
+
+@pytest.mark.parametrize("op", [ELU(), Mish(), Softplus()])
+def test_functions_that_are_looked_up_are_refused_before_any_work(op: Op) -> None:
+    graph = optimize(network(op))
+    with pytest.raises(UnsupportedError, match=f"{type(op).__name__} of 16-bit"):
+        specify(graph, RANGE, Scheme(8, 16))
+    assert specify(graph, RANGE, Scheme(8, 8))

@@ -2,8 +2,8 @@
 
 onnxruntime has integer kernels for products and sigmoids and for no other of these functions. Tanh and hard sigmoid are
 made of sigmoids and sums by giving integers another scale, which costs nothing: a value quantized as ``6 x / 255`` and
-read as ``x / 255`` was divided by 6, and what leaves a grid saturates. GELU is gathered from a table of 256 integers:
-exact, but slower (8 ns an element against 0.3).
+read as ``x / 255`` was divided by 6, and what leaves a grid saturates. GELU, ELU, softplus and Mish
+are gathered from a table of 256 integers: exact, but slower (8 ns an element against 0.3).
 """
 
 from __future__ import annotations
@@ -15,7 +15,20 @@ import numpy as np
 from edgeq.errors import UnsupportedError
 from edgeq.export.onnx.context import Context, QuantizedContext
 from edgeq.export.onnx.emit import emits
-from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Maximum, Mul, Sigmoid, Tanh, fixed_grid
+from edgeq.graph.elementwise import (
+    ELU,
+    GELU,
+    HardSigmoid,
+    HardSwish,
+    Maximum,
+    Mish,
+    Mul,
+    Sigmoid,
+    Softplus,
+    Tanh,
+    Unary,
+    fixed_grid,
+)
 from edgeq.graph.ir import Node
 from edgeq.integer.elementwise import answers
 from edgeq.integer.graph import Quantization
@@ -98,3 +111,38 @@ def _gelu(context: Context, node: Node, op: GELU) -> None:
         bent = make("Erf", [make("Div", [x, number(math.sqrt(2))])])
     doubled = make("Mul", [x, make("Add", [bent, number(1)])])
     context.compute(node, "Mul", [doubled, number(0.5)])
+
+
+@emits(ELU)
+def _elu(context: Context, node: Node, op: ELU) -> None:
+    if _looked_up(context, node, op):
+        return
+    make, x = context.builder.node, context.real(node.inputs[0])
+    if op.input_scale == 1:
+        context.compute(node, "Selu", [x], alpha=op.alpha, gamma=op.scale)
+        return
+    factor, scale, zero = (
+        context.builder.constant(np.array(number, np.float32)) for number in (op.input_scale, op.scale, 0)
+    )
+    below = make("Elu", [make("Min", [make("Mul", [x, factor]), zero])], alpha=op.alpha)
+    context.compute(node, "Mul", [make("Add", [make("Relu", [x]), below]), scale])
+
+
+@emits(Softplus)
+def _softplus(context: Context, node: Node, op: Softplus) -> None:
+    if not _looked_up(context, node, op):
+        context.compute(node, "Softplus", [context.real(node.inputs[0])])
+
+
+@emits(Mish)
+def _mish(context: Context, node: Node, op: Mish) -> None:
+    if not _looked_up(context, node, op):
+        context.compute(node, "Mish", [context.real(node.inputs[0])])
+
+
+def _looked_up(context: Context, node: Node, op: Unary) -> bool:
+    """Whether it was made by a table, as in integers it is."""
+    if isinstance(context, QuantizedContext):
+        context.look_up(node, answers(op, context.grid(node.inputs[0]), context.grid(node.name)))
+        return True
+    return False

@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.export.about import About
-from edgeq.export.tflite import emit_elementwise, emit_moves, emit_norms  # noqa: F401 - they register emitters
+from edgeq.export.tflite import emit_elementwise, emit_moves, emit_norms, emit_tables  # noqa: F401 - they register emitters
 from edgeq.export.tflite.emit import UNFUSED, Emitter
 from edgeq.export.tflite.flat import serialize
 from edgeq.export.tflite.layout import Network, plan

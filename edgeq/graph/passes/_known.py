@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.graph.elementwise import GELU, HardSigmoid, HardSwish, Maximum, Mul, Sigmoid, Tanh
+from edgeq.graph.elementwise import ELU, GELU, HardSigmoid, HardSwish, Maximum, Mish, Mul, Sigmoid, Softplus, Tanh
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import (
     Add,
@@ -23,7 +23,8 @@ from edgeq.graph.ops import (
 __all__ = ["non_negative"]
 
 _KEEPS_SIGN = (
-    AvgPool2d, Concat, GELU, GlobalAvgPool, HardSwish, LeakyReLU, Maximum, MaxPool2d, Mul, Reshape, Slice, Tanh,
+    AvgPool2d, Concat, ELU, GELU, GlobalAvgPool, HardSwish, LeakyReLU, Maximum, MaxPool2d, Mish, Mul, Reshape, Slice,
+    Tanh,
 )  # fmt: skip
 
 
@@ -40,7 +41,8 @@ def non_negative(graph: Graph) -> set[str]:
         elif isinstance(op, Pad):
             holds = inputs_known and not op.lowest
         else:
-            holds = isinstance(op, (HardSigmoid, Sigmoid, Softmax)) or (isinstance(op, _KEEPS_SIGN) and inputs_known)
+            always = isinstance(op, (HardSigmoid, Sigmoid, Softmax, Softplus))
+            holds = always or (isinstance(op, _KEEPS_SIGN) and inputs_known)
         if holds:
             known.add(node.name)
     return known
