@@ -4,7 +4,7 @@
     python benchmarks/fuzz_networks.py --seeds 37 --print  # one that failed, alone
 
 A seed is a network of four to ten steps out of gates, sums, layers and moves, and its noise (`tests/export/chance.py`,
-which also says what is checked). A worker process that dies, or is silent for a minute, is a failure like a wrong
+which also says what is checked). A worker process that dies or falls silent (`fuzz.py`) is a failure like a wrong
 value. A network that edgeq refuses is counted with the reason. Verdicts are kept in build/fuzz/: an interrupted run
 goes on where it stopped, and failures run again.
 """
