@@ -276,7 +276,7 @@ def table(rows: list[dict[str, Any]], seed: int) -> str:
         f"Printed by `benchmarks/fuzz.py --cases {len(rows)} --seed {seed}`: each case damages one file and runs one",
         "command on it. A failure is a traceback, a process that dies, or one that says nothing for",
         f"{PATIENCE:.0f} s of its processor time.", "",
-        f"Machine: {machine_line()}; commit {commit()}.", "",
+        f"Machine: {machine_line()}; printed at commit {commit()}; verdicts are kept between runs.", "",
         f"| command | damaged | cases | {' | '.join(f'exit {code}' for code in codes)} | failures |",
         "|---" * (len(codes) + 4) + "|",
     ]  # fmt: skip

@@ -55,7 +55,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"Printed by `benchmarks/fuzz_networks.py --networks {len(rows)}`: four to ten random steps each, float files",
         "in both formats against torch, w8a8 and w8a16 TFLite against LiteRT's reference kernels (every value of every",
         "op), w8a8 ONNX (u8s8, s8s8) op by op within a step, no float op and no conversion in any integer file.", "",
-        f"Machine: {machine_line()}; commit {commit()}; {packages}.", "",
+        f"Machine: {machine_line()}; printed at commit {commit()}; {packages}.",
+        "Verdicts are kept between runs: those of networks that held may be of an earlier commit.", "",
         "| networks | held | refused | failed |", "|---|---|---|---|",
         f"| {len(rows)} | {len(rows) - len(refused) - len(wrong)} | {len(refused)} | {len(wrong)} |", "",
     ]  # fmt: skip
