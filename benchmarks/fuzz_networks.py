@@ -4,7 +4,7 @@
     python benchmarks/fuzz_networks.py --seeds 37 --print  # one that failed, alone
 
 A seed is a network of four to ten steps out of gates, sums, layers and moves, and its noise (`tests/export/chance.py`,
-which also says what is checked). A worker process that dies, or is silent for a minute, is a failure like a wrong
+which also says what is checked). A worker process that dies or falls silent (`fuzz.py`) is a failure like a wrong
 value. A network that edgeq refuses is counted with the reason. Verdicts are kept in build/fuzz/: an interrupted run
 goes on where it stopped, and failures run again.
 """
@@ -55,7 +55,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"Printed by `benchmarks/fuzz_networks.py --networks {len(rows)}`: four to ten random steps each, float files",
         "in both formats against torch, w8a8 and w8a16 TFLite against LiteRT's reference kernels (every value of every",
         "op), w8a8 ONNX (u8s8, s8s8) op by op within a step, no float op and no conversion in any integer file.", "",
-        f"Machine: {machine_line()}; commit {commit()}; {packages}.", "",
+        f"Machine: {machine_line()}; printed at commit {commit()}; {packages}.",
+        "Verdicts are kept between runs: those of networks that held may be of an earlier commit.", "",
         "| networks | held | refused | failed |", "|---|---|---|---|",
         f"| {len(rows)} | {len(rows) - len(refused) - len(wrong)} | {len(refused)} | {len(wrong)} |", "",
     ]  # fmt: skip
