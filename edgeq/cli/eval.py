@@ -19,6 +19,9 @@ __all__ = ["evaluate"]
 @click.argument("paths", metavar="ARTIFACT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--data", help="labelled images: .npz, class folders or .csv [default: those model.toml names]")
 @click.option("--model", help="what says size, mean and std of images [default: what the build's folder names]")
+@click.option(
+    "--raw-pixels", "raw", is_flag=True, help="the file takes pixels as they are [default: what its build says]"
+)
 @click.option("--device", "-d", "devices", multiple=True, default=("local",), show_default=True, help="may be repeated")
 @click.option("--runtime", help="litert, tflite-runtime or onnxruntime [default: that of the file's format]")
 @click.option("--limit", type=click.IntRange(1), help="that many images, evenly spaced")
@@ -53,7 +56,7 @@ def _answered(path: Path, devices: tuple[str, ...], asked: dict[str, Any]) -> It
     source = asked["model"] or artifact.source
     if source is None:
         raise ConfigError(f"{path} does not say how its images are prepared", hint="name the model: --model model.toml")
-    spec = fed_as(artifact, load_model(source).spec)
+    spec = fed_as(artifact, load_model(source).spec, asked["raw"])
     where = asked["data"] or spec.evaluation
     if not where:
         raise ConfigError("no labelled images", hint="--data test.npz")

@@ -155,6 +155,9 @@ def _warnings(made: Made) -> list[str]:
             f"{fewest}-bit activations are simulated: no runtime saturates below 8 bits. Accuracy is the exact "
             "reference's; the file stores int8, its activations keep all 8 bits, and it computes something else"
         )
+    if made.intake.border:
+        found.append(f"the border of padding layers is {made.intake.border:.2g} of a pixel off: 256 pixels and a mean "
+                     "between two of them do not fit into 8 bits")  # fmt: skip
     wide = [node.name for node in made.integer.nodes if made.integer.quantizations[node.name].dtype == "int16"]
     if wide:
         some = "" if len(wide) == len(made.integer.nodes) else f" in {len(wide)} of {len(made.integer.nodes)} ops"

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from edgeq.config.targets import Target
 from edgeq.data.evaluation import EvaluationSet
@@ -25,6 +26,7 @@ from edgeq.device.transport import ShellTransport
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
 from edgeq.files import staged, write_atomic
 from edgeq.inspection.read import find_model
+from edgeq.inspection.tflite import read_tflite
 from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.tasks import Answers, compare_answers, measure_answers
 from edgeq.report.check import read_report
@@ -32,6 +34,7 @@ from edgeq.report.device import device_row, with_devices
 from edgeq.report.html import render
 from edgeq.report.schema import to_text
 from edgeq.runtime.litert import LiteRTSession
+from edgeq.runtime.onnxfile import read_model
 from edgeq.runtime.ort import OrtSession
 from edgeq.zoo.spec import ModelSpec
 
@@ -78,17 +81,44 @@ def _source(lock: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def fed_as(artifact: Artifact, spec: ModelSpec) -> ModelSpec:
-    """`spec` with the mean and std that the file's input wants: those of its build's report where that says raw pixels.
+def fed_as(artifact: Artifact, spec: ModelSpec, raw: bool = False) -> ModelSpec:
+    """`spec` with the mean and std that make of a pixel what the file's input wants.
 
-    A file without a report beside it, or one that is not what the report speaks of, is taken to want what `spec` says.
+    Those of `spec`, unless the file takes `raw` pixels: because the caller says so, or the report of its build. An
+    integer then is a pixel (int8: less 128), whatever real value the file's scale gives it. Raises `ConfigError` where
+    the input is of another type.
     """
-    try:
-        report = json.loads((artifact.model.parent / "report.json").read_text(encoding="utf-8"))
-        raw = report["raw_pixels"] if report["artifact"]["path"] == artifact.model.name else None
-        return replace(spec, mean=tuple(raw["mean"]), std=tuple(raw["std"])) if raw else spec
-    except (OSError, ValueError, KeyError, TypeError):
+    if not (raw or _takes_raw(artifact.model)):
         return spec
+    kind, scale, zero = _entry(artifact.model)
+    if kind not in ("uint8", "int8", "float32") or scale <= 0:
+        raise ConfigError(f"raw pixels for {artifact.name}", why=f"its input is {kind}", hint="uint8, int8 or float32")
+    lowest = -128 if kind == "int8" else 0
+    channels = len(spec.mean)
+    return replace(spec, mean=((zero - lowest) / 255,) * channels, std=(1 / (255 * scale),) * channels)
+
+
+def _entry(model: Path) -> tuple[str, float, int]:
+    """Type, scale and zero point of the first input; 1 and 0 for floats, scale 0 where the file does not say."""
+    if model.suffix == ".onnx":
+        parsed, _ = read_model(model)
+        kind = np.dtype(tensor_dtype_to_np_dtype(parsed.inputs[0].type.tensor_type.elem_type)).name
+        grid = parsed.input_grid(parsed.inputs[0].name)
+        scale, zero = (float(grid.scale), grid.zero_point) if grid else (0.0, 0)
+    else:
+        entry = read_tflite(model.read_bytes()).inputs[0]
+        kind = entry.type
+        scale, zero = (entry.scales[0], entry.zero_point or 0) if len(entry.scales) == 1 else (0.0, 0)
+    return (kind, 1.0, 0) if kind == "float32" else (kind, scale, zero)
+
+
+def _takes_raw(model: Path) -> bool:
+    """Whether the report beside `model` is its own and says so."""
+    try:
+        report = json.loads((model.parent / "report.json").read_text(encoding="utf-8"))
+        return report["artifact"]["path"] == model.name and report.get("raw_pixels") is not None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def setup_for(artifact: Artifact, runtime: str | None = None, threads: int = 1, program: Path | None = None) -> Setup:

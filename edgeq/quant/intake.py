@@ -4,7 +4,7 @@ A raw integer input is the pixel itself (uint8), or the pixel less 128 (int8); a
 
 grid     into the input's scale and zero point, where all channels share them: nothing is added, no integer changes;
 weights  into the first convolutions, where these pad nothing or pad with pixel 0;
-op       into a depthwise 1 x 1 convolution in front, which leaves the integers a normalised input would have had.
+op       into a 1 x 1 convolution in front, which leaves the integers a normalised input would have had.
 
 Padding is the difficulty: a border is normalised 0, the mean pixel, and an input has one zero point for all channels.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Conv2d, Linear
+from edgeq.graph.ops import AvgPool2d, Conv2d, Linear, Pad
 from edgeq.graph.passes.fold_input import fold_input
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.quant.scheme import grid
@@ -29,7 +29,7 @@ __all__ = ["FORMS", "Intake", "normalised", "raw_input", "raw_pixels"]
 FORMS = {
     "grid": "in the input's scale and zero point",
     "weights": "in the first layers' weights",
-    "op": "in a depthwise 1 x 1 convolution in front",
+    "op": "in a 1 x 1 convolution in front",
 }
 """Where mean and std are, by form."""
 
@@ -43,8 +43,8 @@ PIXEL_GRID = Quantization(np.float32(1), np.int32(-PIXELS // 2))  # type: ignore
 class Intake:
     """`network` is the model's own specification, `spec` the one whose mean and std make the file's input of pixels.
 
-    `form` is ``normalised`` or one of those above, `why` says why. `border` is how far, in pixels, the border is from
-    the mean: a half where 255 x mean ends in a half, for 256 pixels and that border do not fit into 8 bits together.
+    `form` is ``normalised`` or one of those above, `why` says why. `border` is how far, in pixels, padding is from the
+    mean: up to a half where 255 x mean is no integer, for 256 pixels and such a border do not fit into 8 bits together.
     """
 
     network: ModelSpec
@@ -64,7 +64,7 @@ class Intake:
 
     @property
     def added_macs(self) -> int:
-        return int(np.prod(self.spec.input_shape)) if self.form == "op" else 0
+        return len(self.spec.mean) * int(np.prod(self.spec.input_shape)) if self.form == "op" else 0
 
     def images(self, calibration: CalibrationSet) -> CalibrationSet:
         """Normalised images as the file takes them; raw ones are rounded and clipped to what a pixel can be."""
@@ -87,7 +87,7 @@ class Intake:
         """The convolution in front of form ``op``, alone: in float, and as `integers` has it."""
         node, (entry,) = integer.nodes[0], integer.inputs
         mean, std = np.array(self.network.mean), np.array(self.network.std)
-        weights = ((1 / (255 * std)).reshape(-1, 1, 1, 1), -mean / std)
+        weights = (np.diag(1 / (255 * std))[:, :, None, None], -mean / std)
         reals = {name: v.astype(np.float32) for name, v in zip(node.inputs[1:], weights, strict=True)}
         graph = Graph(integer.name, (entry,), (node.name,), (node,), reals, integer.input_shapes)
         kept = {name: integer.constants[name] for name in reals}
@@ -96,7 +96,7 @@ class Intake:
     def integers(self, integer: IntegerGraph, weight_bits: int = 8) -> IntegerGraph:
         """What `graph` was frozen to, taking pixels. `weight_bits` are those the target's kernels multiply."""
         if self.form == "grid":
-            return _shift(integer, self.zero - 255 * self.network.mean[0])
+            return _shift(integer, _offset(self.network, self.zero))
         return _with_op(integer, self.network, weight_bits) if self.form == "op" else integer
 
 
@@ -120,7 +120,8 @@ def raw_pixels(graph: Graph, spec: ModelSpec, io: str, *, tuned: bool = False, f
     not_grid = "float inputs begin at pixel 0" if io == "float32" else _off_grid(graph, spec, zero)
     if not not_grid:
         shifted = replace(spec, mean=(zero / 255,) * len(spec.mean))
-        return Intake(spec, "grid", shifted, "all channels share mean and std", _border(spec, zero))
+        border = abs(_offset(spec, zero)) if _padded(graph) else 0.0
+        return Intake(spec, "grid", shifted, "all channels share mean and std", border)
     pixels = replace(spec, mean=(0.0,) * len(spec.mean), std=(1 / 255,) * len(spec.std))
     not_weights = "the weights are trained on normalised images" if tuned else _not_in_weights(graph, spec)
     if not not_weights:
@@ -129,14 +130,28 @@ def raw_pixels(graph: Graph, spec: ModelSpec, io: str, *, tuned: bool = False, f
     if free:
         raise UnsupportedError(
             "raw pixels without an op more", where=spec.name, why=why,
-            hint="--raw-pixels yes puts a depthwise 1 x 1 convolution in front",
+            hint="--raw-pixels yes puts a 1 x 1 convolution in front",
         )  # fmt: skip
     return Intake(spec, "op", pixels, why)
 
 
-def _border(spec: ModelSpec, zero: int) -> float:
-    off = abs(zero - 255 * spec.mean[0])
-    return off if off > NEARLY else 0.0
+def _offset(spec: ModelSpec, zero: int) -> float:
+    """How far the pixel of the input's zero point lies above the mean; at most a half on a grid."""
+    off = zero - 255 * spec.mean[0]
+    return off if abs(off) > NEARLY else 0.0
+
+
+def _padded(graph: Graph) -> bool:
+    """Whether a border stands beside pixels anywhere, before the first layers or in them."""
+    held = set(graph.inputs)
+    for node in graph.nodes:
+        if not held & set(node.inputs):
+            continue
+        if isinstance(node.op, Pad) or (isinstance(node.op, (Conv2d, AvgPool2d)) and any(node.op.padding)):
+            return True
+        if node.op.shares_quantization:
+            held.add(node.name)
+    return False
 
 
 def _off_grid(graph: Graph, spec: ModelSpec, zero: int) -> str:
@@ -146,7 +161,7 @@ def _off_grid(graph: Graph, spec: ModelSpec, zero: int) -> str:
         return "channels differ in mean or std"
     if abs(zero - means[0]) > 0.5 + NEARLY or abs(steps[0] - 1) * 255 > 10 * NEARLY:
         return f"the mean is no pixel but {means[0]:.6g}"
-    if _border(spec, zero) and not _exits(graph):
+    if _offset(spec, zero) and not _exits(graph):
         return f"the mean is {means[0]:.6g}, and not every reader of the input has a bias to take the rest"
     return ""
 
@@ -183,7 +198,7 @@ def _exits(graph: Graph | IntegerGraph) -> list[Node]:
 
 def _shift(integer: IntegerGraph, offset: float) -> IntegerGraph:
     """`integer` for inputs whose true zero point is `offset` lower than the integer it has: biases take the rest."""
-    if abs(offset) <= NEARLY:
+    if not offset:
         return integer
     constants = dict(integer.constants)
     for node in _exits(integer):
@@ -194,7 +209,11 @@ def _shift(integer: IntegerGraph, offset: float) -> IntegerGraph:
 
 
 def _with_op(integer: IntegerGraph, spec: ModelSpec, weight_bits: int) -> IntegerGraph:
-    """`integer` behind a convolution that brings pixels onto the grid of its input."""
+    """`integer` behind a convolution that brings pixels onto the grid of its input.
+
+    It is a dense one with zeros beside the diagonal: on three channels a depthwise kernel fills few of its lanes and
+    takes twice the time in XNNPACK.
+    """
     (entry,), channels = integer.inputs, len(spec.std)
     name = f"{entry}.normalised"
     while name in integer.shapes:
@@ -204,7 +223,7 @@ def _with_op(integer: IntegerGraph, spec: ModelSpec, weight_bits: int) -> Intege
     scale = (1 / (255 * np.array(spec.std) * most)).astype(np.float32)
     zeros = np.zeros(channels, np.int32)
     biases = np.round(-np.array(spec.mean) / np.array(spec.std) / scale.astype(np.float64)).astype(np.int32)
-    op = Node(name, Conv2d(groups=channels), (entry, weight, bias))
+    op = Node(name, Conv2d(), (entry, weight, bias))
     moved = tuple(
         Node(node.name, node.op, tuple(name if value == entry else value for value in node.inputs))
         for node in integer.nodes
@@ -213,7 +232,11 @@ def _with_op(integer: IntegerGraph, spec: ModelSpec, weight_bits: int) -> Intege
         integer,
         outputs=tuple(name if value == entry else value for value in integer.outputs),
         nodes=(op, *moved),
-        constants={**integer.constants, weight: np.full((channels, 1, 1, 1), most, np.int8), bias: biases},
+        constants={
+            **integer.constants,
+            weight: np.diag(np.full(channels, most, np.int8))[:, :, None, None],
+            bias: biases,
+        },
         quantizations={
             **integer.quantizations,
             entry: PIXEL_GRID,

@@ -206,7 +206,9 @@ FIELDS: Mapping[str, Entry] = {
                 "per channel on the 0..1 scale: with `std`, what the input's scale and zero point make of a pixel",
             ),
             "std": Field("list of numbers", "per channel on the 0..1 scale"),
-            "border": Field("number", "how far the border of padding layers is from the mean, in pixels: 0 or a half"),
+            "border": Field(
+                "number", "how far the border of padding layers is from the mean, in pixels, at most a half"
+            ),
             "macs": Field("integer", "multiply-accumulates it costs"),
         },
         optional=True,

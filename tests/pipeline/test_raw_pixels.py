@@ -104,8 +104,9 @@ def test_bytes_of_a_camera_get_the_answers_of_normalised_images(
     report = build(replace(config, targets=(target,), raw_pixels="yes"))
     told = report["raw_pixels"]
     assert (told["form"], told["type"], told["input"]) == (form, "uint8", "pixels 0..255 as they are")
-    assert told["macs"] == (3 * 16 * 16 if form == "op" else 0)
+    assert told["macs"] == (9 * 16 * 16 if form == "op" else 0)
     assert told["border"] == (0.5 if way is HALF else 0)
+    assert any("0.5 of a pixel off" in line for line in report["warnings"]) == (way is HALF)
     expected, found = usual_answers(tmp_path / "usual"), raw_answers(tmp_path / "out", pixels())
     assert np.abs(found - expected).max() < 0.1 * np.ptp(expected)
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.9
@@ -173,11 +174,28 @@ def test_eval_feeds_pixels_to_the_file_that_wants_them_and_to_no_other(
     assert facts["outputs"]["equal"] == 1
     spec = load_model("model.toml").spec
     out = tmp_path / "out"
-    assert list(fed_as(find_artifact(out), spec).mean) == report["raw_pixels"]["mean"] != list(spec.mean)
+    fed = fed_as(find_artifact(out), spec)
+    assert fed.mean == pytest.approx(report["raw_pixels"]["mean"])
+    assert fed.std == pytest.approx(report["raw_pixels"]["std"])
+    assert fed != spec
     assert fed_as(find_artifact(out / "model.tflite"), spec) == fed_as(find_artifact(out), spec)
     assert fed_as(find_artifact(out / "float.tflite"), spec) == spec  # takes what the network takes
     (out / "report.json").write_text("[")
     assert fed_as(find_artifact(out), spec) == spec
+    result = CliRunner().invoke(cli, ["eval", "out", "--json", "--raw-pixels"])
+    assert json.loads(result.stdout)["host_accuracy"] == facts["host_accuracy"]
+
+
+def test_eval_feeds_pixels_to_files_of_others_when_told(config: BuildConfig, tmp_path: Path) -> None:
+    describe(UNIT)
+    for target, io in (("tflite-arm", "uint8"), ("onnx-x86", "int8"), ("onnx-x86", "float32")):
+        build(replace(config, targets=(target,), io=io))
+        found = find_artifact(tmp_path / "out")
+        fed = fed_as(found, load_model("model.toml").spec, raw=True)
+        assert (fed.mean, fed.std) == ((0.0,) * 3, pytest.approx((1 / 255 if io == "float32" else 1.0,) * 3))
+    build(replace(config, bits="w8a16"))
+    with pytest.raises(EdgeqError, match="raw pixels for out: its input is int16"):
+        fed_as(find_artifact(tmp_path / "out"), load_model("model.toml").spec, raw=True)
 
 
 def test_a_target_may_ask_for_it_and_keeps_its_own_type(config: BuildConfig, tmp_path: Path) -> None:
@@ -221,5 +239,5 @@ def test_what_cannot_be_is_refused_before_any_work(
             run(replace(config, **asked))
     assert not (tmp_path / "cache").exists()
     planned = plan(replace(config, raw_pixels="yes"))
-    assert planned["raw_pixels"].startswith("in a depthwise 1 x 1 convolution in front (channels differ")
+    assert planned["raw_pixels"].startswith("in a 1 x 1 convolution in front (channels differ")
     assert "raw_pixels" not in plan(config)

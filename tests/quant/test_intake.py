@@ -141,6 +141,8 @@ def test_half_a_pixel_goes_into_biases_through_what_moves_values() -> None:
     assert np.abs(answers(raw, images) - wanted(graph, HALF, images)).mean() < 0.01
     half = raw_pixels(graph, spec(HALF), "uint8")
     assert (half.zero, half.border) == (128, 0.5)
+    assert raw_pixels(network(NONE), spec(HALF), "uint8").border == 0
+    assert raw_pixels(graph, spec(((0.45,) * 3, (0.3,) * 3)), "uint8").border == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("bits", [7, 8])
@@ -160,7 +162,7 @@ def test_the_op_puts_every_pixel_on_the_integer_a_normalised_one_would_have(way:
     same = made == grid.quantize(real)
     ties = np.abs(np.abs(real / grid.scale) % 1 - 0.5) < 0.01
     assert same[~ties].all()
-    assert intake.added_macs == 3 * 16 * 16
+    assert intake.added_macs == 9 * 16 * 16
 
 
 @pytest.mark.parametrize("groups", [1, 3])
