@@ -21,11 +21,12 @@ from export_networks import SUBJECTS
 from latency import machine_line
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.data.evaluation import load_images
+from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.export.tflite import census, write_tflite
 from edgeq.files import write_atomic
+from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
-from edgeq.measure.accuracy import agreement, evaluate, runner
+from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
 from edgeq.measure.latency import measure_latency
 from edgeq.measure.layers import layer_errors
 from edgeq.measure.verify import verify_tflite
@@ -36,6 +37,7 @@ from edgeq.quant.freeze import freeze
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.zoo.load import load_model
+from edgeq.zoo.spec import ModelSpec
 
 NAMES = {"resnet20-shifted": 1000, "resnet8": 500, "mobilenetv1-0.25": 500}
 """Evaluation images of each network."""
@@ -52,15 +54,20 @@ STRUCTURES = (
 )  # fmt: skip
 
 
-def rows(name: str, limit: int) -> list[str]:
+def prepared(name: str, limit: int) -> tuple[Graph, ModelSpec, CalibrationSet, EvaluationSet, Accuracy]:
+    """The optimised network, `gznq` images of it, the evaluation images, and the float network's answers to them."""
     loaded = load_model(str(NETWORKS / f"{name}.toml"))
     raw, spec = captured(loaded), loaded.spec
-    graph = optimize(raw)
     low, high = spec.channel_range()
-    calibration: CalibrationSet = SYNTHESIZERS.get("gznq")(Request(raw, low, high, spec.classes, 32, 0, "fast"))
+    calibration = SYNTHESIZERS.get("gznq")(Request(raw, low, high, spec.classes, 32, 0, "fast"))
     images = load_images(spec.evaluation or "", spec, limit)
     assert isinstance(loaded.module, torch.nn.Module)
     before = evaluate(runner(loaded.module), images.batches(spec))
+    return optimize(raw), spec, calibration, images, before
+
+
+def rows(name: str, limit: int) -> list[str]:
+    graph, spec, calibration, images, before = prepared(name, limit)
     sample = np.ascontiguousarray(calibration.inputs[:1])
     lines = [f"| {name} | float | {before.top1:.1f} | | | | | |"]
     with tempfile.TemporaryDirectory() as folder:

@@ -17,29 +17,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from cases import NETWORKS, ROOT, commit, data_folder
+from bits16 import prepared
+from cases import ROOT, commit, data_folder
 from latency import machine_line
 
-from edgeq.data.calibration import CalibrationSet
-from edgeq.data.evaluation import load_images
 from edgeq.export.tflite import census, write_tflite
 from edgeq.files import write_atomic
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Conv2d, Linear
-from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.measure.accuracy import agreement, evaluate, runner
 from edgeq.measure.layers import layer_errors
 from edgeq.measure.verify import verify_tflite
-from edgeq.pipeline.synthesis import captured
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.fakequant import fake_quantize
 from edgeq.quant.freeze import freeze
 from edgeq.quant.widths import parted
 from edgeq.runtime.litert import LiteRTSession
-from edgeq.synth import SYNTHESIZERS, Request
-from edgeq.zoo.load import load_model
 
 NAME, LIMIT = "mobilenetv1-0.25", 500
 WORST = (2, 8)
@@ -96,14 +91,7 @@ def ratio(plain: LiteRTSession, other: LiteRTSession, sample: npt.NDArray[np.flo
 def main() -> None:
     torch.set_num_threads(1)
     data_folder()
-    loaded = load_model(str(NETWORKS / f"{NAME}.toml"))
-    raw, spec = captured(loaded), loaded.spec
-    plain = optimize(raw)
-    low, high = spec.channel_range()
-    calibration: CalibrationSet = SYNTHESIZERS.get("gznq")(Request(raw, low, high, spec.classes, 32, 0, "fast"))
-    images = load_images(spec.evaluation or "", spec, LIMIT)
-    assert isinstance(loaded.module, torch.nn.Module)
-    before = evaluate(runner(loaded.module), images.batches(spec))
+    plain, spec, calibration, images, before = prepared(NAME, LIMIT)
     decided = calibrate(plain, calibration, spec.input_range(), scheme=Scheme.of("w8a8"))
     worst = ranked(plain, decided, calibration.inputs[:8])
     schemes = {"w8a8": Scheme.of("w8a8")}

@@ -30,8 +30,8 @@ def results(rows: Sequence[Row]) -> str:
     for network, bits, everywhere in groups:
         chosen = [r for r in rows if (r["network"], r["bits"], r["all_layers"]) == (network, bits, everywhere)]
         convention = "all layers" if everywhere else "first and last layer 8 bits"
-        first, *_, last = sorted([*chosen, *chosen], key=lambda r: r["images_by"] == "zs-cgan")
-        own = ", for ZS-CGAN by its generator" if last["images_by"] == "zs-cgan" else ""
+        first = min(chosen, key=lambda r: r["images_by"] == "zs-cgan")
+        own = ", for ZS-CGAN by its generator" if any(r["images_by"] == "zs-cgan" for r in chosen) else ""
         parts.append(
             f"## {network}, {bits}, {convention}\n\nFloat {first['float']:.2f} % on {first['n']:,} images; ranges and "
             f"start from {first['images']} images by `{first['images_by']}`{own}.\n"
@@ -62,8 +62,7 @@ def _preamble(rows: Sequence[Row]) -> str:
         "# Below eight bits, without data\n\nPrinted by `benchmarks/low_bit.py`. Top-1 of the fake-quantized network "
         "on every evaluation image; the exact reference of the frozen integers answers an evenly spaced part, *agree* "
         "is the share of that part with the same answer. *gap*: mean absolute difference of logits to the float "
-        "network on held-out synthetic images. Minutes of fine-tuning alone, on a "
-        "machine shared with other work.\n\n"
+        "network on held-out synthetic images. Minutes of fine-tuning alone, on a machine shared with other work.\n\n"
         f"Machine: {values('machine')}; threads {values('threads')}; {packages}; commits {values('commit')}.\n"
     )
 
