@@ -35,8 +35,8 @@ from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["COMPARED", "IMAGES", "check_tuning", "choose_tuning", "finetuned", "take_part", "with_images"]
 
-IMAGES = 128
-"""Fewest calibration images of a build that fine-tunes: a network trained on 32 learns those 32."""
+IMAGES = 160
+"""Fewest calibration images of a build that fine-tunes: a network trained on 32 learns those. A fifth only judges."""
 
 SCORED = ("classification", "segmentation")
 """Tasks whose outputs are scores of classes along dimension 1."""
@@ -66,11 +66,11 @@ def choose_tuning(config: BuildConfig) -> tuple[BuildConfig, str]:
 
 
 def with_images(config: BuildConfig, tuning: str, graph: Graph) -> BuildConfig:
-    """`config` with enough calibration images for `tuning` to learn from: `IMAGES`, or four batches of a network so
-    large that its batches are small (and its images hold that many more places)."""
+    """`config` with enough calibration images for `tuning` to learn from and to be judged by: `IMAGES`, or five batches
+    of a network so large that its batches are small (and its images hold that many more places)."""
     if not tuning:
         return config
-    return dataclasses.replace(config, images=max(config.images, min(IMAGES, 4 * batch_for(graph))))
+    return dataclasses.replace(config, images=max(config.images, min(IMAGES, 5 * batch_for(graph))))
 
 
 def check_tuning(config: BuildConfig, tuning: str, graph: Graph, world: World) -> None:

@@ -178,7 +178,8 @@ def test_what_moves_is_the_same_bits_in_both_after_every_step(both, method):
     assert len(one["curves"]["generator"]) == (1 + 3 if method == "zaq" else 0)
     alone = finetune(job(method))
     assert one["facts"]["gap_before"] == pytest.approx(alone.facts["gap_before"], rel=1e-5)
-    assert one["curves"]["student"] == pytest.approx(alone.curves["student"], rel=0.5)  # other images, as many
+    # Other images, as many: each step's loss is its images', their mean is the run's.
+    assert np.mean(one["curves"]["student"]) == pytest.approx(np.mean(alone.curves["student"]), rel=0.25)
 
 
 @pytest.mark.parametrize("method", ["zaq", "kd"])
