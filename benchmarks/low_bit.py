@@ -33,6 +33,7 @@ from edgeq.cache import StageCache
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import EdgeqError, MeasurementError
 from edgeq.files import write_atomic
+from edgeq.finetune.budget import batch_for
 from edgeq.finetune.loop import Finetuned, Job, finetune, held_out
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
@@ -50,8 +51,9 @@ from edgeq.synth.generatorfile import GENERATOR, load_generator
 
 FOLDER = ROOT / "build" / "low_bit"
 IMAGES = 320
-"""Of which 64 judge a training, and 256 make it; PTQ has the same 256, so that training starts where PTQ stands."""
-NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup")
+"""Of which 64 judge a training, and 256 make it; PTQ has the same 256, so that training starts where PTQ stands. Large
+networks have five batches, as in a build."""
+NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup", "mobilenetv1-0.25")
 BITS = ("w5a5", "w4a4")
 METHODS = ("ptq-nearest", "ptq", "ptq-zs-cgan", "noise", "kd", "zs-cgan", "dfq-akd", "zaq")
 """`ptq` trains nothing; nor does `ptq-nearest`, whose weights take their nearest integers, as in most tools. `noise`
@@ -93,10 +95,11 @@ def calibration_set(
     """Images, the generator that drew them if one did, and the seconds it all took."""
     spec = subject.loaded.spec
     low, high = spec.channel_range()
-    parts = {"graph": subject.raw.digest(), "method": method, "seed": seed, "effort": effort, "images": IMAGES}
+    count = min(IMAGES, 5 * batch_for(subject.graph))
+    parts = {"graph": subject.raw.digest(), "method": method, "seed": seed, "effort": effort, "images": count}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        request = Request(subject.raw, low, high, spec.classes, IMAGES, seed, effort, products=folder)
+        request = Request(subject.raw, low, high, spec.classes, count, seed, effort, products=folder)
         write_atomic(folder / "calibration.npz", SYNTHESIZERS.get(method)(request).to_bytes())
         return {}
 

@@ -34,7 +34,7 @@ def results(rows: Sequence[Row]) -> str:
         own = ", for ZS-CGAN by its generator" if any(r["images_by"] == "zs-cgan" for r in chosen) else ""
         parts.append(
             f"## {network}, {bits}, {convention}\n\nFloat {first['float']:.2f} % on {first['n']:,} images; ranges and "
-            f"start from {first['images']} images by `{first['images_by']}`{own}; 64 more judge.\n"
+            f"start from {first['images']} images by `{first['images_by']}`{own}; a quarter as many judge.\n"
         )
         parts.append(HEAD)
         main = [r for r in chosen if not r["variant"]]
