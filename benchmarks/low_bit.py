@@ -34,7 +34,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import EdgeqError, MeasurementError
 from edgeq.files import write_atomic
 from edgeq.finetune.budget import batch_for
-from edgeq.finetune.loop import Finetuned, Job, finetune, held_out
+from edgeq.finetune.loop import Job, finetune, held_out
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import Learned, Student, agreement
@@ -43,7 +43,7 @@ from edgeq.measure.simulated import reference_run
 from edgeq.pipeline.synthesis import choose_method
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
-from edgeq.quant.calibrate import Calibration, calibrate
+from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.report.lock import package_versions
 from edgeq.synth import SYNTHESIZERS, Request
@@ -107,16 +107,9 @@ def calibration_set(
     return CalibrationSet.load(made.files["calibration.npz"]), made.files.get(GENERATOR), made.seconds
 
 
-def measure(
-    subject: Subject,
-    float_predictions: Sequence[int],
-    calibration: Calibration,
-    student: Student,
-    done: Finetuned | None,
-) -> dict[str, Any]:
+def measure(subject: Subject, float_predictions: Sequence[int], student: Student) -> dict[str, Any]:
     """Answers of the student to every image, of the reference to a part, and how well they and the float's agree."""
-    graph, decided = (done.graph, done.decided) if done else (subject.graph, calibration)
-    integer = freeze(graph, decided).graph
+    integer = freeze(*student.frozen()).graph
     places = [int(i) for i in np.linspace(0, len(subject.evaluation) - 1, subject.column.reference).round()]
     whole = evaluate(runner(student.eval()), subject.evaluation.batches(subject.loaded.spec))
     exact = subject.answers(reference_run(integer), places)
@@ -154,7 +147,7 @@ def measure_cell(
             images, _, _ = calibration_set(subject, "zs-cgan", seed, options.images_effort, cache)
         made_of = held_out(images)[1]
         decided = calibrate(graph, made_of, spec.input_range(), scheme=scheme, compensate=method != "ptq-nearest")
-        return row | measure(subject, known["predictions"], decided, Student(graph, decided), None)
+        return row | measure(subject, known["predictions"], Student(graph, decided))
     settings = settings_for(method if method in ("zaq", "dfq-akd") else "kd", options.effort, graph)
     settings = dataclasses.replace(settings, **ABLATION.get(variant, {}))
     if options.steps:
@@ -183,7 +176,7 @@ def measure_cell(
     row |= {"facts": dict(done.facts), "curves": {k: v[:: max(1, len(v) // 100)] for k, v in done.curves.items()}}
     frozen = freeze(done.graph, done.decided).graph
     row["agreement"] = dataclasses.asdict(agreement(done.student, frozen, images.inputs[:32]))
-    return row | measure(subject, known["predictions"], decided, done.student, done)
+    return row | measure(subject, known["predictions"], done.student)
 
 
 def _plain(settings: Settings) -> dict[str, Any]:

@@ -186,17 +186,25 @@ class Student(nn.Module):
 
     def _half_rounded(self, name: str, value: Tensor, step: Tensor) -> Tensor:
         """What a kernel's first rounding makes of a convolution's sums or of a mean: multiples of a fraction of `step`,
-        a 1,000th or a quarter of it, per channel (`edgeq.integer.fixedpoint.multiply`). Straight-through."""
+        a 1,000th or a quarter of it, per channel (`edgeq.integer.fixedpoint.multiply`). Straight-through.
+
+        In float64, from sums as whole as they are in a kernel: few bits make few different sums, and one that float32
+        takes for a tie is a step off wherever it occurs."""
         node = self._twice[name]
         with torch.no_grad():
-            ratio = self._step(node.inputs[0]) / step
-            folded = 0
+            source, folded, count = self._step(node.inputs[0]).double(), 0, 1
             if isinstance(node.op, Conv2d):
-                ratio = ratio * self.weight_steps[_key(name)].exp().view(-1, 1, 1)
+                source = source * self.weight_steps[_key(name)].exp().double().view(-1, 1, 1)
             else:  # the division by the count is part of the multiplier
-                folded = math.prod(self.graph.shapes[node.inputs[0]][2:]).bit_length() - 1
-            unit = step * 2.0 ** (torch.frexp(ratio).exponent - folded).clamp(max=0)
-            first = (value / unit + 0.5).floor_().mul_(unit * AWAY)
+                count = math.prod(self.graph.shapes[node.inputs[0]][2:])
+                folded = count.bit_length() - 1
+            ratio = source / step.double()
+            fraction = 2.0 ** (torch.frexp(ratio).exponent - folded).clamp(max=0).double()
+            sums = torch.round(value / (source / count).float()).double()
+            first = sums.mul_(ratio / count / fraction).add_(0.5).floor_().mul_(fraction * AWAY * step).float()
+            limits = getattr(node.op, "activation", None)
+            if limits is not None and math.isfinite(limits.maximum):  # no sum: kernels limit what they have rounded
+                first = torch.where(value < limits.maximum, first, value)
         return value + (first - value).detach()
 
     def _weight(self, name: str) -> Tensor:

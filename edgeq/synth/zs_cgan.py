@@ -49,9 +49,9 @@ class Settings:
     batch: int = 64
     latent: int = 128
     width: int = 64
-    rate: float = 1e-3
+    rate: float = 3e-3
     statistics_weight: float = 10.0
-    class_weight: float = 1.0
+    class_weight: float = 0.1
     conditional: bool = True
     retries: int = 10
 
