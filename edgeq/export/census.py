@@ -14,7 +14,7 @@ class Census:
 
     `quantize` and `dequantize` count *inner* conversions, the ones at the model's inputs and outputs not included.
     `requantize` counts those between integers of two widths, which are how 8-bit and 16-bit ops meet and no fault.
-    `spatial_pads` are padding ops over height or width that a convolution or pooling should have carried.
+    `spatial_pads` are padding ops over height or width that a convolution or pooling might have carried.
     """
 
     kinds: Mapping[str, int]

@@ -20,7 +20,7 @@ from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Op, Shape
 from edgeq.integer.graph import IntegerGraph, Quantization
 
-__all__ = ["NHWC", "Emitter", "emits", "grid_key", "options_of", "pad", "pick"]
+__all__ = ["NHWC", "Emitter", "emits", "grid_key", "options_of", "pad", "strided_slice"]
 
 _CODE = schema.BuiltinOperator
 _FUSED = schema.ActivationFunctionType
@@ -40,8 +40,6 @@ STANDALONE: dict[Clamp, int] = {
     ops.UNIT: _CODE.RELU_0_TO_1,
     Clamp(-1.0, 1.0): _CODE.RELU_N1_TO_1,
 }
-
-ONE = Quantization(np.float32(1.0), np.int32(0))  # type: ignore[arg-type]
 
 _Emit = Callable[["Emitter", Node, Any], None]
 _K = TypeVar("_K", bound=type[Op])
@@ -233,12 +231,12 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
     kernel = kernel.transpose(1, 2, 3, 0) if depthwise else kernel.transpose(NHWC)
     if depthwise and quantization is not None:
         quantization = replace(quantization, axis=3)
-    x, stride = _carried_input(e, node, carriage, op.stride)
+    x = _carried_input(e, node, carriage)
     w = e.weight(kernel, quantization)
     b = _bias(e, node)
     options = {
         "padding": _padding(carriage.window.padding),
-        "strideH": stride[0], "strideW": stride[1],
+        "strideH": op.stride[0], "strideW": op.stride[1],
         "dilationHFactor": op.dilation[0], "dilationWFactor": op.dilation[1],
         "fusedActivationFunction": _fused(e, node, op.activation),
     }  # fmt: skip
@@ -272,37 +270,31 @@ def _bias(e: Emitter, node: Node) -> tuple[int, ...]:
     return (e.constant("bias", np.zeros(outputs, e.sums), q),)
 
 
-def _carried_input(e: Emitter, node: Node, carriage: Carriage, stride: ops.Pair) -> tuple[int, ops.Pair]:
-    """The tensor a windowed op reads, after whatever has to come before it, and the stride left to the op."""
+def _carried_input(e: Emitter, node: Node, carriage: Carriage) -> int:
+    """The tensor a windowed op reads, after whatever has to come before it."""
     x = e.index[node.inputs[0]]
     if carriage.pad is not None:
         top, bottom, left, right = carriage.pad
         n, h, w, c = e.file.tensors[x].shape
         padded = e.like(x, f"{node.name}/pad", (n, h + top + bottom, w + left + right, c))
         pad(e, x, padded, [(0, 0), (top, bottom), (left, right), (0, 0)], lowest=isinstance(node.op, ops.MaxPool2d))
-        return padded, stride
-    if carriage.picks is not None:
-        n, _, _, c = e.file.tensors[x].shape
-        picked = e.like(x, f"{node.name}/subsample", (n, carriage.height.out, carriage.width.out, c))
-        pick(e, x, picked, carriage.picks, stride)
-        return picked, (1, 1)
-    return x, stride
+        return padded
+    if carriage.crop is not None:
+        shape = e.file.tensors[x].shape
+        ranges = [range(start, size) for start, size in zip((0, *carriage.crop, 0), shape, strict=True)]
+        cut = e.like(x, f"{node.name}/crop", tuple(map(len, ranges)))
+        strided_slice(e, x, cut, ranges, shape)
+        return cut
+    return x
 
 
-def pick(e: Emitter, x: int, picked: int, picks: tuple[ops.Pair, ops.Pair], stride: ops.Pair) -> None:
-    """Every stride-th pixel by a depthwise convolution with one tap of weight 1: exact, and every delegate runs it."""
-    channels = e.file.tensors[x].shape[3]
-    (kh, ph), (kw, pw) = picks
-    kernel = np.zeros((1, kh, kw, channels), np.float32 if e.dtype == "float32" else np.int8)
-    kernel[:, ph, pw] = 1
-    q = e.file.tensors[x].quantization
-    w = e.constant("one-hot", kernel, None if q is None else ONE)
-    # XNNPACK takes no int8 depthwise convolution without a bias, and the builtin kernel crashes on one.
-    zeros = np.zeros(channels, e.sums)
-    b = e.constant("bias", zeros, None if q is None else Quantization(q.scale, ONE.zero_point, e.sums))
-    options = options_of("DepthwiseConv2DOptions", padding=_padding("VALID"), strideH=stride[0], strideW=stride[1],
-                       depthMultiplier=1, dilationHFactor=1, dilationWFactor=1)  # fmt: skip
-    e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, b), picked, options, 1 if q is None else 3, wide=5)
+def strided_slice(e: Emitter, x: int, y: int, ranges: list[range], shape: Shape) -> None:
+    begin = e.numbers([r.start for r in ranges])
+    # A masked end means "to the last element" and is never read: one constant less.
+    ends = sum(1 << i for i, (r, size) in enumerate(zip(ranges, shape, strict=True)) if r[-1] + r.step >= size)
+    end = begin if ends == (1 << len(ranges)) - 1 else e.numbers([r[-1] + 1 for r in ranges])
+    options = options_of("StridedSliceOptions", beginMask=0, endMask=ends)
+    e.operator(_CODE.STRIDED_SLICE, (x, begin, end, e.numbers([r.step for r in ranges])), y, options, wide=4)
 
 
 def pad(e: Emitter, x: int, padded: int, counts: list[tuple[int, int]], *, lowest: bool = False) -> None:
@@ -386,10 +378,10 @@ def _softmax(e: Emitter, node: Node, op: ops.Softmax) -> None:
 
 def _pool(e: Emitter, node: Node, op: ops.MaxPool2d | ops.AvgPool2d) -> None:
     carriage = e.layout.carriages[node.name]
-    x, stride = _carried_input(e, node, carriage, op.stride)
+    x = _carried_input(e, node, carriage)
     padding, (height, width) = _padding(carriage.window.padding), op.kernel
-    options = options_of("Pool2DOptions", padding=padding, strideH=stride[0], strideW=stride[1], filterHeight=height,
-                         filterWidth=width)  # fmt: skip
+    options = options_of("Pool2DOptions", padding=padding, strideH=op.stride[0], strideW=op.stride[1],
+                         filterHeight=height, filterWidth=width)  # fmt: skip
     code = _CODE.MAX_POOL_2D if isinstance(op, ops.MaxPool2d) else _CODE.AVERAGE_POOL_2D
     e.operator(code, (x,), e.output(node), options)
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeq.export.tflite.emit import NHWC, Emitter, emits, options_of, pad, pick
+from edgeq.export.tflite.emit import NHWC, Emitter, emits, options_of, pad, strided_slice
 from edgeq.export.tflite.order import Turn
 from edgeq.export.tflite.windows import Axis, subsample
 from edgeq.graph import ops
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Shape
+from edgeq.integer.graph import Quantization
 
 __all__: list[str] = []
 
 _CODE = schema.BuiltinOperator
+
+ONE = Quantization(np.float32(1.0), np.int32(0))  # type: ignore[arg-type]
 
 FEW = 8
 """Most rows of a matrix that XNNPACK transposes slower, once for each of as many places or more, than two whole ones:
@@ -55,9 +59,9 @@ def _slice(e: Emitter, node: Node, op: ops.Slice) -> None:
         picks = [_picks(r, size) for r, size in zip(ranges, shape, strict=True)]
         strided = max(ranges[1].step, ranges[2].step) > 1
         if strided and len(ranges[3]) == shape[3] and picks[1] and picks[2]:
-            pick(e, e.index[node.inputs[0]], e.output(node), (picks[1], picks[2]), (ranges[1].step, ranges[2].step))
+            _pick(e, e.index[node.inputs[0]], e.output(node), (picks[1], picks[2]), (ranges[1].step, ranges[2].step))
             return
-    _strided_slice(e, e.index[node.inputs[0]], e.output(node), ranges, shape)
+    strided_slice(e, e.index[node.inputs[0]], e.output(node), ranges, shape)
 
 
 def _picks(chosen: range, size: int) -> ops.Pair | None:
@@ -66,13 +70,20 @@ def _picks(chosen: range, size: int) -> ops.Pair | None:
     return None if kernel is None or kernel > max(chosen.step, 1) else (kernel, chosen.start)
 
 
-def _strided_slice(e: Emitter, x: int, y: int, ranges: list[range], shape: Shape) -> None:
-    begin = e.numbers([r.start for r in ranges])
-    # A masked end means "to the last element" and is never read: one constant less.
-    ends = sum(1 << i for i, (r, size) in enumerate(zip(ranges, shape, strict=True)) if r[-1] + r.step >= size)
-    end = begin if ends == (1 << len(ranges)) - 1 else e.numbers([r[-1] + 1 for r in ranges])
-    options = options_of("StridedSliceOptions", beginMask=0, endMask=ends)
-    e.operator(_CODE.STRIDED_SLICE, (x, begin, end, e.numbers([r.step for r in ranges])), y, options, wide=4)
+def _pick(e: Emitter, x: int, picked: int, picks: tuple[ops.Pair, ops.Pair], stride: ops.Pair) -> None:
+    """Every stride-th pixel by a depthwise convolution with one tap of weight 1: exact, and every delegate runs it."""
+    channels = e.file.tensors[x].shape[3]
+    (kh, ph), (kw, pw) = picks
+    kernel = np.zeros((1, kh, kw, channels), np.float32 if e.dtype == "float32" else np.int8)
+    kernel[:, ph, pw] = 1
+    q = e.file.tensors[x].quantization
+    w = e.constant("one-hot", kernel, None if q is None else ONE)
+    # XNNPACK takes no int8 depthwise convolution without a bias, and the builtin kernel crashes on one.
+    zeros = np.zeros(channels, e.sums)
+    b = e.constant("bias", zeros, None if q is None else Quantization(q.scale, ONE.zero_point, e.sums))
+    options = options_of("DepthwiseConv2DOptions", padding=int(schema.Padding.VALID), strideH=stride[0],
+                       strideW=stride[1], depthMultiplier=1, dilationHFactor=1, dilationWFactor=1)  # fmt: skip
+    e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, b), picked, options, 1 if q is None else 3, wide=5)
 
 
 @emits(ops.Resize2d)

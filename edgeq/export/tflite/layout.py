@@ -17,43 +17,53 @@ import numpy.typing as npt
 from edgeq.errors import UnsupportedError
 from edgeq.export.tflite.moves import Mirror, Moves, Network, follow
 from edgeq.export.tflite.order import Order, Turn, natural, positions
-from edgeq.export.tflite.windows import Axis, Window, fit, pad_and_fit, subsample
+from edgeq.export.tflite.windows import Axis, Window, fit, pad_and_fit
 from edgeq.graph.ir import Node
-from edgeq.graph.ops import AvgPool2d, Conv2d, MaxPool2d, Resize2d, Shape
+from edgeq.graph.ops import AvgPool2d, Conv2d, MaxPool2d, Pair, Resize2d, Shape
 from edgeq.integer.resize import mirrors
 
 __all__ = ["Carriage", "Layout", "Mirror", "Network", "plan"]
 
 ORIENTATIONS: tuple[Mirror, ...] = ((False, False), (False, True), (True, False), (True, True))
 
-PAD_COST = 1e12
-"""A PAD is the last resort. All other costs are in multiply-accumulates of a dense convolution:"""
-OP_COST = 10_000
+# Nanoseconds, as `benchmarks/layout_cost.py` measured them with XNNPACK on one thread:
+OP = 120.0
 """an op more,"""
-REVERSE_COST = 60
-"""one element reversed at the network's edge (measured: 0.7 ns, where a dense MAC takes 0.012),"""
-WHOLE_REVERSE_COST = 5
-"""one of an input reversed as a whole (0.06 ns),"""
-DEPTHWISE_COST = 4
-"""a MAC of a depthwise convolution (measured; and XNNPACK's kernels for 9 taps serve none of 12 or 16),"""
-BYTE_COST = 100
-"""a byte more in the file."""
+REVERSED = 0.7
+"""one element reversed at the network's edge,"""
+REVERSED_WHOLE = 0.06
+"""one of an input reversed as a whole,"""
+MAC = 0.0045
+"""a multiply-accumulate of a dense convolution more,"""
+NARROW = 8
+"""whose taps cost as if they read at least so many channels,"""
+DEPTHWISE = ((9, 0.5), (25, 2.0))
+MULTIPASS = 23.0
+"""a value of a depthwise convolution of at most so many taps (25: 1.2 to 3.4, as its memory lies), and of more,"""
+CROPPED = 0.025
+"""a byte copied by a STRIDED_SLICE,"""
+PADDED, PADDED_PIXEL = 0.5, 3.0
+"""a byte, and a pixel, copied by a PAD where kernels do copy, without a delegate; a quarter above what was measured in
+warm caches. XNNPACK makes a PAD part of the convolution behind it, for nothing; counted as a copy, one is taken only
+where it is faster everywhere."""
+BYTE = 1.2
+"""A byte more in the file, by preference."""
 REVERSIBLE_PIXELS = 64 * 64
 """Below this the two reshapes around a whole reversal cost as much as they save."""
 
 
 @dataclass(frozen=True)
 class Carriage:
-    """How one windowed node is written: an optional PAD or one-hot subsampling first, then `window`.
+    """How one windowed node is written: an optional PAD or crop first, then `window`.
 
-    `pad` is (top, bottom, left, right) in file orientation; `picks` the (kernel, position of the one) per axis.
+    `pad` is (top, bottom, left, right) in file orientation; `crop` the rows and columns in front that are left out.
     """
 
     window: Window
     height: Axis
     width: Axis
     pad: tuple[int, int, int, int] | None = None
-    picks: tuple[tuple[int, int], tuple[int, int]] | None = None
+    crop: Pair | None = None
     cost: float = 0.0
 
 
@@ -126,7 +136,7 @@ def plan(graph: Network) -> Layout:
 def _move_cost(graph: Network, moves: Moves) -> float:
     """Transposed elements cost about what reversed ones do."""
     passes = {name: len(turn.flips) + turn.moves for name, turn in moves.turns.items()}
-    return sum(n * (OP_COST + REVERSE_COST * math.prod(graph.shapes[name])) for name, n in passes.items())
+    return sum(n * (OP + REVERSED * math.prod(graph.shapes[name])) for name, n in passes.items())
 
 
 def _turns(graph: Network, mirror: Mirror) -> bool:
@@ -159,8 +169,8 @@ def _edge_cost(graph: Network, mirror: Mirror) -> float:
         shape = graph.shapes[name]
         if len(shape) == 4 and any(turned and size > 1 for turned, size in zip(mirror, shape[2:], strict=True)):
             whole = name in graph.inputs and _reversible(graph, name, mirror)
-            per_element = WHOLE_REVERSE_COST if whole else REVERSE_COST
-            total += (3 if whole else sum(mirror)) * OP_COST + per_element * math.prod(shape)
+            per_element = REVERSED_WHOLE if whole else REVERSED
+            total += (3 if whole else sum(mirror)) * OP + per_element * math.prod(shape)
     return total
 
 
@@ -189,26 +199,37 @@ def _carry(graph: Network, node: Node, mirror: Mirror) -> Carriage:
     window = None if counts else fit(height, width, growable=convolution)
     if window:
         choices.append(Carriage(window, height, width, cost=_tap_cost(graph, node, window, height, width)))
-    picks = subsample(height), subsample(width)
-    if convolution and picks[0] and picks[1]:
-        one_hot = (picks[0], -height.before), (picks[1], -width.before)
-        taps = picks[0] * picks[1] * channels
-        cost = float(OP_COST + taps * (BYTE_COST + DEPTHWISE_COST * height.out * width.out))
-        choices.append(Carriage(Window("VALID"), height, width, picks=one_hot, cost=cost))
+    start = max(-height.before, 0), max(-width.before, 0)
+    cropped = height.cropped(), width.cropped()
+    window = fit(*cropped, growable=convolution) if any(start) and not counts else None
+    if window:
+        cost = OP + CROPPED * channels * cropped[0].size * cropped[1].size
+        cost += _tap_cost(graph, node, window, height, width)
+        choices.append(Carriage(window, height, width, crop=start, cost=cost))
     window = pad_and_fit(height, width, growable=convolution)
     if window and reads_padding and (convolution or counts or isinstance(node.op, MaxPool2d)):
         pad = (max(height.before, 0), max(height.after, 0), max(width.before, 0), max(width.after, 0))
-        cost = PAD_COST + _tap_cost(graph, node, window, height, width)
+        pixels = height.padded().size * width.padded().size
+        cost = OP + pixels * (PADDED_PIXEL + PADDED * channels) + _tap_cost(graph, node, window, height, width)
         choices.append(Carriage(window, height, width, pad=pad, cost=cost))
     return min(choices, key=lambda c: c.cost, default=Carriage(Window("VALID"), height, width, cost=math.inf))
 
 
 def _tap_cost(graph: Network, node: Node, window: Window, height: Axis, width: Axis) -> float:
     """What the zero taps cost, in file and in time."""
-    grown = [axis.kernel + sum(taps) for axis, taps in zip((height, width), window.taps, strict=True)]
-    more = math.prod(grown) - height.kernel * width.kernel
-    if not more or not isinstance(node.op, Conv2d):
+    if window.plain or not isinstance(node.op, Conv2d):
         return 0.0
-    weight = graph.shapes[node.inputs[1]]
-    per_mac = DEPTHWISE_COST if node.op.depthwise(weight) else 1
-    return float(more * weight[0] * weight[1] * (BYTE_COST + per_mac * height.out * width.out))
+    had = height.kernel * width.kernel
+    grown = math.prod(axis.kernel + sum(taps) for axis, taps in zip((height, width), window.taps, strict=True))
+    outputs, channels = graph.shapes[node.inputs[1]][:2]
+    places = outputs * height.out * width.out
+    if node.op.depthwise(graph.shapes[node.inputs[1]]):
+        time = places * (_depthwise(grown) - _depthwise(had))
+    else:
+        time = places * (grown - had) * max(channels, NARROW) * MAC
+    return time + (grown - had) * outputs * channels * BYTE
+
+
+def _depthwise(taps: int) -> float:
+    """Of one value: XNNPACK fills a kernel up to the next size it has."""
+    return next((time for most, time in DEPTHWISE if taps <= most), MULTIPASS)

@@ -1,8 +1,8 @@
 """How a sliding window's explicit padding becomes TFLite's two choices, VALID and SAME.
 
 SAME pads ``total // 2`` before and the rest after, so torch's ``padding=1, stride=2`` on an even size (one before, none
-after) is not SAME; seen in a mirror it is. What neither view carries is carried by taps of weight zero, by taking the
-wanted pixels with a one-hot depthwise convolution first, or, last, by a PAD.
+after) is not SAME; seen in a mirror it is. What neither view carries is carried by taps of weight zero, by cutting off
+the pixels in front of the first window, or by a PAD.
 """
 
 from __future__ import annotations
@@ -53,6 +53,11 @@ class Axis:
         """Over an input that holds the padding as real pixels."""
         front, back = max(self.before, 0), max(self.after, 0)
         return dataclasses.replace(self, size=self.size + front + back, before=self.before - front)
+
+    def cropped(self) -> Axis:
+        """Over an input that starts at the first window, where that starts inside."""
+        start = max(-self.before, 0)
+        return dataclasses.replace(self, size=self.size - start, before=self.before + start)
 
     def carried(self, padding: str) -> bool:
         """Does TFLite's `padding` put every window where this axis has it?"""
