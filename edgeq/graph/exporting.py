@@ -31,15 +31,9 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
     try:
         with _quiet(), torch.no_grad():
             try:
-                module(example)
-            except Exception as error:
-                raise ConfigError(
-                    "the network does not run on its input", where=name, why=_first_line(error),
-                    hint=f"the input shape given is {list(full[1:])}",
-                ) from error  # fmt: skip
-            try:
                 return torch.export.export(module, (example,))
             except Exception as error:
+                _run(module, example, name)
                 raise UnsupportedError(
                     "the network cannot be traced", where=name, why=_first_line(error),
                     hint="make forward a fixed sequence of tensor calls: no branches or loops that read tensor values",
@@ -47,6 +41,17 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+def _run(module: nn.Module, example: Tensor, name: str) -> None:
+    """Raise what a network that cannot be traced says of its input, if it cannot be run either."""
+    try:
+        module(example)
+    except Exception as error:
+        raise ConfigError(
+            "the network does not run on its input", where=name, why=_first_line(error),
+            hint=f"the input shape given is {list(example.shape[1:])}",
+        ) from error  # fmt: skip
 
 
 def _one_input(module: nn.Module, name: str) -> None:

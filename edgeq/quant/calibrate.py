@@ -15,7 +15,7 @@ from edgeq.integer.graph import Quantization
 from edgeq.quant.bits import Scheme, weight_bits
 from edgeq.quant.fakequant import quantize_weight
 from edgeq.quant.lockstep import settle
-from edgeq.quant.observe import OBSERVERS, Histogram, collect, minmax
+from edgeq.quant.observe import OBSERVERS, Histogram, collect, kept, minmax
 from edgeq.quant.scheme import Fixed, Own, Shared, Spec, Widened, grid, specify, widened
 from edgeq.quant.transfer import transfer
 
@@ -67,7 +67,10 @@ def calibrate(
     rule = OBSERVERS.get(observer)
     specs = specify(graph, input_range, scheme)
     own = {name: spec for name, spec in specs.items() if isinstance(spec, Own)}
-    histograms = collect(graph, {name: spec.members for name, spec in own.items()}, calibration)
+    values = kept(graph, calibration)
+    groups = {name: spec.members for name, spec in own.items()}
+    extremes = own if rule is minmax else {name for name, spec in own.items() if spec.exact}
+    histograms = collect(graph, groups, calibration, uncounted=extremes, values=values)
     activations: dict[str, Quantization] = {}
     for name, spec in own.items():
         chosen = minmax if spec.exact else rule
@@ -81,7 +84,7 @@ def calibrate(
     weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
     settled = settle(
         graph, activations, weights, calibration.inputs, round_weights=compensate, correct_bias=correct_bias,
-        judged=scheme.fewest < 8,
+        judged=scheme.fewest < 8, exact=values,
     )  # fmt: skip
     return Calibration(activations, weights, settled.corrections, settled.constants)
 

@@ -16,6 +16,8 @@ from edgeq.quant.weightrange import max_scales, mse_scales
 
 __all__ = ["LINEAR", "fake_quantize", "quantize_weight", "simulation", "weight_integers"]
 
+AT_ONCE = 2**15
+"""Weights rounded at a time, in float64: what a cache holds."""
 LINEAR = "/linear"
 """Suffix of the value before a fused activation, in a `simulation` graph."""
 
@@ -25,8 +27,9 @@ def fake_quantize(value: Tensor, quantization: Quantization) -> Tensor:
     scale, zero = float(quantization.scale), int(quantization.zero_point)
     low, high = quantization.limits
     ratio = value / scale
-    nearest = ratio.sign() * (ratio.abs() + 0.5).floor()
-    return (nearest.clamp(low - zero, high - zero)) * scale
+    nearest = ratio.sign()
+    nearest *= ratio.abs_().add_(0.5).floor_()
+    return nearest.clamp_(low - zero, high - zero).mul_(scale)
 
 
 def quantize_weight(weight: npt.NDArray[np.float32], bits: int = 8) -> Quantization:
@@ -44,7 +47,14 @@ def weight_integers(weight: npt.NDArray[np.float32], quantization: Quantization)
     """Nearest integers of a weight, in ±127 at 8 bits, ±7 at 4: symmetric, so the lowest integer is never used."""
     limit = quantization.limits[1]
     scale = quantization.scale.astype(np.float64).reshape(-1, *([1] * (weight.ndim - 1)))
-    return np.clip(np.round(weight / scale), -limit, limit).astype(np.int8)
+    made = np.empty(weight.shape, np.int8)
+    step = max(1, AT_ONCE * len(weight) // max(weight.size, 1))
+    for start in range(0, len(weight), step):
+        rows = slice(start, start + step)
+        ratio = weight[rows] / scale[rows]
+        np.rint(ratio, out=ratio)
+        made[rows] = np.clip(ratio, -limit, limit, out=ratio)
+    return made
 
 
 def simulation(graph: Graph, weights: Mapping[str, Quantization]) -> Graph:

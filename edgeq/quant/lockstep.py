@@ -55,12 +55,13 @@ def settle(
     correct_bias: bool = True,
     judged: bool = False,
     beside_rounded: bool = False,
+    exact: dict[str, Tensor] | None = None,
 ) -> Settled:
     """Round the weights of fewer than 8 bits of an optimised `graph`, and correct biases; see `bias_correction` for
     `judged`. Other weights take their nearest integers. With `beside_rounded`, the twin that is followed has its
-    activations on their grids too: a network trained to live with them, whose weights alone are to be rounded."""
-    twins = _twins(graph, weights)
-    module = GraphModule(twins).eval()
+    activations on their grids too: a network trained to live with them, whose weights alone are to be rounded. `exact`
+    are the float network's values on all `inputs`, where they were kept (`observe.kept`); they are used up."""
+    module = GraphModule(_twins(graph, weights, alone=exact is not None)).eval()
     layers = {node.name: node for node in graph.of_kind(Conv2d, Linear)}
     clamps = {name + LINEAR: node.op.activation for name, node in layers.items() if node.op.activation}  # type: ignore[attr-defined]
     results = {name if name + LINEAR not in clamps else name + LINEAR: name for name in layers}
@@ -68,7 +69,7 @@ def settle(
     for node in layers.values():
         if round_weights and (weights[node.inputs[1]].bits or 8) < 8:
             readers.setdefault(node.inputs[0], []).append(node)
-    made, exact = Settled(), dict[str, Tensor]()
+    made, exact = Settled(), {} if exact is None else exact
 
     def visit(name: str, value: Tensor) -> Tensor | None:
         if name.startswith(FLOAT) or name in graph.inputs:
@@ -111,14 +112,14 @@ ENTRY = "/grid"
 """Suffix of the twin's own copy of the input, which its grid rounds and the float network's must not."""
 
 
-def _twins(graph: Graph, weights: Mapping[str, Quantization]) -> Graph:
-    """Both networks in one graph, node beside node, so that no value waits long for its partner."""
-    plain, rounded = simulation(graph, {}), simulation(graph, weights)
+def _twins(graph: Graph, weights: Mapping[str, Quantization], *, alone: bool) -> Graph:
+    """Both networks in one graph, node beside node, so that no value waits long for its partner; or the rounded one."""
+    rounded = simulation(graph, weights)
     nodes = [Node(name + ENTRY, Clamp(-np.inf, np.inf), (name,)) for name in graph.inputs]
     entry = {name: name + ENTRY for name in graph.inputs}
-    for node in plain.nodes:
+    for node in rounded.nodes:
         inputs = tuple(name if name in graph.inputs else FLOAT + name for name in node.inputs)
-        nodes.append(Node(FLOAT + node.name, node.op, inputs))
+        nodes += [] if alone else [Node(FLOAT + node.name, node.op, inputs)]
         nodes.append(Node(node.name, node.op, tuple(entry.get(name, name) for name in node.inputs)))
-    constants = {FLOAT + name: array for name, array in plain.constants.items()} | dict(rounded.constants)
-    return graph.replace(nodes=tuple(nodes), constants=constants)
+    plain = {} if alone else {FLOAT + name: array for name, array in graph.constants.items()}
+    return graph.replace(nodes=tuple(nodes), constants=plain | dict(rounded.constants))

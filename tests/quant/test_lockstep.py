@@ -8,6 +8,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, Reshape
 from edgeq.graph.run import GraphModule
+from edgeq.quant import observe
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.fakequant import LINEAR, fake_quantize, simulation
@@ -94,3 +95,29 @@ def test_without_either_nothing_is_settled(graph):
     )  # fmt: skip
     assert decided.constants == {}
     assert decided.bias_corrections == {}
+
+
+@pytest.mark.parametrize("scheme", ["w8a8", "w4a4"])
+def test_values_kept_are_those_of_another_run(graph, monkeypatch, scheme):
+    """One run of the float network, where its values fit, decides what three do: for extremes, counts and biases."""
+    runs = []
+    monkeypatch.setattr(
+        GraphModule, "run", lambda self, *a, run=GraphModule.run, **k: runs.append(1) or run(self, *a, **k)
+    )
+
+    def decided():
+        runs.clear()
+        return calibrate(graph, images(6, 1), RANGE, scheme=Scheme.of(scheme, all_layers=True)), len(runs)
+
+    once, few = decided()
+    monkeypatch.setattr(observe, "KEPT", 0)
+    again, more = decided()
+    assert (few, more) == (2, 3)  # the last is the rounded network, alone or beside the float one
+    for one, other in ((once.activations, again.activations), (once.weights, again.weights)):
+        assert {n: (q.scale.tolist(), q.zero_point.tolist()) for n, q in one.items()} == {
+            n: (q.scale.tolist(), q.zero_point.tolist()) for n, q in other.items()
+        }
+    for mine, theirs in ((once.bias_corrections, again.bias_corrections), (once.constants, again.constants)):
+        assert set(mine) == set(theirs)
+        for name in mine:
+            np.testing.assert_array_equal(mine[name], theirs[name])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,6 +61,25 @@ def test_collect_counts_every_value_of_a_group_once():
     found = collect(graph, {"g": ("up", "sum")}, CalibrationSet(inputs, np.full(5, -1), "test"), batch=2)["g"]
     assert (found.low, found.high) == (-8.0, 22.0)
     assert found.counts.sum() == 2 * inputs.size
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([1, 7, 5000, 100_000]), st.floats(-3, 3), st.booleans())
+def test_counts_are_those_of_histc(seed, size, centre, rectified):
+    values = np.random.default_rng(seed).normal(centre, 1, (2, size, 3, 1)).astype(np.float32)
+    values = np.maximum(values, 0) if rectified else values
+    graph = Graph("net", ("x",), ("up",), (Node("up", Clamp(), ("x",)),), {}, {"x": (1, size, 3, 1)})
+    found = collect(graph, {"g": ("up",)}, CalibrationSet(values, np.full(2, -1), "test"))["g"]
+    expected = torch.histc(torch.from_numpy(values), BINS, found.low, found.high)
+    np.testing.assert_array_equal(found.counts, expected.numpy())
+
+
+def test_a_constant_has_a_bin():
+    values = np.full((1, 2, 3, 3), 300.0, np.float32)
+    graph = Graph("net", ("x",), ("up",), (Node("up", Clamp(), ("x",)),), {}, {"x": (1, 2, 3, 3)})
+    found = collect(graph, {"g": ("up",)}, CalibrationSet(values, np.full(1, -1), "test"))["g"]
+    assert found.low < 300.0 < found.high
+    assert found.counts.sum() == values.size
 
 
 def test_unknown_observer_lists_the_choices():

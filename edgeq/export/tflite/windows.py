@@ -8,8 +8,8 @@ the pixels in front of the first window, or by a PAD.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgeq.graph.ops import Pair
@@ -83,24 +83,23 @@ class Window:
         return self.taps == NO_TAPS
 
 
-def _growths(axis: Axis) -> Iterator[Pair]:
+@functools.cache
+def _grown(axis: Axis, padding: str, *, growable: bool) -> tuple[int, Pair] | None:
+    """The smallest kernel that `padding` carries along `axis`, and what it has in front and behind; None without."""
+    if not growable:
+        return (axis.kernel, (0, 0)) if axis.carried(padding) else None
     reach = range(axis.kernel + abs(axis.before) + 2)
-    return ((front, back) for front, back in itertools.product(reach, reach))
+    grown = ((axis.kernel + front + back, (front, back)) for front, back in itertools.product(reach, reach))
+    return min((found for found in grown if axis.grown(*found[1]).carried(padding)), default=None)
 
 
 def fit(height: Axis, width: Axis, *, growable: bool) -> Window | None:
     """The expression with the fewest taps, or None. Only convolutions are `growable`: a pool has no weights to zero."""
     best: tuple[int, Window] | None = None
     for padding in ("VALID", "SAME"):
-        choices: list[tuple[int, Pair]] = []
-        for axis in (height, width):
-            grown = _growths(axis) if growable else iter([(0, 0)])
-            carried = [(axis.kernel + f + b, (f, b)) for f, b in grown if axis.grown(f, b).carried(padding)]
-            choices.extend([min(carried)] if carried else [])
-        if len(choices) == 2:
-            taps = choices[0][0] * choices[1][0]
-            if best is None or taps < best[0]:
-                best = taps, Window(padding, (choices[0][1], choices[1][1]))
+        down, across = (_grown(axis, padding, growable=growable) for axis in (height, width))
+        if down and across and (best is None or down[0] * across[0] < best[0]):
+            best = down[0] * across[0], Window(padding, (down[1], across[1]))
     return best[1] if best else None
 
 
