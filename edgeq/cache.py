@@ -6,6 +6,7 @@ exists is whole and an interrupted stage leaves nothing behind but its checkpoin
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -59,6 +60,8 @@ class StageCache:
             shutil.rmtree(entry, ignore_errors=True)
         found = _read(entry)
         if found is not None:
+            with contextlib.suppress(OSError):  # a cache that may only be read
+                os.utime(entry)  # when it was last of use
             self.progress.done(stage, found.seconds, cached=True)
             return found
         self.progress.stage(stage)

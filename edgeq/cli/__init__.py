@@ -19,6 +19,7 @@ cli = Shell(
         "verify": "edgeq.cli.verify:verify",
         "bench": "edgeq.cli.bench:bench",
         "eval": "edgeq.cli.eval:evaluate",
+        "cache": "edgeq.cli.cache:cache",
         "device": "edgeq.cli.device:device",
         "devices": "edgeq.cli.device:devices",
         "targets": "edgeq.cli.listing:targets",

@@ -1,0 +1,105 @@
+"""`edgeq cache`: what finished stages take, and how to be rid of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeq.cli.shell import columns, print_json
+from edgeq.config.build import resolve
+from edgeq.errors import ConfigError
+from edgeq.housekeeping import Kept, clear, contents
+
+__all__ = ["cache"]
+
+DAY = 86_400.0
+
+
+@click.command()
+@click.option("--clear", "clearing", is_flag=True, help="remove what is kept; builds then make it again")
+@click.option(
+    "--older-than",
+    "days",
+    type=click.FloatRange(0),
+    metavar="DAYS",
+    help="with --clear: what no build used for so long",
+)
+@click.option("--cache", "folder", metavar="PATH", help="the folder [default: that of builds here]")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="settings file [default: edgeq.toml, if there]")
+@click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
+def cache(clearing: bool, days: float | None, folder: str | None, file: Path | None, as_json: bool) -> None:
+    """Show what finished and interrupted stages take on the disk, or remove them.
+
+    Nothing is removed by itself. Checkpoints that changed within the last hour stay: a build may be at work on them.
+
+    \b
+    edgeq cache
+    edgeq cache --clear --older-than 30
+    """
+    if days is not None and not clearing:
+        raise ConfigError("--older-than", why="says what --clear removes", hint="edgeq cache --clear --older-than 30")
+    where = resolve({"cache": folder}, os.environ, file).config.cache
+    kept = contents(where)
+    gone = clear(kept, (days or 0.0) * DAY) if clearing else []
+    left = [one for one in kept if one not in gone]
+    if as_json:
+        print_json(_facts(where, left, gone if clearing else None))
+        return
+    if clearing:
+        click.echo(f"removed {_amount(gone)}")
+    click.echo(f"{where}: {_amount(left)}")
+    if left:
+        columns([["stage", "entries", "MB", "last used"], *_rows(left)])
+
+
+def _facts(where: Path, left: Sequence[Kept], gone: Sequence[Kept] | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "folder": str(where),
+        "bytes": sum(one.bytes for one in left),
+        "entries": [
+            {
+                "name": one.path.name,
+                "stage": one.stage,
+                "finished": one.finished,
+                "bytes": one.bytes,
+                "used": datetime.fromtimestamp(one.used, timezone.utc).isoformat(timespec="seconds"),
+            }
+            for one in left
+        ],
+    }
+    if gone is not None:
+        facts["removed"] = {"entries": len(gone), "bytes": sum(one.bytes for one in gone)}
+    return facts
+
+
+def _amount(kept: Sequence[Kept]) -> str:
+    count = f"{len(kept)} {'entry' if len(kept) == 1 else 'entries'}"
+    return f"{count}, {_megabytes(kept)} MB" if kept else count
+
+
+def _megabytes(kept: Sequence[Kept]) -> str:
+    return f"{sum(one.bytes for one in kept) / 1e6:.1f}"
+
+
+def _rows(kept: Sequence[Kept]) -> list[list[str]]:
+    now = time.time()
+    stages: dict[str, list[Kept]] = {}
+    for one in kept:
+        stages.setdefault(one.stage if one.finished else f"{one.stage}, unfinished", []).append(one)
+    return [
+        [stage, str(len(ones)), _megabytes(ones), _ago(min(one.age(now) for one in ones))]
+        for stage, ones in stages.items()
+    ]
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("days", DAY), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return "just now"
