@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +21,17 @@ __all__ = ["LayerError", "layer_errors"]
 @dataclass(frozen=True)
 class LayerError:
     """`sqnr_db` is the signal to quantization-noise ratio of a node's output in decibels, its inputs being quantized
-    too; `saturated` the share of values at the ends of the integer range (the zero end of a ReLU not counted)."""
+    too; `saturated` the share of values at the ends of the integer range (the zero end of a ReLU not counted); `reads`
+    the nodes it reads."""
 
     name: str
     op: str
     sqnr_db: float
     saturated: float
+    reads: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"reads": list(self.reads)}
 
 
 @torch.no_grad()
@@ -33,6 +40,7 @@ def layer_errors(graph: Graph, integer: IntegerGraph, inputs: npt.NDArray[np.flo
     whole = run(integer, integer.quantizations[integer.inputs[0]].quantize(inputs))
     rows: list[LayerError] = []
     kinds = {node.name: type(node.op).__name__ for node in graph.nodes}
+    reads = {node.name: tuple(name for name in node.inputs if name in kinds) for node in graph.nodes}
 
     def compare(name: str, value: torch.Tensor) -> None:
         if name not in kinds or name not in whole:
@@ -48,7 +56,7 @@ def layer_errors(graph: Graph, integer: IntegerGraph, inputs: npt.NDArray[np.flo
         ends = np.mean(whole[name] == high) + (
             np.mean(whole[name] == low) if int(quantization.zero_point) > low else 0.0
         )
-        rows.append(LayerError(name, kinds[name], float(min(ratio, 120.0)), float(ends)))
+        rows.append(LayerError(name, kinds[name], float(min(ratio, 120.0)), float(ends), reads[name]))
 
     GraphModule(graph).run(torch.from_numpy(inputs), visit=compare)
     return rows

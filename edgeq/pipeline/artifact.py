@@ -252,3 +252,5 @@ def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:
         rebuild = command_of(made.config, report)
         write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))
         write_atomic(staging / "edgeq.lock", lock_text(contents))
+        if "devices" in report and (folder / "device.json").is_file():  # rows that an earlier build had
+            shutil.copyfile(folder / "device.json", staging / "device.json")

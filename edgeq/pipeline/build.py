@@ -50,6 +50,7 @@ from edgeq.quant.freeze import freeze
 from edgeq.quant.intake import FORMS, Intake, raw_input
 from edgeq.quant.scheme import specify
 from edgeq.quant.widths import parted
+from edgeq.report.device import kept_rows, with_devices
 from edgeq.synth import passes_needed
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.zoo.load import LoadedModel
@@ -154,8 +155,10 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
         },
         seconds=seconds,
     )
-    report = report_of(made)
-    write_folder(made, report, config.output_folder(loaded.spec.name))
+    report, folder = report_of(made), config.output_folder(loaded.spec.name)
+    if rows := kept_rows(report, folder):
+        report = with_devices(report, rows)
+    write_folder(made, report, folder)
     return report
 
 
@@ -178,7 +181,7 @@ def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerG
         frozen = freeze(graph, decided)
         write_atomic(folder / "integer.safetensors", frozen.graph.to_bytes())
         rows = layer_errors(graph, frozen.graph, calibration.inputs[:8])
-        return {"dead_channels": dict(frozen.dead_channels), "layers": [dataclasses.asdict(row) for row in rows]}
+        return {"dead_channels": dict(frozen.dead_channels), "layers": [row.to_json() for row in rows]}
 
     result = job.cache.run("calibrate", parts, work)
     return result, IntegerGraph.load(result.files["integer.safetensors"])
@@ -188,7 +191,7 @@ def _entry_rows(intake: Intake, integer: IntegerGraph, images: CalibrationSet) -
     """Rows of ops in front of the graph that was calibrated: the one that normalises pixels, where there is one."""
     if intake.form != "op":
         return []
-    return [dataclasses.asdict(row) for row in layer_errors(*intake.front(integer), images.inputs[:8])]
+    return [row.to_json() for row in layer_errors(*intake.front(integer), images.inputs[:8])]
 
 
 def _write(job: _Job, integer: IntegerGraph) -> Result:

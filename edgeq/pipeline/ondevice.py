@@ -204,8 +204,9 @@ def measure_build(
 ) -> Facts:
     """Latency, and accuracy where there are images, of the build in `folder` on each of `devices`. Returns the report.
 
-    What they said goes into ``report.json`` and its page, which names `rebuild`, and raw into ``device.json``; the
-    folder is swapped in whole, as the build's own was. Raises `EdgeqError`, with the folder as it was.
+    What they said goes into ``report.json`` and its page, which names `rebuild`, and raw into ``device.json``, beside
+    what other devices said of the same file. The folder is swapped in whole, as the build's own was. Raises
+    `EdgeqError`, with the folder as it was.
     """
     artifact = find_artifact(folder)
     setup = setup_for(artifact, threads=threads, program=program)
@@ -217,17 +218,28 @@ def measure_build(
             found[name] = {"bench": bench(device, artifact.model, artifact.baseline, setup), "eval": None}
             if images is not None:
                 found[name]["eval"] = eval_on(device, artifact, setup, spec, images)
+    earlier = [row for row in before.get("devices", ()) if row["name"] not in found]
     rows = [device_row(name, facts["bench"], facts["eval"]) for name, facts in found.items()]
-    report = with_devices(before, rows)
+    report = with_devices(before, [*earlier, *rows])
     with staged(folder) as staging:
         shutil.copytree(folder, staging, dirs_exist_ok=True)
         if read_report(staging) != before:
             raise ArtifactError(f"{folder} was built anew while devices ran what it held", hint="run again")
         sheet = (staging / "calibration.png").read_bytes()
-        write_atomic(staging / "device.json", json.dumps(found, indent=2) + "\n")
+        raw = {name: facts for name, facts in _raw(staging).items() if any(row["name"] == name for row in earlier)}
+        write_atomic(staging / "device.json", json.dumps(raw | found, indent=2) + "\n")
         write_atomic(staging / "report.json", to_text(report))
         write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))
     return report
+
+
+def _raw(folder: Path) -> Facts:
+    """What earlier builds of the same file keep in ``device.json``."""
+    try:
+        found = json.loads((folder / "device.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _on_host(

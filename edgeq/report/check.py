@@ -121,6 +121,8 @@ def check(
 def read_report(folder: Path) -> dict[str, Any]:
     """report.json of the build in `folder`. Raises `ArtifactError`."""
     path = folder / "report.json"
+    if folder.is_file():
+        raise ArtifactError(f"{folder} is a file", hint="name the folder of a finished build")
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

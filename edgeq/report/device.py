@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from edgeq.errors import ArtifactError
+from edgeq.report.check import read_report
 from edgeq.report.devicefields import DEVICE
-from edgeq.report.schema import pick
+from edgeq.report.schema import pick, validate
 
-__all__ = ["device_row", "elsewhere", "with_devices"]
+__all__ = ["device_row", "elsewhere", "kept_rows", "with_devices"]
 
 Facts = Mapping[str, Any]
 
@@ -43,6 +46,22 @@ def with_devices(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
     settled = {elsewhere(report["conditions"]["architecture"], row["machine"]["architecture"]) for row in rows}
     warnings = [warning for warning in report["warnings"] if warning not in settled]
     return {**report, "warnings": warnings, "devices": [dict(row) for row in rows]}
+
+
+def kept_rows(report: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """What devices said of the build in `folder`, where its file is the one `report` is about.
+
+    What they answered is left out where `report` is about other images.
+    """
+    try:
+        before = read_report(folder)
+    except ArtifactError:
+        return []
+    if validate(before) or any(before[key] != report[key] for key in ("artifact", "float")):
+        return []
+    images = (report["accuracy"] or {}).get("sha256")
+    rows = [{**row, "earlier": True} for row in before.get("devices", ())]
+    return [row if (row["accuracy"] or {}).get("sha256") == images else {**row, "accuracy": None} for row in rows]
 
 
 def _accuracy(answers: Facts) -> dict[str, Any]:

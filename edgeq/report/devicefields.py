@@ -26,6 +26,7 @@ def _moment(when: str) -> Section:
 
 DEVICE: Mapping[str, Entry] = {
     "name": Field("text", "as `--device` names it"),
+    "earlier": Field("yes/no", "present where an earlier build of the same file was measured there", optional=True),
     "machine": Section(
         "what it is",
         {

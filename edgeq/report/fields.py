@@ -282,6 +282,7 @@ FIELDS: Mapping[str, Entry] = {
             "op": Field("text", "kind of op"),
             "sqnr_db": Field("number", "signal to quantization-noise ratio in decibels; 120 for no error"),
             "saturated": Field("number", "share of values at the ends of the integer range", optional=True),
+            "reads": Field("list of texts", "ops it reads, by `name`; not the network's inputs", optional=True),
             "weight_bits": Field("integer", "of the layer's weights", optional=True),
             "weight_storage": Field("text", "the type they have in the file", optional=True),
             "activation_bits": Field("integer", "of the op's output", optional=True),

@@ -137,3 +137,21 @@ def test_a_device_that_fails_leaves_the_build_as_it_was(
     assert done.exit_code == 4, done.output
     assert "devices" not in json.loads(Path("out/report.json").read_text())
     assert not Path("out/device.json").exists()
+
+
+def test_what_a_device_said_outlasts_a_build_of_the_same_file(model: str) -> None:
+    report, raw = _built(model, "tflite-x86", "local")
+
+    def again(*more: str) -> dict[str, Any]:
+        words = ["build", model, "--target", "tflite-x86", "--method", "noise", "--effort", "fast", "--output", "out"]
+        done = CliRunner().invoke(cli, [*words, "--cache", "cache", *more])
+        assert done.exit_code == 0, done.output
+        assert ("by an earlier build of this very file" in done.stderr) == ("local" in done.stderr)
+        made: dict[str, Any] = json.loads(Path("out/report.json").read_text())
+        return made
+
+    (row,) = again()["devices"]
+    assert row == report["devices"][0] | {"earlier": True}
+    assert json.loads(Path("out/device.json").read_text())["local"] == raw
+    assert "devices" not in again("--bits", "w6a8")
+    assert not Path("out/device.json").exists()

@@ -15,7 +15,7 @@ from edgeq.config.build import Budget
 from edgeq.errors import ArtifactError
 from edgeq.report.charts import Timed, comparison_chart
 from edgeq.report.check import check
-from edgeq.report.device import device_row, elsewhere, with_devices
+from edgeq.report.device import device_row, elsewhere, kept_rows, with_devices
 from edgeq.report.html import render
 from edgeq.report.schema import to_text, validate
 
@@ -201,3 +201,21 @@ def test_a_device_nobody_measured_holds_nothing(
     assert gates["max-device-drop pi@other"].reason == "not measured there"
     (none,) = _checked(build, report(), max_device_drop=50.0).values()
     assert (none.held, "no device was measured" in (none.reason or "")) == (False, True)
+
+
+def test_rows_outlast_a_build_of_the_same_file(measured: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    made = measured()
+    (tmp_path / "report.json").write_text(to_text(made))
+    again = {key: value for key, value in made.items() if key != "devices"}
+    (row,) = kept_rows(again, tmp_path)
+    assert row == made["devices"][0] | {"earlier": True}
+    kept = with_devices(again, [row])
+    assert validate(kept) == []
+    assert "earlier build of this very file" in render(kept)
+    other = copy.deepcopy(again)
+    other["accuracy"]["sha256"] = "other images"
+    assert kept_rows(other, tmp_path)[0]["accuracy"] is None
+    assert kept_rows(other, tmp_path)[0]["latency"] == row["latency"]
+    other["artifact"]["sha256"] = "0" * 64
+    assert kept_rows(other, tmp_path) == []
+    assert kept_rows(again, tmp_path / "nowhere") == []

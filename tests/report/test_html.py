@@ -186,6 +186,26 @@ def test_advice_follows_from_numbers(report: Report) -> None:
     assert len(steps(made, "out", "edgeq build m")) == 1
 
 
+def test_the_layer_that_loses_most_is_offered_sixteen_bits(report: Report) -> None:
+    def row(name: str, db: float, *reads: str, op: str = "Conv2d") -> dict[str, Any]:
+        layer = {"weight_bits": 8, "weight_storage": "int8"} if op == "Conv2d" else {}
+        return {"name": name, "op": op, "sqnr_db": db, "reads": list(reads), "activation_bits": 8, **layer}
+
+    layers = [row("a", 34.4), row("act", 35.1, "a", op="LeakyReLU"), row("b c", 13.9, "act"), row("d", 11.0, "b c")]
+
+    def told(path: str = "model.tflite", agreement: float = 0.8) -> str:
+        made = report(layers=layers)
+        made["artifact"]["path"] = path
+        made["accuracy"]["agreement"] = agreement
+        return " ".join(f"{step.why} {step.command}" for step in steps(made, "out", "edgeq build m"))
+
+    assert "b c loses 21 dB" in told()
+    assert "edgeq build m --layer-bits a=w8a16 --layer-bits 'b c=w8a16'" in told()
+    assert "a16" not in told(path="model.onnx") + told(agreement=0.96)
+    layers[2]["sqnr_db"], layers[3]["sqnr_db"] = 30.0, 25.0
+    assert "a16" not in told()  # no layer stands out
+
+
 rows = st.lists(st.floats(-40, 120).map(lambda db: {"name": "n", "op": "o", "sqnr_db": db}), min_size=1, max_size=300)
 
 
