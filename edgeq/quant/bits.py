@@ -106,11 +106,14 @@ def weight_bits(graph: Graph, scheme: Scheme) -> dict[str, int]:
 
 
 def asked_layers(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
-    """What `Scheme.layers` say, by the layer's name. Raises `ConfigError` for a pattern that matches no layer."""
+    """What `Scheme.layers` say, by the layer's name. A pattern that matches a module's path means all layers in it.
+
+    Raises `ConfigError` for one that matches no layer.
+    """
     names = [node.name for node in graph.of_kind(Conv2d, Linear)]
     found: dict[str, LayerBits] = {}
     for one in scheme.layers:
-        matched = [name for name in names if fnmatchcase(name, one.pattern)]
+        matched = [name for name in names if any(fnmatchcase(path, one.pattern) for path in _paths(name))]
         if not matched:
             close = difflib.get_close_matches(one.pattern.rstrip(".*"), names, n=1, cutoff=0.3)
             raise ConfigError(
@@ -119,6 +122,12 @@ def asked_layers(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
             )  # fmt: skip
         found |= dict.fromkeys(matched, one)
     return found
+
+
+def _paths(name: str) -> list[str]:
+    """``a.b.c``, ``a.b`` and ``a``: a layer and the modules it is in, be the last of them what it was made from."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
 def activation_bits(

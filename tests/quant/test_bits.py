@@ -72,6 +72,23 @@ def test_first_and_last_weights_keep_eight_bits_unless_all_layers(graph: Graph) 
     assert set(weight_bits(graph, Scheme.of("w4a4", all_layers=True)).values()) == {4}
 
 
+def test_a_module_s_path_means_all_layers_in_it(graph: Graph) -> None:
+    names = {"one": "block.one.conv", "two": "block.two", "stem": "stem.0"}
+    nodes = tuple(
+        Node(names.get(n.name, n.name), n.op, tuple(names.get(name, name) for name in n.inputs)) for n in graph.nodes
+    )
+    renamed = Graph("net", ("x",), ("soft",), nodes, graph.constants, graph.input_shapes)
+
+    def fours(pattern: str) -> set[str]:
+        found = weight_bits(renamed, Scheme.of("w8a8", layers=(f"{pattern}=w4a8",)))
+        return {weight for weight, bits in found.items() if bits == 4}
+
+    assert fours("block") == fours("bloc?") == {"one.w", "two.w"}
+    assert fours("block.one") == fours("block.one.conv") == {"one.w"}
+    with pytest.raises(ConfigError, match="no convolution or linear layer"):
+        fours("bloc")
+
+
 def test_few_bits_are_for_what_layers_multiply(graph: Graph) -> None:
     integer = frozen(graph, Scheme.of("w4a4"))
     assert integer.narrow() == ("stem", "one", "sum", "pool")  # not: input, branch before the sum, mean, outputs
