@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.cli.options import program_option, settings_options
+from edgeq.cli.options import program_option, say_unused, settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
@@ -63,6 +63,7 @@ def build(
             click.echo(effective.to_toml(), nl=False)
         return
     config = effective.config
+    say_unused(effective, file)
     if config.model is None:
         say(f"edgeq: no MODEL and no model in edgeq.toml: building the shipped default, {DEFAULT_MODEL}")
         config = dataclasses.replace(config, model=DEFAULT_MODEL)
@@ -115,7 +116,8 @@ def _refuse(plans: list[dict[str, Any]]) -> None:
     for facts in plans:
         refused = facts.get("unsupported") or []
         if refused:
-            raise UnsupportedError(f"{facts['model']} cannot be built", why=f"{len(refused)} unsupported calls")
+            calls = f"{len(refused)} unsupported call{'s' * (len(refused) > 1)}"
+            raise UnsupportedError(f"{facts['model']} cannot be built", why=calls)
 
 
 def _insist(results: list[dict[str, Any]]) -> None:
@@ -128,7 +130,7 @@ def _insist(results: list[dict[str, Any]]) -> None:
                 hint="repeat with --force measure on a quiet machine",
             )
         for row in report.get("devices", ()):
-            if not row["valid"]:
+            if not (row["valid"] or row.get("earlier")):
                 raise MeasurementError(
                     f"latency of {report['model']} for {report['target']} must not be believed", where=row["name"],
                     why="; ".join(row["doubts"]), hint="remove the cause and build again; what is cached stays",

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
-from edgeq.config.build import Budget, BuildConfig, settings_of
+from edgeq.cli.shell import say
+from edgeq.config.build import CONFIG_FILE, Budget, BuildConfig, Effective, settings_of
 
-__all__ = ["program_option", "settings_options"]
+__all__ = ["program_option", "say_unused", "settings_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -50,6 +51,12 @@ def settings_options(
         return command
 
     return decorate
+
+
+def say_unused(effective: Effective, file: Path | None) -> None:
+    """Name what the settings file says about a network that was not asked for."""
+    if effective.unused:
+        say(f"edgeq: {file or CONFIG_FILE} is about another network: its {', '.join(effective.unused)} are left out")
 
 
 def _text(value: Any) -> str:

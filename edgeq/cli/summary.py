@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -148,7 +148,8 @@ def _device(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         parts.append(
             f"{times['integer_median_ms']:.2f} ms, float {times['float_median_ms']:.2f} ms (ratio {times['ratio']:.2f})"
         )
-    lines = [f"{row['runtime']} on {row['machine']['cpu']}", *parts]
+    before = ", by an earlier build of this very file" if row.get("earlier") else ""
+    lines = [f"{row['runtime']} on {row['machine']['cpu']}{before}", *parts]
     if not row["valid"]:
         lines.append("; ".join(row["doubts"]))
     return [(escape(row["name"]) if not place else "", escape(line)) for place, line in enumerate(lines)]
@@ -170,7 +171,18 @@ def show_plan(plan: Mapping[str, Any]) -> None:
     console.print(facts)
     for name, value in plan.items():
         if _is_rows(value):
-            console.print(_table(name, value))
+            console.print(_table(name, _gathered(value) if name == "unsupported" else value))
+
+
+def _gathered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Calls refused alike as one row, with the first place and how many there are: a transformer repeats itself."""
+    places: dict[tuple[Any, Any], list[str]] = {}
+    for row in rows:
+        places.setdefault((row["op"], row["hint"]), []).append(str(row["where"]))
+    return [
+        {"op": op, "where": where[0] + (f" and {len(where) - 1} more" if where[1:] else ""), "hint": hint}
+        for (op, hint), where in places.items()
+    ]
 
 
 def _is_rows(value: Any) -> bool:
@@ -181,7 +193,8 @@ def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=escape(name.replace("_", " ")), title_justify="left", box=None, padding=(0, 2))
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
-        table.add_column(escape(column), justify="right" if isinstance(rows[0].get(column), int | float) else "left")
+        side: Literal["right", "left"] = "right" if isinstance(rows[0].get(column), int | float) else "left"
+        table.add_column(escape(column), justify=side, overflow="fold")
     for row in rows:
         table.add_row(*(escape(_flat(row.get(column, ""))) for column in columns))
     return table

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgeq.cli.options import settings_options
+from edgeq.cli.options import say_unused, settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve, settings_of
 from edgeq.zoo.modeltoml import DEFAULT_MODEL
@@ -42,6 +42,7 @@ def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **
     """
     effective = resolve({key: None if value == () else value for key, value in flags.items()}, os.environ, file)
     config = dataclasses.replace(effective.config, output=output)
+    say_unused(effective, file)
     if config.model is None:
         say(f"edgeq: no MODEL and no model in edgeq.toml: using the shipped default, {DEFAULT_MODEL}")
         config = dataclasses.replace(config, model=DEFAULT_MODEL)

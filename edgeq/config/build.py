@@ -196,11 +196,15 @@ def settings_of(kind: type[BuildConfig] | type[Budget]) -> dict[str, Setting]:
 
 @dataclass(frozen=True)
 class Effective:
-    """Settings after precedence. `origin` says where each came from: a flag, a variable, a file, or the default."""
+    """Settings after precedence. `origin` says where each came from: a flag, a variable, a file, or the default.
+
+    `unused` are the file's words about its own network, where another was asked for.
+    """
 
     config: BuildConfig
     budget: Budget
     origin: Mapping[str, str]
+    unused: tuple[str, ...] = ()
 
     def to_toml(self) -> str:
         """The settings as an ``edgeq.toml`` that reproduces them, with a comment per key saying where it came from."""
@@ -241,15 +245,18 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
             if one in table and several in table:
                 raise ConfigError(f"both {one} and {several} are given", where=table.where)
     limits = table.table("budget").only(*settings_of(Budget)).data if table is not None and "budget" in table else {}
-    if flags.get("model") or environment.get("EDGEQ_MODEL"):
+    asked = flags.get("model") or environment.get("EDGEQ_MODEL")
+    unused: tuple[str, ...] = ()
+    if asked and from_file.get("model", asked) != asked:
         # The file's network is not the one asked for, so what it says about its network does not apply.
+        unused = tuple(key for key in from_file if key in _OF_THE_MODEL)
         from_file = {key: value for key, value in from_file.items() if key not in _OF_THE_MODEL}
     for kind, given, prefix, into in (
         (BuildConfig, from_file, "", values), (Budget, limits, "budget.", budget),
     ):  # fmt: skip
         for name, setting in settings_of(kind).items():
             into[name], origin[prefix + name] = _pick(setting, flags, environment, given, path)
-    return Effective(BuildConfig(**values), Budget(**budget), origin)
+    return Effective(BuildConfig(**values), Budget(**budget), origin, unused)
 
 
 def _pick(

@@ -125,9 +125,11 @@ def _path(value: Any, where: str) -> Path:
 
 
 def one_of(*choices: str) -> Kind:
-    """Exactly one of these words; a miss suggests the nearest."""
+    """Exactly one of these words; a miss suggests the nearest. Where yes and no are among them, TOML's booleans do."""
 
     def parse(value: Any, where: str) -> str:
+        if isinstance(value, bool) and {"yes", "no"} <= set(choices):
+            value = "yes" if value else "no"
         if value not in choices:
             raise ConfigError(f"{where} {value!r}", hint=nearest(str(value), list(choices)))
         return str(value)

@@ -82,6 +82,8 @@ class _Capture:
         self._values: dict[torch.fx.Node, Any] = {}
         self._node: torch.fx.Node
         self._failed: set[Any] = set()
+        self._moved: set[torch.fx.Node] = set()
+        self._known = frozenset(ATEN)
         self._inputs: dict[str, Shape] = {}
         self.errors: list[UnsupportedError] = []
         self._outputs: list[str] = []
@@ -147,6 +149,9 @@ class _Capture:
             return self._item(node, source, index)
         if not any(isinstance(leaf, Value) for leaf in pytree.tree_leaves(args)):
             return self._evaluate(node, args)
+        moved = not self._moved.isdisjoint(node.all_input_nodes)
+        if moved:
+            self._moved.add(node)
         try:
             rule = self._rule(node)
             made = rule(Call(str(node.target), _bind(node, args), results, self._emit))
@@ -157,9 +162,13 @@ class _Capture:
                     hint="this is a bug in edgeq, please report it",
                 )
         except UnsupportedError as error:
-            where = _path(node) or self._name
-            self.errors.append(UnsupportedError(error.what, where=where, why=error.why, hint=error.hint))
             self._failed.add(node)
+            # Behind a refused call that moved the batch, no form of a known call would do: the refusal says nothing.
+            if packet(node) not in self._known or not moved:
+                where = _path(node) or self._name
+                self.errors.append(UnsupportedError(error.what, where=where, why=error.why, hint=error.hint))
+            if any(shape[:1] != (1,) for shape in results):
+                self._moved.add(node)
             return _stand_in(node)
         return made
 

@@ -13,10 +13,14 @@ _SIZE = "the image size changes by pooling, strides, and bilinear or nearest F.i
 _EVAL = "call model.eval() before exporting, and keep track_running_stats=True"
 _MATRIX = "use nn.Linear on (N, features) with a constant weight"
 
+_ANY = "build it from convolutions, pools, sums, products and activations, or leave it to the app"
+
 _HINTS = {
     **dict.fromkeys(
         ("threshold", "rrelu", "rrelu_with_noise_functional", "glu"), _ACTIVATION
     ),
+    **dict.fromkeys(("amax",), "for the largest of a map: F.adaptive_max_pool2d(x, 1)"),
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), "recurrence has no integer form here: use convolutions"),
     **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk"), _LOGITS),
     **dict.fromkeys(
         ("_upsample_bilinear2d_aa",
@@ -37,14 +41,10 @@ _HINTS = {
 
 
 def hint_for(name: str, known: Iterable[str]) -> str:
-    """Advice for the unknown call `name` (``aten.silu``): a written one, the nearest spelling, or all that is known."""
+    """Advice for the unknown call `name` (``aten.silu``): a written one, the nearest spelling, or what goes for any."""
     bare = name.removeprefix("aten.")
     if bare in _HINTS:
         return _HINTS[bare]
     choices = sorted(k.removeprefix("aten.") for k in known if not k.endswith("_"))
     close = difflib.get_close_matches(bare, choices, n=1, cutoff=0.7)
-    return (
-        f"the nearest supported is {close[0]}"
-        if close
-        else f"supported: {', '.join(c for c in choices if c[0] != '_')}"
-    )
+    return f"the nearest supported is {close[0]}" if close else _ANY

@@ -24,8 +24,13 @@ def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Roun
     """Every op of the model in `folder` on its first `images` calibration images, or on noise drawn from `seed`.
 
     `rounding` is whose arithmetic an ONNX file is held to; a TFLite file knows one only. Runs in a process of its own.
-    Raises `ArtifactError` where the folder is not a whole build or its files are damaged.
+    Raises `ArtifactError` where it is no folder of a whole build or its files are damaged.
     """
+    if folder.is_file():
+        raise ArtifactError(
+            f"{folder} is a file", why="the integers it is held to lie beside it in the folder of its build",
+            hint="name that folder; edgeq inspect reads any file",
+        )  # fmt: skip
     return isolated(_replay, folder, images, seed=seed, rounding=rounding)
 
 

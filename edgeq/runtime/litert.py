@@ -6,11 +6,14 @@ numpy 1, because with numpy 2 its import succeeds and its first interpreter does
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import math
+import os
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -40,6 +43,30 @@ def interpreter_module() -> tuple[ModuleType, str]:
         except ImportError:
             continue
     raise DeviceError("no TFLite runtime is installed", hint=INSTALL)
+
+
+@contextlib.contextmanager
+def _greeted() -> Iterator[None]:
+    """What a runtime writes to standard error meanwhile, less its news of having started a delegate.
+
+    It knows no way to ask it for silence, and writes past Python.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # a program without standard error
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            said.seek(0)
+            for line in said:
+                if not line.startswith(b"INFO: "):
+                    os.write(2, line)
 
 
 class FileTensor(NamedTuple):
@@ -79,13 +106,14 @@ class LiteRTSession(Session):
         self._where = "model bytes" if isinstance(model, bytes) else str(model)
         data = model if isinstance(model, bytes) else _read(Path(model))
         try:
-            self._interpreter = module.Interpreter(
-                model_content=data,
-                num_threads=threads,
-                experimental_op_resolver_type=resolver,
-                experimental_preserve_all_tensors=keep_all,
-            )
-            self._interpreter.allocate_tensors()
+            with _greeted():
+                self._interpreter = module.Interpreter(
+                    model_content=data,
+                    num_threads=threads,
+                    experimental_op_resolver_type=resolver,
+                    experimental_preserve_all_tensors=keep_all,
+                )
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             why = str(error)[:LONGEST_REASON]
             raise ArtifactError("not a TFLite model this runtime can run", where=self._where, why=why) from error

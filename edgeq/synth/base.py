@@ -98,5 +98,6 @@ def batch_generator(seed: int, batch: int) -> torch.Generator:
 
 def passes_needed(method: str, effort: str, images: int) -> int:
     """Forward and backward passes of one image that a method needs; 0 for methods that optimise nothing."""
+    list(SYNTHESIZERS)  # the modules that add to ROUNDS are imported on first use
     rounds = ROUNDS.get(method)
     return 0 if rounds is None else rounds(effort) * images

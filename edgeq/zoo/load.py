@@ -7,6 +7,7 @@ user named, names it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.zoo.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
 from edgeq.zoo.pycode import call, import_callable, last_line
 from edgeq.zoo.spec import ModelSpec
@@ -65,7 +66,7 @@ def load_model(
     """Load MODEL. `weights` is a file, or ``random`` (seeded, for structure tests), or None for the model's own.
 
     `input_shape` ``(C, H, W)``, `mean` and `std` replace what the model states. The network has run once on zeros when
-    this returns, so its input shape and number of classes are right. Raises `ConfigError`.
+    this returns, so its input shape and number of classes are right. Raises `ConfigError`, `UnsupportedError`.
     """
     shape = None if input_shape is None else tuple(int(v) for v in input_shape)
     if shape is not None and len(shape) != 3:
@@ -199,6 +200,12 @@ def _from_pt2(request: _Request) -> tuple[ModelSpec, ExportedProgram]:
 
 def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
     """Run the network once: its input must fit, and a classifier's outputs must be as many as the spec says."""
+    try:
+        inspect.signature(module.forward).bind(None)
+    except TypeError as error:
+        raise UnsupportedError(
+            f"{spec.name} does not take one image alone", why=str(error), hint="wrap it to take one image"
+        ) from error
     try:
         with torch.no_grad():
             output = module(torch.zeros(1, *spec.input_shape))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,18 @@ _COUNTER = "num_batches_tracked"  # batch norm's step counter: of no use to infe
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by name from ``.safetensors``, or ``.pt``/``.pth`` opened with ``weights_only=True``.
 
-    A ``{"state_dict": ...}`` wrapper and ``module.`` prefixes are taken off. Raises `ConfigError`.
+    The state dict of a training checkpoint, as in ``{"model": ..., "optimizer": ...}``, is found where there is one,
+    and the prefixes ``module.`` (data parallel) and ``_orig_mod.`` (compiled) are taken off. Raises `ConfigError`.
     """
-    if path.suffix not in _SUFFIXES:
-        raise ConfigError(f"weights file {path}", why=f"is none of {', '.join(_SUFFIXES)}")
     if not path.is_file():
-        raise ConfigError(f"weights file {path} does not exist")
+        raise ConfigError(f"weights file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    if path.suffix not in _SUFFIXES:
+        raise ConfigError(f"weights file {path} is none of {', '.join(_SUFFIXES)}")
+    if path.suffix != ".safetensors" and _is_script(path):
+        raise ConfigError(
+            f"weights file {path} is a TorchScript program",
+            hint="save its tensors: torch.save(torch.jit.load(FILE).state_dict(), NEW)",
+        )
     try:
         data: Any = (
             load_file(path)
@@ -45,16 +52,42 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         raise ConfigError(f"weights file {path} cannot be read", why=_first(error), hint="is it whole?") from error
-    if isinstance(data, Mapping) and isinstance(data.get("state_dict"), Mapping):
-        data = data["state_dict"]
-    if not isinstance(data, Mapping) or not data or not all(isinstance(v, Tensor) for v in data.values()):
-        raise ConfigError(
-            f"weights file {path} holds no state dict", hint='expected name: tensor, or {"state_dict": ...}'
-        )
-    state = {str(name): tensor for name, tensor in data.items()}
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state = {str(name): tensor for name, tensor in _state_dict(data, path).items()}
+    for wrapper in ("module.", "_orig_mod."):
+        if all(name.startswith(wrapper) for name in state):
+            state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
     return state
+
+
+def _is_script(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _state_dict(data: Any, path: Path) -> dict[Any, Tensor]:
+    """`data` itself, or the one state dict among its values; ``state_dict`` goes before others, such as an average."""
+    if _is_state(data):
+        return dict(data)
+    found = {key: value for key, value in data.items() if _is_state(value)} if isinstance(data, Mapping) else {}
+    if "state_dict" in found or len(found) == 1:
+        return dict(found.get("state_dict") or next(iter(found.values())))
+    if found:
+        raise ConfigError(
+            f"weights file {path} holds several state dicts", why=_few(map(str, found)),
+            hint="save the one meant in a file of its own",
+        )  # fmt: skip
+    inside = f"{type(data).__name__} of {_few(map(str, data))}" if isinstance(data, Mapping) else type(data).__name__
+    raise ConfigError(
+        f"weights file {path} holds no state dict", why=f"it is a {inside}",
+        hint="expected name: tensor, as model.state_dict() gives it",
+    )  # fmt: skip
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
 
 
 def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -70,11 +103,22 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     parts = [("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)]
     if any(names for _, names in parts):
         why = "; ".join(f"{label} {_few(names)}" for label, names in parts if names)
-        raise ConfigError(f"weights {source} do not fit the network", why=why)
+        raise ConfigError(f"weights {source} do not fit the network", why=why, hint=_renamed(own, state))
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if broken:
         raise ConfigError(f"weights {source} hold values that are not finite", why=_few(broken))
     module.load_state_dict({name: tensor for name, tensor in state.items() if name in own}, strict=False)
+
+
+def _renamed(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """A hint where the names differ by a prefix alone."""
+    for longer, shorter, where in ((state, own, "the file's"), (own, state, "the network's")):
+        first = next(iter(shorter), "")
+        prefixes = {name.removesuffix(first) for name in longer if name.endswith(f".{first}")}
+        for prefix in sorted(prefixes):
+            if {f"{prefix}{name}" for name in shorter if not name.endswith(_COUNTER)} <= set(longer):
+                return f"{where} names begin with {prefix!r}: save it under the same names"
+    return ""
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

@@ -306,6 +306,23 @@ def test_plan_shows_anything(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a\\x1b]0;title\\x07" in capsys.readouterr().err
 
 
+def test_calls_refused_alike_are_one_row(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"op": "aten.bmm.default", "where": f"blocks.{n}.attention", "hint": "use nn.Linear"} for n in range(3)]
+    show_plan({"unsupported": [*rows, {"op": "aten.erfc.default", "where": "head", "hint": "use GELU"}]})
+    text = capsys.readouterr().err
+    assert (text.count("aten.bmm"), text.count("aten.erfc"), text.count("nn.Linear")) == (1, 1, 1)
+    assert "blocks.0.attention and 2 more" in text
+
+
+def test_settings_of_another_network_are_left_out_aloud(pipeline: Callable[..., list[BuildConfig]]) -> None:
+    seen = pipeline()
+    Path("edgeq.toml").write_text('model = "a.toml"\nmean = [0.5, 0.5, 0.5]\n[layer_bits]\nhead = "w8a16"\n')
+    result = run("build", "b.toml")
+    assert "edgeq.toml is about another network: its mean, layer_bits are left out" in result.stderr
+    assert seen[0].layer_bits == ()
+    assert "another network" not in run("build").stderr
+
+
 def test_group_loads_only_what_its_table_names() -> None:
     with click.Context(cli) as ctx:
         assert cli.get_command(ctx, "os:system") is None

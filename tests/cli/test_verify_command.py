@@ -29,6 +29,15 @@ def made():
     return freeze(graph, calibrate(graph, images, (-3.0, 3.0), scheme=Scheme())).graph, images
 
 
+def test_a_file_is_told_from_its_folder(made, tmp_path):
+    _build(tmp_path, *made)
+    for verb, limits in (("verify", ()), ("check", ("--max-bytes", "4M"))):
+        result = CliRunner().invoke(cli, [verb, str(tmp_path / "model.tflite"), *limits])
+        assert result.exit_code == 2
+        assert "model.tflite is a file" in result.stderr
+        assert "folder" in result.stderr
+
+
 def _build(folder, integer, images, name="model.tflite", written=None):
     written = written or integer
     data = write_tflite(written) if name.endswith("tflite") else write_onnx(written, activations="int8")

@@ -154,6 +154,25 @@ def test_another_model_does_not_inherit_the_file_s_model_s_settings() -> None:
         4,
     )
     assert resolve({}, {"EDGEQ_MODEL": "b.toml"}).config.weights is None
+    assert resolve({"model": "b.toml"}, {}).unused == ("weights", "input_shape", "output")
+
+
+def test_the_file_s_settings_stay_with_its_model_and_with_any_where_it_names_none() -> None:
+    write('model = "a.toml"\nweights = "a.pth"\n')
+    named = resolve({"model": "a.toml"}, {})
+    assert (named.config.weights, named.unused) == ("a.pth", ())
+    write('evaluation = "test.npz"\n[layer_bits]\n"head" = "w8a16"\n')
+    assert resolve({"model": "b.toml"}, {}).config.evaluation == "test.npz"
+    assert resolve({"model": "b.toml"}, {}).config.layer_bits == ("head=w8a16",)
+
+
+def test_yes_and_no_may_be_toml_s_own() -> None:
+    write("raw_pixels = true\nmetadata = false\n")
+    config = resolve({}, {}).config
+    assert (config.raw_pixels, config.metadata) == ("yes", "no")
+    write("io = true\n")
+    with pytest.raises(ConfigError, match="io True"):
+        resolve({}, {})
 
 
 def test_paths_in_a_file_elsewhere_are_relative_to_it() -> None:

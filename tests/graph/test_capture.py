@@ -332,6 +332,26 @@ def test_unsupported_call_names_call_path_and_hint() -> None:
     assert "hard swish" in message(error)
 
 
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(2).transpose(1, 2)
+        x = self.attention(x, x, x)[0]
+        return torch.erfc(x)
+
+
+def test_calls_behind_a_moved_batch_are_not_blamed_for_it() -> None:
+    errors = unsupported_calls(Tokens(), (4, 3, 3), "tokens")
+    calls = [error.what.split(".")[1].split()[0] for error in errors]
+    assert calls[0] == "transpose"
+    assert set(calls[1:]) <= {"bmm", "baddbmm", "scaled_dot_product_attention", "erfc"}
+    assert calls[-1] == "erfc"
+    assert not any("bug in edgeq" in error.hint for error in errors)
+
+
 def test_all_unsupported_calls_at_once() -> None:
     errors = unsupported_calls(Gated(), (3, 4, 4), "gated")
     assert [(e.what.split(".")[1].split()[0], e.where) for e in errors] == [

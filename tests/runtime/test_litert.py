@@ -59,6 +59,21 @@ def test_path_bytes_and_timing_form(flow: Flow, tmp_path: Path) -> None:
     np.testing.assert_array_equal(session.run(sample)[0], LiteRTSession(data, threads=1).run(sample)[0])
 
 
+@pytest.mark.parametrize("closed", ["", "2>&-"])
+def test_a_first_session_says_nothing(flow: Flow, tmp_path: Path, closed: str) -> None:
+    (tmp_path / "m.tflite").write_bytes(write_tflite(flow.graph()))
+    code = (
+        "import sys; from edgeq.runtime.litert import LiteRTSession; "
+        "s = LiteRTSession(sys.argv[1]); print(s.kernels); sys.stderr and print('words', file=sys.stderr)"
+    )
+    line = f'"$0" -c "$1" "$2" {closed}'
+    made = subprocess.run(
+        ["sh", "-c", line, sys.executable, code, str(tmp_path / "m.tflite")], capture_output=True, text=True
+    )
+    assert (made.returncode, made.stdout.strip()) == (0, "xnnpack")
+    assert made.stderr == ("" if closed else "words\n")
+
+
 def test_wrong_sample_shape(flow: Flow) -> None:
     session = LiteRTSession(write_tflite(flow.graph()))
     with pytest.raises(ConfigError, match=r"\[1, 3, 12, 10\]"):

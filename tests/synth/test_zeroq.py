@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +105,13 @@ def test_an_interrupted_run_continues_to_the_same_bytes(tmp_path: Path) -> None:
 def test_registered_and_counted() -> None:
     assert SYNTHESIZERS.get("zeroq") is zeroq
     assert passes_needed("zeroq", "best", 10) == 10 * ITERATIONS["best"] == 5000
+
+
+def test_passes_are_counted_before_any_method_was_asked_for() -> None:
+    code = "from edgeq.synth import passes_needed as n; print(n('gznq', 'fast', 1), n('leaves', 'fast', 1))"
+    optimised, drawn = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert int(optimised) > 0
+    assert int(drawn) == 0
 
 
 def test_without_batch_norm_it_says_so() -> None:

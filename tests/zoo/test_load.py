@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.zoo.load import load_model
 from edgeq.zoo.modeltoml import DEFAULT_MODEL, read_model_file, shipped_models
 from edgeq.zoo.spec import ModelSpec
-from edgeq.zoo.weights import digest
+from edgeq.zoo.weights import digest, read_weights
 
 NET = """
 import torch
@@ -286,7 +286,50 @@ def test_weights_that_are_not_finite(folder: Path) -> None:
 
 def test_no_state_dict(folder: Path) -> None:
     torch.save([1, 2], folder / "list.pth")
-    fails(str(folder), "holds no state dict", weights=str(folder / "list.pth"))
+    fails(str(folder), "holds no state dict: it is a list", weights=str(folder / "list.pth"))
+    torch.save({"epoch": 3, "loss": 0.5}, folder / "notes.pth")
+    fails(str(folder), "holds no state dict: it is a dict of epoch, loss", weights=str(folder / "notes.pth"))
+
+
+def test_the_state_dict_inside_a_training_checkpoint(folder: Path) -> None:
+    state = tiny().state_dict()
+    wrapped = {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}
+    for checkpoint in (
+        {"model": state, "optimizer": {"state": {}}, "epoch": 3},
+        {"state_dict": wrapped, "ema": {name: tensor + 1 for name, tensor in state.items()}},
+    ):
+        torch.save(checkpoint, folder / "last.pth")
+        assert digest(read_weights(folder / "last.pth")) == digest(state)
+    torch.save({"model": state, "ema": state}, folder / "two.pth")
+    fails(str(folder), "holds several state dicts: model, ema", weights=str(folder / "two.pth"))
+
+
+def test_a_torchscript_program_is_called_one(folder: Path) -> None:
+    torch.jit.save(torch.jit.trace(tiny().eval(), torch.zeros(1, 3, 8, 8)), folder / "script.pt")
+    fails(str(folder), "script.pt is a TorchScript program", "state_dict()", weights=str(folder / "script.pt"))
+
+
+def test_names_that_differ_by_a_prefix_say_so(folder: Path) -> None:
+    torch.save({f"backbone.{name}": tensor for name, tensor in tiny().state_dict().items()}, folder / "longer.pth")
+    fails(str(folder), "the file's names begin with 'backbone.'", weights=str(folder / "longer.pth"))
+    (folder / "net.py").write_text(NET + "\ndef wrapped():\n    return nn.Sequential(tiny())\n")
+    torch.save(tiny().state_dict(), folder / "shorter.pth")
+    reference, weights = f"{folder}/net.py:wrapped", str(folder / "shorter.pth")
+    fails(reference, "the network's names begin with '0.'", weights=weights, input_shape=(3, 8, 8))
+
+
+def test_a_network_of_two_inputs_is_not_supported(folder: Path) -> None:
+    code = """
+class Two(nn.Module):
+    def forward(self, image, other):
+        return image + other
+
+def two():
+    return Two()
+"""
+    (folder / "net.py").write_text(NET + code)
+    with pytest.raises(UnsupportedError, match="does not take one image alone: missing a required argument: 'other'"):
+        load_model(f"{folder}/net.py:two", input_shape=(3, 8, 8))
 
 
 @pytest.mark.parametrize(
