@@ -4,8 +4,9 @@ Shapes are logical and in torch's order (NCHW, weights OIHW) whatever a file lat
 activation is the batch; graphs are captured with batch 1 and can be run with any. Spatial padding is always explicit
 and per side, ``(top, bottom, left, right)``, so that torch's symmetric and TensorFlow's SAME padding are the same op.
 
-To add an op: a dataclass here (value by value: in `elementwise.py`), its torch meaning in `run.py`, the ATen call it
-comes from in `aten_layers.py` or beside it, its integers in `integer/reference.py`, and one emitter per writer.
+To add an op: a dataclass here or in the file of its kind (`moves.py`, `elementwise.py`, `norms.py`; `op.py` is what all
+are), its torch meaning in `run.py`, the ATen call it comes from in `aten_layers.py` or beside it, its integers in
+`integer/reference.py`, and one emitter per writer.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from edgeq.errors import UnsupportedError
+from edgeq.graph.moves import Concat, Pad, Permute, Reshape, Slice
+from edgeq.graph.op import OPS, Op, Pair, Shape, Sides, broadcast, register, require
 
 __all__ = [
     "NEGATIVE",
@@ -37,6 +40,7 @@ __all__ = [
     "MaxPool2d",
     "Op",
     "Pad",
+    "Pair",
     "Permute",
     "Reshape",
     "Resize2d",
@@ -51,56 +55,8 @@ __all__ = [
     "require",
 ]
 
-Shape = tuple[int, ...]
-Pair = tuple[int, int]
-Sides = tuple[int, int, int, int]
 
-
-@dataclass(frozen=True)
-class Op:
-    """Base of all op kinds. `weights` counts the leading-to-trailing inputs that are parameters, not activations."""
-
-    shares_quantization: ClassVar[bool] = False
-    """Output carries its (first) input's scale and zero point: the op only moves or selects values."""
-
-    def infer(self, inputs: Sequence[Shape]) -> Shape:
-        """The output shape, or `UnsupportedError` when the inputs cannot be this op's."""
-        raise NotImplementedError(type(self).__name__)
-
-    def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
-        """Multiply-accumulates for these shapes; 0 where the op does none worth counting."""
-        return 0
-
-
-OPS: dict[str, type[Op]] = {}
-"""Every op kind by name; the name is what a saved graph stores."""
-
-_Kind = TypeVar("_Kind", bound=type[Op])
-
-
-def _op(kind: _Kind) -> _Kind:
-    OPS[kind.__name__] = kind
-    return kind
-
-
-def _require(condition: bool, op: Op, inputs: Sequence[Shape], why: str) -> None:
-    if not condition:
-        raise UnsupportedError(f"{type(op).__name__} got shapes {list(inputs)}", why=why)
-
-
-register, require = _op, _require
-"""For the kinds that stand in files of their own."""
-
-
-def broadcast(op: Op, inputs: Sequence[Shape]) -> Shape:
-    """Shape of what combines two activations of one rank value by value; one of 1 is repeated along the other's."""
-    _require(len(inputs) == 2 and len(inputs[0]) == len(inputs[1]), op, inputs, "takes two inputs of one rank")
-    pairs = list(zip(*inputs, strict=True))
-    _require(all(a == b or 1 in (a, b) for a, b in pairs), op, inputs, "shapes neither agree nor repeat")
-    return tuple(b if a == 1 else a for a, b in pairs)
-
-
-@_op
+@register
 @dataclass(frozen=True)
 class Clamp(Op):
     """Limit values to ``[minimum, maximum]``. ReLU and ReLU6 are clamps; a convolution, linear or add can carry one."""
@@ -109,7 +65,7 @@ class Clamp(Op):
     maximum: float = math.inf
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 1, self, inputs, "takes one input")
+        require(len(inputs) == 1, self, inputs, "takes one input")
         return inputs[0]
 
 
@@ -127,14 +83,14 @@ def _window(size: int, kernel: int, stride: int, before: int, after: int, dilati
 
 def _filtered(op: Op, inputs: Sequence[Shape], groups: int) -> tuple[int, int, Pair, Pair]:
     """Batch, outputs, size of picture and of filter of a convolution whose inputs belong together."""
-    _require(len(inputs) in (2, 3) and len(inputs[0]) == 4 and len(inputs[1]) == 4, op, inputs, "takes x, w[, b]")
+    require(len(inputs) in (2, 3) and len(inputs[0]) == 4 and len(inputs[1]) == 4, op, inputs, "takes x, w[, b]")
     (n, c, *size), (o, i, *kernel) = inputs[0], inputs[1]
-    _require(c == i * groups and o % groups == 0, op, inputs, f"channels do not fit {groups} groups")
-    _require(len(inputs) == 2 or inputs[2] == (o,), op, inputs, f"bias is not ({o},)")
+    require(c == i * groups and o % groups == 0, op, inputs, f"channels do not fit {groups} groups")
+    require(len(inputs) == 2 or inputs[2] == (o,), op, inputs, f"bias is not ({o},)")
     return n, o, (size[0], size[1]), (kernel[0], kernel[1])
 
 
-@_op
+@register
 @dataclass(frozen=True)
 class Conv2d(Op):
     """Convolution. Inputs: x ``(N, I, H, W)``, weight ``(O, I/groups, kh, kw)``, optional bias ``(O,)``."""
@@ -150,7 +106,7 @@ class Conv2d(Op):
         top, bottom, left, right = self.padding
         oh = _window(h, kh, self.stride[0], top, bottom, self.dilation[0])
         ow = _window(w, kw, self.stride[1], left, right, self.dilation[1])
-        _require(oh > 0 and ow > 0, self, inputs, "window is larger than the padded input")
+        require(oh > 0 and ow > 0, self, inputs, "window is larger than the padded input")
         return (n, o, oh, ow)
 
     def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
@@ -161,7 +117,7 @@ class Conv2d(Op):
         return self.groups > 1 and weight[1] == 1
 
 
-@_op
+@register
 @dataclass(frozen=True)
 class ConvTranspose2d(Op):
     """Transposed convolution; `optimize` makes a convolution and moves of it.
@@ -179,14 +135,14 @@ class ConvTranspose2d(Op):
         n, o, (h, w), (kh, kw) = _filtered(self, inputs, self.groups)
         top, bottom, left, right = self.padding
         oh, ow = (h - 1) * self.stride[0] + kh - top - bottom, (w - 1) * self.stride[1] + kw - left - right
-        _require(oh > 0 and ow > 0, self, inputs, "more is cut off than there is")
+        require(oh > 0 and ow > 0, self, inputs, "more is cut off than there is")
         return (n, o, oh, ow)
 
     def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
         return math.prod(inputs[0][1:]) * math.prod(inputs[1]) // inputs[0][1]
 
 
-@_op
+@register
 @dataclass(frozen=True)
 class Linear(Op):
     """Inputs: x ``(N, I)``, weight ``(O, I)``, optional bias ``(O,)``."""
@@ -194,17 +150,17 @@ class Linear(Op):
     activation: Clamp | None = None
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) in (2, 3) and len(inputs[0]) == 2 and len(inputs[1]) == 2, self, inputs, "takes x, w[, b]")
+        require(len(inputs) in (2, 3) and len(inputs[0]) == 2 and len(inputs[1]) == 2, self, inputs, "takes x, w[, b]")
         (n, i), (o, wi) = inputs[0], inputs[1]
-        _require(i == wi, self, inputs, f"{i} features in, weight has {wi}")
-        _require(len(inputs) == 2 or inputs[2] == (o,), self, inputs, f"bias is not ({o},)")
+        require(i == wi, self, inputs, f"{i} features in, weight has {wi}")
+        require(len(inputs) == 2 or inputs[2] == (o,), self, inputs, f"bias is not ({o},)")
         return (n, o)
 
     def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
         return math.prod(inputs[1])
 
 
-@_op
+@register
 @dataclass(frozen=True)
 class BatchNorm(Op):
     """Inputs: x ``(N, C, ...)``, then gamma, beta, running mean, running variance, each ``(C,)``. Inference form."""
@@ -212,22 +168,22 @@ class BatchNorm(Op):
     eps: float = 1e-5
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 5 and len(inputs[0]) >= 2, self, inputs, "takes x, gamma, beta, mean, variance")
-        _require(all(s == (inputs[0][1],) for s in inputs[1:]), self, inputs, "parameters are not one per channel")
+        require(len(inputs) == 5 and len(inputs[0]) >= 2, self, inputs, "takes x, gamma, beta, mean, variance")
+        require(all(s == (inputs[0][1],) for s in inputs[1:]), self, inputs, "parameters are not one per channel")
         return inputs[0]
 
 
-@_op
+@register
 @dataclass(frozen=True)
 class LeakyReLU(Op):
     slope: float = 0.01
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 1, self, inputs, "takes one input")
+        require(len(inputs) == 1, self, inputs, "takes one input")
         return inputs[0]
 
 
-@_op
+@register
 @dataclass(frozen=True)
 class Softmax(Op):
     """Softmax over what files have last: the channels of ``(N, C, H, W)``, else the last dimension."""
@@ -235,13 +191,13 @@ class Softmax(Op):
     axis: int = 1
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 1 and len(inputs[0]) >= 2, self, inputs, "takes one input")
+        require(len(inputs) == 1 and len(inputs[0]) >= 2, self, inputs, "takes one input")
         last = 1 if len(inputs[0]) == 4 else len(inputs[0]) - 1
-        _require(self.axis == last, self, inputs, f"runs along {last}, not {self.axis}")
+        require(self.axis == last, self, inputs, f"runs along {last}, not {self.axis}")
         return inputs[0]
 
 
-@_op
+@register
 @dataclass(frozen=True)
 class Add(Op):
     """Sum of two activations of one rank; a dimension of 1 is repeated."""
@@ -252,22 +208,6 @@ class Add(Op):
         return broadcast(self, inputs)
 
 
-@_op
-@dataclass(frozen=True)
-class Concat(Op):
-    """Join along a dimension counted from the front, batch included (1 is channels)."""
-
-    axis: int = 1
-    shares_quantization: ClassVar[bool] = True
-
-    def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) >= 1 and 1 <= self.axis < len(inputs[0]), self, inputs, f"cannot join along {self.axis}")
-        rest = {(*s[: self.axis], *s[self.axis + 1 :]) for s in inputs}
-        _require(len(rest) == 1, self, inputs, "other dimensions differ")
-        first = inputs[0]
-        return (*first[: self.axis], sum(s[self.axis] for s in inputs), *first[self.axis + 1 :])
-
-
 @dataclass(frozen=True)
 class _Pool2d(Op):
     kernel: Pair = (2, 2)
@@ -276,22 +216,22 @@ class _Pool2d(Op):
     shares_quantization: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 1 and len(inputs[0]) == 4, self, inputs, "takes one (N, C, H, W) input")
+        require(len(inputs) == 1 and len(inputs[0]) == 4, self, inputs, "takes one (N, C, H, W) input")
         n, c, h, w = inputs[0]
         top, bottom, left, right = self.padding
         oh = _window(h, self.kernel[0], self.stride[0], top, bottom)
         ow = _window(w, self.kernel[1], self.stride[1], left, right)
-        _require(oh > 0 and ow > 0, self, inputs, "window is larger than the padded input")
+        require(oh > 0 and ow > 0, self, inputs, "window is larger than the padded input")
         return (n, c, oh, ow)
 
 
-@_op
+@register
 @dataclass(frozen=True)
 class MaxPool2d(_Pool2d):
     """Maximum over a window; padding never wins. torch's ``ceil_mode`` arrives as bottom and right padding."""
 
 
-@_op
+@register
 @dataclass(frozen=True)
 class AvgPool2d(_Pool2d):
     """Mean over a window. ``count_padding`` false divides by the number of real pixels under the window."""
@@ -299,92 +239,17 @@ class AvgPool2d(_Pool2d):
     count_padding: bool = False
 
 
-@_op
+@register
 @dataclass(frozen=True)
 class GlobalAvgPool(Op):
     """Mean over height and width: ``(N, C, H, W)`` to ``(N, C, 1, 1)``. Has a scale of its own."""
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 1 and len(inputs[0]) == 4, self, inputs, "takes one (N, C, H, W) input")
+        require(len(inputs) == 1 and len(inputs[0]) == 4, self, inputs, "takes one (N, C, H, W) input")
         return (*inputs[0][:2], 1, 1)
 
 
-@_op
-@dataclass(frozen=True)
-class Pad(Op):
-    """Surround with zeros (real 0.0). ``before`` and ``after`` hold one count per dimension, batch included.
-
-    ``lowest`` surrounds with minus infinity: the padding of the max pools behind it, of which `optimize` makes it part.
-    """
-
-    before: Shape = ()
-    after: Shape = ()
-    lowest: bool = False
-    shares_quantization: ClassVar[bool] = True
-
-    def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 1, self, inputs, "takes one input")
-        (shape,) = inputs
-        counts = (*self.before, *self.after)
-        fits = len(self.before) == len(self.after) == len(shape) and min(counts) >= 0
-        _require(
-            fits and not (self.before[0] or self.after[0]), self, inputs, f"cannot pad by {self.before}, {self.after}"
-        )
-        return tuple(b + s + a for b, s, a in zip(self.before, shape, self.after, strict=True))
-
-
-@_op
-@dataclass(frozen=True)
-class Slice(Op):
-    """``x[start:stop:step]`` along every dimension (batch: all of it); ``stop`` is exclusive and within the shape."""
-
-    start: Shape = ()
-    stop: Shape = ()
-    step: Shape = ()
-    shares_quantization: ClassVar[bool] = True
-
-    def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 1, self, inputs, "takes one input")
-        (shape,) = inputs
-        ok = len(self.start) == len(self.stop) == len(self.step) == len(shape) and all(
-            0 <= a < b <= s and k > 0 for a, b, k, s in zip(self.start, self.stop, self.step, shape, strict=True)
-        )
-        _require(ok, self, inputs, f"cannot take {self.start}:{self.stop}:{self.step}")
-        sizes = (len(range(a, b, k)) for a, b, k in zip(self.start, self.stop, self.step, strict=True))
-        return (shape[0], *tuple(sizes)[1:])
-
-
-@_op
-@dataclass(frozen=True)
-class Reshape(Op):
-    """Same values in torch's order, new ``shape`` per sample (batch dimension kept and not listed)."""
-
-    shape: Shape = ()
-    shares_quantization: ClassVar[bool] = True
-
-    def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 1, self, inputs, "takes one input")
-        _require(math.prod(inputs[0][1:]) == math.prod(self.shape), self, inputs, f"cannot become {self.shape}")
-        return (inputs[0][0], *self.shape)
-
-
-@_op
-@dataclass(frozen=True)
-class Permute(Op):
-    """Reorder dimensions as `torch.permute` does; ``order`` lists all of them, the batch (0) first."""
-
-    order: Shape = ()
-    shares_quantization: ClassVar[bool] = True
-
-    def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 1, self, inputs, "takes one input")
-        (shape,) = inputs
-        fits = sorted(self.order) == list(range(len(shape))) and self.order[:1] == (0,)
-        _require(fits, self, inputs, f"cannot be ordered as {self.order}")
-        return tuple(shape[i] for i in self.order)
-
-
-@_op
+@register
 @dataclass(frozen=True)
 class Resize2d(Op):
     """Scale height and width to ``size``, ``mode`` bilinear or nearest.
@@ -400,9 +265,9 @@ class Resize2d(Op):
     shares_quantization: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
-        _require(len(inputs) == 1 and len(inputs[0]) == 4, self, inputs, "takes one (N, C, H, W) input")
-        _require(self.mode in ("bilinear", "nearest") and min(self.size) > 0, self, inputs, f"cannot be {self.mode}")
-        _require(not self.align_corners or self.mode == "bilinear", self, inputs, "nearest has no corners to align")
+        require(len(inputs) == 1 and len(inputs[0]) == 4, self, inputs, "takes one (N, C, H, W) input")
+        require(self.mode in ("bilinear", "nearest") and min(self.size) > 0, self, inputs, f"cannot be {self.mode}")
+        require(not self.align_corners or self.mode == "bilinear", self, inputs, "nearest has no corners to align")
         return (*inputs[0][:2], *self.size)
 
 
