@@ -40,6 +40,10 @@ from edgeq.zoo.load import LoadedModel
 __all__ = ["Made", "command_of", "report_of", "write_folder"]
 
 
+MISTAKEN = 0.5
+"""Share of images not answered as they were made to be, above which something is wrong: trained networks have few."""
+
+
 @dataclass(frozen=True)
 class Made:
     """Everything a finished build made and noted. `facts` are the stages' own: layers, exactness, census, accuracy."""
@@ -143,6 +147,12 @@ def _warnings(made: Made) -> list[str]:
         found.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
     if made.method in ("noise", "uniform"):
         found.append(f"calibrated on {made.method}: ranges of noise are not ranges of pictures")
+    wrong = made.calibration.notes.get("wrong", 0.0)
+    if wrong > MISTAKEN:
+        found.append(
+            f"the network sees another class than meant in {wrong:.0%} of its own images: are weights, mean and std "
+            "the ones it was trained with? Ranges may not be those of pictures"
+        )
     weights, _ = parse_bits(made.config.bits)
     if made.config.layer_bits and any((grid.bits or 8) < 8 for grid in _weight_grids(made).values()):
         found.append(f"weights have {_mixture(made)}; {_stored(made)}")

@@ -67,6 +67,9 @@ def find_artifact(path: Path) -> Artifact:
     model = find_model(path)
     if model.suffix not in (".tflite", ".onnx"):
         raise ConfigError(f"{path} is no artifact", hint="give a build's folder, a .tflite or a .onnx")
+    with model.open("rb") as file:
+        if model.suffix == ".tflite" and file.read(8)[4:] != b"TFL3":
+            raise ArtifactError(f"{model} is no TFLite model", why="its first bytes are not those of one")
     if path.is_file():
         return Artifact(model, None, None)
     baseline = path / f"float{model.suffix}"

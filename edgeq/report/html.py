@@ -36,6 +36,11 @@ __all__ = ["data_uri", "render", "template", "timed"]
 
 _SHARED = ("charts.html.j2", "devices.html.j2", "report.css")
 
+_SHARES = {
+    "rejected": "were made anew because the network saw another class in them than meant",
+    "wrong": "still show it another class",
+}
+
 WORST = 8
 """Layers listed by name below the chart."""
 
@@ -65,6 +70,7 @@ def render(
     return template("report.html.j2").render(
         r=report,
         pictures=[data_uri(picture) for picture in pictures],
+        notes=_notes(report["synthesis"].get("notes", {})),
         layers=layer_chart(report["layers"]),
         worst=sorted(report["layers"], key=lambda row: row["sqnr_db"])[:WORST],
         poor=POOR,
@@ -76,6 +82,14 @@ def render(
         steps=steps(report, folder, rebuild),
         verdict=_verdict(report),
     )
+
+
+def _notes(notes: Mapping[str, float]) -> list[str]:
+    """What a method tells about its images, in words where this page has them."""
+    return [
+        f"{_share(value)} {_SHARES[name]}" if name in _SHARES else f"{name.replace('_', ' ').capitalize()}: {value:.4g}"
+        for name, value in notes.items()
+    ]
 
 
 @functools.cache

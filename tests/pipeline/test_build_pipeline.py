@@ -39,6 +39,9 @@ def test_tflite_build_writes_a_proven_folder(config: BuildConfig) -> None:
     census = report["census"]
     assert [census[k] for k in ("float_ops", "transposes", "quantize", "dequantize", "spatial_pads")] == [0] * 5
     assert report["method"] == "gznq"
+    unlike = report["synthesis"]["notes"]["wrong"] > 0.5
+    assert any("another class than meant" in line for line in report["warnings"]) == unlike
+    assert [row["reads"] for row in report["layers"][:2]] == [[], [report["layers"][0]["name"]]]
     assert report["accuracy"]["n"] == 24
     assert report["accuracy"]["float"]["top1"] == 100.0
     session = LiteRTSession(data)

@@ -156,6 +156,14 @@ def test_almost_all_never_shows_as_all(report: Report) -> None:
     assert "100 %" not in words
 
 
+def test_what_a_method_tells_is_in_words(report: Report) -> None:
+    notes = {"iterations": 150.0, "rejected": 0.875, "wrong": 0.25}
+    words = page(report(synthesis={"method": "gznq", "images": 8, "seconds": 1.0, "notes": notes})).words
+    assert "Iterations: 150." in words
+    assert "87.50 % were made anew" in words
+    assert "25.00 % still show it another class." in words
+
+
 def test_half_a_report_is_refused(report: Report) -> None:
     made = report()
     del made["artifact"]
