@@ -35,23 +35,26 @@ class Lines:
     """One line when a stage begins, one when it ends, and one every `EVERY` seconds between, with the time left."""
 
     def __init__(self) -> None:
-        self._stage, self._began, self._said = "", 0.0, 0.0
+        self._stage, self._said = "", 0.0
+        self._first: tuple[float, int] | None = None
 
     def _say(self, text: str) -> None:
         click.echo(f"{time.strftime('%H:%M:%S')} {text}", err=True)
 
     def stage(self, name: str) -> None:
-        self._stage, self._began = name, time.monotonic()
-        self._said = self._began
+        self._stage, self._said, self._first = name, time.monotonic(), None
         self._say(f"{name} ...")
 
     def step(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
+        if self._first is None or done < self._first[1]:
+            self._first = now, done  # what an earlier run has done took this one no time
         if now - self._said < EVERY or done >= total:
             return
         self._said = now
-        left = (now - self._began) / max(done, 1) * (total - done)
-        self._say(f"{self._stage} {done}/{total}, about {_seconds(left)} left{f' ({note})' if note else ''}")
+        began, before = self._first
+        left = f", about {_seconds((now - began) / (done - before) * (total - done))} left" if done > before else ""
+        self._say(f"{self._stage} {done}/{total}{left}{f' ({note})' if note else ''}")
 
     def done(self, name: str, seconds: float, cached: bool) -> None:
         self._say(f"{name} {'cached' if cached else _seconds(seconds)}")
@@ -73,6 +76,7 @@ class Live:
             transient=True,
         )
         self._task: TaskID | None = None
+        self._begun = False
 
     def __enter__(self) -> Live:
         self._bars.start()
@@ -88,10 +92,13 @@ class Live:
 
     def stage(self, name: str) -> None:
         self._drop()
-        self._task = self._bars.add_task(name, total=None, note="")
+        self._task, self._begun = self._bars.add_task(name, total=None, note=""), False
 
     def step(self, done: int, total: int, note: str = "") -> None:
         if self._task is not None:
+            if not self._begun:  # what an earlier run has done took this one no time
+                self._bars.reset(self._task, total=total, completed=done)
+                self._begun = True
             self._bars.update(self._task, completed=done, total=total, note=note or f"{done}/{total}")
 
     def done(self, name: str, seconds: float, cached: bool) -> None:

@@ -68,7 +68,8 @@ class Shell(click.Group):
         except (click.ClickException, click.exceptions.Exit):
             raise
         except (KeyboardInterrupt, click.Abort):
-            say("edgeq: interrupted")
+            resumes = ctx.invoked_subcommand in ("build", "synth")
+            say(f"edgeq: interrupted{' (the same command goes on from what is finished)' * resumes}")
             status = INTERRUPTED
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -215,8 +214,8 @@ def _flat(value: Any) -> str:
     return printable(str(value))
 
 
-def show_synthesis(facts: Mapping[str, Any], model: str) -> None:
-    """What a calibration set is like, and programs that use it, from what statistics.json holds."""
+def show_synthesis(facts: Mapping[str, Any], build: str) -> None:
+    """What a calibration set is like, and programs that use it: what statistics.json holds, and the command `build`."""
     from edgeq.report.snippets import snippets
 
     console = _console()
@@ -231,7 +230,6 @@ def show_synthesis(facts: Mapping[str, Any], model: str) -> None:
     for name, text in snippets(folder).items():
         console.print(f"\nIn {name}:\n", markup=False)
         console.print("\n".join(f"    {line}".rstrip() for line in text.splitlines()), soft_wrap=True, markup=False)
-    build = shlex.join(["edgeq", "build", model, "--method", f"images:{folder}/images.npz"])
     console.print(f"\nIn edgeq:\n\n    {build}\n", soft_wrap=True, markup=False)
     console.print(f"page    {Path(folder) / 'statistics.html'}", soft_wrap=True, markup=False)
 

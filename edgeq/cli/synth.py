@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,13 @@ def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **
     elif not quiet:
         from edgeq.cli.summary import show_synthesis
 
-        show_synthesis(facts, config.model or "")
+        show_synthesis(facts, _command(config, facts["folder"], facts["images"]))
+
+
+def _command(config: BuildConfig, folder: str, images: int) -> str:
+    """The build of the same network on all `images` in `folder`."""
+    told = {name: getattr(config, name) for name in ("model", "weights", "input_shape", "mean", "std", "targets")}
+    return shlex.join(BuildConfig(**told, method=f"images:{folder}/images.npz", images=images).arguments())
 
 
 def _made(config: BuildConfig, quiet: bool) -> dict[str, Any]:

@@ -32,6 +32,24 @@ def test_plain_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     ]
 
 
+def test_time_left_is_not_told_by_what_an_earlier_run_did(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    shown = Lines()
+    shown.stage("finetune")
+    for step in (150, 151, 152):
+        clock[0] += 10.0
+        shown.step(step, 162)
+    lines = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert lines[1:] == [
+        "finetune 150/162",
+        "finetune 151/162, about 1 min 50 s left",
+        "finetune 152/162, about 1 min 40 s left",
+    ]
+
+
 def test_live_progress(capsys: pytest.CaptureFixture[str]) -> None:
     with Live() as shown:
         shown.stage("capture")
