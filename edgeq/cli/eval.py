@@ -53,10 +53,10 @@ def _answered(path: Path, devices: tuple[str, ...], asked: dict[str, Any]) -> It
     from edgeq.zoo.load import load_model
 
     artifact = find_artifact(path)
-    source = asked["model"] or artifact.source
+    source = {"reference": asked["model"]} if asked["model"] else artifact.source
     if source is None:
         raise ConfigError(f"{path} does not say how its images are prepared", hint="name the model: --model model.toml")
-    spec = fed_as(artifact, load_model(source).spec, asked["raw"])
+    spec = fed_as(artifact, load_model(**source).spec, asked["raw"])
     where = asked["data"] or spec.evaluation
     if not where:
         raise ConfigError("no labelled images", hint="--data test.npz")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,12 @@ SIGNED = {"session.qdqisint8allowed": "1"}
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file to run: `model`, the float file to time it against, and the model it was built from, where known."""
+    """A file to run: `model`, the float file to time it against, and, where known, what it was built from, as arguments
+    of `edgeq.zoo.load.load_model`."""
 
     model: Path
     baseline: Path | None
-    source: str | None
+    source: Mapping[str, Any] | None
 
     @property
     def name(self) -> str:
@@ -76,12 +77,16 @@ def find_artifact(path: Path) -> Artifact:
     return Artifact(model, baseline if baseline.is_file() else None, _source(path / "edgeq.lock"))
 
 
-def _source(lock: Path) -> str | None:
+def _source(lock: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(lock.read_text())["config"]["model"]
-    except (OSError, ValueError, KeyError, TypeError):
+        told = json.loads(lock.read_text())["config"]
+        found: dict[str, Any] = {key: told.get(key) for key in ("weights", "input_shape", "mean", "std")}
+        reference = told["model"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return found if isinstance(found, str) else None
+    if found["weights"] is not None and not Path(found["weights"]).is_file():
+        found["weights"] = "random"  # how images are prepared does not depend on them
+    return found | {"reference": reference} if isinstance(reference, str) else None
 
 
 def fed_as(artifact: Artifact, spec: ModelSpec, raw: bool = False) -> ModelSpec:

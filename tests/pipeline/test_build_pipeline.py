@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from edgeq.cli import cli
 from edgeq.config.build import BuildConfig
 from edgeq.errors import ArtifactError, ConfigError, EdgeqError, UnsupportedError
 from edgeq.finetune.settings import Settings, settings_for
@@ -232,3 +234,17 @@ def test_plan_does_no_work(config: BuildConfig, tmp_path: Path) -> None:
 
 def test_what_was_asked_for_is_not_second_guessed(config: BuildConfig) -> None:
     assert choose_method("noise", None)[0] == "noise"  # type: ignore[arg-type]
+
+
+def test_a_build_of_a_factory_says_how_its_images_are_prepared(config: BuildConfig, tmp_path: Path) -> None:
+    stated: dict[str, Any] = {"weights": "tiny.safetensors", "input_shape": (3, 16, 16), "mean": (0.5,) * 3}
+    build(replace(config, model="network.py:tiny", method="noise", std=(0.25,) * 3, **stated))
+    (tmp_path / "tiny.safetensors").unlink()  # answers come from the file
+    words = ["eval", str(config.output), "--data", "test.npz", "--limit", "4", "--json"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["images"], found["agreement"]) == (4, 1.0)
+    lock = tmp_path / "out" / "edgeq.lock"
+    lock.write_text("[]")
+    assert "how its images are prepared" in CliRunner().invoke(cli, words).stderr
