@@ -184,8 +184,10 @@ def _warnings(made: Made) -> list[str]:
     census = facts["census"]
     # onnxruntime moves between its layouts with transposes of its own; in a TFLite file each one is ours.
     moved = census["transposes"] if made.target.format == "tflite" else 0
-    if census["float_ops"] or moved or census["quantize"] or census["dequantize"]:
+    if census["float_ops"] or census["quantize"] or census["dequantize"]:
         found.append("the runtime did not keep the network all-integer: see the census")
+    if moved:
+        found.append(f"values are moved in memory by {moved} transpose{'s' * (moved > 1)}, which take time")
     if not facts["latency"]["valid"]:
         found.append(f"latency is not to be believed: {facts['latency'].get('reason')}")
     return found
@@ -222,8 +224,8 @@ def _stored(made: Made) -> str:
     if made.facts["weight_storage"] != "int4" or not packed:
         return "all are stored as int8, so the file is no smaller for it"
     return (
-        f"{packed} layers' are stored as int4, two a byte, which XNNPACK leaves to slower kernels in convolutions: "
-        "--weight-storage int8 is larger and faster"
+        f"those of {packed} layer{'s' * (packed > 1)} are stored as int4, two a byte, which XNNPACK leaves to slower "
+        "kernels in convolutions: --weight-storage int8 is larger and faster"
     )
 
 

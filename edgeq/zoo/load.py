@@ -107,6 +107,10 @@ def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module |
             f"{reference} is no model", why="weights alone do not say what the network is" * (path.suffix[1] in "ps"),
             hint="name a factory: file.py:factory --weights FILE, or write a model.toml",
         )  # fmt: skip
+    if path.suffix == ".py":
+        raise ConfigError(f"{reference} names no network", hint=f"name its function, too: {reference}:FUNCTION")
+    if path.is_dir():
+        raise ConfigError(f"{reference} holds no model.toml", hint="write one, or name a factory: file.py:factory")
     return _shipped
 
 
@@ -216,11 +220,12 @@ def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
     if spec.task != "classification":
         return spec
     if not isinstance(output, Tensor) or output.numel() != output.shape[-1]:
-        got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        one = isinstance(output, Tensor)
+        got = list(output.shape) if one else type(output).__name__
         raise ConfigError(
             f"{spec.name} is no classifier",
             why=f"it returns {got}, not (1, classes)",
-            hint="state [output] task in a model.toml",
+            hint="state [output] task in a model.toml" if one else "wrap it to return one tensor",
         )
     if spec.classes not in (0, output.numel()):
         raise ConfigError(f"{spec.name} has {output.numel()} outputs", why=f"its spec says classes = {spec.classes}")

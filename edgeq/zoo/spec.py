@@ -15,6 +15,9 @@ __all__ = ["TASKS", "ModelSpec"]
 
 TASKS = ("classification", "segmentation", "detection")
 
+BRIGHTEST = 2.0
+"""A mean above it is none of values from 0 to 1, but of pixels from 0 to 255."""
+
 LONGEST_NAME = 150
 """Bytes of a network's name: folders named after it carry a target and a suffix too, in at most 255."""
 
@@ -61,6 +64,12 @@ class ModelSpec:
                 raise ConfigError(
                     f"{field} {list(values)} of {self.name}", why=f"must be {channels} finite numbers, one per channel"
                 )
+        if max(self.mean) > BRIGHTEST:
+            raise ConfigError(
+                f"mean {list(self.mean)} of {self.name}",
+                why="is stated on the 0..1 scale",
+                hint="divide mean and std by 255",
+            )
         if min(self.std) <= 0:
             raise ConfigError(f"std {list(self.std)} of {self.name}", why="must be positive")
         if self.crop is not None and (self.crop, self.crop) != (height, width):

@@ -339,6 +339,16 @@ def test_references_that_name_nothing(reference: str) -> None:
     fails(reference, reference.partition(":")[2] or "torchvision" if ":" in reference else reference, weights="random")
 
 
+def test_a_file_or_folder_alone_is_told_what_is_missing(folder: Path) -> None:
+    fails(f"{folder}/net.py", "net.py:FUNCTION")
+    (folder / "model.toml").unlink()
+    fails(str(folder), "holds no model.toml")
+
+
+def test_means_of_pixels_of_0_to_255_are_refused(folder: Path) -> None:
+    fails(str(folder), "stated on the 0..1 scale", "divide mean and std by 255", mean=(123.7, 116.3, 103.5))
+
+
 def test_a_near_miss_is_suggested() -> None:
     fails("torchvision:mobilenet_v22", "did you mean 'mobilenet_v2'?", weights="random")
 
