@@ -6,7 +6,7 @@ import torch
 
 from edgeq.graph import ops
 from edgeq.graph.aten import Call, Constant, Value, aten, axis_of
-from edgeq.graph.aten_moves import reshaped
+from edgeq.graph.aten_moves import permuted, reshaped
 
 _HINT = "average (N, C, H, W) over channels, height or width, or (N, L, C) over one of the last two"
 
@@ -22,6 +22,8 @@ def _mean(call: Call) -> Value:
         value, axes = reshaped(call, value, (*value.shape, 1)), [2, 3]
     elif rank == 3:  # tokens stay in rows, where a file has them
         value, axes = reshaped(call, value, (1, 1, *value.shape[1:])), [2]
+    elif axes == [1, 2]:  # of channels that lie last, as those who average these have them
+        value, axes = permuted(call, value, (0, 3, 1, 2)), [2, 3]
     _, channels, height, width = value.shape
     if axes[-2:] == [2, 3]:
         if (height, width) != (1, 1):

@@ -6,8 +6,10 @@ import contextlib
 import inspect
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +37,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
             except Exception as error:
                 _run(module, example, name)
                 raise UnsupportedError(
-                    "the network cannot be traced", where=name, why=_first_line(error),
+                    "the network cannot be traced", where=name + _line(error), why=_first_line(error),
                     hint="make forward a fixed sequence of tensor calls: no branches or loops that read tensor values",
                 ) from error  # fmt: skip
     finally:
@@ -156,6 +158,13 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def _line(error: BaseException) -> str:
+    """File and line of the call that torch blames, where its message names them."""
+    blamed = str(error).partition("The following call raised this error:")[2]
+    places = re.findall(r'^  File "([^"]+)", line (\d+)', blamed, re.MULTILINE)
+    return f", {Path(places[-1][0]).name} line {places[-1][1]}" if places else ""
 
 
 def _first_line(error: BaseException) -> str:

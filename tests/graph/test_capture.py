@@ -35,6 +35,7 @@ from edgeq.graph.ops import (
     Slice,
     Softmax,
 )
+from edgeq.graph.passes import optimize
 
 
 class Forward(nn.Module):
@@ -143,6 +144,9 @@ CALLS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], tuple[int, ...], 
     "adaptive to an even share": (nn.AdaptiveAvgPool2d((2, 3)), (4, 6, 6), [AvgPool2d]),
     "adaptive max": (nn.AdaptiveMaxPool2d(1), (4, 6, 5), [MaxPool2d]),
     "mean": (lambda x: x.mean([2, 3]), (4, 6, 5), [GlobalAvgPool, Reshape]),
+    "mean, channels last": (
+        lambda x: x.permute(0, 2, 3, 1).mean((1, 2)), (4, 6, 5), [Permute, Permute, GlobalAvgPool, Reshape],
+    ),
     "mean, kept": (lambda x: x.mean((-1, -2), keepdim=True), (4, 6, 5), [GlobalAvgPool]),
     "mean of a flattened map": (lambda x: x.flatten(2).mean(2), (4, 6, 5), [Reshape, Reshape, GlobalAvgPool, Reshape]),
     "flatten": (nn.Flatten(), (4, 3, 2), [Reshape]),
@@ -343,6 +347,13 @@ class Tokens(nn.Module):
         return torch.erfc(x)
 
 
+def test_a_mean_of_maps_whose_channels_lie_last_moves_nothing() -> None:
+    network = Forward(lambda x: F.gelu(x.permute(0, 2, 3, 1)).mean((1, 2)))
+    kinds = [type(node.op) for node in optimize(capture(network, (4, 6, 5), "last")).nodes]
+    assert Permute not in kinds
+    assert GlobalAvgPool in kinds
+
+
 def test_calls_behind_a_moved_batch_are_not_blamed_for_it() -> None:
     errors = unsupported_calls(Tokens(), (4, 3, 3), "tokens")
     calls = [error.what.split(".")[1].split()[0] for error in errors]
@@ -398,7 +409,8 @@ def test_unsupported_forms(function: Callable[[Tensor], Tensor], says: str) -> N
 def test_networks_that_cannot_be_traced(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UnsupportedError, match="cannot be traced at net") as error:
         capture(Branch(), (3, 4, 4), "net")
-    message(error)
+    line = Branch.forward.__code__.co_firstlineno + 1
+    assert f"at net, test_capture.py line {line}: " in message(error)
     with pytest.raises(UnsupportedError, match="2 inputs"):
         capture(TwoInputs(), (3, 4, 4), "net")
     assert capfd.readouterr() == ("", "")
