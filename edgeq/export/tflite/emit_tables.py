@@ -5,6 +5,9 @@ There is an int8 ELU, but no reference kernel of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -20,11 +23,24 @@ _CODE = schema.BuiltinOperator
 _OPTIONS = {_CODE.ADD: schema.AddOptionsT, _CODE.MUL: schema.MulOptionsT}
 
 
-@emits(ELU)
+Form = Callable[[Emitter, Node, Any], None]
+
+
+def _tabulated(kind: type[Unary]) -> Callable[[Form], Form]:
+    """Decorator: emit `kind` as the decorated function does in float, and look it up in integers."""
+
+    def decorate(in_float: Form) -> Form:
+        @emits(kind)
+        def emit(e: Emitter, node: Node, op: Unary) -> None:
+            (in_float if e.dtype == "float32" else _look_up)(e, node, op)
+
+        return in_float
+
+    return decorate
+
+
+@_tabulated(ELU)
 def _elu(e: Emitter, node: Node, op: ELU) -> None:
-    if e.dtype != "float32":
-        _look_up(e, node, op)
-        return
     x = e.index[node.inputs[0]]
     if op == ELU():
         e.operator(_CODE.ELU, (x,), e.output(node))
@@ -37,19 +53,13 @@ def _elu(e: Emitter, node: Node, op: ELU) -> None:
     e.operator(_CODE.ADD, (above, below), e.output(node), options_of("AddOptions"))
 
 
-@emits(Softplus)
+@_tabulated(Softplus)
 def _softplus(e: Emitter, node: Node, op: Softplus) -> None:
-    if e.dtype != "float32":
-        _look_up(e, node, op)
-    else:
-        e.operator(_CODE.ADD, _halves(e, node), e.output(node), options_of("AddOptions"))
+    e.operator(_CODE.ADD, _halves(e, node), e.output(node), options_of("AddOptions"))
 
 
-@emits(Mish)
+@_tabulated(Mish)
 def _mish(e: Emitter, node: Node, op: Mish) -> None:
-    if e.dtype != "float32":
-        _look_up(e, node, op)
-        return
     x = e.index[node.inputs[0]]
     total = e.like(x, f"{node.name}/softplus", e.file.tensors[x].shape)
     e.operator(_CODE.ADD, _halves(e, node), total, options_of("AddOptions"))
