@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any, TypeVar
 
 from edgeq.errors import ArtifactError
@@ -24,7 +27,8 @@ def isolated(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
     context.set_forkserver_preload([work.__module__])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(theirs, work, arguments, options))
-    process.start()
+    with _no_script():
+        process.start()
     theirs.close()
     try:
         returned, result = ours.recv()
@@ -42,6 +46,17 @@ def isolated(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
     if returned:
         return result  # type: ignore[no-any-return]
     raise result
+
+
+@contextlib.contextmanager
+def _no_script() -> Iterator[None]:
+    """A process started meanwhile does not begin with the caller's script, which may not expect to be run again."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _answer(pipe: Connection, work: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> None:

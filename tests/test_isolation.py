@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -24,3 +26,9 @@ def test_a_death_is_an_error_with_its_cause():
         isolated(os.abort)
     with pytest.raises(ArtifactError, match="ended with status 7"):
         isolated(os._exit, 7)
+
+
+def test_a_script_without_a_guard_is_not_run_again(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import math\nfrom edgeq.isolation import isolated\nprint('once', isolated(math.sqrt, 9.0))\n")
+    assert subprocess.check_output([sys.executable, str(script)], text=True) == "once 3.0\n"
