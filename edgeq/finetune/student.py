@@ -17,10 +17,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgeq.finetune.lsq import fake_quantize
-from edgeq.graph.elementwise import Maximum, Requantize
+from edgeq.finetune.lsq import fake_quantize, round_away
+from edgeq.graph.elementwise import Maximum, Mul, Requantize
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Concat, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Pad, Permute, Reshape, Slice
+from edgeq.graph.ops import (
+    AvgPool2d,
+    Clamp,
+    Concat,
+    Conv2d,
+    GlobalAvgPool,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    Pad,
+    Permute,
+    Reshape,
+    Slice,
+)
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.reference import run as run_reference
@@ -34,6 +47,12 @@ __all__ = ["Agreement", "Learned", "Student", "agreement"]
 
 AWAY = 1 + 2.0**-20
 """Times a half-rounded value: what is a tie for the kernel must not fall short of one by float32's last bit."""
+
+HALF = 2.0**-13
+"""As much for a mean of integers, in steps: those that are no ties are further from one."""
+
+TWICE = (AvgPool2d, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Mul)
+"""Ops whose results need more than rounding to the nearest: int8 kernels round them twice, or from another zero."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +113,7 @@ class Student(nn.Module):
         self._rounded = _rounded(graph) & set(calibration.activations)
         wide = {name for name, grid in calibration.activations.items() if grid.dtype == "int16"}
         self._twice = {
-            node.name: node
-            for node in graph.nodes
-            if isinstance(node.op, GlobalAvgPool) or (isinstance(node.op, Conv2d) and node.inputs[0] not in wide)
+            node.name: node for node in graph.nodes if isinstance(node.op, TWICE) and wide.isdisjoint(node.inputs)
         }
 
     def groups(self, weight_rate: float, step_rate: float) -> list[dict[str, object]]:
@@ -185,27 +202,40 @@ class Student(nn.Module):
         return fake_quantize(value, step, low - zero, high - zero)
 
     def _half_rounded(self, name: str, value: Tensor, step: Tensor) -> Tensor:
-        """What a kernel's first rounding makes of a convolution's sums or of a mean: multiples of a fraction of `step`,
-        a 1,000th or a quarter of it, per channel (`edgeq.integer.fixedpoint.multiply`). Straight-through.
+        """What a kernel's first rounding makes of a sum: multiples of a fraction of `step`, a half or a 1,000th of it,
+        as its multiplier is (`edgeq.integer.fixedpoint.multiply`). Straight-through.
 
         In float64, from sums as whole as they are in a kernel: few bits make few different sums, and one that float32
         takes for a tie is a step off wherever it occurs."""
         node = self._twice[name]
         with torch.no_grad():
-            source, folded, count = self._step(node.inputs[0]).double(), 0, 1
-            if isinstance(node.op, Conv2d):
-                source = source * self.weight_steps[_key(name)].exp().double().view(-1, 1, 1)
-            else:  # the division by the count is part of the multiplier
-                count = math.prod(self.graph.shapes[node.inputs[0]][2:])
-                folded = count.bit_length() - 1
-            ratio = source / step.double()
-            fraction = 2.0 ** (torch.frexp(ratio).exponent - folded).clamp(max=0).double()
-            sums = torch.round(value / (source / count).float()).double()
-            first = sums.mul_(ratio / count / fraction).add_(0.5).floor_().mul_(fraction * AWAY * step).float()
-            limits = getattr(node.op, "activation", None)
-            if limits is not None and math.isfinite(limits.maximum):  # no sum: kernels limit what they have rounded
-                first = torch.where(value < limits.maximum, first, value)
+            if isinstance(node.op, AvgPool2d):
+                first = _averaged(value, step, int(self.calibration.activations[name].zero_point))
+            else:
+                unit, folded = self._unit(node, value)
+                sums = torch.round(value / unit.float()).double()
+                fraction = 2.0 ** torch.frexp(folded / step.double()).exponent.clamp(max=0).double()
+                first = sums.mul_(unit / step.double() / fraction).add_(0.5).floor_().mul_(fraction * AWAY * step)
+                first = first.float()
+                limits = node.op if isinstance(node.op, Clamp) else getattr(node.op, "activation", None)
+                if limits is not None and math.isfinite(limits.maximum):  # no sum: kernels limit what they have rounded
+                    first = torch.where(value < limits.maximum, first, value)
         return value + (first - value).detach()
+
+    def _unit(self, node: Node, value: Tensor) -> tuple[Tensor, Tensor]:
+        """What one of a node's sums is worth, float64; and the part of it that decides how finely it is rounded first:
+        of a mean, the division by the count goes into the multiplier as far as a power of two."""
+        source = self._step(node.inputs[0]).double()
+        if isinstance(node.op, Conv2d):
+            source = source * self.weight_steps[_key(node.name)].exp().double().view(-1, 1, 1)
+        elif isinstance(node.op, Mul):
+            source = source * self._step(node.inputs[-1]).double()
+        elif isinstance(node.op, LeakyReLU):
+            source = torch.where(value >= 0, source, source * float(np.float32(node.op.slope)))
+        elif isinstance(node.op, GlobalAvgPool):
+            count = math.prod(self.graph.shapes[node.inputs[0]][2:])
+            return source / count, source / 2 ** (count.bit_length() - 1)
+        return source, source
 
     def _weight(self, name: str) -> Tensor:
         """A layer's weight as the kernels will have it, unless relaxed."""
@@ -277,6 +307,12 @@ def _rounded(graph: Graph) -> set[str]:
     """Values an integer kernel rounds: all but those that ops only move or select, which lie on their grid already."""
     moving = (Concat, Maximum, MaxPool2d, Pad, Permute, Reshape, Slice)
     return {*graph.inputs, *(node.name for node in graph.nodes if not isinstance(node.op, moving))}
+
+
+def _averaged(value: Tensor, step: Tensor, zero: int) -> Tensor:
+    """Means of windows as the kernel rounds them: of integers as stored, so that halves go away from their zero."""
+    stored = value / step + zero
+    return (round_away(stored + stored.sign() * HALF) - zero) * step
 
 
 def _range(grid: Quantization) -> float:
