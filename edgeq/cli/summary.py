@@ -113,6 +113,9 @@ def _accuracy(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = []
     if before is not None and after is not None:
         change = f"{after:.2f} %, float {before:.2f} % ({after - before:+.2f} points) on {images} images"
+        itself = _at(report, "simulated.file_score")
+        if itself is not None:
+            change += f"; simulated, the file itself {itself:.2f} %"
         rows.append((metric_of(accuracy), change))
     if agreement is not None:
         rows.append(("agreement", f"{100 * agreement:.2f} % of answers are the float network's"))
@@ -130,7 +133,7 @@ def _latency(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     host = _at(report, "latency.conditions.machine") or _at(report, "latency.conditions.cpu")
     rows = [("latency", f"{text} on {'this host' + (f' ({host})' if host else '')}")]
     if latency.get("valid") is False:
-        rows.append(("", "[red]do not believe this latency: the conditions changed while measuring[/red]"))
+        rows.append(("", "[red]do not believe this latency: the note below says why[/red]"))
     return [(title, text if "[red]" in text else escape(text)) for title, text in rows]
 
 

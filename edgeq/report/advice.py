@@ -14,6 +14,9 @@ __all__ = ["Step", "steps"]
 LARGE_DROP = 1.0
 """Points of top-1 that are worth another attempt."""
 
+GIVEN = ("noise", "uniform", "leaves")
+"""Methods that optimise nothing, so that more time would change nothing."""
+
 UNLIKE = 0.95
 """Share of answers that are the float network's, below which 16 bits are worth a thought."""
 
@@ -59,10 +62,11 @@ def _improvements(report: Mapping[str, Any], rebuild: str) -> Iterator[Step]:
     difference = (accuracy or {}).get("difference")
     if difference and difference["points"] < -LARGE_DROP and difference.get("high", -1) < 0:
         beyond = ", more than chance explains" if "high" in difference else ""
-        yield Step(
-            f"{-difference['points']:.1f} points were lost{beyond}. Give synthesis more time:",
-            f"{rebuild} --effort best",
-        )
+        lost = f"{-difference['points']:.1f} points were lost{beyond}."
+        if report["method"] in GIVEN or report["method"].startswith("images"):
+            yield Step(f"{lost} Let the network make the calibration images:", f"{rebuild} --method auto")
+        else:
+            yield Step(f"{lost} Give synthesis more time:", f"{rebuild} --effort best")
         poor = sorted((row for row in report["layers"] if row["sqnr_db"] < POOR), key=lambda row: row["sqnr_db"])
         if poor:
             names = ", ".join(row["name"] for row in poor[:3])

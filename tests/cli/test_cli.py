@@ -139,6 +139,13 @@ def test_summary_without_images_or_latency(capsys: pytest.CaptureFixture[str]) -
     assert "edgeq check out --max-bytes 98304" in text
 
 
+def test_a_simulated_score_stands_beside_the_file_s_own(capsys: pytest.CaptureFixture[str]) -> None:
+    show_report(REPORT | {"simulated": {"values": 3, "images": 500, "file_score": 88.25}}, Path("out"))
+    assert "90.80 %, float 91.00 % (-0.20 points) on 500 images; simulated, the file itself 88.25 %" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_latency_that_must_not_be_believed_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     show_report(REPORT | {"latency": REPORT["latency"] | {"valid": False}}, Path("out"))
     assert "do not believe this latency" in capsys.readouterr().err

@@ -190,6 +190,12 @@ def test_advice_follows_from_numbers(report: Report) -> None:
     told = " ".join(f"{step.why} {step.command}" for step in steps(made, "out", "edgeq build m"))
     assert "edgeq build m --effort best" in told
     assert "layers that lose most: a." in told
+    for method in ("noise", "images:photos"):  # no time would change these
+        told = " ".join(
+            f"{step.why} {step.command}" for step in steps({**made, "method": method}, "out", "edgeq build m")
+        )
+        assert "edgeq build m --method auto" in told
+        assert "--effort" not in told
     made["accuracy"]["difference"] |= {"points": -0.1, "low": -0.9, "high": 0.7}
     assert len(steps(made, "out", "edgeq build m")) == 1
 
