@@ -12,6 +12,7 @@ reason there. `peers_export.py` times the files and prints the table.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import multiprocessing
 import re
@@ -34,6 +35,8 @@ from cases import ROOT, commit
 from export import IMAGES, PIXELS, noise
 from export_networks import SUBJECTS, Subject, sane
 
+import edgeq.export.onnx
+import edgeq.export.tflite  # noqa: F401 - what the writers load is not timed, as it is not with the converters
 from edgeq.config.targets import load_target
 from edgeq.errors import EdgeqError
 from edgeq.formats import format_of
@@ -114,12 +117,14 @@ def make_ours(name: str) -> dict[str, Any]:
     loads the same while it is imported.
     """
     torch.set_num_threads(1)
+    torch.manual_seed(0)  # slopes of a PReLU, say, which `sane` leaves as they are made
     subject, folder = subject_of(name), folder_of(name)
     folder.mkdir(parents=True, exist_ok=True)
     images, module = noise(subject), sane(subject.make(), subject.shape)
     record: dict[str, Any] = {"network": name, "shape": subject.shape, "images": IMAGES, "commit": commit()}
     started = time.process_time()
     capture(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), (3, 8, 8), "first")
+    gc.collect()  # what loading left behind, which would else be looked through in the middle of a small network
     record["load_seconds"] = time.process_time() - started
     started = time.process_time()
     try:
