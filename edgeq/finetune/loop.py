@@ -317,7 +317,7 @@ class _Run:
 
     def _diverged(self, why: str) -> MeasurementError:
         kept = f"the best student so far is in {self.job.checkpoint / 'best.pt'}; " if self.job.checkpoint else ""
-        hint = f"{kept}lower the rates, or use --finetune kd"
+        hint = f"{kept}try another --seed, more --images, or --finetune kd"
         return MeasurementError(f"fine-tuning diverged at step {self.step}", why=why, hint=hint)
 
     def report(self) -> None:

@@ -17,7 +17,7 @@ from edgeq.progress import Progress, Silent
 from edgeq.registry import Registry
 
 __all__ = [
-    "ROUNDS",
+    "PASSES",
     "SYNTHESIZERS",
     "Request",
     "Synthesizer",
@@ -41,8 +41,9 @@ SYNTHESIZERS: Registry[Synthesizer] = Registry(
     ),
 )
 
-ROUNDS: dict[str, Callable[[str], int]] = {}
-"""Iterations of each method at an effort; methods that optimise images add themselves."""
+PASSES: dict[str, Callable[[str, int], int]] = {}
+"""Forward and backward passes of one image that a method makes at an effort, for a number of images; methods that
+optimise add themselves."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,6 @@ def batch_generator(seed: int, batch: int) -> torch.Generator:
 
 def passes_needed(method: str, effort: str, images: int) -> int:
     """Forward and backward passes of one image that a method needs; 0 for methods that optimise nothing."""
-    list(SYNTHESIZERS)  # the modules that add to ROUNDS are imported on first use
-    rounds = ROUNDS.get(method)
-    return 0 if rounds is None else rounds(effort) * images
+    list(SYNTHESIZERS)  # the modules that add to PASSES are imported on first use
+    passes = PASSES.get(method)
+    return 0 if passes is None else passes(effort, images)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
-from edgeq.synth.base import ROUNDS, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
+from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import finished, keep, kept_notes
 from edgeq.synth.critic import Company, Critic, resized
 from edgeq.synth.distil import Pixel, Pull, distil
@@ -91,8 +91,8 @@ def generator_settings(effort: str) -> GeneratorSettings:
     return GeneratorSettings(fine={"fast": 60, "balanced": 120, "best": 400}[effort])
 
 
-ROUNDS["gznq"] = lambda effort: _passes(settings_for(effort))
-ROUNDS["gznq-generator"] = lambda effort: _passes(generator_settings(effort))
+PASSES["gznq"] = lambda effort, images: images * _passes(settings_for(effort))
+PASSES["gznq-generator"] = lambda effort, images: images * _passes(generator_settings(effort))
 
 
 def _passes(settings: Settings) -> int:

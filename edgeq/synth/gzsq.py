@@ -21,7 +21,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.run import GraphModule
-from edgeq.synth.base import ROUNDS, SYNTHESIZERS, Request, batch_generator, batch_sizes
+from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import finished, keep
 from edgeq.synth.losses import Moments, batch_moments, gaussian_kl
 from edgeq.synth.weightstats import Statistics, estimate_faithful, estimate_moments
@@ -42,7 +42,7 @@ class Settings:
 
 
 ITERATIONS = {"fast": 30, "balanced": 100, "best": 500}
-ROUNDS["gzsq"] = ROUNDS["moments"] = lambda effort: ITERATIONS[effort]
+PASSES["gzsq"] = PASSES["moments"] = lambda effort, images: images * ITERATIONS[effort]
 
 
 def z_score(have: Moments, want: Moments, epsilon: float = 1e-6) -> Tensor:

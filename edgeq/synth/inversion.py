@@ -19,7 +19,7 @@ from torch import Tensor
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.run import GraphModule
-from edgeq.synth.base import ROUNDS, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
+from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import finished, keep
 from edgeq.synth.distil import Pixel
 from edgeq.synth.losses import total_variation
@@ -28,7 +28,7 @@ from edgeq.synth.pictures import dead_leaves
 __all__ = ["Settings", "inversion", "invert", "leaves"]
 
 ITERATIONS = {"fast": 80, "balanced": 160, "best": 400}
-ROUNDS["inversion"] = lambda effort: ITERATIONS[effort]
+PASSES["inversion"] = lambda effort, images: images * ITERATIONS[effort]
 BATCH = 32
 
 

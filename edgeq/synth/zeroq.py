@@ -23,7 +23,7 @@ from torch import Tensor
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.graph.run import GraphModule
-from edgeq.synth.base import ROUNDS, SYNTHESIZERS, Request, batch_generator, batch_sizes
+from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import finished, keep
 from edgeq.synth.losses import Moments, batch_moments, stored_moments
 
@@ -41,7 +41,7 @@ EPSILON = 1e-6
 ITERATIONS = {"fast": 60, "balanced": 200, "best": 500}
 """Per batch; 500 is the published number."""
 
-ROUNDS["zeroq"] = ITERATIONS.__getitem__
+PASSES["zeroq"] = lambda effort, images: images * ITERATIONS[effort]
 
 
 def image_gap(value: Tensor, want: Moments) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import MeasurementError, UnsupportedError
 from edgeq.files import write_atomic
-from edgeq.synth.base import ROUNDS, SYNTHESIZERS, Request, balanced_labels, batch_generator
+from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator
 from edgeq.synth.critic import Critic
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generatorfile import GENERATOR, Trained, generator_bytes
@@ -61,8 +61,8 @@ def settings_for(effort: str) -> Settings:
     return Settings(steps={"fast": 100, "balanced": 600, "best": 3000}[effort])
 
 
-ROUNDS["zs-cgan"] = lambda effort: settings_for(effort).steps * settings_for(effort).batch // 32
-"""Training costs the same for any number of images: per image of the usual 32."""
+PASSES["zs-cgan"] = lambda effort, images: settings_for(effort).steps * settings_for(effort).batch
+"""Training costs the same for any number of images."""
 
 
 @SYNTHESIZERS.register("zs-cgan")
