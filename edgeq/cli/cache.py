@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
+from edgeq.cache import Kept, clear, contents
 from edgeq.cli.shell import columns, print_json
 from edgeq.config.build import resolve
 from edgeq.errors import ConfigError
-from edgeq.housekeeping import Kept, clear, contents
 
 __all__ = ["cache"]
 

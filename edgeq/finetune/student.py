@@ -17,12 +17,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgeq.finetune.lsq import fake_quantize, round_away
+from edgeq.finetune.kernels import OWN_WAY, limits_of, rescaled, window_mean
+from edgeq.finetune.lsq import fake_quantize
 from edgeq.graph.elementwise import Maximum, Mul, Requantize
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     AvgPool2d,
-    Clamp,
     Concat,
     Conv2d,
     GlobalAvgPool,
@@ -43,16 +43,6 @@ from edgeq.quant.lockstep import settle
 from edgeq.quant.scheme import fixed_output
 
 __all__ = ["Agreement", "Learned", "Student", "agreement"]
-
-
-AWAY = 1 + 2.0**-20
-"""Times a half-rounded value: what is a tie for the kernel must not fall short of one by float32's last bit."""
-
-HALF = 2.0**-13
-"""As much for a mean of integers, in steps: those that are no ties are further from one."""
-
-TWICE = (AvgPool2d, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Mul)
-"""Ops whose results need more than rounding to the nearest: int8 kernels round them twice, or from another zero."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +102,8 @@ class Student(nn.Module):
             self.weight_steps[_key(name)] = nn.Parameter(_tensor(scale).log(), requires_grad=learned.weight_steps)
         self._rounded = _rounded(graph) & set(calibration.activations)
         wide = {name for name, grid in calibration.activations.items() if grid.dtype == "int16"}
-        self._twice = {
-            node.name: node for node in graph.nodes if isinstance(node.op, TWICE) and wide.isdisjoint(node.inputs)
+        self._own_way = {
+            node.name: node for node in graph.nodes if isinstance(node.op, OWN_WAY) and wide.isdisjoint(node.inputs)
         }
 
     def groups(self, weight_rate: float, step_rate: float) -> list[dict[str, object]]:
@@ -197,30 +187,19 @@ class Student(nn.Module):
         low, high = grid.limits
         zero = int(grid.zero_point)
         step = self._step(name)
-        if name in self._twice and not self._relaxed:
-            value = self._half_rounded(name, value, step)
+        if name in self._own_way and not self._relaxed:
+            value = self._as_kernel(name, value, step)
         return fake_quantize(value, step, low - zero, high - zero)
 
-    def _half_rounded(self, name: str, value: Tensor, step: Tensor) -> Tensor:
-        """What a kernel's first rounding makes of a sum: multiples of a fraction of `step`, a half or a 1,000th of it,
-        as its multiplier is (`edgeq.integer.fixedpoint.multiply`). Straight-through.
-
-        In float64, from sums as whole as they are in a kernel: few bits make few different sums, and one that float32
-        takes for a tie is a step off wherever it occurs."""
-        node = self._twice[name]
+    def _as_kernel(self, name: str, value: Tensor, step: Tensor) -> Tensor:
+        """`value` as an int8 kernel has it before it is rounded to whole steps. Straight-through."""
+        node, zero = self._own_way[name], int(self.calibration.activations[name].zero_point)
         with torch.no_grad():
             if isinstance(node.op, AvgPool2d):
-                first = _averaged(value, step, int(self.calibration.activations[name].zero_point))
+                made = window_mean(value, step, zero)
             else:
-                unit, folded = self._unit(node, value)
-                sums = torch.round(value / unit.float()).double()
-                fraction = 2.0 ** torch.frexp(folded / step.double()).exponent.clamp(max=0).double()
-                first = sums.mul_(unit / step.double() / fraction).add_(0.5).floor_().mul_(fraction * AWAY * step)
-                first = first.float()
-                limits = node.op if isinstance(node.op, Clamp) else getattr(node.op, "activation", None)
-                if limits is not None and math.isfinite(limits.maximum):  # no sum: kernels limit what they have rounded
-                    first = torch.where(value < limits.maximum, first, value)
-        return value + (first - value).detach()
+                made = rescaled(value, step, *self._unit(node, value), limits=limits_of(node.op))
+        return value + (made - value).detach()
 
     def _unit(self, node: Node, value: Tensor) -> tuple[Tensor, Tensor]:
         """What one of a node's sums is worth, float64; and the part of it that decides how finely it is rounded first:
@@ -307,12 +286,6 @@ def _rounded(graph: Graph) -> set[str]:
     """Values an integer kernel rounds: all but those that ops only move or select, which lie on their grid already."""
     moving = (Concat, Maximum, MaxPool2d, Pad, Permute, Reshape, Slice)
     return {*graph.inputs, *(node.name for node in graph.nodes if not isinstance(node.op, moving))}
-
-
-def _averaged(value: Tensor, step: Tensor, zero: int) -> Tensor:
-    """Means of windows as the kernel rounds them: of integers as stored, so that halves go away from their zero."""
-    stored = value / step + zero
-    return (round_away(stored + stored.sign() * HALF) - zero) * step
 
 
 def _range(grid: Quantization) -> float:

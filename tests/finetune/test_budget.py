@@ -1,11 +1,16 @@
 """An effort buys the same arithmetic on every machine, whatever the network."""
 
+import numpy as np
 import pytest
 
+from edgeq.config.build import BuildConfig
+from edgeq.data.calibration import CalibrationSet
 from edgeq.finetune.budget import EFFORTS, FEWEST, VALUES, batch_for, minutes_for, steps_for, values_of
+from edgeq.finetune.loop import held_out
 from edgeq.finetune.settings import METHODS, settings_for
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU
+from edgeq.pipeline.finetuning import IMAGES, with_images
 
 
 def network(side: int, layers: int = 4) -> Graph:
@@ -41,3 +46,17 @@ def test_however_large_a_network_some_steps_are_taken() -> None:
 def test_warming_up_takes_a_fifth_at_most() -> None:
     settings = settings_for("dfq-akd", "fast", network(1024))
     assert settings.warm_up == settings.steps // 5
+
+
+@pytest.mark.parametrize(("asked", "judging", "making"), [(320, 64, 256), (160, 32, 128), (1000, 64, 936), (5, 1, 4)])
+def test_a_fifth_of_the_images_judges_and_never_more_than_a_batch(asked: int, judging: int, making: int) -> None:
+    images = CalibrationSet(np.zeros((asked, 1, 1, 1), np.float32), np.full(asked, -1), "noise")
+    assert [len(part) for part in held_out(images)] == [judging, making]
+
+
+def test_a_build_that_trains_makes_images_to_be_judged_by_as_well() -> None:
+    config, small, large = BuildConfig(images=32), network(8), network(1024)
+    assert with_images(config, "", small).images == 32
+    assert with_images(config, "zaq", small).images == IMAGES
+    assert with_images(config, "zaq", large).images == max(32, 5 * batch_for(large)) < IMAGES
+    assert with_images(BuildConfig(images=500), "zaq", small).images == 500

@@ -289,6 +289,7 @@ def _carried_input(e: Emitter, node: Node, carriage: Carriage) -> int:
 
 
 def strided_slice(e: Emitter, x: int, y: int, ranges: list[range], shape: Shape) -> None:
+    """`y` is what `ranges` pick of tensor `x` of `shape`, one range for each dimension."""
     begin = e.numbers([r.start for r in ranges])
     # A masked end means "to the last element" and is never read: one constant less.
     ends = sum(1 << i for i, (r, size) in enumerate(zip(ranges, shape, strict=True)) if r[-1] + r.step >= size)
