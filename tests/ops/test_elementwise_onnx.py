@@ -26,7 +26,7 @@ FIXED = {
 LOOKED_UP = [ELU(), ELU(1.67, 1.05), ELU(2.0, 1.0, 0.5), Mish(), Softplus()]
 KERNELS = {
     Sigmoid: {"QLinearSigmoid"}, Tanh: {"QLinearSigmoid"}, HardSigmoid: {"QLinearAdd"},
-    **{kind: {"Cast", "Gather"} for kind in (ELU, GELU, Mish, Softplus)},
+    **{kind: {"Cast", "GatherElements", "Reshape"} for kind in (ELU, GELU, Mish, Softplus)},
 }  # fmt: skip
 TYPES = st.sampled_from(["uint8", "int8"])
 

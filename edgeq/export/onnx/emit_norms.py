@@ -18,6 +18,9 @@ from edgeq.integer.norms import eps_steps, rsqrt_table
 
 __all__: list[str] = []
 
+MOST = 16
+"""Positions to a product."""
+
 
 @emits(MeanSquare)
 def _mean_square(context: Context, node: Node, op: MeanSquare) -> None:
@@ -30,16 +33,25 @@ def _mean_square(context: Context, node: Node, op: MeanSquare) -> None:
     make, grid, q = context.builder.node, context.grid(value), context.grid(node.name)
     _, channels, height, width = context.shape(value)
     last = make("Transpose", [context.integers(value)], perm=[0, 2, 3, 1])
-    row, column = (
-        make("Reshape", [last, context.indices(0, height * width, *sides)]) for sides in ((1, channels), (channels, 1))
-    )
+    together = _together(height * width)
+    rows = make("Reshape", [last, context.indices(-1, together, channels)])
+    columns = make("Transpose", [rows], perm=[0, 2, 1])
     # One of the two is read divided by the number of channels, which makes a mean of the sum.
     shared = replace(grid, scale=np.asarray(grid.scale / np.float32(channels)))
-    product = make("MatMul", [context.read(row, grid), context.read(column, shared)], name=node.name)
+    product = make("MatMul", [context.read(rows, grid), context.read(columns, shared)], name=node.name)
     raised = replace(q, zero_point=np.asarray(q.zero_point + eps_steps(op, q), np.int32))  # epsilon, for nothing
-    flat = context.put(product, raised)
-    place = context.indices(0, 1, height, width)
-    context.hand_over(make("Reshape", [flat, place], context.place(node.name)), node.name)
+    made = context.put(product, raised)
+    if together > 1:  # of every product, the diagonal
+        flat = make("Reshape", [made, context.indices(-1, together * together)])
+        made = make("Slice", [flat, *(context.indices(n) for n in (0, together * together, 1, together + 1))])
+    place = context.indices(-1, 1, height, width)
+    context.hand_over(make("Reshape", [made, place], context.place(node.name)), node.name)
+
+
+def _together(positions: int) -> int:
+    """Positions to a product of matrices. Of what it makes only the diagonal is wanted; but a product of a row and a
+    column takes longer to begin than to compute."""
+    return max(n for n in range(1, MOST + 1) if positions % n == 0)
 
 
 @emits(Rsqrt)
