@@ -35,16 +35,17 @@ _K = TypeVar("_K", bound=Op)
 class GraphModule(nn.Module):
     """The graph as a module: any batch size, any memory format, differentiable in its input.
 
-    Constants are buffers named by their path with ``/`` for ``.``; parameters with ``trainable=True``.
+    Constants are buffers named by their path with ``/`` for ``.``, in the graph's own memory, which nobody writes to;
+    with ``trainable=True`` they are parameters, copied.
     """
 
     def __init__(self, graph: Graph, *, trainable: bool = False) -> None:
         super().__init__()
         self.graph = graph
         for name, array in graph.constants.items():
-            tensor = torch.from_numpy(np.array(array, dtype=np.float32))
+            tensor = torch.from_numpy(np.require(array, np.float32, ("C", "W")))
             if trainable:
-                self.register_parameter(_attribute(name), nn.Parameter(tensor))
+                self.register_parameter(_attribute(name), nn.Parameter(tensor.clone()))
             else:
                 self.register_buffer(_attribute(name), tensor)
         if len(graph.inputs) != 1:

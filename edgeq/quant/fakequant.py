@@ -67,7 +67,7 @@ def simulation(graph: Graph, weights: Mapping[str, Quantization]) -> Graph:
     for name, quantization in weights.items():
         integers = weight_integers(constants[name], quantization)
         scale = quantization.scale.reshape(-1, *([1] * (integers.ndim - 1)))
-        constants[name] = integers.astype(np.float32) * scale
+        constants[name] = np.multiply(integers, scale, dtype=np.float32)
     nodes: list[Node] = []
     for node in graph.nodes:
         if isinstance(node.op, (Conv2d, Linear, Add)) and isinstance(node.op.activation, Clamp):

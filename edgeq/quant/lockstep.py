@@ -93,6 +93,7 @@ def settle(
             alike, cross, count = likeness(node, graph.constants[weight].shape, arriving, want)
             chosen = round_layer(graph.constants[weight], weights[weight], alike, count, cross)
             made.constants[weight] = chosen
+            # `simulation` made this weight anew: it is not the graph's own.
             module.constant(weight).copy_(torch.from_numpy(chosen))
         return value
 

@@ -33,7 +33,7 @@ def _mean_square(context: Context, node: Node, op: MeanSquare) -> None:
     make, grid, q = context.builder.node, context.grid(value), context.grid(node.name)
     _, channels, height, width = context.shape(value)
     last = make("Transpose", [context.integers(value)], perm=[0, 2, 3, 1])
-    together = _together(height * width)
+    together = together_of(height * width)
     rows = make("Reshape", [last, context.indices(-1, together, channels)])
     columns = make("Transpose", [rows], perm=[0, 2, 1])
     # One of the two is read divided by the number of channels, which makes a mean of the sum.
@@ -48,7 +48,7 @@ def _mean_square(context: Context, node: Node, op: MeanSquare) -> None:
     context.hand_over(make("Reshape", [made, place], context.place(node.name)), node.name)
 
 
-def _together(positions: int) -> int:
+def together_of(positions: int) -> int:
     """Positions to a product of matrices. Of what it makes only the diagonal is wanted; but a product of a row and a
     column takes longer to begin than to compute."""
     return max(n for n in range(1, MOST + 1) if positions % n == 0)

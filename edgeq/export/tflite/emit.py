@@ -310,7 +310,7 @@ def pad(e: Emitter, x: int, padded: int, counts: list[tuple[int, int]], *, lowes
 
 @emits(ops.Linear)
 def _linear(e: Emitter, node: Node, op: ops.Linear) -> None:
-    weight = e.graph.constants[node.inputs[1]][:, e.layout.order(node.inputs[0])]
+    weight = np.take(e.graph.constants[node.inputs[1]], e.layout.order(node.inputs[0]), axis=1)
     w = e.weight(weight, e.quantizations.get(node.inputs[1]))
     b = _bias(e, node)
     options = options_of("FullyConnectedOptions", fusedActivationFunction=_fused(e, node, op.activation))
