@@ -19,7 +19,7 @@ nothing."""
 def max_scales(weight: npt.NDArray[np.float32], limit: int) -> npt.NDArray[np.float64]:
     """max|w| / limit for each output channel (the first axis), ``(C_out,)``; 0 for a channel of zeros."""
     rows = weight.reshape(len(weight), -1)
-    return np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64) / limit
+    return np.asarray(np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64) / limit)
 
 
 def mse_scales(weight: npt.NDArray[np.float32], limit: int) -> npt.NDArray[np.float64]:
