@@ -15,7 +15,7 @@ LABELS = {
 }  # fmt: skip
 HEAD = (
     "| method | steps | seeds | top-1, all images | drop | as float | exact reference, part | agree "
-    "| gap before → after | minutes | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    "| gap before → after | minutes: images | training | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -63,15 +63,15 @@ def _preamble(rows: Sequence[Row]) -> str:
         "on every evaluation image; *as float*: the share of them that are answered as by the float network, right or "
         "wrong, which tells students apart that lose nothing. The exact reference of the frozen integers answers an "
         "evenly spaced part, *agree* is the share of that part with the same answer. *gap*: mean absolute "
-        "difference of logits to the float network on held-out synthetic images. Minutes of fine-tuning alone, on a "
-        "machine shared with other work.\n\n"
+        "difference of logits to the float network on held-out synthetic images. Minutes on a machine shared with other "
+        "work; images are made once for all rows that name the same method.\n\n"
         f"Machine: {values('machine')}; threads {values('threads')}; {packages}; commits {values('commit')}.\n"
     )
 
 
 def _line(label: str, rows: Sequence[Row]) -> str:
     if failed := [r for r in rows if "failed" in r]:
-        return f"| {label} | {failed[0]['steps']} | {len(rows)} | {failed[0]['failed']} |" + " – |" * 7
+        return f"| {label} | {failed[0]['steps']} | {len(rows)} | {failed[0]['failed']} |" + " – |" * 8
 
     def mean(key: str) -> float:
         return statistics.mean(float(r[key]) for r in rows)
@@ -85,8 +85,9 @@ def _line(label: str, rows: Sequence[Row]) -> str:
         gap = f"{before:.2f} → {after:.2f}"
         minutes = f"{statistics.mean(r['seconds'] for r in tuned) / 60:.1f}"
         peak = f"{max(r['peak_mib'] or 0 for r in tuned)}"
+    images = f"{mean('image_seconds') / 60:.1f}"
     part = f"{mean('exact_top1'):.2f} of {mean('same_part_top1'):.2f} ({rows[0]['exact_n']})"
     return (
         f"| {label} | {_steps(rows[0])} | {len(rows)} | {top1:.2f}{spread} | {drop:+.2f} "
-        f"| {100 * mean('as_float'):.2f} % | {part} | {100 * mean('agree'):.1f} % | {gap} | {minutes} | {peak} |"
+        f"| {100 * mean('as_float'):.2f} % | {part} | {100 * mean('agree'):.1f} % | {gap} | {images} | {minutes} | {peak} |"
     )
