@@ -63,8 +63,8 @@ def _preamble(rows: Sequence[Row]) -> str:
         "on every evaluation image; *as float*: the share of them that are answered as by the float network, right or "
         "wrong, which tells students apart that lose nothing. The exact reference of the frozen integers answers an "
         "evenly spaced part, *agree* is the share of that part with the same answer. *gap*: mean absolute "
-        "difference of logits to the float network on held-out synthetic images. Minutes on a machine shared with other "
-        "work; images are made once for all rows that name the same method.\n\n"
+        "difference of logits to the float network on held-out synthetic images. Minutes on a machine shared with "
+        "other work; images are made once for all rows that name the same method.\n\n"
         f"Machine: {values('machine')}; threads {values('threads')}; {packages}; commits {values('commit')}.\n"
     )
 
@@ -89,5 +89,6 @@ def _line(label: str, rows: Sequence[Row]) -> str:
     part = f"{mean('exact_top1'):.2f} of {mean('same_part_top1'):.2f} ({rows[0]['exact_n']})"
     return (
         f"| {label} | {_steps(rows[0])} | {len(rows)} | {top1:.2f}{spread} | {drop:+.2f} "
-        f"| {100 * mean('as_float'):.2f} % | {part} | {100 * mean('agree'):.1f} % | {gap} | {images} | {minutes} | {peak} |"
+        f"| {100 * mean('as_float'):.2f} % | {part} | {100 * mean('agree'):.1f} % | {gap} "
+        f"| {images} | {minutes} | {peak} |"
     )
