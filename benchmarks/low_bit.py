@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -163,6 +164,8 @@ def measure_cell(
     low, high = (torch.from_numpy(v) for v in spec.channel_range())
     cell = cell_path(options, row["network"], bits, method, seed, variant)
     scratch = FOLDER / "unfinished" / cell.parent.name / cell.stem  # a run of other steps or bits is another run
+    if options.again:
+        shutil.rmtree(scratch, ignore_errors=True)  # or what was trained before would only be measured again
     forget_peak()
     decided = calibrate(graph, held_out(images)[1], spec.input_range(), scheme=scheme)
     started = time.monotonic()
@@ -175,6 +178,7 @@ def measure_cell(
     row |= {"facts": dict(done.facts), "curves": {k: v[:: max(1, len(v) // 100)] for k, v in done.curves.items()}}
     frozen = freeze(done.graph, done.decided).graph
     row["agreement"] = dataclasses.asdict(agreement(done.student, frozen, images.inputs[:32]))
+    shutil.rmtree(scratch, ignore_errors=True)
     return row | measure(subject, known["predictions"], done.student)
 
 
