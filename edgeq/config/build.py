@@ -7,6 +7,7 @@ its default. `BuildConfig`'s fields are the single list of settings: options, en
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ __all__ = [
 CONFIG_FILE = "edgeq.toml"
 EFFORTS = ("fast", "balanced", "best")
 OBSERVERS = ("minmax", "percentile", "mse")
+ALIKE = 0.88
+"""How alike two names are of which one is the other misspelt: a letter or two in a dozen."""
 FORCEABLE = ("all", "synthesize", "statistics", "calibrate", "finetune", "write", "verify", "measure")
 FINETUNE = ("none", "kd", "zaq", "dfq-akd")
 
@@ -231,6 +234,7 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     `file` None reads ``edgeq.toml`` in the working directory when there is one. Raises `ConfigError` naming the flag,
     variable or file that is wrong.
     """
+    _refuse_misspelt(environment)
     path = Path(CONFIG_FILE) if file is None else file
     table = read_toml(path) if file is not None or path.is_file() else None
     origin: dict[str, str] = {}
@@ -257,6 +261,15 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
         for name, setting in settings_of(kind).items():
             into[name], origin[prefix + name] = _pick(setting, flags, environment, given, path)
     return Effective(BuildConfig(**values), Budget(**budget), origin, unused)
+
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """A variable that is almost a setting's would else be passed over in silence."""
+    known = [setting.variable for kind in (BuildConfig, Budget) for setting in settings_of(kind).values()]
+    for name in environment:
+        if name.startswith("EDGEQ_") and name not in known:
+            for meant in difflib.get_close_matches(name, known, n=1, cutoff=ALIKE):
+                raise ConfigError(f"there is no setting {name}", where="environment", hint=f"{meant} is one")
 
 
 def _pick(

@@ -26,7 +26,7 @@ from edgeq.errors import ConfigError, MeasurementError
 from edgeq.zoo.pycode import call, import_callable
 from edgeq.zoo.spec import ModelSpec
 
-__all__ = ["EvaluationSet", "barred", "calibration_from_images", "load_images"]
+__all__ = ["EvaluationSet", "barred", "calibration_from_images", "check_images", "load_images"]
 
 Pixels = npt.NDArray[np.uint8]
 Choice = Callable[[int], Sequence[int]]
@@ -143,18 +143,28 @@ def calibration_from_images(
     return CalibrationSet(spec.normalise(pixels), known, f"images:{Path(path).name}")
 
 
+def check_images(path: str) -> None:
+    """Raise `ConfigError` where there is nothing at `path`, or nothing that holds images; what is in it is not read."""
+    module, source = path.rpartition(":")[0], Path(path)
+    if module.endswith(".py"):
+        if not Path(module).exists():
+            raise ConfigError(f"images {path}", why=f"Python file {module} does not exist")
+        return
+    if not source.exists():
+        raise ConfigError(f"images {path} do not exist")
+    if not (source.suffix in (".npz", ".csv") or source.is_dir()):
+        raise ConfigError(f"images {path}", why="must be an .npz, a .csv, a folder, or file.py:function")
+
+
 def _read(path: str, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Truths | None]:
+    check_images(path)
     source = Path(path)
     if path.rpartition(":")[0].endswith(".py"):
         pixels, labels = _from_function(path, spec)
-    elif not source.exists():
-        raise ConfigError(f"images {path} do not exist")
     elif source.suffix == ".npz":
         pixels, labels = _from_npz(source, spec)
-    elif source.is_dir() or source.suffix == ".csv":
-        return _from_files(source, spec, choose)
     else:
-        raise ConfigError(f"images {path}", why="must be an .npz, a .csv, a folder, or file.py:function")
+        return _from_files(source, spec, choose)
     chosen = choose(len(pixels))
     if len(chosen) == len(pixels):
         return pixels, labels

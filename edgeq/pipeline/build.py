@@ -21,7 +21,7 @@ from edgeq.cache import Result, StageCache
 from edgeq.config.build import BuildConfig
 from edgeq.config.targets import Target, load_target
 from edgeq.data.calibration import CalibrationSet
-from edgeq.data.evaluation import EvaluationSet, load_images
+from edgeq.data.evaluation import EvaluationSet, check_images, load_images
 from edgeq.export.about import About
 from edgeq.files import check_replaceable, write_atomic
 from edgeq.finetune.budget import minutes_for
@@ -312,6 +312,8 @@ def plan(config: BuildConfig) -> dict[str, Any]:
     target = load_target(config.target)
     scheme = scheme_of(config, target)
     loaded = loaded_model(config)
+    if where := config.evaluation or loaded.spec.evaluation:
+        check_images(where)
     refused = unsupported_calls(loaded.module, loaded.spec.input_shape, loaded.spec.name)
     facts: dict[str, Any] = {
         "model": loaded.spec.name,

@@ -14,7 +14,7 @@ import torch
 from edgeq.cache import Result, StageCache
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
-from edgeq.data.evaluation import EvaluationSet, calibration_from_images
+from edgeq.data.evaluation import EvaluationSet, calibration_from_images, check_images
 from edgeq.errors import ConfigError
 from edgeq.files import write_atomic
 from edgeq.finetune.settings import METHODS
@@ -36,7 +36,9 @@ def loaded_model(config: BuildConfig) -> LoadedModel:
 
 
 def check_method(asked: str) -> None:
-    """Raise `ConfigError` for a method nobody has, before minutes are spent on the network."""
+    """Raise `ConfigError` for a method or images nobody has, before minutes are spent on the network."""
+    if asked.startswith("images:"):
+        check_images(asked.removeprefix("images:"))
     if asked == "auto" or asked.startswith("images:"):
         return
     if asked in METHODS:

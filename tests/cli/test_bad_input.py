@@ -42,7 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fails(status: int, *parts: str, arguments: tuple[str, ...] = ("model.toml",)) -> None:
-    result = CliRunner().invoke(cli, ["build", *arguments, "--method", "noise", "--images", "4", "--quiet"])
+    result = CliRunner().invoke(cli, ["build", "--method", "noise", "--images", "4", "--quiet", *arguments])
     assert result.exit_code == status, (result.stderr, result.exception)
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
@@ -105,6 +105,9 @@ def test_unreadable_images(folder: Path) -> None:
     (folder / "pictures" / "a" / "broken.png").write_bytes(b"no picture")
     fails(2, "broken.png cannot be read", arguments=("model.toml", "--evaluation", "pictures"))
     fails(2, "images gone do not exist", arguments=("model.toml", "--evaluation", "gone"))
+    fails(2, "images gone do not exist", arguments=("model.toml", "--method", "images:gone"))
+    fails(2, "images gone do not exist", arguments=("model.toml", "--method", "images:gone", "--plan"))
+    fails(2, "images gone do not exist", arguments=("model.toml", "--evaluation", "gone", "--plan"))
 
 
 def test_a_plan_lists_every_unsupported_op_and_exits_as_the_build_would(folder: Path) -> None:

@@ -136,6 +136,14 @@ def test_mistakes_elsewhere_name_their_place() -> None:
         resolve({}, {}, Path("gone.toml"))
 
 
+def test_a_variable_that_is_almost_a_setting_is_not_passed_over() -> None:
+    with pytest.raises(ConfigError, match="there is no setting EDGEQ_EFORT") as refused:
+        resolve({}, {"EDGEQ_EFORT": "fast"})
+    assert refused.value.hint == "EDGEQ_EFFORT is one"
+    others = ("DATA", "TRACEBACK", "SSH_CONFIG", "DEVICE_CACHE", "DEBIAN", "BENCHMARK_MODEL", "EMULATED")
+    assert resolve({}, {f"EDGEQ_{name}": "x" for name in others}).config.effort == "balanced"
+
+
 def test_target_in_file_and_environment() -> None:
     write('target = "onnx-arm"')
     assert resolve({}, {}).config.targets == ("onnx-arm",)

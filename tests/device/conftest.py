@@ -7,18 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.device import transport
 from edgeq.device.userland import Userland, find_userland
 from edgeq.errors import DeviceError
 from tests.device.daemon import Phone
 from tests.device.loopback import Board, MissingError, adb_environment, board_at, connected, executable
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Locks and pushed files of tests stay in the test's folder, so that tests run side by side."""
-    monkeypatch.setattr(transport, "cache_folder", lambda: tmp_path / "locks")
-    monkeypatch.setenv("EDGEQ_DEVICE_CACHE", str(tmp_path / "device"))
 
 
 @pytest.fixture
