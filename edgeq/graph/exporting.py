@@ -31,7 +31,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), _without_stack_traces(), torch.no_grad():
             try:
                 return torch.export.export(module, (example,))
             except Exception as error:
@@ -43,6 +43,18 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+@contextlib.contextmanager
+def _without_stack_traces() -> Iterator[None]:
+    """Nobody here asks a node which lines of Python called it, and finding that out is a good part of an export."""
+    settings = torch.fx.config
+    kept = settings.do_not_emit_stack_traces
+    settings.do_not_emit_stack_traces = True
+    try:
+        yield
+    finally:
+        settings.do_not_emit_stack_traces = kept
 
 
 def _run(module: nn.Module, example: Tensor, name: str) -> None:
