@@ -60,8 +60,8 @@ MORE = ROOT / "benchmarks" / "many_signs.py:evaluation"
 METHODS = ("ptq-nearest", "ptq", "ptq-zs-cgan", "noise", "kd", "zs-cgan", "dfq-akd", "zaq")
 """`ptq` trains nothing; nor does `ptq-nearest`, whose weights take their nearest integers, as in most tools. `noise`
 distils on Gaussian noise; `kd` on the calibration images. Every row starts from the same calibration images, except for
-`zs-cgan` and `ptq-zs-cgan`: those have images of its generator, and `zs-cgan` distils on fresh ones. The generator
-trains at `best`: one of 600 steps draws images enough alike that distilling on them wins nothing over calibrating."""
+`zs-cgan` and `ptq-zs-cgan`: those have images of its generator, and `zs-cgan` distils on fresh ones. Their generator
+trains at `best`, the others' images are made at `balanced`."""
 
 ABLATION: Mapping[str, Mapping[str, Any]] = {
     "paper form": {"anchor": 0.0, "block_weight": 0.0, "relative": False, "leash": 0.0, "relaxed": 0.0},

@@ -42,6 +42,9 @@ def results(rows: Sequence[Row]) -> str:
             for length in sorted({_steps(r) for r in main if r["method"] == method}):
                 parts.append(_line(LABELS[method], [r for r in main if r["method"] == method and _steps(r) == length]))
         changed = [r for r in chosen if r["variant"]]
+        beside = {(r["seed"], int(r["steps"])) for r in changed}
+        if same := [r for r in main if r["method"] == "zaq" and (r["seed"], _steps(r)) in beside]:
+            parts.append(_line("ZAQ, nothing changed, the seeds of what follows", same))
         for name, length in sorted({(r["variant"], _steps(r)) for r in changed}):
             same = [r for r in changed if r["variant"] == name and _steps(r) == length]
             parts.append(_line(f"ZAQ, {name}", same))

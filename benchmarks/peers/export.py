@@ -4,9 +4,10 @@
 
 Every step (edgeq, the official PyTorch-to-TFLite converter, onnxruntime's quantizer) gets the same module with the same
 random weights and the same four images, runs in a process of its own and is timed inside it, imports not counted, in
-seconds of the processor, which other work on the machine does not move. It is kept in ``build/peers_export/NETWORK/``
-and not taken again, unless `--again` names it; one that fails, or takes longer than a quarter of an hour, leaves its
-reason there. `peers_export.py` times the files and prints the table.
+seconds of the processor. Other work on both cores makes those a third more and worse, so steps to be compared are to be
+taken one after the other. A step is kept in ``build/peers_export/NETWORK/`` and not taken again, unless `--again` names
+it; one that fails, or takes longer than a quarter of an hour, leaves its reason there. `peers_export.py` times the
+files and prints the table.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ def check_method(asked: str) -> None:
     """Raise `ConfigError` for a method or images nobody has, before minutes are spent on the network."""
     if asked.startswith("images:"):
         check_images(asked.removeprefix("images:"))
-    if asked == "auto" or asked.startswith("images:"):
+        return
+    if asked == "auto":
         return
     if asked in METHODS:
         raise ConfigError(

@@ -105,7 +105,9 @@ def test_calibration_carries_the_chosen_integers_to_what_is_frozen():
     graph = Graph("net", ("x",), ("four",), nodes, constants, {"x": (1, 3, 6, 6)})
     inputs = np.clip(weight(16, 3, 6, 6), -2, 2)
     images = CalibrationSet(inputs, np.full(16, -1, np.int64), "test")
+    before = graph.digest()
     decided = calibrate(graph, images, (-2.0, 2.0), scheme=Scheme.of("w4a8"))
+    assert graph.digest() == before  # networks run in the graph's own memory
     assert set(decided.constants) == {"b", "d"}  # the first and last layer keep 8 bits
     frozen = freeze(graph, decided).graph
     for name, made in decided.constants.items():
