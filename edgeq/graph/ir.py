@@ -8,6 +8,7 @@ are numpy arrays that nodes name among their inputs. Editing a graph means build
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -88,15 +89,23 @@ class Graph:
 
     def node(self, name: str) -> Node | None:
         """The node that makes the value `name`; None for graph inputs and constants."""
-        return next((node for node in self.nodes if node.name == name), None)
+        return self._makers.get(name)
 
-    def consumers(self) -> dict[str, list[Node]]:
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
         """Nodes reading each value, in order. A value that is a graph output may have none."""
+        return self._readers
+
+    @functools.cached_property
+    def _makers(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @functools.cached_property
+    def _readers(self) -> Mapping[str, tuple[Node, ...]]:
         readers: dict[str, list[Node]] = {name: [] for name in self.shapes}
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs):
                 readers[name].append(node)
-        return readers
+        return {name: tuple(found) for name, found in readers.items()}
 
     def activations(self, node: Node) -> tuple[str, ...]:
         """The inputs of `node` that are not constants."""

@@ -5,7 +5,7 @@ Errors are then worth what that function makes of them: below -3 a hard swish is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def transfer(graph: Graph, name: str) -> Transfer | None:
     if made is not None and type(made.op) in NORMS:
         power = NORMS[type(made.op)]
         return lambda x: np.maximum(x, 0.0) ** power
-    readers: list[Node] = graph.consumers()[name]
+    readers = graph.consumers()[name]
     if len(readers) == 2:
         return _gated(graph, readers)
     op: Any = readers[0].op if len(readers) == 1 else None
@@ -43,12 +43,12 @@ def transfer(graph: Graph, name: str) -> Transfer | None:
     return None
 
 
-def _gated(graph: Graph, readers: list[Node]) -> Transfer | None:
+def _gated(graph: Graph, readers: Sequence[Node]) -> Transfer | None:
     """``x * gate(x)`` where the two readers are a gate that nothing else reads, and the product."""
     gate, product = sorted(readers, key=lambda node: isinstance(node.op, Mul))
     if not isinstance(product.op, Mul) or gates_itself(graph, product) != gate:
         return None
-    if graph.consumers()[gate.name] != [product] or gate.name in graph.outputs:
+    if graph.consumers()[gate.name] != (product,) or gate.name in graph.outputs:
         return None
     kernel = function(gate.op)
     return _of_arrays(lambda x: x * kernel(x))

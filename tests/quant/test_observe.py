@@ -111,3 +111,20 @@ def test_nothing_is_spent_on_what_a_hard_swish_drops():
     graph = Graph("net", ("x",), ("y",), nodes, {}, {"x": (1, 3)})
     assert mse(histogram(values), 256, None)[0] < -8.9
     assert -3.2 < mse(histogram(values), 256, transfer(graph, "x"))[0] < -2.8
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([4, 16, 256]), st.booleans())
+def test_mse_takes_what_trying_every_range_finds(seed, levels, halved):
+    values = np.abs(np.random.default_rng(seed).standard_t(3, 4000))
+    read = (lambda x: 0.5 * np.minimum(x, 2.0)) if halved else None
+    counted = histogram(np.append(values, 0.0))
+    x, target = counted.centres(), counted.centres() if read is None else read(counted.centres())
+
+    def loss(high):
+        made = np.clip(np.round(x / high * (levels - 1)), 0, levels - 1) * high / (levels - 1)
+        return counted.counts @ ((made if read is None else read(made)) - target) ** 2
+
+    low, high = mse(counted, levels, read)
+    assert low == 0.0
+    assert loss(high) == pytest.approx(min(loss(part * counted.high) for part in np.linspace(0.01, 1.0, 100)), rel=1e-9)
