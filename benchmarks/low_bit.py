@@ -8,7 +8,7 @@ A cell is a network, bits, a method, a seed and an effort: one JSON under ``buil
 layers have the few bits (the papers' convention) unless ``--edges``. Every evaluation image is answered by the fake-
 quantized network in torch, and an evenly spaced part by the exact reference of the frozen integers; the table has both,
 the share of images on which they agree, and the share answered as by the float network. `ABLATION` are cells that
-change one default each.
+change one default each. The page keeps its sections of networks and bits that have no cell here, as they were printed.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.generatorfile import GENERATOR, load_generator
 
 FOLDER = ROOT / "build" / "low_bit"
+RESULTS = ROOT / "benchmarks" / "results" / "low_bit.md"
 IMAGES = 320
 """Of which 64 judge a training, and 256 make it; PTQ has the same 256, so that training starts where PTQ stands. Large
 networks have five batches, as in a build."""
@@ -239,10 +240,11 @@ def main() -> None:
     options = parser.parse_args()
     data_folder()
     failed = [] if options.table else run_cells(options)
-    text = results([json.loads(path.read_text()) for path in sorted(FOLDER.glob("*/*.json"))])
+    rows = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*/*.json"))]
+    text = results(rows, RESULTS.read_text() if RESULTS.exists() else "")
     print(text)
     if options.write:
-        write_atomic(ROOT / "benchmarks" / "results" / "low_bit.md", text)
+        write_atomic(RESULTS, text)
     if failed:
         raise SystemExit(f"not measured: {', '.join(failed)}")
 

@@ -1,4 +1,7 @@
-"""Markdown from the cells `low_bit.py` keeps: a table per network and bit width, then ZAQ's ablation."""
+"""Markdown from the cells `low_bit.py` keeps: a section per network and bit width, and one for an ablation of ZAQ.
+
+A section has its own conditions, and stays as it was printed until it is measured again.
+"""
 
 from __future__ import annotations
 
@@ -13,63 +16,84 @@ LABELS = {
     "noise": "KD on Gaussian noise", "kd": "KD on the calibration images",
     "zs-cgan": "ZS-CGAN + KD", "dfq-akd": "DFQ-AKD", "zaq": "ZAQ",
 }  # fmt: skip
+ABLATION = ": ZAQ with one default changed"
+PREAMBLE = (
+    "# Below eight bits, without data\n\nPrinted by `benchmarks/low_bit.py`. Top-1 of the fake-quantized network "
+    "on every evaluation image; *as float*: the share of them that are answered as by the float network, right or "
+    "wrong, which tells students apart that lose nothing. The exact reference of the frozen integers answers an "
+    "evenly spaced part, *agree* is the share of that part with the same answer. *gap*: mean absolute "
+    "difference of logits to the float network on held-out synthetic images. Minutes on a machine shared with "
+    "other work; images are made once for all rows that name the same method. A section is as old as the commits it "
+    "names.\n"
+)
 HEAD = (
     "| method | steps | seeds | top-1, all images | drop | as float | exact reference, part | agree "
     "| gap before → after | minutes: images | training | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
-def results(rows: Sequence[Row]) -> str:
-    """The whole page."""
-    if not rows:
-        return "Nothing measured yet.\n"
+def results(rows: Sequence[Row], known: str = "") -> str:
+    """The whole page: sections of `rows`, and those of the page `known` that these rows say nothing of."""
     keys = ("network", "bits", "all_layers", "method", "variant", "seed")
     rows = list({(*(row[key] for key in keys), _steps(row)): row for row in rows}.values())
-    parts = [_preamble(rows)]
-    groups = sorted({(r["network"], r["bits"], r["all_layers"]) for r in rows}, reverse=True)
-    for network, bits, everywhere in groups:
+    sections = dict(_split(known))
+    for network, bits, everywhere in {(r["network"], r["bits"], r["all_layers"]) for r in rows}:
         chosen = [r for r in rows if (r["network"], r["bits"], r["all_layers"]) == (network, bits, everywhere)]
-        convention = "all layers" if everywhere else "first and last layer 8 bits"
-        first = min(chosen, key=lambda r: r["images_by"] == "zs-cgan")
-        own = ", for ZS-CGAN by its generator" if any(r["images_by"] == "zs-cgan" for r in chosen) else ""
-        parts.append(
-            f"## {network}, {bits}, {convention}\n\nFloat {first['float']:.2f} % on {first['n']:,} images; ranges and "
-            f"start from {first['images']} images by `{first['images_by']}`{own}; a quarter as many judge.\n"
-        )
-        parts.append(HEAD)
-        main = [r for r in chosen if not r["variant"]]
-        for method in LABELS:
-            for length in sorted({_steps(r) for r in main if r["method"] == method}):
-                parts.append(_line(LABELS[method], [r for r in main if r["method"] == method and _steps(r) == length]))
-        changed = [r for r in chosen if r["variant"]]
-        beside = {(r["seed"], int(r["steps"])) for r in changed}
-        if same := [r for r in main if r["method"] == "zaq" and (r["seed"], _steps(r)) in beside]:
-            parts.append(_line("ZAQ, nothing changed, the seeds of what follows", same))
-        for name, length in sorted({(r["variant"], _steps(r)) for r in changed}):
-            same = [r for r in changed if r["variant"] == name and _steps(r) == length]
-            parts.append(_line(f"ZAQ, {name}", same))
-        parts.append("")
-    return "\n".join(parts) + "\n"
+        title = f"{network}, {bits}, {'all layers' if everywhere else 'first and last layer 8 bits'}"
+        if main := [r for r in chosen if not r["variant"]]:
+            sections[title] = _section(
+                main, [line for method in LABELS for line in _lines(LABELS[method], main, method)]
+            )
+        if changed := [r for r in chosen if r["variant"]]:
+            sections[title + ABLATION] = _ablation(main, changed)
+    ordered = sorted(sections, key=lambda title: (_family(title), title), reverse=True)
+    return "\n".join([PREAMBLE, *(f"## {title}\n\n{sections[title]}" for title in ordered)])
+
+
+def _split(page: str) -> list[tuple[str, str]]:
+    """Title and text of each section."""
+    parts = [part.partition("\n") for part in page.split("\n## ")[1:]]
+    return [(title, text.strip("\n") + "\n") for title, _, text in parts]
+
+
+def _family(title: str) -> str:
+    """What stands together: an ablation follows what it changes."""
+    return title.removesuffix(ABLATION) + ("0" if title.endswith(ABLATION) else "1")
+
+
+def _section(rows: Sequence[Row], lines: Sequence[str]) -> str:
+    def values(key: str) -> str:
+        return ", ".join(sorted({str(row[key]) for row in rows}))
+
+    first = min(rows, key=lambda r: r["images_by"] == "zs-cgan")
+    own = ", for ZS-CGAN by its generator" if {r["images_by"] for r in rows} > {"zs-cgan"} else ""
+    packages = ", ".join(sorted({f"{name} {version}" for row in rows for name, version in row["packages"].items()}))
+    return (
+        f"Float {first['float']:.2f} % on {first['n']:,} images; ranges and start from {first['images']} images by "
+        f"`{first['images_by']}`{own}; a quarter as many judge.\n"
+        f"Machine: {values('machine')}; threads {values('threads')}; {packages}; commits {values('commit')}.\n\n"
+        + "\n".join([HEAD, *lines])
+        + "\n"
+    )
+
+
+def _ablation(main: Sequence[Row], changed: Sequence[Row]) -> str:
+    beside = {(r["seed"], int(r["steps"])) for r in changed}
+    same = [r for r in main if r["method"] == "zaq" and (r["seed"], _steps(r)) in beside]
+    lines = _lines("nothing changed", same, "zaq")
+    for name in sorted({r["variant"] for r in changed}):
+        lines += _lines(name, [r for r in changed if r["variant"] == name], "zaq")
+    return _section([*same, *changed], lines)
+
+
+def _lines(label: str, rows: Sequence[Row], method: str) -> list[str]:
+    """One for each number of steps."""
+    rows = [row for row in rows if row["method"] == method]
+    return [_line(label, [r for r in rows if _steps(r) == n]) for n in sorted({_steps(r) for r in rows})]
 
 
 def _steps(row: Row) -> int:
     return int(row["facts"]["steps"]) if "facts" in row else 0
-
-
-def _preamble(rows: Sequence[Row]) -> str:
-    def values(key: str) -> str:
-        return ", ".join(sorted({str(row[key]) for row in rows}))
-
-    packages = ", ".join(sorted({f"{name} {version}" for row in rows for name, version in row["packages"].items()}))
-    return (
-        "# Below eight bits, without data\n\nPrinted by `benchmarks/low_bit.py`. Top-1 of the fake-quantized network "
-        "on every evaluation image; *as float*: the share of them that are answered as by the float network, right or "
-        "wrong, which tells students apart that lose nothing. The exact reference of the frozen integers answers an "
-        "evenly spaced part, *agree* is the share of that part with the same answer. *gap*: mean absolute "
-        "difference of logits to the float network on held-out synthetic images. Minutes on a machine shared with "
-        "other work; images are made once for all rows that name the same method.\n\n"
-        f"Machine: {values('machine')}; threads {values('threads')}; {packages}; commits {values('commit')}.\n"
-    )
 
 
 def _line(label: str, rows: Sequence[Row]) -> str:

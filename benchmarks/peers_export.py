@@ -1,4 +1,4 @@
-"""Latency, bytes and conversion time of edgeq's files beside the peers', for every network of `export_networks.py`.
+"""Latency and bytes of edgeq's files beside the peers', for every network of `export_networks.py`.
 
     python benchmarks/peers/export.py                        # make the files, edgeq's and the peers'
     nice -n -10 python benchmarks/peers_export.py --write    # time what was not timed, print, write the results file
@@ -109,18 +109,6 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def conversions(row: Row) -> dict[str, tuple[float, float]]:
-    """Processor seconds from module to int8 file by kind of file: theirs, ours."""
-    found = {}
-    for kind, seconds in (
-        ("tflite", row["litert"].get("int8_nchw_cpu_seconds")),
-        ("onnx", row["ort"].get("cpu_seconds")),
-    ):
-        if seconds is not None and f"ours.{kind}" in row["ours"]:
-            found[kind] = (seconds, row["ours"][f"ours.{kind}"]["seconds"])
-    return found
-
-
 def failures(row: Row) -> list[str]:
     """What could not be made or run, and why."""
     litert, found = row["litert"], [f"edgeq: {row['ours']['failed']}"] if "failed" in row["ours"] else []
@@ -155,11 +143,6 @@ def summary(rows: list[Row]) -> list[str]:
         if sizes:
             mean = _mean([value for value, _ in sizes])
             lines.append(f"| {what} | {len(sizes)} | {mean:.3f} | | {sizes[-1][1]} {sizes[-1][0]:.3f} | |")
-    for kind, what in (("tflite", "conversion s, PT2E ÷ ours"), ("onnx", "conversion s, `quantize_static` ÷ ours")):
-        speeds = sorted((pair[0] / pair[1], row["name"]) for row in rows if (pair := conversions(row).get(kind)))
-        if speeds:
-            mean, wanted = _mean([value for value, _ in speeds]), "≥ 10" if kind == "tflite" else ""
-            lines.append(f"| {what} | {len(speeds)} | {mean:.1f} | {wanted} | {speeds[0][1]} {speeds[0][0]:.1f} | |")
     return lines
 
 
@@ -174,7 +157,7 @@ def table(rows: list[Row]) -> str:
     packages = {k: v for row in rows for part in ("litert", "ort") for k, v in row[part].items() if k in
                 ("litert-torch", "torch", "onnxruntime")}  # fmt: skip
     lines = [
-        "# Every common network beside the peers: latency, bytes, time to convert",
+        "# Every common network beside the peers: latency, bytes",
         "",
         "`python benchmarks/peers/export.py && nice -n -10 python benchmarks/peers_export.py --write`",
         "",
@@ -211,35 +194,22 @@ def table(rows: list[Row]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "## Bytes and conversion",
+        "## Bytes",
         "",
-        "Seconds are the processor's, from module to file inside a process that has its libraries loaded: capture,",
-        "calibrate, freeze, write; PT2E's are those of the default file, `quantize_static`'s with `torch.onnx.export`.",
-        "*Write* is from integer graph to file, the first time.",
-        "",
-        "| network | TFLite bytes | ÷ PT2E | ONNX bytes | ÷ quantize_static | TFLite: PT2E s, ours | faster | ONNX: "
-        "quantize_static s, ours | faster | write s: TFLite, ONNX |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| network | TFLite bytes | ÷ PT2E | ONNX bytes | ÷ quantize_static |",
+        "|---|---|---|---|---|",
     ]
     for row in rows:
-        seconds = conversions(row)
-        mine = [row["ours"].get(file, {}).get("write_seconds") for file in ("ours.tflite", "ours.onnx")]
         cells = (
             row["name"],
             f"{row['bytes'].get('ours.tflite', 0):,}",
             _number(_sizes(row, "ours.tflite", "litert_int8_nhwc.tflite")),
             f"{row['bytes'].get('ours.onnx', 0):,}",
             _number(_sizes(row, "ours.onnx", "ort_u8s8.onnx")),
-            *(cell for kind in ("tflite", "onnx") for cell in _seconds(seconds.get(kind))),
-            ", ".join(_number(value) for value in mine),
         )
         lines.append(f"| {' | '.join(cells)} |")
     failed = [f"- {row['name']}: {reason}" for row in rows for reason in failures(row)]
     return "\n".join([*lines, "", "## Not made", "", *(failed or ["Nothing."])]) + "\n"
-
-
-def _seconds(pair: tuple[float, float] | None) -> tuple[str, str]:
-    return ("–", "–") if pair is None else (f"{pair[0]:.1f}, {pair[1]:.1f}", f"{pair[0] / pair[1]:.0f} x")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ random weights and the same four images, runs in a process of its own and is tim
 seconds of the processor. Other work on both cores makes those a third more and worse, so steps to be compared are to be
 taken one after the other. A step is kept in ``build/peers_export/NETWORK/`` and not taken again, unless `--again` names
 it; one that fails, or takes longer than a quarter of an hour, leaves its reason there. `peers_export.py` times the
-files and prints the table.
+files, `conversion.py` prints how long making them took.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cases import ROOT, commit
 from export import IMAGES, PIXELS, noise
 from export_networks import SUBJECTS, Subject, sane
+from latency import machine_line
 
 import edgeq.export.onnx
 import edgeq.export.tflite  # noqa: F401 - what the writers load is not timed, as it is not with the converters
@@ -54,6 +56,7 @@ PYTHON = ROOT / ".peers" / "venv" / "bin" / "python"
 TARGETS = {"ours.tflite": "tflite-arm", "ours.onnx": "onnx-x86"}
 """Beside each of these files is its network in float, ``float.tflite`` and ``float.onnx``."""
 STEPS = ("ours", "litert", "ort")
+FILES = ("int8_nhwc", "int8_nchw")
 SECONDS = 900
 """Of the processor, that a converter may take for a network."""
 
@@ -123,6 +126,7 @@ def make_ours(name: str) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     images, module = noise(subject), sane(subject.make(), subject.shape)
     record: dict[str, Any] = {"network": name, "shape": subject.shape, "images": IMAGES, "commit": commit()}
+    record["machine"] = machine_line()
     started = time.process_time()
     capture(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), (3, 8, 8), "first")
     gc.collect()  # what loading left behind, which would else be looked through in the middle of a small network
@@ -189,13 +193,13 @@ def _error(log: Path) -> str:
     return lines[-1][:300] if lines else "no error was printed"
 
 
-def run(name: str, step: str) -> dict[str, Any]:
+def run(name: str, step: str, files: Sequence[str]) -> dict[str, Any]:
     folder = folder_of(name)
     if step == "ours":
         return ours(name)
     if step == "ort":
         return theirs(name, "convert_onnx.py", folder / "ort.json")
-    return theirs(name, "convert_litert.py", folder / "litert.json", "--files", "int8_nhwc", "int8_nchw")
+    return theirs(name, "convert_litert.py", folder / "litert.json", "--files", *files)
 
 
 def main() -> None:
@@ -203,6 +207,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=ORDER, default=ORDER, metavar="NAME")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
     parser.add_argument("--again", nargs="+", choices=STEPS, default=[], help="steps to take although they are there")
+    parser.add_argument("--files", nargs="+", choices=FILES, default=FILES, help="of the official converter")
     options = parser.parse_args()
     if not PYTHON.exists():
         subprocess.run(["sh", str(HERE / "setup.sh")], check=True)
@@ -213,7 +218,7 @@ def main() -> None:
             done = folder / f"{step}-done.json"
             if done.exists() and step not in options.again:
                 continue
-            record = run(name, step)
+            record = run(name, step, options.files)
             done.write_text(json.dumps(record, indent=2) + "\n")
             print(f"{name}: {step} {record.get('failed', 'done')}", flush=True)
 

@@ -138,7 +138,8 @@ class Student(nn.Module):
     @torch.no_grad()
     def settle(self, inputs: npt.NDArray[np.float32]) -> None:
         """Round what `relax` let go: scales of least squared error, errors compensated under what normalised images
-        `inputs` ``(N, C, H, W)`` make reach each layer, biases corrected. Followed is this student as it was."""
+        `inputs` ``(N, C, H, W)`` make reach each layer. Followed is this student as it was. Biases stay as they were
+        trained: what is left of their means is noise of these images, and correcting for it loses more than it wins."""
         if not self._relaxed:
             return
         graph, decided = self.frozen()
@@ -146,13 +147,11 @@ class Student(nn.Module):
         for name in self._relaxed:
             weight = self._layers[name].inputs[1]
             weights[weight] = quantize_weight(graph.constants[weight], weights[weight].bits or 8)
-        made = settle(graph, decided.activations, weights, inputs, judged=True, beside_rounded=True)
-        for name, node in self._layers.items():
-            by_weight, by_bias = self._units[name]
-            if name in self._relaxed:
-                self.weights[_key(name)].copy_(_tensor(made.constants[node.inputs[1]]) / by_weight)
-                self.weight_steps[_key(name)].copy_(_tensor(weights[node.inputs[1]].scale).log())
-            self.biases[_key(name)].add_(_tensor(made.corrections[name]).to(self.biases[_key(name)]) / by_bias)
+        made = settle(graph, decided.activations, weights, inputs, correct_bias=False, beside_rounded=True)
+        for name in self._relaxed:
+            weight = self._layers[name].inputs[1]
+            self.weights[_key(name)].copy_(_tensor(made.constants[weight]) / self._units[name][0])
+            self.weight_steps[_key(name)].copy_(_tensor(weights[weight].scale).log())
         self.continue_settled()
 
     def continue_settled(self) -> None:
