@@ -28,19 +28,31 @@ CHUNK = 4
 DAMPING = 0.01
 BLOCK = 128
 
+LONGEST = 4608
+"""Weights to an output whose errors are weighed together, 512 channels of 3 x 3. More are weighed in equal parts, as if
+inputs of one part and of another had nothing in common: time and memory grow with the cube and the square, and VGG's
+first linear layer has 25,088."""
+
 
 def likeness(
     node: Node, shape: tuple[int, ...], value: Tensor, exact: Tensor | None = None
 ) -> tuple[Tensor, Tensor, int]:
     """X Xᵀ of what a layer's weights (of `shape`) multiply in `value`, E Xᵀ with what they multiply in `exact`, both
-    ``(groups, n, n)`` with n weights to an output channel, and how many columns X has. `exact` is X where left out."""
+    ``(groups, n, n)`` with n weights to an output channel, and how many columns X has. `exact` is X where left out.
+    Of channels longer than `LONGEST` both are ``(groups * parts, n / parts, n / parts)``."""
     alike = cross = torch.zeros(())
     count = 0
     for start in range(0, len(value), CHUNK):
-        x = _columns(node, shape, value[start : start + CHUNK])
-        e = x if exact is None else _columns(node, shape, exact[start : start + CHUNK])
+        x = _parted(_columns(node, shape, value[start : start + CHUNK]))
+        e = x if exact is None else _parted(_columns(node, shape, exact[start : start + CHUNK]))
         alike, cross, count = alike + x @ x.transpose(1, 2), cross + e @ x.transpose(1, 2), count + x.shape[2]
     return alike, cross, count
+
+
+def _parted(columns: Tensor) -> Tensor:
+    groups, n, count = columns.shape
+    parts = next(parts for parts in range(1, n + 1) if n % parts == 0 and n // parts <= LONGEST)
+    return columns.reshape(groups * parts, n // parts, count)
 
 
 def _columns(node: Node, shape: tuple[int, ...], value: Tensor) -> Tensor:
@@ -62,23 +74,27 @@ def _columns(node: Node, shape: tuple[int, ...], value: Tensor) -> Tensor:
 def round_layer(
     weight: npt.NDArray[np.float32], grid: Quantization, alike: Tensor, count: int, cross: Tensor | None = None
 ) -> npt.NDArray[np.float32]:
-    """`weight` on `grid`, errors compensated under `alike` = X Xᵀ ``(groups, n, n)``, gathered over `count` columns.
+    """`weight` on `grid`, errors compensated under `alike` = X Xᵀ of `likeness`, gathered over `count` columns.
 
     With `cross` = E Xᵀ it also makes up for X being inexact: W E is then what Ŵ X has to come near. The fewer columns,
     the less all this is believed: with none, every weight goes to its nearest integer.
     """
-    groups, n, _ = alike.shape
+    pieces, n, _ = alike.shape
+    parts = weight[0].size // n
+    groups = pieces // parts
     wide = torch.float64 if n <= 1024 else torch.float32
-    rows = torch.from_numpy(np.ascontiguousarray(weight)).to(wide).reshape(groups, -1, n)
-    scale = torch.from_numpy(grid.scale.astype(np.float64)).to(wide).reshape(groups, -1)
+    rows = torch.from_numpy(np.ascontiguousarray(weight)).to(wide)
+    rows = rows.reshape(groups, -1, parts, n).transpose(1, 2).reshape(pieces, -1, n)
+    scale = torch.from_numpy(grid.scale.astype(np.float64)).to(wide)
+    scale = scale.reshape(groups, 1, -1).expand(-1, parts, -1).reshape(pieces, -1)
     limit = grid.limits[1]
     alike = alike.to(wide) / max(count, 1)
     diagonal = alike.diagonal(dim1=1, dim2=2)
     strength = diagonal.mean(1).clamp_min(1e-12)
     damping = strength * (DAMPING + n / max(count, 1))
-    alike = alike + torch.diag_embed(damping[:, None].expand(groups, n))
+    alike = alike + torch.diag_embed(damping[:, None].expand(pieces, n))
     if cross is not None:
-        cross = cross.to(wide) / max(count, 1) + torch.diag_embed(damping[:, None].expand(groups, n))
+        cross = cross.to(wide) / max(count, 1) + torch.diag_embed(damping[:, None].expand(pieces, n))
         rows = torch.linalg.solve(alike, (rows @ cross).transpose(1, 2)).transpose(1, 2)
     order = diagonal.argsort(dim=1, descending=True)  # the strongest inputs first, while there is most left to mend
     back = order.argsort(dim=1)
@@ -97,5 +113,5 @@ def round_layer(
             rows[:, :, i:stop] -= error[:, :, None] * factor[:, i, None, i:stop]
             errors[:, :, i - start] = error
         rows[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
-    made = chosen.gather(2, back[:, None, :].expand_as(chosen)).reshape(weight.shape)
-    return made.to(torch.float32).numpy()
+    made = chosen.gather(2, back[:, None, :].expand_as(chosen)).reshape(groups, parts, -1, n)
+    return made.transpose(1, 2).reshape(weight.shape).to(torch.float32).numpy()

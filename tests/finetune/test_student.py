@@ -253,8 +253,10 @@ def test_a_relaxed_student_settles_closer_to_itself_than_nearest_rounding_brings
             weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
         relaxed = student(inputs)
         graph, decided = student.frozen()
+        trained = {name: bias.clone() for name, bias in student.biases.items()}
         student.settle(images.inputs)
         assert not student.relaxed
+        assert all(torch.equal(student.biases[name], bias) for name, bias in trained.items())
         settled = student(inputs)
         nearest = dict(decided.weights)
         for node in graph.of_kind(Conv2d, Linear):

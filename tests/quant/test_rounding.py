@@ -65,6 +65,23 @@ def test_without_columns_every_weight_goes_to_its_nearest_integer():
     np.testing.assert_array_equal(weight_integers(made, grid), weight_integers(rows, grid))
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_long_channels_are_rounded_part_by_part(groups, monkeypatch):
+    monkeypatch.setattr("edgeq.quant.rounding.LONGEST", 10)
+    rows, value = weight(4, 6, 2, 2), torch.from_numpy(weight(2, 6 * groups, 9, 8))
+    grid = quantize_weight(rows, 4)
+    alike, cross, count = likeness(Node("layer", Conv2d(groups=groups), ("x", "w")), rows.shape, value)
+    assert alike.shape == (3 * groups, 8, 8)
+    made = round_layer(rows, grid, alike, count, cross)
+    flat, each = rows.reshape(4, 3, 8), 4 // groups
+    for channel in range(4):
+        own = Quantization(grid.scale[channel : channel + 1], np.zeros(1, np.int32), "int8", axis=0, bits=4)
+        for part in range(3):
+            place = slice(channel // each * 3 + part, channel // each * 3 + part + 1)
+            alone = round_layer(flat[channel : channel + 1, part], own, alike[place], count, cross[place])
+            np.testing.assert_array_equal(alone[0], made[channel].reshape(3, 8)[part])
+
+
 @pytest.mark.parametrize(
     ("op", "shape", "inputs"),
     [
