@@ -40,6 +40,7 @@ from edgeq.integer.reference import run as run_reference
 from edgeq.quant.calibrate import Calibration
 from edgeq.quant.fakequant import quantize_weight, simulation
 from edgeq.quant.lockstep import settle
+from edgeq.quant.rounding import COMPENSATED
 from edgeq.quant.scheme import fixed_output
 
 __all__ = ["Agreement", "Learned", "Student", "agreement"]
@@ -133,7 +134,7 @@ class Student(nn.Module):
     def continue_relaxed(self) -> None:
         """`relax`, with the weights as they are: what a checkpoint of a relaxed student holds."""
         bits = {name: self.calibration.weights[node.inputs[1]].bits for name, node in self._layers.items()}
-        self._relaxed = frozenset(name for name, count in bits.items() if count is not None and count < 8)
+        self._relaxed = frozenset(name for name, count in bits.items() if count is not None and count <= COMPENSATED)
 
     @torch.no_grad()
     def settle(self, inputs: npt.NDArray[np.float32]) -> None:

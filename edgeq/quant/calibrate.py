@@ -60,7 +60,7 @@ def calibrate(
 
     `input_range` is the real range of normalised pixels: the network input is never calibrated, and images that leave
     it (some methods make such) are taken as the device would see them, saturated. Only `calibration` is looked at.
-    `compensate` rounds weights of fewer than 8 bits such that their errors cancel (`edgeq.quant.rounding`).
+    `compensate` rounds weights of few bits such that their errors cancel (`edgeq.quant.rounding`).
     Raises `ConfigError` for an unknown observer.
     """
     calibration = replace(calibration, inputs=np.clip(calibration.inputs, *input_range))

@@ -21,7 +21,7 @@ from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import Quantization
 from edgeq.quant.biascorrect import bias_correction
 from edgeq.quant.fakequant import LINEAR, fake_quantize, simulation
-from edgeq.quant.rounding import likeness, round_layer
+from edgeq.quant.rounding import COMPENSATED, likeness, round_layer
 
 __all__ = ["Settled", "settle"]
 
@@ -37,7 +37,7 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 
 @dataclass
 class Settled:
-    """`constants`: weights of fewer than 8 bits on the points of their grids chosen for them, by constant name.
+    """`constants`: weights of `COMPENSATED` bits and fewer, on the points of their grids chosen for them, by name.
     `corrections`: what to add to the bias of each layer, ``(C_out,)`` by node name."""
 
     constants: Arrays = field(default_factory=dict)
@@ -57,8 +57,8 @@ def settle(
     beside_rounded: bool = False,
     exact: dict[str, Tensor] | None = None,
 ) -> Settled:
-    """Round the weights of fewer than 8 bits of an optimised `graph`, and correct biases; see `bias_correction` for
-    `judged`. Other weights take their nearest integers. With `beside_rounded`, the twin that is followed has its
+    """Round the weights of `COMPENSATED` bits and fewer of an optimised `graph`, and correct biases; see
+    `bias_correction` for `judged`. Other weights take their nearest integers. With `beside_rounded`, the twin that is followed has its
     activations on their grids too: a network trained to live with them, whose weights alone are to be rounded. `exact`
     are the float network's values on all `inputs`, where they were kept (`observe.kept`); they are used up."""
     module = GraphModule(_twins(graph, weights, alone=exact is not None)).eval()
@@ -67,7 +67,7 @@ def settle(
     results = {name if name + LINEAR not in clamps else name + LINEAR: name for name in layers}
     readers: dict[str, list[Node]] = {}
     for node in layers.values():
-        if round_weights and (weights[node.inputs[1]].bits or 8) < 8:
+        if round_weights and (weights[node.inputs[1]].bits or 8) <= COMPENSATED:
             readers.setdefault(node.inputs[0], []).append(node)
     made, exact = Settled(), {} if exact is None else exact
 

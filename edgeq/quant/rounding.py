@@ -17,7 +17,11 @@ from edgeq.graph.ir import Node
 from edgeq.graph.ops import Conv2d
 from edgeq.integer.graph import Quantization
 
-__all__ = ["likeness", "round_layer"]
+__all__ = ["COMPENSATED", "likeness", "round_layer"]
+
+COMPENSATED = 6
+"""Bits at most of weights that are worth it: with seven, nearest integers answer as well, in a fraction of the time
+(`benchmarks/compensation.py`)."""
 
 POSITIONS = 1024
 """Output positions a picture contributes to a layer's statistics: neighbours say the same."""
