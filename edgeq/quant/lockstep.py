@@ -58,9 +58,10 @@ def settle(
     exact: dict[str, Tensor] | None = None,
 ) -> Settled:
     """Round the weights of `COMPENSATED` bits and fewer of an optimised `graph`, and correct biases; see
-    `bias_correction` for `judged`. Other weights take their nearest integers. With `beside_rounded`, the twin that is followed has its
-    activations on their grids too: a network trained to live with them, whose weights alone are to be rounded. `exact`
-    are the float network's values on all `inputs`, where they were kept (`observe.kept`); they are used up."""
+    `bias_correction` for `judged`. Other weights take their nearest integers. With `beside_rounded`, the twin that is
+    followed has its activations on their grids too: a network trained to live with them, whose weights alone are to be
+    rounded. `exact` are the float network's values on all `inputs`, where they were kept (`observe.kept`); they are
+    used up."""
     module = GraphModule(_twins(graph, weights, alone=exact is not None)).eval()
     layers = {node.name: node for node in graph.of_kind(Conv2d, Linear)}
     clamps = {name + LINEAR: node.op.activation for name, node in layers.items() if node.op.activation}  # type: ignore[attr-defined]
