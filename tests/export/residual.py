@@ -24,6 +24,7 @@ from edgeq.graph.ops import (
 )
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
+from tests.host import LARGEST
 
 SHAPE = (1, 3, 16, 16)
 
@@ -63,7 +64,7 @@ def images(count: int, seed: int = 3) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(count, *SHAPE[1:])).astype(np.float32)
 
 
-def frozen(graph: Graph, limit: int = 127) -> IntegerGraph:
+def frozen(graph: Graph, limit: int = LARGEST) -> IntegerGraph:
     """Min-max ranges over a few random inputs; values that must share a quantization do."""
     import torch
 

@@ -29,6 +29,7 @@ from edgeq.quant.scheme import Scheme
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from edgeq.zoo.torchvision import import_torchvision
+from tests.host import WIDEST
 
 RANGE = (-2.5, 2.5)
 
@@ -75,7 +76,7 @@ SHAPES = {"gated": (3, 20, 17), "mobilenet_v3_small": (3, 64, 64)}
 def decided(name: str) -> tuple[nn.Module, Graph, Calibration, IntegerGraph]:
     module = _module(name)
     graph = optimize(capture(module, SHAPES[name], name))
-    found = calibrate(graph, images(name), RANGE, scheme=Scheme(8, 8))
+    found = calibrate(graph, images(name), RANGE, scheme=Scheme.of("w8a8", widest=WIDEST))
     return module, graph, found, freeze(graph, found).graph
 
 

@@ -143,11 +143,11 @@ def test_size_of_a_network_like_resnet20() -> None:
         assert len(write_onnx(graph, activations=activations)) <= budget  # type: ignore[arg-type]
 
 
-def test_seven_bit_weights_are_checked_not_made(network) -> None:  # type: ignore[no-untyped-def]
-    narrow = frozen(residual_network(), limit=63)
+def test_seven_bit_weights_are_checked_not_made() -> None:
+    narrow, wide = (frozen(residual_network(), limit=limit) for limit in (63, 127))
     assert write_onnx(narrow, activations="uint8", weight_bits=7) == write_onnx(narrow, activations="uint8")
     with pytest.raises(UnsupportedError, match=r"conv1.*±64"):
-        write_onnx(network, activations="uint8", weight_bits=7)
+        write_onnx(wide, activations="uint8", weight_bits=7)
 
 
 def test_what_would_not_run_in_integers_is_refused(network) -> None:  # type: ignore[no-untyped-def]

@@ -26,6 +26,7 @@ from edgeq.measure.verify_onnx import verify_onnx
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from tests.host import WIDEST
 
 RANGE = (-2.0, 2.0)
 Ints = npt.NDArray[Any]
@@ -60,11 +61,11 @@ def images(count: int = 8, seed: int = 0, spread: float = 1.0) -> npt.NDArray[np
     return np.clip(np.random.default_rng(seed).normal(0, spread, (count, 3, 6, 6)), *RANGE).astype(np.float32)
 
 
-def frozen(bits: str, *, all_layers: bool = False, seed: int = 5) -> IntegerGraph:
+def frozen(bits: str, *, all_layers: bool = False, seed: int = 5, widest: int = 8) -> IntegerGraph:
     graph, inputs = network(seed), images(16)
     decided = calibrate(
         graph, CalibrationSet(inputs, np.full(16, -1, np.int64), "test"), RANGE,
-        scheme=Scheme.of(bits, all_layers=all_layers),
+        scheme=Scheme.of(bits, all_layers=all_layers, widest=widest),
     )  # fmt: skip
     return freeze(graph, decided).graph
 
@@ -147,7 +148,7 @@ def test_reference_equals_python_integers(bits: str, narrow: int, all_layers: bo
 @pytest.mark.parametrize("all_layers", [False, True])
 @pytest.mark.parametrize("bits", ["w4a8", "w2a8"])
 def test_few_bit_weights_run_exactly_in_both_formats(bits: str, all_layers: bool) -> None:
-    graph = frozen(bits, all_layers=all_layers)
+    graph = frozen(bits, all_layers=all_layers, widest=WIDEST)
     inputs = images(4, seed=3)
     assert verify_tflite(graph, write_tflite(graph), inputs).exact
     for kind in ("int8", "uint8"):

@@ -21,6 +21,7 @@ from edgeq.graph.ops import Op, Shape
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.exactness import Exactness
 from edgeq.measure.verify import verify_tflite
+from tests.host import LARGEST
 
 EXAMPLES = settings(
     max_examples=int(os.environ.get("EDGEQ_EXAMPLES", "25")),
@@ -90,7 +91,7 @@ class Flow:
             )
         scale = wanted.astype(np.float32)
         zeros = np.zeros(weight[0], np.int32)
-        self.constants[f"{name}.weight"] = self.rng.integers(-127, 128, weight).astype(np.int8)
+        self.constants[f"{name}.weight"] = self.rng.integers(-LARGEST, LARGEST + 1, weight).astype(np.int8)
         self.quantizations[f"{name}.weight"] = Quantization(scale, zeros, "int8", 0)
         inputs = [source, f"{name}.weight"]
         if bias:

@@ -19,6 +19,7 @@ from edgeq.measure.verify_onnx import verify_onnx
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from tests.host import WIDEST
 
 __all__ = ["Forward", "both_formats"]
 
@@ -42,7 +43,7 @@ def both_formats(function: Callable[[Tensor], Tensor], shape: tuple[int, int, in
     x = torch.from_numpy(inputs)
     torch.testing.assert_close(GraphModule(graph)(x), function(x), rtol=1e-4, atol=1e-5)
     images = CalibrationSet(inputs, np.full(len(inputs), -1, np.int64), "uniform")
-    integer = freeze(graph, calibrate(graph, images, PIXELS, scheme=Scheme())).graph
+    integer = freeze(graph, calibrate(graph, images, PIXELS, scheme=Scheme.of("w8a8", widest=WIDEST))).graph
     data = write_tflite(integer)
     found = verify_tflite(integer, data, inputs)
     assert found.exact, found.first_difference

@@ -24,6 +24,7 @@ from edgeq.measure.verify_onnx import verify_onnx
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.freeze import freeze
+from tests.host import WIDEST
 from tests.ops.flow import EXAMPLES, seeds
 
 PIXELS = (-2.0, 2.0)
@@ -40,7 +41,7 @@ def lowered(module: nn.Module) -> Graph:
 
 
 def calibrated(graph: Graph) -> Calibration:
-    return calibrate(graph, images(), PIXELS, scheme=Scheme())
+    return calibrate(graph, images(), PIXELS, scheme=Scheme.of("w8a8", widest=WIDEST))
 
 
 @st.composite

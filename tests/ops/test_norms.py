@@ -32,6 +32,7 @@ from edgeq.quant.scheme import Scheme
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
 from edgeq.synth.weightstats import estimate_faithful, estimate_moments
+from tests.host import WIDEST
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, used_range, wide, zero_points
 
 RANGE = (-2.5, 2.5)
@@ -133,7 +134,11 @@ def frozen(module: nn.Module, shape: tuple[int, ...], bits: int = 8) -> tuple[Gr
     graph = optimize(capture(module.eval(), shape, "net"))
     drawn = np.clip(np.random.default_rng(0).normal(0, 1, (4, *shape)), *RANGE).astype(np.float32)
     images = CalibrationSet(drawn, np.full(4, -1, np.int64), "noise")
-    return graph, freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme(8, bits))).graph, drawn
+    return (
+        graph,
+        freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme.of(f"w8a{bits}", widest=WIDEST))).graph,
+        drawn,
+    )
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -232,7 +237,7 @@ def test_pixels_of_all_lengths_are_normed() -> None:
     graph = optimize(capture(Norm(), flow_shape[1:], "norm"))
     drawn = (np.random.default_rng(1).normal(0, 0.8, (16, *flow_shape[1:])) * lengths).clip(*RANGE).astype(np.float32)
     images = CalibrationSet(drawn, np.full(16, -1, np.int64), "noise")
-    integer = freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme(8, 8))).graph
+    integer = freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme.of("w8a8", widest=WIDEST))).graph
     found = LiteRTSession(write_tflite(integer, io="float32"), kernels="reference", channels=64).run(drawn)[0]
     seen = integer.quantizations["x"].dequantize(integer.quantizations["x"].quantize(drawn))
     expected, ideal = (GraphModule(graph)(torch.from_numpy(v)).numpy() for v in (drawn, seen))  # type: ignore[union-attr]
