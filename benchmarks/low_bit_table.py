@@ -1,4 +1,5 @@
-"""Markdown from the cells `low_bit.py` keeps: a section per network and bit width, and one for an ablation of ZAQ.
+"""Markdown from the cells `low_bit.py` keeps: a section per network, bit width and length of training, and one for an
+ablation of ZAQ.
 
 A section has its own conditions, and stays as it was printed until it is measured again.
 """
@@ -34,12 +35,11 @@ HEAD = (
 
 def results(rows: Sequence[Row], known: str = "") -> str:
     """The whole page: sections of `rows`, and those of the page `known` that these rows say nothing of."""
-    keys = ("network", "bits", "all_layers", "method", "variant", "seed")
+    keys = ("network", "bits", "all_layers", "steps", "method", "variant", "seed")
     rows = list({(*(row[key] for key in keys), _steps(row)): row for row in rows}.values())
     sections = dict(_split(known))
-    for network, bits, everywhere in {(r["network"], r["bits"], r["all_layers"]) for r in rows}:
-        chosen = [r for r in rows if (r["network"], r["bits"], r["all_layers"]) == (network, bits, everywhere)]
-        title = f"{network}, {bits}, {'all layers' if everywhere else 'first and last layer 8 bits'}"
+    for title in {_title(row) for row in rows}:
+        chosen = [row for row in rows if _title(row) == title]
         if main := [r for r in chosen if not r["variant"]]:
             sections[title] = _section(
                 main, [line for method in LABELS for line in _lines(LABELS[method], main, method)]
@@ -48,6 +48,12 @@ def results(rows: Sequence[Row], known: str = "") -> str:
             sections[title + ABLATION] = _ablation(main, changed)
     ordered = sorted(sections, key=lambda title: (_family(title), title), reverse=True)
     return "\n".join([PREAMBLE, *(f"## {title}\n\n{sections[title]}" for title in ordered)])
+
+
+def _title(row: Row) -> str:
+    convention = "all layers" if row["all_layers"] else "first and last layer 8 bits"
+    asked = f", {row['steps']} steps" if row["steps"] else ""
+    return f"{row['network']}, {row['bits']}, {convention}{asked}"
 
 
 def _split(page: str) -> list[tuple[str, str]]:
