@@ -32,7 +32,7 @@ from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 
 NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup")
-BITS = ("w7a8", "w6a8", "w5a8", "w4a8")
+BITS = ("w7a8", "w6a8")
 
 
 def rows_of(name: str) -> list[str]:
