@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.quant.fakequant import simulation
@@ -79,7 +80,7 @@ def collect(
     values: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Histogram]:
     """One histogram per group of values (a name to the values counted together); of those `uncounted` only the ends,
-    their counts all 0. `values`: what `kept` kept of them."""
+    their counts all 0. `values`: what `kept` kept of them. Raises `UnsupportedError` for values that are not finite."""
     owner = {value: name for name, members in groups.items() for value in members}
     module = GraphModule(graph).eval() if values is None else None
 
@@ -95,6 +96,11 @@ def collect(
     def widen(name: str, value: Tensor) -> None:
         if name in owner:
             low, high = (float(v) for v in torch.aminmax(_flat(value)))
+            if not math.isfinite(high - low):
+                raise UnsupportedError(
+                    "the network computes values that are not finite", where=name,
+                    hint="look at its weights, and at mean and std of its input",
+                )  # fmt: skip
             before = extremes.get(owner[name], (low, high))
             extremes[owner[name]] = (min(low, before[0]), max(high, before[1]))
 

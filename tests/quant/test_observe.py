@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.elementwise import HardSigmoid, HardSwish, Mul, Sigmoid
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp, LeakyReLU
@@ -80,6 +80,14 @@ def test_a_constant_has_a_bin():
     found = collect(graph, {"g": ("up",)}, CalibrationSet(values, np.full(1, -1), "test"))["g"]
     assert found.low < 300.0 < found.high
     assert found.counts.sum() == values.size
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_values_that_are_not_finite_are_refused_by_name(value):
+    graph = Graph("net", ("x",), ("up",), (Node("up", LeakyReLU(0.1), ("x",)),), {}, {"x": (1, 2, 3, 3)})
+    images = CalibrationSet(np.full((1, 2, 3, 3), value, np.float32), np.full(1, -1), "test")
+    with pytest.raises(UnsupportedError, match="values that are not finite at up"):
+        collect(graph, {"g": ("up",)}, images)
 
 
 def test_unknown_observer_lists_the_choices():
