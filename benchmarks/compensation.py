@@ -3,7 +3,8 @@
     python benchmarks/compensation.py            # prints, and writes benchmarks/results/compensation.md
 
 The PTQ networks of `low_bit.py`, all layers, activations of 8 bits, calibrated on the same images; weights rounded
-together (`round_layer`) and each to its nearest integer, biases corrected in both. No training.
+together (`round_layer`) and each to its nearest integer, biases corrected in both. No training. The gap on synthetic
+images and the time decide; evaluation images are only reported.
 """
 
 from __future__ import annotations
