@@ -85,7 +85,7 @@ def table(rows: list[Row]) -> str:
             "",
             "Seconds of the processor on one thread, from module to int8 file, inside a process that has its libraries",
             f"loaded: capture, calibrate on {IMAGES} images, freeze, write. PT2E's are those of its default file,",
-            "`quantize_static`'s with `torch.onnx.export`. Each network's conversions were timed one after the other.",
+            "`quantize_static`'s with `torch.onnx.export`. Conditions beyond that are under Why.",
             "",
             *summary(rows),
             "",
