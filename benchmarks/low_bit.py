@@ -45,6 +45,7 @@ from edgeq.pipeline.synthesis import choose_method
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
+from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
 from edgeq.report.lock import package_versions
 from edgeq.synth import SYNTHESIZERS, Request
@@ -59,10 +60,10 @@ NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup", "mobilenetv1-0.25")
 BITS = ("w5a5", "w4a4")
 MORE = ROOT / "benchmarks" / "many_signs.py:evaluation"
 METHODS = ("ptq-nearest", "ptq", "ptq-zs-cgan", "noise", "kd", "zs-cgan", "dfq-akd", "zaq")
-"""`ptq` trains nothing; nor does `ptq-nearest`, whose weights take their nearest integers, as in most tools. `noise`
-distils on Gaussian noise; `kd` on the calibration images. Every row starts from the same calibration images, except for
-`zs-cgan` and `ptq-zs-cgan`: those have images of its generator, and `zs-cgan` distils on fresh ones. Their generator
-trains at `best`, the others' images are made at `balanced`."""
+"""`ptq` trains nothing; nor does `ptq-nearest`, whose weights take their nearest integers and whose channels are not
+equalized, as in most tools. `noise` distils on Gaussian noise; `kd` on the calibration images. Every row starts from
+the same calibration images, except for `zs-cgan` and `ptq-zs-cgan`: those have images of its generator, and `zs-cgan`
+distils on fresh ones. Their generator trains at `best`, the others' images are made at `balanced`."""
 
 ABLATION: Mapping[str, Mapping[str, Any]] = {
     "paper form": {"anchor": 0.0, "block_weight": 0.0, "relative": False, "leash": 0.0, "relaxed": 0.0},
@@ -148,9 +149,11 @@ def measure_cell(
         "commit": commit(), "machine": machine_line(), "threads": torch.get_num_threads(),
         "packages": package_versions(("torch", "numpy")),
     }  # fmt: skip
+    made_of, plain = held_out(images)[1], method == "ptq-nearest"
+    if not plain:
+        graph = equalize(graph, made_of, spec.input_range(), scheme)
+    decided = calibrate(graph, made_of, spec.input_range(), scheme=scheme, compensate=not plain)
     if method.startswith("ptq"):
-        made_of = held_out(images)[1]
-        decided = calibrate(graph, made_of, spec.input_range(), scheme=scheme, compensate=method != "ptq-nearest")
         return row | measure(subject, known["predictions"], Student(graph, decided))
     settings = settings_for(method if method in ("zaq", "dfq-akd") else "kd", options.effort, graph)
     settings = dataclasses.replace(settings, **ABLATION.get(variant, {}))
@@ -168,7 +171,6 @@ def measure_cell(
     if options.again:
         shutil.rmtree(scratch, ignore_errors=True)  # or what was trained before would only be measured again
     forget_peak()
-    decided = calibrate(graph, held_out(images)[1], spec.input_range(), scheme=scheme)
     started = time.monotonic()
     job = Job(graph, subject.raw, decided, images, low, high, settings, seed, source, checkpoint=scratch)
     try:

@@ -46,6 +46,7 @@ from edgeq.pipeline.synthesis import captured
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme, parse_bits
 from edgeq.quant.calibrate import calibrate
+from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
 from edgeq.report.lock import package_versions
 from edgeq.runtime.litert import LiteRTSession
@@ -200,8 +201,8 @@ def peak_memory() -> int | None:
 def answer(subject: Subject, calibration: CalibrationSet, bits: str, *, all_layers: bool) -> dict[str, Any]:
     """Calibrate and freeze at these bits, and answer: by the exported file where one can, else by the reference."""
     scheme = Scheme.of(bits, all_layers=all_layers)
-    decided = calibrate(subject.graph, calibration, subject.loaded.spec.input_range(), scheme=scheme)
-    integer = freeze(subject.graph, decided).graph
+    graph = equalize(subject.graph, calibration, subject.loaded.spec.input_range(), scheme)
+    integer = freeze(graph, calibrate(graph, calibration, subject.loaded.spec.input_range(), scheme=scheme)).graph
     places = subject.places(bits)
     if scheme.activation_bits == 8:
         session = LiteRTSession(write_tflite(integer), kernels="xnnpack", threads=1)

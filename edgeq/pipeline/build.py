@@ -46,6 +46,7 @@ from edgeq.pipeline.synthesis import captured, check_method, choose_method, load
 from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
+from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
 from edgeq.quant.intake import FORMS, Intake, raw_input
 from edgeq.quant.scheme import specify
@@ -177,10 +178,11 @@ def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerG
     }
 
     def work(folder: Path) -> dict[str, Any]:
-        decided = calibrate(graph, calibration, input_range, scheme=job.scheme, observer=job.config.observer)
-        frozen = freeze(graph, decided)
+        even = equalize(graph, calibration, input_range, job.scheme)
+        decided = calibrate(even, calibration, input_range, scheme=job.scheme, observer=job.config.observer)
+        frozen = freeze(even, decided)
         write_atomic(folder / "integer.safetensors", frozen.graph.to_bytes())
-        rows = layer_errors(graph, frozen.graph, calibration.inputs[:8])
+        rows = layer_errors(even, frozen.graph, calibration.inputs[:8])
         return {"dead_channels": dict(frozen.dead_channels), "layers": [row.to_json() for row in rows]}
 
     result = job.cache.run("calibrate", parts, work)

@@ -28,6 +28,7 @@ from edgeq.measure.layers import layer_errors
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
+from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
 from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
@@ -135,9 +136,10 @@ def finetuned(
     def work(folder: Path) -> dict[str, Any]:
         keep_freed_memory()
         _, others = held_out(calibration)
-        decided = calibrate(graph, others, spec.input_range(), scheme=scheme, observer=config.observer)
+        even = equalize(graph, others, spec.input_range(), scheme)
+        decided = calibrate(even, others, spec.input_range(), scheme=scheme, observer=config.observer)
         job = Job(
-            graph, raw, decided, calibration, low, high, settings, config.seed, source,
+            even, raw, decided, calibration, low, high, settings, config.seed, source,
             scores=spec.task in SCORED, checkpoint=cache.scratch("finetune", parts), progress=cache.progress,
         )  # fmt: skip
         world.tell(dataclasses.replace(job, progress=Silent()))
@@ -145,7 +147,7 @@ def finetuned(
         frozen = freeze(done.graph, done.decided)
         write_atomic(folder / "integer.safetensors", frozen.graph.to_bytes())
         same = agreement(done.student, frozen.graph, calibration.inputs[:COMPARED])
-        rows = layer_errors(graph, frozen.graph, calibration.inputs[:8])
+        rows = layer_errors(even, frozen.graph, calibration.inputs[:8])
         return {
             "dead_channels": dict(frozen.dead_channels),
             "layers": [dataclasses.asdict(row) for row in rows],

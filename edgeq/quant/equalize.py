@@ -1,0 +1,295 @@
+"""Equalize: scales for the channels of an activation, which the layers around it absorb.
+
+Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (ICCV 2019), section 4.1: a ReLU
+lets scales through, so a layer may make a channel s times as large, and the layers that read it take it s times
+smaller: the network computes what it did. Weights have a scale per output channel here, so that making a channel larger
+costs nothing. What there is to win is the grid of the activation, one for all its channels; what it costs is the
+weights that read them, one grid for all inputs of a channel. Of a family of scales, every activation takes those with
+the least error expected of both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgeq.data.calibration import CalibrationSet
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import (
+    Add,
+    AvgPool2d,
+    Clamp,
+    Conv2d,
+    GlobalAvgPool,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    Reshape,
+    Resize2d,
+)
+from edgeq.graph.run import GraphModule
+from edgeq.quant.bits import Scheme, weight_bits
+from edgeq.quant.fakequant import quantize_weight, weight_integers
+from edgeq.quant.scheme import Own, Shared, Spec, specify
+
+__all__ = ["EQUALIZED", "Joint", "equalize", "joints"]
+
+LINEAR_IN_SCALE = (Clamp, MaxPool2d, AvgPool2d, GlobalAvgPool, LeakyReLU, Resize2d)
+"""Ops of one input that make of a channel s times as large a result s times as large; clamps within limits."""
+
+EQUALIZED = 7
+"""Bits at most of activations that are worth it: with eight there is nothing to win (`benchmarks/equalization.py`)."""
+
+EVENED = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Exponents of a channel's own size: with 1, all channels become equally large."""
+
+WEIGHED = (0.0, 0.25, 0.5)
+"""Exponents of the size of the weights that read a channel: with 0.5 and 0.5, channels and these weights meet halfway,
+as in the paper."""
+
+FAINT = 1e-3
+"""Of the largest channel: what is smaller counts as that large."""
+
+SAMPLES, FEWEST = 2**18, 64
+"""Numbers of an activation that errors are measured on, all channels together, and of one channel at least."""
+
+AT_ONCE = 64
+"""Images run together; the first so many are sampled."""
+
+RANGES = np.linspace(1.0, 0.3, 15)
+"""Ranges tried for an activation, as shares of what was seen."""
+
+Array = npt.NDArray[np.float32]
+Wide = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """`values` that have channels in common, so that they can only be scaled together; `cap`: where ReLU6 cuts them."""
+
+    values: tuple[str, ...]
+    cap: float
+    makers: tuple[Node, ...]
+    readers: tuple[Node, ...]
+
+
+@dataclasses.dataclass
+class _Seen:
+    """Of one value: `some` numbers of every channel ``(C, n)``, and the `largest` absolute one ``(C,)``."""
+
+    some: Array
+    largest: Array
+
+
+@torch.no_grad()
+def equalize(graph: Graph, calibration: CalibrationSet, input_range: tuple[float, float], scheme: Scheme) -> Graph:
+    """An optimised `graph` that computes the same with other weights and biases, chosen to lose less under `scheme`.
+
+    Only activations of `EQUALIZED` bits and fewer are. `calibration` and `input_range` as in `calibrate`. ReLU6 cuts an
+    equalized channel somewhere between the largest value seen of it and 6: beyond what was seen, and there alone, the
+    network computes something else.
+    """
+    specs = specify(graph, input_range, scheme)
+    chosen = {joint: own for joint in joints(graph) if (own := _grids(joint, specs))}
+    if not chosen:
+        return graph
+    images = np.clip(calibration.inputs, *input_range)
+    seen = _see(graph, images, {name for joint in chosen for name in joint.values})
+    bits, constants = weight_bits(graph, scheme), dict(graph.constants)
+    for joint, own in chosen.items():
+        layers = [_Reader.of(graph, node, bits[node.inputs[1]], seen) for node in joint.readers]
+        constants |= _absorbed(constants, joint, _best(joint, own, layers, seen))
+    return graph.replace(constants=constants)
+
+
+def joints(graph: Graph) -> list[Joint]:
+    """What can be scaled in an optimised `graph`: values that layers make and layers read, with nothing between them
+    that would notice."""
+    parent = {name: name for name in graph.shapes if name not in graph.constants}
+
+    def find(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    caps: dict[str, float] = {}
+    bound = {*graph.inputs, *graph.outputs}
+    for node in graph.nodes:
+        clamp = node.op if isinstance(node.op, Clamp) else getattr(node.op, "activation", None)
+        if clamp is not None and clamp.minimum != 0.0:
+            bound.add(node.name)
+        elif clamp is not None:
+            caps[node.name] = clamp.maximum
+        if isinstance(node.op, (Conv2d, Linear)):
+            continue  # what it makes has channels of its own
+        if not _passes_on(graph, node):
+            bound |= {node.name, *graph.activations(node)}
+        for name in graph.activations(node):
+            parent[find(name)] = find(node.name)
+    found: dict[str, list[str]] = {}
+    for name in parent:
+        found.setdefault(find(name), []).append(name)
+    made, layers = [], tuple(graph.of_kind(Conv2d, Linear))
+    for values in found.values():
+        makers = tuple(node for node in layers if node.name in values)
+        readers = tuple(node for node in layers if node.inputs[0] in values)
+        if bound.isdisjoint(values) and makers and readers:
+            cap = min(caps.get(name, math.inf) for name in values)
+            made.append(Joint(tuple(values), cap, makers, readers))
+    return made
+
+
+def _passes_on(graph: Graph, node: Node) -> bool:
+    """Whether scales of what `node` reads are scales of what it makes."""
+    shapes = [graph.shapes[name] for name in (*node.inputs, node.name)]
+    if isinstance(node.op, Add):
+        return len(set(shapes)) == 1 and len(graph.activations(node)) == len(node.inputs)
+    if isinstance(node.op, Reshape):
+        return len(shapes[0]) == 4 and shapes[0][2:] == (1, 1) and shapes[-1] == shapes[0][:2]
+    return isinstance(node.op, LINEAR_IN_SCALE)
+
+
+def _grids(joint: Joint, specs: Mapping[str, Spec]) -> dict[str, Own]:
+    """The grid of every value that layers read; empty where none has few bits, or one is not the calibration's."""
+    found = {}
+    for node in joint.readers:
+        spec = specs[node.inputs[0]]
+        spec = specs[spec.source] if isinstance(spec, Shared) else spec
+        if not isinstance(spec, Own):
+            return {}
+        found[node.inputs[0]] = spec
+    return found if min(spec.bits for spec in found.values()) <= EQUALIZED else {}
+
+
+def _see(graph: Graph, images: Array, wanted: Iterable[str]) -> dict[str, _Seen]:
+    wanted, found = set(wanted), dict[str, _Seen]()
+
+    def visit(name: str, value: Tensor) -> None:
+        if name not in wanted:
+            return
+        channels = value.transpose(0, 1).flatten(1)
+        largest = channels.abs().amax(1).numpy()
+        if name in found:
+            np.maximum(found[name].largest, largest, out=found[name].largest)
+            return
+        total = channels.shape[1]
+        places = np.linspace(0, total - 1, min(total, max(FEWEST, SAMPLES // len(channels)))).round()
+        found[name] = _Seen(channels[:, torch.from_numpy(places.astype(np.int64))].numpy(), largest)
+
+    module = GraphModule(graph).eval()
+    for some in torch.split(torch.from_numpy(images), AT_ONCE):
+        module.run(some, visit=visit)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """A layer with a `weight` ``(O, I / groups, taps)`` of `bits`, that reads `value`.
+
+    `heard` is how much of a channel's variance arrives in its outputs ``(I,)``, `variance` the channels' own, `signal`
+    that of the outputs: channels counted as independent, and means as corrected for.
+    """
+
+    value: str
+    weight: Wide
+    groups: int
+    bits: int
+    heard: Wide
+    variance: Wide
+
+    @classmethod
+    def of(cls, graph: Graph, node: Node, bits: int, seen: Mapping[str, _Seen]) -> _Reader:
+        weight = graph.constants[node.inputs[1]].astype(np.float64)
+        weight = weight.reshape(*weight.shape[:2], -1)
+        groups = node.op.groups if isinstance(node.op, Conv2d) else 1
+        variance = seen[node.inputs[0]].some.var(axis=1, dtype=np.float64)
+        return cls(node.inputs[0], weight, groups, bits, _by_input(weight**2, groups), variance)
+
+    @property
+    def signal(self) -> float:
+        return max(float(self.heard @ self.variance), 1e-30)
+
+    def error(self, scales: Wide, noise: Wide) -> float:
+        """Expected, relative to the signal, with channels `scales` times as large ``(I,)`` and then `noise` on them,
+        in units of the channel as it was."""
+        spread = _spread(scales, self.groups, len(self.weight))
+        scaled = (self.weight / spread).astype(np.float32)
+        grid = quantize_weight(scaled, self.bits)
+        lost = weight_integers(scaled, grid) * grid.scale[:, None, None] * spread - self.weight
+        return float(self.heard @ noise + _by_input(lost**2, self.groups) @ self.variance) / self.signal
+
+
+def _by_input(weight: Wide, groups: int) -> Wide:
+    """``(O, I / groups, taps)`` summed over what every input channel meets, ``(I,)``."""
+    outputs, inputs, _ = weight.shape
+    return np.asarray(weight.sum(2).reshape(groups, outputs // groups, inputs).sum(1).reshape(-1))
+
+
+def _spread(channels: Wide, groups: int, outputs: int) -> Wide:
+    """Of input channels ``(I,)`` to what a weight ``(O, I / groups, taps)`` has them at, ``(O, I / groups, 1)``."""
+    return channels.reshape(groups, -1).repeat(outputs // groups, axis=0)[:, :, None]
+
+
+def _best(joint: Joint, own: Mapping[str, Own], layers: Sequence[_Reader], seen: Mapping[str, _Seen]) -> Wide:
+    """Scales ``(C,)`` of least error in the layers that read them, of all that `EVENED` and `WEIGHED` make."""
+    largest = np.max([seen[name].largest for name in joint.values], axis=0).astype(np.float64)
+    weights = np.sqrt(sum((layer.heard / layer.signal for layer in layers), start=np.zeros(len(largest))))
+    best, least = np.ones(len(largest)), math.inf
+    for evened, weighed in itertools.product(EVENED, WEIGHED):
+        scales = _floored(largest) ** -evened * _floored(weights) ** weighed
+        scales = _within(joint.cap, scales, largest)
+        noise = {name: _noise(seen[name].some * scales[:, None], spec) / scales**2 for name, spec in own.items()}
+        error = sum(layer.error(scales, noise[layer.value]) for layer in layers)
+        if error < least:
+            best, least = scales, error
+    return best
+
+
+def _floored(sizes: Wide) -> Wide:
+    """Shares of the largest."""
+    return np.asarray(np.maximum(sizes / max(sizes.max(), 1e-30), FAINT))
+
+
+def _within(cap: float, scales: Wide, largest: Wide) -> Wide:
+    """`scales` times a number, such that the largest value stays what it was; under a cap, none above it, and none
+    below 1, which would cut nothing any more."""
+    top = max(largest.max(), 1e-30)
+    scales = scales * (top / max((scales * largest).max(), FAINT * top))
+    if math.isinf(cap):
+        return scales
+    return np.asarray(np.clip(scales * (cap / top), 1.0, np.maximum(1.0, cap / np.maximum(largest, FAINT * cap))))
+
+
+def _noise(channels: Wide, spec: Own) -> Wide:
+    """Mean squared error of each channel ``(C,)`` on the grid of least error for all of them ``(C, n)``."""
+    low, high, levels = min(channels.min(), 0.0), max(channels.max(), 1e-12), 2**spec.bits - 1
+    tried = []
+    for share in RANGES[:1] if spec.exact else RANGES:
+        step = share * (high - low) / levels
+        lowest = round(share * low / step)
+        lost = np.clip(np.rint(channels / step), lowest, lowest + levels) * step - channels
+        tried.append(np.square(lost).mean(axis=1))
+    return min(tried, key=lambda errors: float(errors.sum()))
+
+
+def _absorbed(constants: Mapping[str, Array], joint: Joint, scales: Wide) -> dict[str, Array]:
+    """The constants of the layers that make and read the values of `joint`, with `scales` in them. A layer may do
+    both, so readers take theirs after the makers did."""
+    made: dict[str, Array] = {}
+    for node in joint.makers:
+        for name in node.inputs[1:]:
+            array = constants[name]
+            made[name] = (array * scales.reshape(-1, *([1] * (array.ndim - 1)))).astype(np.float32)
+    for node in joint.readers:
+        array = made.get(node.inputs[1], constants[node.inputs[1]])
+        groups = node.op.groups if isinstance(node.op, Conv2d) else 1
+        spread = _spread(scales, groups, len(array)).reshape(*array.shape[:2], *([1] * (array.ndim - 2)))
+        made[node.inputs[1]] = (array / spread).astype(np.float32)
+    return made

@@ -1,0 +1,154 @@
+"""Channel scales that the layers around an activation absorb: the same network, with less to lose."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgeq.data.calibration import CalibrationSet
+from edgeq.finetune.student import Student
+from edgeq.graph.capture import capture
+from edgeq.graph.passes import optimize
+from edgeq.graph.run import GraphModule
+from edgeq.quant.bits import Scheme
+from edgeq.quant.calibrate import calibrate
+from edgeq.quant.equalize import equalize, joints
+from edgeq.quant.freeze import freeze
+
+RANGE = (-2.0, 2.0)
+FEW = Scheme.of("w4a4", all_layers=True)
+
+
+class Residual(nn.Module):
+    """Layers of every kind whose channels differ by up to 50 times, as folding leaves them."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.deep = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.wide = nn.Conv2d(8, 16, 3, padding=1, groups=2)
+        self.back = nn.Conv2d(16, 8, 1)
+        self.pool, self.act, self.head = nn.MaxPool2d(2), act, nn.Linear(8, 5)
+        random = torch.Generator().manual_seed(0)
+        for layer in (self.stem, self.deep, self.wide, self.back):
+            uneven = torch.exp(torch.rand(len(layer.weight), generator=random) * 4 - 3)
+            layer.weight.data *= 2 * uneven.view(-1, 1, 1, 1)
+            layer.bias.data *= uneven
+
+    def forward(self, x):
+        x = self.act(self.stem(x))
+        y = self.back(self.act(self.wide(self.act(self.deep(x)))))
+        return self.head(self.pool(self.act(x + y)).mean((2, 3)))
+
+
+def graph_of(act):
+    torch.manual_seed(0)
+    return optimize(capture(Residual(act).eval(), (3, 16, 16), name="net"))
+
+
+def images(count, seed, reach=2.0):
+    values = np.random.default_rng(seed).normal(0, reach / 2, (count, 3, 16, 16)).astype(np.float32)
+    return CalibrationSet(np.clip(values, -reach, reach), np.full(count, -1, np.int64), "test")
+
+
+@torch.no_grad()
+def answers(module, inputs):
+    return module.eval()(torch.from_numpy(inputs)).numpy()
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.LeakyReLU(0.1)])
+def test_the_network_computes_what_it_did(act):
+    graph = graph_of(act)
+    even = equalize(graph, images(32, 0), RANGE, FEW)
+    changed = [name for name in graph.constants if not np.array_equal(graph.constants[name], even.constants[name])]
+    assert {"stem.weight", "deep.weight", "wide.weight", "back.weight"} <= set(changed)
+    unseen = images(16, 1).inputs
+    want = answers(GraphModule(graph), unseen)
+    assert np.abs(answers(GraphModule(even), unseen) - want).max() < 1e-4 * np.abs(want).max()
+
+
+def test_relu6_cuts_only_beyond_what_was_seen():
+    graph = graph_of(nn.ReLU6())
+    shown = images(32, 0)
+    even = equalize(graph, shown, RANGE, FEW)
+    assert any(not np.array_equal(graph.constants[name], even.constants[name]) for name in graph.constants)
+    want = answers(GraphModule(graph), shown.inputs)
+    assert np.abs(answers(GraphModule(even), shown.inputs) - want).max() < 1e-4 * np.abs(want).max()
+    values = {}
+    GraphModule(even).run(torch.from_numpy(shown.inputs), visit=lambda name, value: values.update({name: value}))
+    assert max(float(value.max()) for name, value in values.items() if "act" in name or name == "stem") <= 6.0
+
+
+@pytest.mark.parametrize("bits", ["w8a4", "w4a4", "w5a5"])
+def test_few_bits_lose_less(bits):
+    graph, scheme = graph_of(nn.ReLU()), Scheme.of(bits, all_layers=True)
+    unseen = images(64, 1).inputs
+    want = answers(GraphModule(graph), unseen)
+
+    def lost(of):
+        decided = calibrate(of, images(64, 0), RANGE, scheme=scheme)
+        return float(np.square(answers(Student(of, decided), unseen) - want).mean())
+
+    assert lost(equalize(graph, images(64, 0), RANGE, scheme)) < 0.8 * lost(graph)
+
+
+@pytest.mark.parametrize("bits", ["w8a8", "w4a8", "w8a16"])
+def test_eight_bit_activations_are_left_alone(bits):
+    graph = graph_of(nn.ReLU())
+    assert equalize(graph, images(8, 0), RANGE, Scheme.of(bits)) is graph
+
+
+def test_one_layer_of_few_bits_moves_what_it_reads_alone():
+    graph = graph_of(nn.ReLU())
+    even = equalize(graph, images(8, 0), RANGE, Scheme.of("w8a8", layers=["wide=w8a4"]))
+    changed = {name for name in graph.constants if not np.array_equal(graph.constants[name], even.constants[name])}
+    assert changed == {"deep.weight", "deep.bias", "wide.weight"}
+
+
+def test_channels_that_are_nothing_stay_finite():
+    graph = graph_of(nn.ReLU())
+    dead = {name: graph.constants[name].copy() for name in ("deep.weight", "deep.bias")}
+    for array in dead.values():
+        array[2] = 0
+    graph = graph.replace(constants={**graph.constants, **dead})
+    even = equalize(graph, images(8, 0), RANGE, FEW)
+    assert all(np.isfinite(array).all() for array in even.constants.values())
+    freeze(even, calibrate(even, images(8, 0), RANGE, scheme=FEW))
+
+
+class Noticing(nn.Module):
+    """A gate, a concatenation and an output: each notices how large a channel is, or has others beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Conv2d(4, 4, 1) for _ in range(4))
+
+    def forward(self, x):
+        gated = torch.sigmoid(self.a(x))
+        free = torch.relu(self.b(gated))
+        joined = torch.cat([torch.relu(self.c(free)), gated], 1)
+        return self.d(joined[:, :4]), joined
+
+
+def test_values_that_are_noticed_are_bound():
+    torch.manual_seed(0)
+    graph = optimize(capture(Noticing().eval(), (4, 8, 8), name="net"))
+    assert [set(joint.values) for joint in joints(graph)] == [{"b"}]
+
+
+def test_a_residual_stage_is_scaled_as_one():
+    found = {frozenset(joint.values): joint for joint in joints(graph_of(nn.ReLU()))}
+    stage = next(joint for values, joint in found.items() if "stem" in values)
+    assert {node.name for node in stage.makers} == {"stem", "back"}
+    assert {node.name for node in stage.readers} == {"deep", "head"}
+    assert len(found) == 3
+
+
+def test_images_outside_the_pixel_range_count_as_saturated():
+    graph = graph_of(nn.ReLU())
+    loud = images(16, 0, reach=8.0)
+    quiet = dataclasses.replace(loud, inputs=np.clip(loud.inputs, *RANGE))
+    made = [equalize(graph, some, RANGE, FEW).constants for some in (loud, quiet)]
+    assert all(np.array_equal(made[0][name], made[1][name]) for name in graph.constants)
