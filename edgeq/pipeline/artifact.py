@@ -113,6 +113,7 @@ def report_of(made: Made) -> dict[str, Any]:
         | {key: latency["conditions"][key] for key in ("runtime", "kernels")},
         layers=layers,
         dead_channels=sum(dead.values()),
+        equalized=made.facts["equalized"] or None,
         warnings=_warnings(made),
     )
 

@@ -46,7 +46,7 @@ from edgeq.pipeline.synthesis import captured, check_method, choose_method, load
 from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
-from edgeq.quant.equalize import equalize
+from edgeq.quant.equalize import equalize, rescaled
 from edgeq.quant.freeze import freeze
 from edgeq.quant.intake import FORMS, Intake, raw_input
 from edgeq.quant.scheme import specify
@@ -183,7 +183,11 @@ def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerG
         frozen = freeze(even, decided)
         write_atomic(folder / "integer.safetensors", frozen.graph.to_bytes())
         rows = layer_errors(even, frozen.graph, calibration.inputs[:8])
-        return {"dead_channels": dict(frozen.dead_channels), "layers": [row.to_json() for row in rows]}
+        return {
+            "dead_channels": dict(frozen.dead_channels),
+            "equalized": len(rescaled(graph, even)),
+            "layers": [row.to_json() for row in rows],
+        }
 
     result = job.cache.run("calibrate", parts, work)
     return result, IntegerGraph.load(result.files["integer.safetensors"])

@@ -28,7 +28,7 @@ from edgeq.measure.layers import layer_errors
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
-from edgeq.quant.equalize import equalize
+from edgeq.quant.equalize import equalize, rescaled
 from edgeq.quant.freeze import freeze
 from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
@@ -150,6 +150,7 @@ def finetuned(
         rows = layer_errors(even, frozen.graph, calibration.inputs[:8])
         return {
             "dead_channels": dict(frozen.dead_channels),
+            "equalized": len(rescaled(graph, even)),
             "layers": [dataclasses.asdict(row) for row in rows],
             "finetune": {
                 "method": tuning,

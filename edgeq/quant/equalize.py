@@ -39,7 +39,7 @@ from edgeq.quant.bits import Scheme, weight_bits
 from edgeq.quant.fakequant import quantize_weight, weight_integers
 from edgeq.quant.scheme import Own, Shared, Spec, specify
 
-__all__ = ["EQUALIZED", "Joint", "equalize", "joints"]
+__all__ = ["EQUALIZED", "Joint", "equalize", "joints", "rescaled"]
 
 LINEAR_IN_SCALE = (Clamp, MaxPool2d, AvgPool2d, GlobalAvgPool, LeakyReLU, Resize2d)
 """Ops of one input that make of a channel s times as large a result s times as large; clamps within limits."""
@@ -107,6 +107,12 @@ def equalize(graph: Graph, calibration: CalibrationSet, input_range: tuple[float
         layers = [_Reader.of(graph, node, bits[node.inputs[1]], seen) for node in joint.readers]
         constants |= _absorbed(constants, joint, _best(joint, own, layers, seen))
     return graph.replace(constants=constants)
+
+
+def rescaled(graph: Graph, even: Graph) -> list[str]:
+    """Layers whose weights differ between `graph` and what `equalize` made of it."""
+    layers = graph.of_kind(Conv2d, Linear)
+    return [node.name for node in layers if even.constants[node.inputs[1]] is not graph.constants[node.inputs[1]]]
 
 
 def joints(graph: Graph) -> list[Joint]:

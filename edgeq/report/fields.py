@@ -275,6 +275,9 @@ FIELDS: Mapping[str, Entry] = {
         },
     ),
     "dead_channels": Field("integer", "output channels whose scale was too small for a runtime and was raised"),
+    "equalized": Field(
+        "integer", "layers whose weights in the file are the checkpoint's times scales of channels", optional=True
+    ),
     "layers": Rows(
         "float graph against integer reference, one row per op in order, errors of earlier layers included",
         {

@@ -37,6 +37,7 @@ def test_few_bit_weights_make_an_exact_file_that_says_how_they_are_stored(config
     assert report["bits"] == "w4a8"
     assert report["exactness"]["equal"] == report["exactness"]["values"] > 0
     assert any("4 bits" in line and "first and last layer 8" in line for line in report["warnings"])
+    assert "equalized" not in report
     everywhere = build(replace(config, bits="w4a8", all_layers=True))
     assert everywhere["artifact"]["sha256"] != report["artifact"]["sha256"]
 
@@ -48,7 +49,10 @@ def test_few_bit_activations_are_simulated_and_the_file_says_so(config: BuildCon
     assert report["simulated"]["values"] == len(integer.narrow()) > 0
     assert report["exactness"]["equal"] == report["exactness"]["values"] > 0  # the file is exact in what it can say
     assert any("4-bit activations are simulated" in line for line in report["warnings"])
-    assert "exact reference" in (config.output / "report.html").read_text()
+    page = (config.output / "report.html").read_text()
+    assert "exact reference" in page
+    assert report["equalized"] > 0
+    assert f"the weights of {report['equalized']} layers" in page
     wide = storable(integer)
     assert wide.narrow() == ()
     assert wide.nodes == integer.nodes
