@@ -46,7 +46,7 @@ from edgeq.pipeline.synthesis import captured, check_method, choose_method, load
 from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
-from edgeq.quant.equalize import equalize, rescaled
+from edgeq.quant.equalize import EQUALIZED, equalize, rescaled
 from edgeq.quant.freeze import freeze
 from edgeq.quant.intake import FORMS, Intake, raw_input
 from edgeq.quant.scheme import specify
@@ -174,6 +174,7 @@ def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerG
         "range": input_range,
         "scheme": dataclasses.asdict(job.scheme),
         "observer": job.config.observer,
+        "equalized": EQUALIZED,
         "edgeq": version("edgeq"),
     }
 

@@ -28,7 +28,7 @@ from edgeq.measure.layers import layer_errors
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
-from edgeq.quant.equalize import equalize, rescaled
+from edgeq.quant.equalize import EQUALIZED, equalize, rescaled
 from edgeq.quant.freeze import freeze
 from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
@@ -122,6 +122,7 @@ def finetuned(
         "calibration": calibration.digest(),
         "scheme": dataclasses.asdict(scheme),
         "observer": config.observer,
+        "equalized": EQUALIZED,
         "settings": dataclasses.asdict(settings),
         "seed": config.seed,
         "fresh": trained is not None,

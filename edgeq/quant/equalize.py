@@ -37,6 +37,7 @@ from edgeq.graph.ops import (
 from edgeq.graph.run import GraphModule
 from edgeq.quant.bits import Scheme, weight_bits
 from edgeq.quant.fakequant import quantize_weight, weight_integers
+from edgeq.quant.observe import not_finite
 from edgeq.quant.scheme import Own, Shared, Spec, specify
 
 __all__ = ["EQUALIZED", "Joint", "equalize", "joints", "rescaled"]
@@ -44,8 +45,8 @@ __all__ = ["EQUALIZED", "Joint", "equalize", "joints", "rescaled"]
 LINEAR_IN_SCALE = (Clamp, MaxPool2d, AvgPool2d, GlobalAvgPool, LeakyReLU, Resize2d)
 """Ops of one input that make of a channel s times as large a result s times as large; clamps within limits."""
 
-EQUALIZED = 7
-"""Bits at most of activations that are worth it: with eight there is nothing to win (`benchmarks/equalization.py`)."""
+EQUALIZED = 6
+"""Bits at most of activations that are worth it (`benchmarks/equalization.py`)."""
 
 EVENED = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Exponents of a channel's own size: with 1, all channels become equally large."""
@@ -54,14 +55,20 @@ WEIGHED = (0.0, 0.25, 0.5)
 """Exponents of the size of the weights that read a channel: with 0.5 and 0.5, channels and these weights meet halfway,
 as in the paper."""
 
-FAINT = 1e-3
-"""Of the largest channel: what is smaller counts as that large."""
+FAINT = 1 / 32
+"""Of the largest channel: no channel counts as smaller. What images barely show, others may show more of."""
 
 SAMPLES, FEWEST = 2**18, 64
 """Numbers of an activation that errors are measured on, all channels together, and of one channel at least."""
 
+WORTH = 0.99
+"""Times the least error so far: scales that win less are left, for no scales and for plainer ones."""
+
 AT_ONCE = 64
-"""Images run together; the first so many are sampled."""
+"""Images run together."""
+
+OUTPUTS = 64
+"""Output channels of a layer whose weights are tried: rounding all of a large layer's for all scales takes minutes."""
 
 RANGES = np.linspace(1.0, 0.3, 15)
 """Ranges tried for an activation, as shares of what was seen."""
@@ -82,30 +89,36 @@ class Joint:
 
 @dataclasses.dataclass
 class _Seen:
-    """Of one value: `some` numbers of every channel ``(C, n)``, and the `largest` absolute one ``(C,)``."""
+    """Of one value: the `largest` absolute number of every channel ``(C,)``, and `some` numbers of each ``(C, n)``."""
 
-    some: Array
     largest: Array
+    some: Array
 
 
 @torch.no_grad()
 def equalize(graph: Graph, calibration: CalibrationSet, input_range: tuple[float, float], scheme: Scheme) -> Graph:
     """An optimised `graph` that computes the same with other weights and biases, chosen to lose less under `scheme`.
 
-    Only activations of `EQUALIZED` bits and fewer are. `calibration` and `input_range` as in `calibrate`. ReLU6 cuts an
-    equalized channel somewhere between the largest value seen of it and 6: beyond what was seen, and there alone, the
-    network computes something else.
+    Only activations of `EQUALIZED` bits and fewer are. `calibration` and `input_range` as in `calibrate`: every other
+    image says how large channels are, and the others judge the scales that follow from it, because a channel that was
+    made as large as the grid allows is cut in all images that show more of it. ReLU6, or any clamp from 0, cuts an
+    equalized channel somewhere between the largest value seen of it and where it did: beyond what was seen, and there
+    alone, the network computes something else. Raises `UnsupportedError` for values that are not finite.
     """
     specs = specify(graph, input_range, scheme)
     chosen = {joint: own for joint in joints(graph) if (own := _grids(joint, specs))}
     if not chosen:
         return graph
     images = np.clip(calibration.inputs, *input_range)
-    seen = _see(graph, images, {name for joint in chosen for name in joint.values})
+    wanted = {name for joint in chosen for name in joint.values}
+    shown = _see(graph, images[::2], wanted)
+    judging = _see(graph, images[1::2], wanted) if len(images) > 1 else shown
     bits, constants = weight_bits(graph, scheme), dict(graph.constants)
     for joint, own in chosen.items():
-        layers = [_Reader.of(graph, node, bits[node.inputs[1]], seen) for node in joint.readers]
-        constants |= _absorbed(constants, joint, _best(joint, own, layers, seen))
+        layers = [_Reader.of(graph, node, bits[node.inputs[1]], judging) for node in joint.readers]
+        scales = _best(joint, own, layers, shown, judging)
+        if (scales != 1).any():
+            constants |= _absorbed(constants, joint, scales)
     return graph.replace(constants=constants)
 
 
@@ -129,7 +142,7 @@ def joints(graph: Graph) -> list[Joint]:
     bound = {*graph.inputs, *graph.outputs}
     for node in graph.nodes:
         clamp = node.op if isinstance(node.op, Clamp) else getattr(node.op, "activation", None)
-        if clamp is not None and clamp.minimum != 0.0:
+        if clamp is not None and (clamp.minimum != 0.0 or clamp.maximum <= 0.0):
             bound.add(node.name)
         elif clamp is not None:
             caps[node.name] = clamp.maximum
@@ -175,6 +188,7 @@ def _grids(joint: Joint, specs: Mapping[str, Spec]) -> dict[str, Own]:
 
 
 def _see(graph: Graph, images: Array, wanted: Iterable[str]) -> dict[str, _Seen]:
+    """The first `AT_ONCE` of `images` are sampled."""
     wanted, found = set(wanted), dict[str, _Seen]()
 
     def visit(name: str, value: Tensor) -> None:
@@ -182,12 +196,14 @@ def _see(graph: Graph, images: Array, wanted: Iterable[str]) -> dict[str, _Seen]
             return
         channels = value.transpose(0, 1).flatten(1)
         largest = channels.abs().amax(1).numpy()
+        if not np.isfinite(largest).all():
+            raise not_finite(name)
         if name in found:
             np.maximum(found[name].largest, largest, out=found[name].largest)
             return
         total = channels.shape[1]
         places = np.linspace(0, total - 1, min(total, max(FEWEST, SAMPLES // len(channels)))).round()
-        found[name] = _Seen(channels[:, torch.from_numpy(places.astype(np.int64))].numpy(), largest)
+        found[name] = _Seen(largest, channels[:, torch.from_numpy(places.astype(np.int64))].numpy())
 
     module = GraphModule(graph).eval()
     for some in torch.split(torch.from_numpy(images), AT_ONCE):
@@ -197,10 +213,10 @@ def _see(graph: Graph, images: Array, wanted: Iterable[str]) -> dict[str, _Seen]
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """A layer with a `weight` ``(O, I / groups, taps)`` of `bits`, that reads `value`.
+    """A layer with a `weight` ``(O, I / groups, taps)`` of `bits`, that reads `value`; of many outputs only some.
 
-    `heard` is how much of a channel's variance arrives in its outputs ``(I,)``, `variance` the channels' own, `signal`
-    that of the outputs: channels counted as independent, and means as corrected for.
+    `heard` is how much of a channel's variance arrives in its outputs ``(I,)``, and `variance` the channels' own
+    ``(I,)``. Channels count as independent, and means as corrected for.
     """
 
     value: str
@@ -215,11 +231,14 @@ class _Reader:
         weight = graph.constants[node.inputs[1]].astype(np.float64)
         weight = weight.reshape(*weight.shape[:2], -1)
         groups = node.op.groups if isinstance(node.op, Conv2d) else 1
+        if groups == 1:
+            weight = weight[:: -(-len(weight) // OUTPUTS)]
         variance = seen[node.inputs[0]].some.var(axis=1, dtype=np.float64)
         return cls(node.inputs[0], weight, groups, bits, _by_input(weight**2, groups), variance)
 
     @property
     def signal(self) -> float:
+        """Variance of the outputs, all together."""
         return max(float(self.heard @ self.variance), 1e-30)
 
     def error(self, scales: Wide, noise: Wide) -> float:
@@ -243,46 +262,62 @@ def _spread(channels: Wide, groups: int, outputs: int) -> Wide:
     return channels.reshape(groups, -1).repeat(outputs // groups, axis=0)[:, :, None]
 
 
-def _best(joint: Joint, own: Mapping[str, Own], layers: Sequence[_Reader], seen: Mapping[str, _Seen]) -> Wide:
-    """Scales ``(C,)`` of least error in the layers that read them, of all that `EVENED` and `WEIGHED` make."""
-    largest = np.max([seen[name].largest for name in joint.values], axis=0).astype(np.float64)
+def _best(
+    joint: Joint,
+    own: Mapping[str, Own],
+    layers: Sequence[_Reader],
+    shown: Mapping[str, _Seen],
+    judging: Mapping[str, _Seen],
+) -> Wide:
+    """Scales ``(C,)`` with the least error in the layers that read them: of all that `EVENED` and `WEIGHED` make of
+    what was `shown`, the ones that what is `judging` prefers, made of both. A channel never seen keeps its own."""
+    largest = _largest(joint, shown)
+    all_seen = np.maximum(largest, _largest(joint, judging))
     weights = np.sqrt(sum((layer.heard / layer.signal for layer in layers), start=np.zeros(len(largest))))
     best, least = np.ones(len(largest)), math.inf
     for evened, weighed in itertools.product(EVENED, WEIGHED):
-        scales = _floored(largest) ** -evened * _floored(weights) ** weighed
-        scales = _within(joint.cap, scales, largest)
-        noise = {name: _noise(seen[name].some * scales[:, None], spec) / scales**2 for name, spec in own.items()}
+        scales = _scales(joint.cap, largest, weights, evened, weighed)
+        noise = {name: _noise(judging[name].some, scales, joint.cap, spec) for name, spec in own.items()}
         error = sum(layer.error(scales, noise[layer.value]) for layer in layers)
-        if error < least:
-            best, least = scales, error
+        if error < WORTH * least:
+            best, least = _scales(joint.cap, all_seen, weights, evened, weighed), error
     return best
 
 
-def _floored(sizes: Wide) -> Wide:
-    """Shares of the largest."""
+def _largest(joint: Joint, seen: Mapping[str, _Seen]) -> Wide:
+    return np.asarray(np.max([seen[name].largest for name in joint.values], axis=0), np.float64)
+
+
+def _scales(cap: float, largest: Wide, weights: Wide, evened: float, weighed: float) -> Wide:
+    """Of channels as large as `largest`, read by so large `weights`, ``(C,)`` all: with the largest value what it was,
+    or under a cap as large as that. There no scale may be below 1, which would let a channel pass where it was cut."""
+    if evened == weighed == 0.0:
+        return np.ones(len(largest))
+    top = max(largest.max(), 1e-30)
+    scales = _shares(largest) ** -evened * _shares(weights) ** weighed
+    scales *= top / (scales * np.maximum(largest, FAINT * top)).max()
+    if math.isfinite(cap):
+        scales = np.clip(scales * (cap / top), 1.0, np.maximum(1.0, cap / np.maximum(largest, FAINT * cap)))
+    return np.where(largest > 0, scales, 1.0)
+
+
+def _shares(sizes: Wide) -> Wide:
+    """Of the largest size, and `FAINT` at least."""
     return np.asarray(np.maximum(sizes / max(sizes.max(), 1e-30), FAINT))
 
 
-def _within(cap: float, scales: Wide, largest: Wide) -> Wide:
-    """`scales` times a number, such that the largest value stays what it was; under a cap, none above it, and none
-    below 1, which would cut nothing any more."""
-    top = max(largest.max(), 1e-30)
-    scales = scales * (top / max((scales * largest).max(), FAINT * top))
-    if math.isinf(cap):
-        return scales
-    return np.asarray(np.clip(scales * (cap / top), 1.0, np.maximum(1.0, cap / np.maximum(largest, FAINT * cap))))
-
-
-def _noise(channels: Wide, spec: Own) -> Wide:
-    """Mean squared error of each channel ``(C,)`` on the grid of least error for all of them ``(C, n)``."""
-    low, high, levels = min(channels.min(), 0.0), max(channels.max(), 1e-12), 2**spec.bits - 1
+def _noise(some: Array, scales: Wide, cap: float, spec: Own) -> Wide:
+    """Mean squared error of each channel ``(C,)``, of whose numbers `some` are ``(C, n)``, on the grid of least error
+    for all of them when they are `scales` times as large, and cut at `cap`."""
+    channels = some * scales[:, None]
+    low, high, levels = min(channels.min(), 0.0), min(max(channels.max(), 1e-12), cap), 2**spec.bits - 1
     tried = []
     for share in RANGES[:1] if spec.exact else RANGES:
         step = share * (high - low) / levels
         lowest = round(share * low / step)
         lost = np.clip(np.rint(channels / step), lowest, lowest + levels) * step - channels
         tried.append(np.square(lost).mean(axis=1))
-    return min(tried, key=lambda errors: float(errors.sum()))
+    return np.asarray(min(tried, key=lambda errors: float(errors.sum())) / scales**2)
 
 
 def _absorbed(constants: Mapping[str, Array], joint: Joint, scales: Wide) -> dict[str, Array]:

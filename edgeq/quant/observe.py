@@ -24,7 +24,7 @@ from edgeq.graph.run import GraphModule
 from edgeq.quant.fakequant import simulation
 from edgeq.registry import Registry
 
-__all__ = ["BATCH", "BINS", "KEPT", "OBSERVERS", "Histogram", "Observer", "collect", "kept"]
+__all__ = ["BATCH", "BINS", "KEPT", "OBSERVERS", "Histogram", "Observer", "collect", "kept", "not_finite"]
 
 BINS = 2048
 BATCH = 16
@@ -69,6 +69,12 @@ def kept(graph: Graph, calibration: CalibrationSet) -> dict[str, Tensor] | None:
     return found
 
 
+def not_finite(name: str) -> UnsupportedError:
+    """What is wrong with the value `name`."""
+    hint = "look at its weights, and at mean and std of its input"
+    return UnsupportedError("the network computes values that are not finite", where=name, hint=hint)
+
+
 @torch.no_grad()
 def collect(
     graph: Graph,
@@ -97,10 +103,7 @@ def collect(
         if name in owner:
             low, high = (float(v) for v in torch.aminmax(_flat(value)))
             if not math.isfinite(high - low):
-                raise UnsupportedError(
-                    "the network computes values that are not finite", where=name,
-                    hint="look at its weights, and at mean and std of its input",
-                )  # fmt: skip
+                raise not_finite(name)
             before = extremes.get(owner[name], (low, high))
             extremes[owner[name]] = (min(low, before[0]), max(high, before[1]))
 

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import UnsupportedError
 from edgeq.finetune.student import Student
 from edgeq.graph.capture import capture
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
-from edgeq.quant.equalize import equalize, joints
+from edgeq.quant.equalize import AT_ONCE, equalize, joints, rescaled
 from edgeq.quant.freeze import freeze
 
 RANGE = (-2.0, 2.0)
@@ -76,9 +77,9 @@ def test_relu6_cuts_only_beyond_what_was_seen():
     assert any(not np.array_equal(graph.constants[name], even.constants[name]) for name in graph.constants)
     want = answers(GraphModule(graph), shown.inputs)
     assert np.abs(answers(GraphModule(even), shown.inputs) - want).max() < 1e-4 * np.abs(want).max()
-    values = {}
-    GraphModule(even).run(torch.from_numpy(shown.inputs), visit=lambda name, value: values.update({name: value}))
-    assert max(float(value.max()) for name, value in values.items() if "act" in name or name == "stem") <= 6.0
+    ends = {}
+    GraphModule(even).run(torch.from_numpy(images(64, 1).inputs), visit=lambda name, value: ends.update({name: value}))
+    assert max(float(ends[name].max()) for name in ("stem", "deep", "wide")) == 6.0  # cut where the kernels cut
 
 
 @pytest.mark.parametrize("bits", ["w8a4", "w4a4", "w5a5"])
@@ -107,15 +108,81 @@ def test_one_layer_of_few_bits_moves_what_it_reads_alone():
     assert changed == {"deep.weight", "deep.bias", "wide.weight"}
 
 
-def test_channels_that_are_nothing_stay_finite():
+def test_channels_that_show_nothing_keep_their_scale():
     graph = graph_of(nn.ReLU())
     dead = {name: graph.constants[name].copy() for name in ("deep.weight", "deep.bias")}
     for array in dead.values():
         array[2] = 0
+    dead["deep.bias"][5] = -99.0  # what images without it never reach
     graph = graph.replace(constants={**graph.constants, **dead})
     even = equalize(graph, images(8, 0), RANGE, FEW)
     assert all(np.isfinite(array).all() for array in even.constants.values())
+    ratio = even.constants["deep.bias"] / np.where(dead["deep.bias"] == 0, 1, dead["deep.bias"])
+    assert ratio[5] == 1.0
+    assert (ratio != 1.0).any()
     freeze(even, calibrate(even, images(8, 0), RANGE, scheme=FEW))
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.ReLU6()])
+def test_what_only_half_of_the_images_show_is_not_evened_away(act):
+    """Every other image is dark: scales for what it shows would cut the rest."""
+    graph = graph_of(act)
+    uneven = images(32, 0)
+    uneven.inputs[::2] *= 0.02
+    even = equalize(graph, uneven, RANGE, FEW)
+    want = answers(GraphModule(graph), uneven.inputs)
+    assert np.abs(answers(GraphModule(even), uneven.inputs) - want).max() < 1e-4 * np.abs(want).max()
+
+
+def test_the_largest_of_all_images_counts():
+    graph = graph_of(nn.ReLU6())
+    late = images(2 * AT_ONCE + 8, 0)
+    late.inputs[: 2 * AT_ONCE] *= 0.1
+    even = equalize(graph, late, RANGE, FEW)
+    want = answers(GraphModule(graph), late.inputs)
+    assert np.abs(answers(GraphModule(even), late.inputs) - want).max() < 1e-4 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.ReLU6()])
+def test_equal_channels_are_left_alone(act):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), act, nn.Conv2d(4, 2, 1)).eval()
+    for layer in (net[0], net[2]):
+        layer.weight.data[:], layer.bias.data[:] = 0.5, 0.1
+    graph = optimize(capture(net, (3, 16, 16), name="net"))
+    assert rescaled(graph, equalize(graph, images(8, 0), RANGE, FEW)) == []
+
+
+def test_values_that_are_not_finite_are_refused_by_name():
+    graph = graph_of(nn.ReLU())
+    broken = graph.constants["deep.weight"].copy()
+    broken[0] = np.nan
+    with pytest.raises(UnsupportedError, match=r"not finite at deep"):
+        equalize(graph.replace(constants={**graph.constants, "deep.weight": broken}), images(4, 0), RANGE, FEW)
+
+
+class Loop(nn.Module):
+    """A layer that reads and makes channels of one joint; a sum that ReLU6 ends."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.loop, self.head = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 4, 1)
+        self.stem.weight.data *= torch.tensor([0.1, 0.2, 0.5, 1, 2, 4]).view(-1, 1, 1, 1)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        return self.head(nn.functional.relu6(x + self.loop(x)))
+
+
+def test_a_layer_may_read_and_make_one_joint():
+    torch.manual_seed(0)
+    graph = optimize(capture(Loop().eval(), (3, 16, 16), name="net"))
+    (joint,) = joints(graph)
+    assert joint.cap == 6.0
+    even = equalize(graph, images(32, 0), RANGE, FEW)
+    assert set(rescaled(graph, even)) == {"stem", "loop", "head"}
+    want = answers(GraphModule(graph), images(32, 0).inputs)
+    assert np.abs(answers(GraphModule(even), images(32, 0).inputs) - want).max() < 1e-4 * np.abs(want).max()
 
 
 class Noticing(nn.Module):
@@ -123,13 +190,15 @@ class Noticing(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.a, self.b, self.c, self.d = (nn.Conv2d(4, 4, 1) for _ in range(4))
+        self.a, self.b, self.c, self.d, self.e, self.f = (nn.Conv2d(4, 4, 1) for _ in range(6))
 
     def forward(self, x):
         gated = torch.sigmoid(self.a(x))
         free = torch.relu(self.b(gated))
         joined = torch.cat([torch.relu(self.c(free)), gated], 1)
-        return self.d(joined[:, :4]), joined
+        shown = torch.relu(self.d(joined[:, :4]))
+        below = self.e(shown).clamp(-1.0, 1.0)
+        return self.f(below), shown, joined
 
 
 def test_values_that_are_noticed_are_bound():
