@@ -289,16 +289,14 @@ def _largest(joint: Joint, seen: Mapping[str, _Seen]) -> Wide:
 
 
 def _scales(cap: float, largest: Wide, weights: Wide, evened: float, weighed: float) -> Wide:
-    """Of channels as large as `largest`, read by so large `weights`, ``(C,)`` all: with the largest value what it was,
-    or under a cap as large as that. There no scale may be below 1, which would let a channel pass where it was cut."""
+    """Of channels as large as `largest`, read by so large `weights`, ``(C,)`` all, with the largest value what it was.
+    Under a cap no scale may be below 1, which would let a channel pass where it was cut."""
     if evened == weighed == 0.0:
         return np.ones(len(largest))
     top = max(largest.max(), 1e-30)
     scales = _shares(largest) ** -evened * _shares(weights) ** weighed
     scales *= top / (scales * np.maximum(largest, FAINT * top)).max()
-    if math.isfinite(cap):
-        scales = np.clip(scales * (cap / top), 1.0, np.maximum(1.0, cap / np.maximum(largest, FAINT * cap)))
-    return np.where(largest > 0, scales, 1.0)
+    return np.where(largest > 0, scales if math.isinf(cap) else np.maximum(scales, 1.0), 1.0)
 
 
 def _shares(sizes: Wide) -> Wide:
