@@ -68,6 +68,7 @@ distils on fresh ones. Their generator trains at `best`, the others' images are 
 ABLATION: Mapping[str, Mapping[str, Any]] = {
     "paper form": {"anchor": 0.0, "block_weight": 0.0, "relative": False, "leash": 0.0, "relaxed": 0.0},
     "weights rounded from the start": {"relaxed": 0.0},
+    "settled weights trained": {"hold": False},
     "no leash": {"leash": 0.0},
     "no block reconstruction": {"block_weight": 0.0},
     "generator alone": {"anchor": 0.0, "leash": 0.0},

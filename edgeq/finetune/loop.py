@@ -232,6 +232,8 @@ class _Run:
             self.student.settle(self.others.numpy())
         else:
             self.student.continue_settled()
+        if self.settings.hold:
+            self.student.hold()
         self.world.align(self.student.parameters())
         self.student.to(self.device)
         self.look()
@@ -359,6 +361,8 @@ class _Run:
         self.step, self.warmed, self.alike, self.worse = state["counts"]
         if self.step < self.settling:
             self.student.continue_relaxed()
+        elif self.settling and self.settings.hold:
+            self.student.hold()
         if self.player is not None:
             self.player.drawn.generator.load_state_dict(state["generator"])
             self.player.optimiser.load_state_dict(state["generator_optimiser"])

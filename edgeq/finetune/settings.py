@@ -30,7 +30,7 @@ class Settings:
     `blend`, see `ImageSet`; `relative`, ZAQ's output gap in units of the teacher's mean absolute output on held-out
     images (ZAQ: False); `block_weight` on the reconstruction of every block, on the calibration set's share alone
     (papers: 0); `relaxed`, the share of the steps in which weights of few bits are not rounded yet: they settle on
-    their grids in closed form, then train on them (papers: 0).
+    their grids in closed form (papers: 0), where they stay if `hold`, and biases and steps learn around them.
     """
 
     method: str
@@ -56,6 +56,7 @@ class Settings:
     blend: float = 0.5
     block_weight: float = 10.0
     relaxed: float = 0.6
+    hold: bool = True
     precision: Precision = "float32"
     learned: Learned = field(default_factory=Learned)
 

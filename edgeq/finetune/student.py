@@ -66,7 +66,7 @@ class Student(nn.Module):
     weights are kept in units of their channel's largest and biases in units of their output's range: after folding,
     channels of one layer differ by orders of magnitude, and so do layers of networks fed 0..255 or 0..1.
 
-    `relax` lets weights of few bits go where they like for a while, `settle` rounds them again.
+    `relax` lets weights of few bits go where they like for a while, `settle` rounds them again, `hold` keeps them so.
     """
 
     def __init__(self, graph: Graph, calibration: Calibration, learned: Learned = Learned()) -> None:
@@ -75,6 +75,7 @@ class Student(nn.Module):
         graph = self.graph = _biased(calibration.rounded(graph))
         self.calibration = calibration
         self._relaxed: frozenset[str] = frozenset()
+        self._held: frozenset[str] = frozenset()
         self._split = simulation(graph, {})
         self._module = GraphModule(self._split).eval().requires_grad_(False)
         self._leaders = _leaders(calibration.activations)
@@ -133,8 +134,16 @@ class Student(nn.Module):
 
     def continue_relaxed(self) -> None:
         """`relax`, with the weights as they are: what a checkpoint of a relaxed student holds."""
+        self._relaxed = self._coarse()
+
+    def hold(self) -> None:
+        """Weights of few bits, and their steps, stay as they are from here on: what is left to learn are biases, the
+        steps of activations, and weights of many bits."""
+        self._held = self._coarse()
+
+    def _coarse(self) -> frozenset[str]:
         bits = {name: self.calibration.weights[node.inputs[1]].bits for name, node in self._layers.items()}
-        self._relaxed = frozenset(name for name, count in bits.items() if count is not None and count <= COMPENSATED)
+        return frozenset(name for name, count in bits.items() if count is not None and count <= COMPENSATED)
 
     @torch.no_grad()
     def settle(self, inputs: npt.NDArray[np.float32]) -> None:
@@ -224,6 +233,8 @@ class Student(nn.Module):
         whole: Tensor = self.weights[_key(name)] * self._units[name][0].to(step.device)
         if name in self._relaxed:
             return whole
+        if name in self._held:
+            whole, step = whole.detach(), step.detach()
         return fake_quantize(whole, step, -limit, limit, axis=0)
 
     def _bias(self, name: str) -> Tensor:

@@ -328,6 +328,22 @@ def test_what_is_frozen_is_the_best_student_seen_be_it_the_first(raw, images, mo
     assert any(not torch.equal(seen[2][name], seen[4][name]) for name in seen[2])
 
 
+@pytest.mark.parametrize("hold", [True, False])
+def test_settled_weights_stay_where_they_are_and_the_rest_learns(raw, images, monkeypatch, hold):
+    """The last three looks are at step 2, when weights have settled, at 3 and at 4."""
+    seen = []
+
+    def gap(self):
+        seen.append({name: value.clone() for name, value in self.student.state_dict().items()})
+        return 1.0 / len(seen)
+
+    monkeypatch.setattr("edgeq.finetune.loop._Run.gap", gap)
+    finetune(job(raw, images, short("kd", weight_rate=1e-2, step_rate=1e-2, relaxed=0.5, hold=hold)))
+    settled, last = seen[-3], seen[-1]
+    moved = {name.split(".")[0] for name in settled if not torch.equal(settled[name], last[name])}
+    assert moved == {"biases", "steps"} | (set() if hold else {"weights", "weight_steps"})
+
+
 def test_relaxed_students_do_not_compete(raw, images, monkeypatch):
     gaps = iter([0.5, 0.1, 0.4, 0.4, 0.45, 0.45])
     monkeypatch.setattr("edgeq.finetune.loop._Run.gap", lambda self: next(gaps))
