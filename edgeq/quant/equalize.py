@@ -62,7 +62,7 @@ SAMPLES, FEWEST = 2**18, 64
 """Numbers of an activation that errors are measured on, all channels together, and of one channel at least."""
 
 WORTH = 0.99
-"""Times the least error so far: scales that win less are left, for no scales and for plainer ones."""
+"""Times the least error so far: what wins less is not worth stronger scales."""
 
 AT_ONCE = 64
 """Images run together."""
