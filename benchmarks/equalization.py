@@ -40,7 +40,7 @@ def made(*, even: bool) -> Way:
 
 def main() -> None:
     ways = {"equalized": made(even=True), "not": made(even=False)}
-    bits = ("w4a4", "w5a5", "w6a6", "w8a8")
+    bits = ("w4a4", "w6a6", "w8a8")
     write_page(ROOT / "benchmarks" / "results" / "equalization.md", HEAD, "activations", bits, ways)
 
 
