@@ -25,9 +25,12 @@ def data_folder() -> Path:
 
 
 def commit() -> str:
-    """Short hash of the checkout, marked when tracked files differ from it: others than results, which this writes."""
+    """Short hash of the checkout, marked when tracked files differ from it: others than results, which this writes.
+
+    A copy without its history is asked through the environment, as ``EDGEQ_COMMIT``.
+    """
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
-    return (_git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
+    return (_git("rev-parse", "--short", "HEAD") or os.environ.get("EDGEQ_COMMIT", "unknown")) + ("-dirty" if changed else "")
 
 
 def _git(*arguments: str) -> str:

@@ -9,6 +9,7 @@ layers have the few bits (the papers' convention) unless ``--edges``. Every eval
 quantized network in torch, and an evenly spaced part by the exact reference of the frozen integers; the table has both,
 the share of images on which they agree, and the share answered as by the float network. `ABLATION` are cells that
 change one default each. The page keeps its sections of networks and bits that have no cell here, as they were printed.
+Where CUDA is, images are made, students trained and answers given there; such cells have a section of their own.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 from cases import COLUMNS, ROOT, commit, data_folder
-from latency import machine_line
 from low_bit_table import results
-from zero_shot import Subject, float_answers, forget_peak, peak_memory
+from subjects import Subject, float_answers, forget_peak, hardware, peak_memory
 
 from edgeq.cache import StageCache
 from edgeq.data.calibration import CalibrationSet
@@ -36,9 +36,11 @@ from edgeq.errors import EdgeqError, MeasurementError
 from edgeq.files import write_atomic
 from edgeq.finetune.budget import batch_for
 from edgeq.finetune.loop import Job, finetune, held_out
+from edgeq.finetune.precision import whole_float32
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import Learned, Student, agreement
+from edgeq.finetune.world import ALONE
 from edgeq.measure.accuracy import evaluate, runner
 from edgeq.measure.simulated import reference_run
 from edgeq.pipeline.synthesis import choose_method
@@ -53,9 +55,10 @@ from edgeq.synth.generatorfile import GENERATOR, load_generator
 
 FOLDER = ROOT / "build" / "low_bit"
 RESULTS = ROOT / "benchmarks" / "results" / "low_bit.md"
+DEVICE = ALONE.device
 IMAGES = 320
 """Of which 64 judge a training, and 256 make it; PTQ has the same 256, so that training starts where PTQ stands. Large
-networks have five batches, as in a build."""
+networks have five batches, as in a build. ``--images`` asks for other numbers."""
 NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup", "mobilenetv1-0.25")
 BITS = ("w5a5", "w4a4")
 MORE = ROOT / "benchmarks" / "many_signs.py:evaluation"
@@ -96,17 +99,19 @@ class Noise:
 
 
 def calibration_set(
-    subject: Subject, method: str, seed: int, effort: str, cache: StageCache
+    subject: Subject, method: str, seed: int, effort: str, asked: int, cache: StageCache
 ) -> tuple[CalibrationSet, Path | None, float]:
-    """Images, the generator that drew them if one did, and the seconds it all took."""
+    """Images, `asked` or as many as a build has, the generator that drew them if one did, and the seconds it took."""
     spec = subject.loaded.spec
     low, high = spec.channel_range()
-    count = min(IMAGES, 5 * batch_for(subject.graph))
+    count = asked or min(IMAGES, 5 * batch_for(subject.graph))
     parts = {"graph": subject.raw.digest(), "method": method, "seed": seed, "effort": effort, "images": count}
+    parts |= {"device": DEVICE.type} if DEVICE.type != "cpu" else {}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        request = Request(subject.raw, low, high, spec.classes, count, seed, effort, products=folder)
-        write_atomic(folder / "calibration.npz", SYNTHESIZERS.get(method)(request).to_bytes())
+        request = Request(subject.raw, low, high, spec.classes, count, seed, effort, products=folder, device=DEVICE)
+        with whole_float32():
+            write_atomic(folder / "calibration.npz", SYNTHESIZERS.get(method)(request).to_bytes())
         return {}
 
     made = cache.run("synthesize", parts, work)
@@ -117,7 +122,8 @@ def measure(subject: Subject, float_predictions: Sequence[int], student: Student
     """Answers of the student to every image, of the reference to a part, and how well they and the float's agree."""
     integer = freeze(*student.frozen()).graph
     places = [int(i) for i in np.linspace(0, len(subject.evaluation) - 1, subject.column.reference).round()]
-    whole = evaluate(runner(student.eval()), subject.evaluation.batches(subject.loaded.spec))
+    with whole_float32():
+        whole = evaluate(runner(student.eval().to(DEVICE)), subject.evaluation.batches(subject.loaded.spec))
     exact = subject.answers(reference_run(integer), places)
     return {
         "top1": whole.top1,
@@ -139,15 +145,17 @@ def measure_cell(
     own = method in ("zs-cgan", "ptq-zs-cgan")
     images_by = "zs-cgan" if own else choose_method("auto", subject.raw)[0]
     images_effort = options.generator_effort if own else options.images_effort
-    images, generator, image_seconds = calibration_set(subject, images_by, seed, images_effort, cache)
+    images, generator, image_seconds = calibration_set(subject, images_by, seed, images_effort, options.images, cache)
     scheme = Scheme.of(bits, all_layers=not options.edges)
     known = float_answers(subject, cache)
     row: dict[str, Any] = {
         "network": subject.column.name, "bits": bits, "method": method, "variant": variant, "seed": seed,
         "effort": options.effort, "steps": options.steps, "all_layers": not options.edges,
-        "images": len(held_out(images)[1]), "images_by": images_by, "image_seconds": image_seconds,
+        "device": DEVICE.type, "asked_images": options.images,
+        "judges": len(held_out(images)[0]), "images": len(held_out(images)[1]),
+        "images_by": images_by, "image_seconds": image_seconds,
         "float": float(100 * np.mean(np.array(known["predictions"]) == np.array(known["labels"]))),
-        "commit": commit(), "machine": machine_line(), "threads": torch.get_num_threads(),
+        "commit": commit(), "machine": hardware(), "threads": torch.get_num_threads(),
         "packages": package_versions(("torch", "numpy")),
     }  # fmt: skip
     made_of, plain = held_out(images)[1], method == "ptq-nearest"
@@ -193,6 +201,8 @@ def _plain(settings: Settings) -> dict[str, Any]:
 def cell_path(options: argparse.Namespace, network: str, bits: str, method: str, seed: int, variant: str) -> Path:
     parts = [network, bits, method, *([variant.replace(" ", "-")] if variant else []), str(seed)]
     effort = f"{options.effort}{options.steps or ''}{'-edges' if options.edges else ''}"
+    effort += f"-{options.images}-images" if options.images else ""
+    effort += f"-{DEVICE.type}" if DEVICE.type != "cpu" else ""
     return FOLDER / effort / f"{'--'.join(parts)}.json"
 
 
@@ -235,6 +245,7 @@ def main() -> None:
     parser.add_argument("--images-effort", choices=("fast", "balanced", "best"), default="balanced")
     parser.add_argument("--generator-effort", choices=("fast", "balanced", "best"), default="best", help="ZS-CGAN's")
     parser.add_argument("--steps", type=int, default=0, help="steps in place of the effort's")
+    parser.add_argument("--images", type=int, default=0, help="calibration images in place of a build's")
     parser.add_argument("--edges", action="store_true", help="first and last layer at 8 bits")
     parser.add_argument("--ablation", action="store_true", help="ZAQ with one default changed each")
     parser.add_argument("--again", action="store_true", help="selected cells anew, whatever is there")

@@ -35,8 +35,8 @@ HEAD = (
 
 def results(rows: Sequence[Row], known: str = "") -> str:
     """The whole page: sections of `rows`, and those of the page `known` that these rows say nothing of."""
-    keys = ("network", "bits", "all_layers", "steps", "method", "variant", "seed")
-    rows = list({(*(row[key] for key in keys), _steps(row)): row for row in rows}.values())
+    keys = ("method", "variant", "seed")
+    rows = list({(_title(row), *(row[key] for key in keys), _steps(row)): row for row in rows}.values())
     sections = dict(_split(known))
     for title in {_title(row) for row in rows}:
         chosen = [row for row in rows if _title(row) == title]
@@ -53,6 +53,8 @@ def results(rows: Sequence[Row], known: str = "") -> str:
 def _title(row: Row) -> str:
     convention = "all layers" if row["all_layers"] else "first and last layer 8 bits"
     asked = f", {row['steps']} steps" if row["steps"] else ""
+    asked += f", {row['asked_images']} images" if row.get("asked_images") else ""
+    asked += ", on a GPU" if row.get("device", "cpu") != "cpu" else ""
     return f"{row['network']}, {row['bits']}, {convention}{asked}"
 
 
@@ -76,7 +78,7 @@ def _section(rows: Sequence[Row], lines: Sequence[str]) -> str:
     packages = ", ".join(sorted({f"{name} {version}" for row in rows for name, version in row["packages"].items()}))
     return (
         f"Float {first['float']:.2f} % on {first['n']:,} images; ranges and start from {first['images']} images by "
-        f"`{first['images_by']}`{own}; a quarter as many judge.\n"
+        f"`{first['images_by']}`{own}; {first.get('judges') or 'a quarter as many'} judge.\n"
         f"Machine: {values('machine')}; threads {values('threads')}; {packages}; commits {values('commit')}.\n\n"
         + "\n".join([HEAD, *lines])
         + "\n"

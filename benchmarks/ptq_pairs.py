@@ -12,7 +12,7 @@ import torch
 from cases import COLUMNS, commit, data_folder
 from latency import machine_line
 from low_bit import FOLDER, MORE, calibration_set
-from zero_shot import Subject, float_answers
+from subjects import Subject, float_answers
 
 from edgeq.cache import StageCache
 from edgeq.data.calibration import CalibrationSet

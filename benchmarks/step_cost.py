@@ -5,10 +5,14 @@
 Processor seconds of one thread, at the batch each network gets, over four steps after one that warms up (a generator's
 turn among them); peak memory of a process that did nothing else. ImageNet-sized networks take the very command that
 small ones do: ``edgeq build NETWORK.toml --bits w4a4 --all-layers --method zaq``.
+
+Where CUDA is: seconds on the wall, the GPU's own peak memory, two of torchvision's networks besides (weights drawn,
+which cost the same), and results/step_cost_gpu.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import multiprocessing
 import time
@@ -17,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from cases import NETWORKS, ROOT, commit, data_folder
-from latency import machine_line
+from subjects import hardware
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import write_atomic
@@ -35,14 +39,16 @@ MODELS = {name: ROOT / "models" / name / "model.toml" for name in ("signs-mobile
     name: NETWORKS / f"{name}.toml"
     for name in ("resnet20", "mobilenetv1-0.25", "mobilenetv2-folded", "squeezenet1.1", "camvid-segmenter")
 }
-STEPS = 4
+CUDA = torch.cuda.is_available()
+DRAWN = ("torchvision:resnet18", "torchvision:resnet50") if CUDA else ()
+STEPS = 20 if CUDA else 4
 
 
 def cost(name: str, method: str) -> dict[str, Any]:
-    """Seconds of processor per step; noise for images, because what they show changes no cost."""
+    """Seconds per step; noise for images, because what they show changes no cost."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    loaded = load_model(str(MODELS[name]))
+    loaded = load_model(name, weights="random") if name in DRAWN else load_model(str(MODELS[name]))
     raw, spec = captured(loaded), loaded.spec
     graph = optimize(raw)
     settings = dataclasses.replace(settings_for(method, "balanced", graph), warm_up=0, turns=STEPS)
@@ -54,9 +60,11 @@ def cost(name: str, method: str) -> dict[str, Any]:
 
     def seconds(steps: int) -> tuple[float, float]:
         job = Job(graph, raw, decided, images, low, high, dataclasses.replace(settings, steps=steps))
-        started = time.process_time()
+        clock = time.perf_counter if CUDA else time.process_time
+        started = clock()
         done = finetune(job)
-        return time.process_time() - started, done.facts["peak_mib"]
+        peak = torch.cuda.max_memory_allocated() / 2**20 if CUDA else done.facts["peak_mib"]
+        return clock() - started, peak
 
     seconds(STEPS)
     (short, _), (long, peak) = seconds(STEPS), seconds(2 * STEPS)
@@ -67,29 +75,35 @@ def cost(name: str, method: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = [*MODELS, *DRAWN]
+    parser.add_argument("--networks", nargs="+", choices=known, default=known)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    options = parser.parse_args()
     data_folder()
+    unit = "seconds on the wall, a GPU's memory" if CUDA else "processor seconds"
     lines = [
-        "# What a step of fine-tuning costs", "",
-        "Printed by `benchmarks/step_cost.py`. All layers at 4 bits, one thread, processor seconds; noise for images.",
-        "",
-        f"Machine: {machine_line()}; torch {torch.__version__}; commit {commit()}.", "",
+        f"# What a step of fine-tuning costs{' on a GPU' if CUDA else ''}", "",
+        f"Printed by `benchmarks/step_cost.py`. All layers at 4 bits, one thread, {unit}; noise for images.", "",
+        f"Machine: {hardware()}; torch {torch.__version__}; commit {commit()}.", "",
         "| network | method | batch | 1e3 values, MACs 1e6 an image | s a step | ns a value and image | peak MiB "
         f"| steps {', '.join(EFFORTS)} |",
         "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     context = multiprocessing.get_context("spawn")
-    for name in MODELS:
-        for method in METHODS:
+    for name in options.networks:
+        for method in options.methods:
             with context.Pool(1) as pool:
                 found = pool.apply(cost, (name, method))
             each = 1e9 * found["seconds"] / found["batch"] / found["values"]
             lines.append(
                 f"| {name} | {method} | {found['batch']} | {found['values'] / 1e3:.0f}, {found['macs'] / 1e6:.0f} "
-                f"| {found['seconds']:.2f} | {each:.0f} | {found['peak']:.0f} "
+                f"| {found['seconds']:.{3 if CUDA else 2}f} | {each:.{1 if CUDA else 0}f} | {found['peak']:.0f} "
                 f"| {', '.join(str(n) for n in found['steps'].values())} |"
             )
             print(lines[-1], flush=True)
-    write_atomic(ROOT / "benchmarks" / "results" / "step_cost.md", "\n".join(lines) + "\n")
+    name = "step_cost_gpu.md" if CUDA else "step_cost.md"
+    write_atomic(ROOT / "benchmarks" / "results" / name, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

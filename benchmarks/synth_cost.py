@@ -23,9 +23,10 @@ from unittest import mock
 import torch
 from cases import COLUMNS, ROOT, commit, data_folder
 from latency import machine_line
+from subjects import Subject
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from zero_shot import FOLDER, Subject
+from zero_shot import FOLDER
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import write_atomic

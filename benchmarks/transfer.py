@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from cases import COLUMNS, ROOT, commit, data_folder
 from latency import machine_line
-from zero_shot import REAL, Subject, all_methods, real_images
+from subjects import Subject
+from zero_shot import REAL, all_methods, real_images
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError

@@ -12,46 +12,36 @@ answers (LiteRT, XNNPACK); below that no runtime can, and the integer reference 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
-import dataclasses
-import gc
 import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from cases import COLUMNS, ROOT, Column, commit, data_folder
+from cases import COLUMNS, ROOT, commit, data_folder
 from latency import machine_line
+from subjects import Subject, float_answers, forget_peak, peak_memory
 from zero_shot_table import results
 
 from edgeq.cache import StageCache
 from edgeq.data.calibration import CalibrationSet
-from edgeq.data.evaluation import EvaluationSet, calibration_from_images, load_images
+from edgeq.data.evaluation import calibration_from_images
 from edgeq.errors import EdgeqError, UnsupportedError
 from edgeq.export.tflite import write_tflite
 from edgeq.files import write_atomic
-from edgeq.graph.ir import Graph
-from edgeq.graph.passes import optimize
-from edgeq.graph.run import GraphModule
-from edgeq.measure.accuracy import Accuracy, Run, evaluate, runner
+from edgeq.measure.accuracy import runner
 from edgeq.measure.simulated import reference_run
-from edgeq.pipeline.synthesis import captured
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme, parse_bits
+from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
 from edgeq.report.lock import package_versions
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.synth import SYNTHESIZERS, Request
-from edgeq.zoo.load import LoadedModel, load_model
 from edgeq.zoo.pycode import import_callable
 
 FOLDER = ROOT / "build" / "zero_shot"
@@ -69,64 +59,6 @@ def all_methods() -> list[str]:
     """What knows nothing, what knows everything, then every registered synthesizer."""
     first = ["noise", "uniform", REAL]
     return first + [name for name in SYNTHESIZERS if name not in first]
-
-
-@dataclass
-class Subject:
-    """A network of the table, loaded once for all its cells."""
-
-    column: Column
-    reference_images: int | None = None
-
-    @cached_property
-    def loaded(self) -> LoadedModel:
-        return load_model(str(self.column.model))
-
-    @cached_property
-    def raw(self) -> Graph:
-        return captured(self.loaded)
-
-    @cached_property
-    def graph(self) -> Graph:
-        return optimize(self.raw)
-
-    @cached_property
-    def evaluation(self) -> EvaluationSet:
-        spec = self.loaded.spec
-        return load_images(self.column.evaluation_images() or spec.evaluation or "", spec)
-
-    def places(self, bits: str) -> list[int]:
-        """Which evaluation images are answered at these bits."""
-        total = len(self.evaluation)
-        wanted = total if parse_bits(bits)[1] == 8 else min(self.reference_images or self.column.reference, total)
-        return [int(i) for i in np.linspace(0, total - 1, wanted).round()]
-
-    def part(self, places: list[int]) -> EvaluationSet:
-        whole = self.evaluation
-        return dataclasses.replace(whole, images=whole.images[places], labels=whole.labels[places])
-
-    def answers(self, run: Run, places: list[int]) -> Accuracy:
-        return evaluate(run, self.part(places).batches(self.loaded.spec, 8))
-
-
-def float_answers(subject: Subject, cache: StageCache) -> dict[str, Any]:
-    """The float network's answers to every evaluation image, and the labels."""
-    evaluation = subject.evaluation
-
-    def work(folder: Path) -> Mapping[str, Any]:
-        module = subject.loaded.module
-        if not isinstance(module, torch.nn.Module):
-            module = GraphModule(subject.raw).eval()
-        found = evaluate(runner(module), evaluation.batches(subject.loaded.spec))
-        return {
-            "predictions": found.predictions.tolist(),
-            "labels": found.labels.tolist(),
-            "evaluation": Path(evaluation.source).name,
-            "sha256": evaluation.sha256,
-        }
-
-    parts = {"graph": subject.raw.digest(), "evaluation": evaluation.sha256}
-    return dict(cache.run("float", parts, work).facts)
 
 
 def make_images(
@@ -178,24 +110,6 @@ def _code() -> str:
     for path in sorted((ROOT / "edgeq" / "synth").glob("*.py")):
         total.update(path.read_bytes())
     return total.hexdigest()
-
-
-def forget_peak() -> None:
-    """Start the kernel's high-water mark of this process anew, from memory that is really in use."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory() -> int | None:
-    """MiB of resident memory at its highest since `forget_peak`; None where the kernel does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def answer(subject: Subject, calibration: CalibrationSet, bits: str, *, all_layers: bool) -> dict[str, Any]:

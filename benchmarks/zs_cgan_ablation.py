@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from cases import COLUMNS, ROOT, ROWS, commit, data_folder
 from latency import machine_line
+from subjects import Subject
 from torch import Tensor
-from zero_shot import Subject
 
 from edgeq.cache import StageCache
 from edgeq.data.calibration import CalibrationSet

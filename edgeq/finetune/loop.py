@@ -151,7 +151,8 @@ class _Run:
         self.optimiser = torch.optim.Adam(groups)
         held, self.others = (torch.from_numpy(part.inputs) for part in held_out(job.images))
         self.held = held.to(self.device)
-        fixed = job.source or ImageSet(self.others, settings.shift, settings.blend)
+        given = job.source.to(self.device) if isinstance(job.source, Drawn) else job.source
+        fixed = given or ImageSet(self.others.to(self.device), settings.shift, settings.blend)
         self.player = self._invite(fixed) if self.objective.plays else None
         self.source: Source = fixed
         self.anchored = self.share
@@ -180,7 +181,7 @@ class _Run:
         generator = Generator((shape[0], shape[1], shape[2]), latent=self.settings.latent, width=self.settings.width)
         torch.random.set_rng_state(forked)
         low, high = (v.view(1, -1, 1, 1) for v in (self.job.low, self.job.high))
-        pixel = Pixel(((low + high) / 2).to(self.device), ((high - low) / 2).to(self.device))
+        pixel = Pixel((low + high) / 2, (high - low) / 2).to(self.device)
         generator, leash = generator.to(self.device), self.settings.leash
         drawn = Leashed(generator, pixel, around, leash) if leash else Drawn(generator, pixel)
         return _Player(drawn, torch.optim.Adam(generator.parameters(), lr=self.settings.generator_rate))

@@ -40,7 +40,7 @@ class ImageSet:
             chosen[place] = moved.flip(-1) if bool(torch.rand((), generator=random) < 0.5) else moved
         if self._blend == 0:
             return chosen
-        share = self._blend * torch.rand((count, 1, 1, 1), generator=random)
+        share = (self._blend * torch.rand((count, 1, 1, 1), generator=random)).to(chosen.device)
         share[::2] = 0
         return (1 - share) * chosen + share * chosen.roll(1, 0)
 
@@ -50,6 +50,10 @@ class Drawn:
 
     def __init__(self, generator: Generator, pixel: Pixel) -> None:
         self.generator, self._pixel = generator, pixel
+
+    def to(self, device: torch.device) -> Drawn:
+        """The same drawn on `device`, to where its generator moves."""
+        return Drawn(self.generator.to(device), self._pixel.to(device))
 
     def labels(self, count: int, random: torch.Generator) -> Tensor | None:
         classes = self.generator.classes

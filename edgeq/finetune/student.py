@@ -90,16 +90,17 @@ class Student(nn.Module):
                 step.log(), requires_grad=learned.activation_steps and name not in fixed
             )
         self.weights, self.weight_steps, self.biases = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
-        self._units: dict[str, tuple[Tensor, float]] = {}
+        self._ranges: dict[str, float] = {}
         self._layers = {node.name: node for node in graph.nodes if isinstance(node.op, (Conv2d, Linear))}
         for name, node in self._layers.items():
             weight = graph.constants[node.inputs[1]]
             bias = graph.constants[node.inputs[2]] + calibration.bias_corrections.get(name, np.float32(0.0))
             largest = np.abs(weight).reshape(len(weight), -1).max(1).reshape(-1, *([1] * (weight.ndim - 1)))
-            self._units[name] = _tensor(np.maximum(largest, 1e-12)), _range(calibration.activations[name])
-            by_weight, by_bias = self._units[name]
-            self.weights[_key(name)] = nn.Parameter(_tensor(weight) / by_weight, requires_grad=learned.weights)
-            self.biases[_key(name)] = nn.Parameter(_tensor(bias) / by_bias, requires_grad=learned.weights)
+            unit = _tensor(np.maximum(largest, 1e-12))
+            self.register_buffer(f"unit/{_key(name)}", unit, persistent=False)
+            covered = self._ranges[name] = _range(calibration.activations[name])
+            self.weights[_key(name)] = nn.Parameter(_tensor(weight) / unit, requires_grad=learned.weights)
+            self.biases[_key(name)] = nn.Parameter(_tensor(bias) / covered, requires_grad=learned.weights)
             scale = calibration.weights[node.inputs[1]].scale
             self.weight_steps[_key(name)] = nn.Parameter(_tensor(scale).log(), requires_grad=learned.weight_steps)
         self._rounded = _rounded(graph) & set(calibration.activations)
@@ -130,7 +131,7 @@ class Student(nn.Module):
         for name in self._relaxed:
             weight = self._layers[name].inputs[1]
             whole = _tensor(self._exact.get(weight, self.graph.constants[weight]))
-            self.weights[_key(name)].copy_(whole / self._units[name][0])
+            self.weights[_key(name)].copy_(whole.to(self._unit_of(name).device) / self._unit_of(name))
 
     def continue_relaxed(self) -> None:
         """`relax`, with the weights as they are: what a checkpoint of a relaxed student holds."""
@@ -160,7 +161,7 @@ class Student(nn.Module):
         made = settle(graph, decided.activations, weights, inputs, correct_bias=False, beside_rounded=True)
         for name in self._relaxed:
             weight = self._layers[name].inputs[1]
-            self.weights[_key(name)].copy_(_tensor(made.constants[weight]) / self._units[name][0])
+            self.weights[_key(name)].copy_(_tensor(made.constants[weight]) / self._unit_of(name))
             self.weight_steps[_key(name)].copy_(_tensor(weights[weight].scale).log())
         self.continue_settled()
 
@@ -230,7 +231,7 @@ class Student(nn.Module):
         node = self._layers[name]
         step = self.weight_steps[_key(name)].exp()
         limit = self.calibration.weights[node.inputs[1]].limits[1]
-        whole: Tensor = self.weights[_key(name)] * self._units[name][0].to(step.device)
+        whole: Tensor = self.weights[_key(name)] * self._unit_of(name)
         if name in self._relaxed:
             return whole
         if name in self._held:
@@ -238,8 +239,13 @@ class Student(nn.Module):
         return fake_quantize(whole, step, -limit, limit, axis=0)
 
     def _bias(self, name: str) -> Tensor:
-        bias: Tensor = self.biases[_key(name)] * self._units[name][1]
+        bias: Tensor = self.biases[_key(name)] * self._ranges[name]
         return bias
+
+    def _unit_of(self, name: str) -> Tensor:
+        """What a layer's kept weights are worth, per channel; beside them."""
+        unit: Tensor = self.get_buffer(f"unit/{_key(name)}")
+        return unit
 
     def _constants(self) -> dict[str, Tensor]:
         """Weights and biases on their grids, by the constants' names."""

@@ -47,14 +47,20 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
 
 @contextlib.contextmanager
 def _without_stack_traces() -> Iterator[None]:
-    """Nobody here asks a node which lines of Python called it, and finding that out is a good part of an export."""
-    settings = torch.fx.config
-    kept = settings.do_not_emit_stack_traces
-    settings.do_not_emit_stack_traces = True
+    """Nobody here asks a node which lines of Python called it, and finding that out is a good part of an export.
+
+    A setting of newer torch; where there is none, an export takes its time.
+    """
+    settings, name = torch.fx.config, "do_not_emit_stack_traces"
+    if not hasattr(settings, name):
+        yield
+        return
+    kept = getattr(settings, name)
+    setattr(settings, name, True)
     try:
         yield
     finally:
-        settings.do_not_emit_stack_traces = kept
+        setattr(settings, name, kept)
 
 
 def _run(module: nn.Module, example: Tensor, name: str) -> None:

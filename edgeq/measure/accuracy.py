@@ -7,6 +7,7 @@ two accuracies side by side.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -174,7 +175,8 @@ def _same_images(one: Accuracy, other: Accuracy) -> None:
 
 
 def runner(model: Session | torch.nn.Module, output: int = 0) -> Run:
-    """`model` as something `evaluate` can call: a runtime's session (its output number `output`), or a torch module."""
+    """`model` as something `evaluate` can call: a runtime's session (its output number `output`), or a torch module,
+    which answers wherever it is."""
     if isinstance(model, Session):
         return functools.partial(_run_session, model, output)
     return functools.partial(_run_module, model, output)
@@ -189,8 +191,9 @@ def _run_module(module: torch.nn.Module, output: int, inputs: npt.NDArray[np.flo
 
     if module.training:
         raise MeasurementError("the network is in training mode", hint="call .eval() on it")
+    place = next((t.device for t in itertools.chain(module.parameters(), module.buffers())), None)
     with torch.inference_mode():
-        made = module(torch.from_numpy(inputs))
+        made = module(torch.from_numpy(inputs).to(place))
         chosen = made[output] if isinstance(made, list | tuple) else made
         if not isinstance(chosen, torch.Tensor):
             raise MeasurementError(f"the network answered with a {type(chosen).__name__}", why="must be class scores")

@@ -117,7 +117,7 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
     job = _Job(config, target, written_as, scheme, loaded, raw, graph, intake, evaluation, cache, progress)
 
     method, why = choose_method(config.method, raw)
-    synthesized, calibration = synthesize(config, loaded, raw, method, cache, forbidden=evaluation)
+    synthesized, calibration = synthesize(config, loaded, raw, method, cache, world=world, forbidden=evaluation)
     calibrated, integer = _calibrate(job, calibration)
     facts = dict(calibrated.facts)
     if tuning:

@@ -17,7 +17,9 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, calibration_from_images, check_images
 from edgeq.errors import ConfigError
 from edgeq.files import write_atomic
+from edgeq.finetune.precision import whole_float32
 from edgeq.finetune.settings import METHODS
+from edgeq.finetune.world import ALONE, World
 from edgeq.graph.capture import capture, capture_program
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
@@ -74,12 +76,14 @@ def synthesize(
     method: str,
     cache: StageCache,
     *,
+    world: World = ALONE,
     forbidden: EvaluationSet | None = None,
 ) -> tuple[Result, CalibrationSet]:
     """The stage: images by `method` (never ``auto``), from the cache where an equal run has finished before.
 
     Reads `images`, `seed` and `effort` of `config`. `forbidden` are images that measure, which ``images:PATH`` must not
-    hold. An interrupted synthesis leaves its finished batches and continues with the same bytes.
+    hold. An interrupted synthesis leaves its finished batches and continues with the same bytes. Methods that go
+    through the network often do so on the device of `world`'s first process, the only one that calls this.
     """
     spec = loaded.spec
     parts: dict[str, Any] = {"method": method, "images": config.images, "seed": config.seed, "edgeq": version("edgeq")}
@@ -92,6 +96,7 @@ def synthesize(
         synthesizer = SYNTHESIZERS.get(method)
         low, high = spec.channel_range()
         parts |= {"graph": raw.digest(), "effort": config.effort, "range": [low.tolist(), high.tolist()]}
+        parts |= {"cuda": world.device.type == "cuda"}  # which sums in another order
 
     def work(folder: Path) -> dict[str, Any]:
         keep_freed_memory()
@@ -108,8 +113,10 @@ def synthesize(
                 checkpoint=cache.scratch("synthesize", parts),
                 progress=cache.progress,
                 products=folder,
+                device=world.device,
             )
-            made = synthesizer(request)
+            with whole_float32():
+                made = synthesizer(request)
         write_atomic(folder / "calibration.npz", made.to_bytes())
         return {"images": len(made), "sha256": made.digest()}
 

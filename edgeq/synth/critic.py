@@ -86,6 +86,7 @@ class Critic:
     def __init__(self, graph: Graph, *, bits: tuple[int, ...] = (), swung: bool = False) -> None:
         self.graph = graph
         self.stored = stored_moments(graph)
+        self.device = torch.device("cpu")
         self._module = GraphModule(graph).eval().requires_grad_(False)
         strided = [n for n in graph.of_kind(Conv2d) if isinstance(n.op, Conv2d) and max(n.op.stride) > 1]
         self._swung = frozenset(node.inputs[0] for node in strided) if swung else frozenset()
@@ -96,6 +97,7 @@ class Critic:
     def to(self, device: torch.device | None) -> Critic:
         """This critic, on `device`."""
         if device is not None:
+            self.device = device
             self._module = self._module.to(device)
             self.stored = {n: Moments(m.mean.to(device), m.var.to(device)) for n, m in self.stored.items()}
             self._copies = [{n: w.to(device) for n, w in copy.items()} for copy in self._copies]
@@ -123,14 +125,15 @@ class Critic:
 
     @torch.no_grad()
     def company(self, images: Tensor, part: int = 64) -> Company:
-        """The moments of finished images, `part` at a time."""
+        """The moments of finished images, from wherever, `part` at a time; they are where the critic is."""
         total = Company(0, {})
         for some in torch.split(images, part):
-            seen, _ = self.look(some)
+            seen, _ = self.look(some.to(self.device))
             total = Company(total.images + len(some), total.joined(seen, len(some)))
         return total
 
     @torch.no_grad()
     def classes(self, images: Tensor, part: int = 64) -> Tensor:
-        """The class the plain network assigns to each image, int64 ``(N,)``."""
-        return torch.cat([self.look(some)[1].argmax(1) for some in torch.split(images, part)])
+        """The class the plain network assigns to each image, int64 ``(N,)``, beside the images."""
+        found = [self.look(some.to(self.device))[1].argmax(1) for some in torch.split(images, part)]
+        return torch.cat(found).to(images.device)

@@ -54,6 +54,10 @@ class Pixel:
     def normalised(self, units: Tensor) -> Tensor:
         return self.middle + self.reach * units
 
+    def to(self, device: torch.device) -> Pixel:
+        """The same on `device`."""
+        return Pixel(self.middle.to(device), self.reach.to(device))
+
 
 class Stall:
     """True once the mean gap of a window is no better than that of the window before, by `least` of it."""

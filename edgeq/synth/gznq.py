@@ -116,7 +116,7 @@ def gznq_generator(request: Request) -> CalibrationSet:
 
 def synthesize(request: Request, settings: Settings, method: str) -> CalibrationSet:
     """A calibration set by `settings`. Its notes: share rejected at first and at last, and iterations per batch."""
-    critic = Critic(request.graph, bits=settings.critic_bits, swung=settings.swung)
+    critic = Critic(request.graph, bits=settings.critic_bits, swung=settings.swung).to(request.device)
     if not critic.stored:
         raise UnsupportedError(
             f"{method} needs batch-norm statistics", where=request.graph.name,
@@ -163,7 +163,7 @@ class _Work:
         self.low, self.high = low, high
         smaller = resized(request.graph, 2) if settings.coarse and settings.small else None
         bits, swung = settings.critic_bits, settings.swung
-        self.coarse = Critic(smaller, bits=bits, swung=swung) if smaller is not None else critic
+        self.coarse = critic if smaller is None else Critic(smaller, bits=bits, swung=swung).to(request.device)
 
     def batch(
         self, labels: Tensor, company: Company, random: torch.Generator, report: Callable[[int, str], None]
@@ -193,8 +193,8 @@ class _Work:
     def _images(
         self, labels: Tensor, company: Company, random: torch.Generator, report: Callable[[int, str], None]
     ) -> tuple[Tensor, int]:
-        settings, (c, h, w) = self.settings, self.request.shape
-        pulled = None if self.request.classes == 0 else labels
+        settings, (c, h, w), device = self.settings, self.request.shape, self.request.device
+        pulled = None if self.request.classes == 0 else labels.to(device)
 
         def run(source: Pixels | Latents, critic: Critic, steps: int, before: int) -> int:
             return distil(
@@ -205,15 +205,17 @@ class _Work:
         source: Pixels | Latents
         done = 0
         if isinstance(settings, GeneratorSettings):
-            source = Latents((len(labels), c, h, w), settings.latent, settings.width, random)
+            source = Latents((len(labels), c, h, w), settings.latent, settings.width, random, device)
         elif settings.coarse == 0:
-            source = Pixels.noise((len(labels), c, h, w), random, depth=settings.depth, chroma=settings.chroma)
+            shape = (len(labels), c, h, w)
+            source = Pixels.noise(shape, random, depth=settings.depth, chroma=settings.chroma, device=device)
         else:
             small = Pixels.noise(
                 (len(labels), c, max(1, h // 2), max(1, w // 2)),
                 random,
                 depth=max(1, settings.depth - 1),
                 chroma=settings.chroma,
+                device=device,
             )
             done = run(small, self.coarse, settings.coarse, 0)
             source = small.enlarged((h, w))
@@ -221,4 +223,4 @@ class _Work:
         with torch.no_grad():
             images = self.pixel.normalised(source.images().detach())
             images = torch.minimum(torch.maximum(images, self.low), self.high)
-        return images.contiguous().to(torch.float32), done
+        return images.cpu().contiguous().to(torch.float32), done

@@ -55,7 +55,7 @@ class Settings:
 @SYNTHESIZERS.register("leaves")
 def leaves(request: Request) -> CalibrationSet:
     """Random occluding shapes, as they are."""
-    images = _leaves(request, request.images, 0)
+    images = _leaves(request, request.images, 0).cpu()
     return CalibrationSet(images.numpy(), np.full(len(images), -1, np.int64), "leaves")
 
 
@@ -72,7 +72,7 @@ def invert(request: Request, settings: Settings) -> CalibrationSet:
     """`inversion` by `settings`; the request's effort is not looked at."""
     if request.classes < 2:
         return leaves(request)
-    network = GraphModule(request.graph).eval().requires_grad_(False)
+    network = GraphModule(request.graph).eval().requires_grad_(False).to(request.device)
     sizes = batch_sizes(request.images, BATCH)
     kept = [round(settings.untouched * size) for size in sizes]
     pulled = [size - some for size, some in zip(sizes, kept, strict=True)]
@@ -92,7 +92,7 @@ def invert(request: Request, settings: Settings) -> CalibrationSet:
 def _leaves(request: Request, count: int, index: int) -> Tensor:
     low, high = request.limits()
     pictures = dead_leaves(count, request.shape, (request.seed * 1_000_003 + index) % 2**31)
-    return low + (high - low) * torch.from_numpy(pictures)
+    return low + (high - low) * torch.from_numpy(pictures).to(request.device)
 
 
 def _batch(
@@ -104,20 +104,21 @@ def _batch(
     low, high = request.limits()
     shapes = _leaves(request, kept + len(labels), index)
     if not len(labels):
-        return shapes.numpy()
+        return shapes.cpu().numpy()
     pixel = Pixel((low + high) / 2, (high - low) / 2)
     start = (shapes[kept:] - pixel.middle) / pixel.reach
     images = start.to(memory_format=torch.channels_last).requires_grad_()
     optimiser = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
     doubts = [-math.log(c) for c in settings.confidence]
-    enough = torch.logspace(math.log10(doubts[0]), math.log10(doubts[1]), len(labels))
+    enough = torch.logspace(math.log10(doubts[0]), math.log10(doubts[1]), len(labels)).to(request.device)
+    wanted = labels.to(request.device)
     total = settings.iterations
     for step in range(total):
         optimiser.param_groups[0]["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * step / total))
         optimiser.zero_grad()
         view = _shifted(images, settings.shift, generator)
         answers = network.run(pixel.normalised(view))[request.graph.outputs[0]].flatten(1)
-        doubt = F.cross_entropy(answers, labels, reduction="none")
+        doubt = F.cross_entropy(answers, wanted, reduction="none")
         loss = F.relu(doubt - enough).mean() + settings.smoothness * total_variation(view)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -128,7 +129,7 @@ def _batch(
         )
     with torch.no_grad():
         made = torch.minimum(torch.maximum(pixel.normalised(images), low), high)
-    return torch.cat([shapes[:kept], made]).contiguous().numpy().astype(np.float32)
+    return torch.cat([shapes[:kept], made]).cpu().contiguous().numpy().astype(np.float32)
 
 
 def _shifted(images: Tensor, shift: float, generator: torch.Generator) -> Tensor:

@@ -38,16 +38,26 @@ class Pixels:
     def __init__(self, levels: list[Tensor], size: tuple[int, int], chroma: float) -> None:
         self._levels = [level.detach().clone().requires_grad_() for level in levels]
         self._size, self._chroma = size, chroma
-        self._colours = colour_axes(levels[0].shape[1], chroma)
+        colours = colour_axes(levels[0].shape[1], chroma)
+        self._colours = None if colours is None else colours.to(levels[0].device)
 
     @classmethod
-    def noise(cls, shape: tuple[int, int, int, int], random: torch.Generator, *, depth: int, chroma: float) -> Pixels:
+    def noise(
+        cls,
+        shape: tuple[int, int, int, int],
+        random: torch.Generator,
+        *,
+        depth: int,
+        chroma: float,
+        device: torch.device | None = None,
+    ) -> Pixels:
         """Normal noise of about the same strength at every scale, which is how pictures are distributed."""
         n, c, h, w = shape
         sizes = [(max(1, h >> i), max(1, w >> i)) for i in range(depth)]
         sizes = [size for i, size in enumerate(sizes) if i == 0 or min(size) >= 2]
         scale = 0.5 / math.sqrt(len(sizes))
-        return cls([scale * torch.randn((n, c, *size), generator=random) for size in sizes], (h, w), chroma)
+        levels = [(scale * torch.randn((n, c, *size), generator=random)).to(device) for size in sizes]
+        return cls(levels, (h, w), chroma)
 
     def enlarged(self, size: tuple[int, int]) -> Pixels:
         """The same images at another size with a new, still empty finest level, to go on with."""
@@ -108,9 +118,16 @@ class Generator(nn.Module):
 class Latents:
     """Images are latents through a fresh generator, both optimised: pixels share what the generator learns."""
 
-    def __init__(self, shape: tuple[int, int, int, int], latent: int, width: int, random: torch.Generator) -> None:
-        self._latents = torch.randn((shape[0], latent), generator=random).requires_grad_()
-        self._generator = Generator(shape[1:], latent, width, random).train()
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        latent: int,
+        width: int,
+        random: torch.Generator,
+        device: torch.device | None = None,
+    ) -> None:
+        self._latents = torch.randn((shape[0], latent), generator=random).to(device).requires_grad_()
+        self._generator = Generator(shape[1:], latent, width, random).train().to(device)
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
         # GENIE's rates: latents move ten times as fast as weights.

@@ -86,7 +86,7 @@ def train(request: Request, settings: Settings) -> Trained:
 
     Raises `UnsupportedError` where there is nothing to learn from, `MeasurementError` when the loss is no number.
     """
-    critic = Critic(request.graph)
+    critic = Critic(request.graph).to(request.device)
     if not critic.stored:
         raise UnsupportedError(
             "zs-cgan needs batch-norm statistics", where=request.graph.name,
@@ -103,7 +103,7 @@ def train(request: Request, settings: Settings) -> Trained:
         if run.step % _EVERY == 0:
             run.save()
         request.progress.step(run.step, settings.steps, f"loss {run.loss:.3g}")
-    return Trained(run.generator.eval(), low.flatten(), high.flatten())
+    return Trained(run.generator.cpu().eval(), low.flatten().cpu(), high.flatten().cpu())
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ class _Run:
             self.generator = Generator(
                 request.shape, latent=settings.latent, width=settings.width, classes=request.classes
             )
-        self.generator.train()
+        self.generator.train().to(request.device)
         self.optimiser = torch.optim.Adam(self.generator.parameters(), lr=settings.rate, betas=(0.5, 0.999))
         self.step, self.loss = 0, math.inf
         self._load()
@@ -152,7 +152,9 @@ class _Run:
         settings = self.settings
         random = batch_generator(self.request.seed, self.step)
         labels = torch.randint(self.request.classes, (settings.batch,), generator=random)
-        images = self.pixel.normalised(self.generator(self.generator.draw(settings.batch, random), labels))
+        latents = self.generator.draw(settings.batch, random)
+        latents, labels = (some.to(self.request.device) for some in (latents, labels))
+        images = self.pixel.normalised(self.generator(latents, labels))
         for group in self.optimiser.param_groups:
             group["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps))
         loss = self._loss(images, labels)
@@ -192,7 +194,7 @@ class _Run:
         path = self._path()
         if path is None or not os.path.exists(path):
             return
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         self.generator.load_state_dict(state["generator"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = int(state["step"])

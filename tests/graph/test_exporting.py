@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from graph_networks import same, settled
 from torch import Tensor, nn
 
 from edgeq.errors import UnsupportedError
+from edgeq.graph import exporting
 from edgeq.graph.capture import capture, capture_program
 from edgeq.graph.exporting import export, functional, writes_alone
 
@@ -66,3 +69,9 @@ def test_a_write_into_a_view_is_refused() -> None:
 
 def test_a_write_to_the_input_does() -> None:
     assert not writes_alone(export(nn.ReLU(inplace=True), (4, 3, 3), "first"))
+
+
+def test_a_torch_without_the_setting_exports_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.fx, "config", SimpleNamespace())
+    with exporting._without_stack_traces():
+        assert vars(torch.fx.config) == {}

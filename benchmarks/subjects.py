@@ -1,0 +1,112 @@
+"""The networks of the table as benchmarks use them: loaded once, answered once by the float network, memory watched.
+
+No runtime is imported here: what measures fake-quantized networks alone runs where none is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import gc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cases import Column
+from latency import machine_line
+
+from edgeq.cache import StageCache
+from edgeq.data.evaluation import EvaluationSet, load_images
+from edgeq.graph.ir import Graph
+from edgeq.graph.passes import optimize
+from edgeq.graph.run import GraphModule
+from edgeq.measure.accuracy import Accuracy, Run, evaluate, runner
+from edgeq.pipeline.synthesis import captured
+from edgeq.quant.bits import parse_bits
+from edgeq.zoo.load import LoadedModel, load_model
+
+
+@dataclass
+class Subject:
+    """A network of the table, loaded once for all its cells."""
+
+    column: Column
+    reference_images: int | None = None
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        return load_model(str(self.column.model))
+
+    @cached_property
+    def raw(self) -> Graph:
+        return captured(self.loaded)
+
+    @cached_property
+    def graph(self) -> Graph:
+        return optimize(self.raw)
+
+    @cached_property
+    def evaluation(self) -> EvaluationSet:
+        spec = self.loaded.spec
+        return load_images(self.column.evaluation_images() or spec.evaluation or "", spec)
+
+    def places(self, bits: str) -> list[int]:
+        """Which evaluation images are answered at these bits."""
+        total = len(self.evaluation)
+        wanted = total if parse_bits(bits)[1] == 8 else min(self.reference_images or self.column.reference, total)
+        return [int(i) for i in np.linspace(0, total - 1, wanted).round()]
+
+    def part(self, places: list[int]) -> EvaluationSet:
+        whole = self.evaluation
+        return dataclasses.replace(whole, images=whole.images[places], labels=whole.labels[places])
+
+    def answers(self, run: Run, places: list[int]) -> Accuracy:
+        return evaluate(run, self.part(places).batches(self.loaded.spec, 8))
+
+
+def float_answers(subject: Subject, cache: StageCache) -> dict[str, Any]:
+    """The float network's answers to every evaluation image, and the labels."""
+    evaluation = subject.evaluation
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        module = subject.loaded.module
+        if not isinstance(module, torch.nn.Module):
+            module = GraphModule(subject.raw).eval()
+        found = evaluate(runner(module), evaluation.batches(subject.loaded.spec))
+        return {
+            "predictions": found.predictions.tolist(),
+            "labels": found.labels.tolist(),
+            "evaluation": Path(evaluation.source).name,
+            "sha256": evaluation.sha256,
+        }
+
+    parts = {"graph": subject.raw.digest(), "evaluation": evaluation.sha256}
+    return dict(cache.run("float", parts, work).facts)
+
+
+def hardware() -> str:
+    """The processor, and the GPU if there is one."""
+    return machine_line() + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "")
+
+
+def forget_peak() -> None:
+    """Start the kernel's high-water mark of this process anew, from memory that is really in use."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int | None:
+    """MiB of resident memory at its highest since `forget_peak`; None where the kernel does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:")), None)
