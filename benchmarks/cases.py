@@ -30,7 +30,8 @@ def commit() -> str:
     A copy without its history is asked through the environment, as ``EDGEQ_COMMIT``.
     """
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
-    return (_git("rev-parse", "--short", "HEAD") or os.environ.get("EDGEQ_COMMIT", "unknown")) + ("-dirty" if changed else "")
+    found = _git("rev-parse", "--short", "HEAD") or os.environ.get("EDGEQ_COMMIT", "unknown")
+    return found + ("-dirty" if changed else "")
 
 
 def _git(*arguments: str) -> str:
