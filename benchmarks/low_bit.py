@@ -50,7 +50,7 @@ from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
 from edgeq.report.lock import package_versions
-from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.synth import Request, synthesizer_of
 from edgeq.synth.generatorfile import GENERATOR, load_generator
 
 FOLDER = ROOT / "build" / "low_bit"
@@ -98,6 +98,11 @@ class Noise:
         return torch.randn((count, *self._shape), generator=random)
 
 
+def images_of(subject: Subject) -> str:
+    """What makes a build's images at these bits."""
+    return choose_method("auto", subject.raw, classes=subject.loaded.spec.classes, coarse=True)[0]
+
+
 def calibration_set(
     subject: Subject, method: str, seed: int, effort: str, asked: int, cache: StageCache
 ) -> tuple[CalibrationSet, Path | None, float]:
@@ -111,7 +116,7 @@ def calibration_set(
     def work(folder: Path) -> Mapping[str, Any]:
         request = Request(subject.raw, low, high, spec.classes, count, seed, effort, products=folder, device=DEVICE)
         with whole_float32():
-            write_atomic(folder / "calibration.npz", SYNTHESIZERS.get(method)(request).to_bytes())
+            write_atomic(folder / "calibration.npz", synthesizer_of(method)(request).to_bytes())
         return {}
 
     made = cache.run("synthesize", parts, work)
@@ -143,7 +148,7 @@ def measure_cell(
     cache = StageCache(FOLDER / "cache", Silent())
     spec, graph = subject.loaded.spec, subject.graph
     own = method in ("zs-cgan", "ptq-zs-cgan")
-    images_by = "zs-cgan" if own else choose_method("auto", subject.raw)[0]
+    images_by = "zs-cgan" if own else images_of(subject)
     images_effort = options.generator_effort if own else options.images_effort
     images, generator, image_seconds = calibration_set(subject, images_by, seed, images_effort, options.images, cache)
     scheme = Scheme.of(bits, all_layers=not options.edges)
@@ -212,6 +217,8 @@ def run_cells(options: argparse.Namespace) -> list[str]:
     variants = [("zaq", name) for name in ABLATION] if options.ablation else [(name, "") for name in options.methods]
     for network in options.networks:
         column = COLUMNS[network]
+        if options.exact:
+            column = dataclasses.replace(column, reference=options.exact)
         if column.evaluation is None:  # rendered, so there can be enough of them
             column = dataclasses.replace(column, evaluation=str(MORE))
         subject = Subject(column)
@@ -246,6 +253,7 @@ def main() -> None:
     parser.add_argument("--generator-effort", choices=("fast", "balanced", "best"), default="best", help="ZS-CGAN's")
     parser.add_argument("--steps", type=int, default=0, help="steps in place of the effort's")
     parser.add_argument("--images", type=int, default=0, help="calibration images in place of a build's")
+    parser.add_argument("--exact", type=int, help="images the exact reference answers, in place of each network's")
     parser.add_argument("--edges", action="store_true", help="first and last layer at 8 bits")
     parser.add_argument("--ablation", action="store_true", help="ZAQ with one default changed each")
     parser.add_argument("--again", action="store_true", help="selected cells anew, whatever is there")

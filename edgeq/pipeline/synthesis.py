@@ -23,7 +23,7 @@ from edgeq.finetune.world import ALONE, World
 from edgeq.graph.capture import capture, capture_program
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
-from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.synth import Request, synthesizer_of
 from edgeq.synth.memory import keep_freed_memory
 from edgeq.zoo.load import LoadedModel, load_model
 
@@ -49,14 +49,21 @@ def check_method(asked: str) -> None:
             f"--method {asked}", why="it trains the integer network on images and makes none to keep",
             hint=f"edgeq build --method {asked}; for images, --method gznq or zs-cgan",
         )  # fmt: skip
-    SYNTHESIZERS.get(asked)
+    synthesizer_of(asked)
 
 
-def choose_method(asked: str, raw: Graph) -> tuple[str, str]:
-    """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network."""
+def choose_method(asked: str, raw: Graph, *, classes: int = 0, coarse: bool = False) -> tuple[str, str]:
+    """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network.
+
+    `classes` of a classifier, 0 for other networks. `coarse`: it will be trained, or its activations have few bits.
+    """
     if asked != "auto":
         return asked, "as asked"
     norms = sum(1 for _ in raw.of_kind(BatchNorm))
+    if norms and coarse and classes > 1:
+        return "gznq+inversion", (
+            f"auto: statistics of {norms} batch norms to match, and answers in doubt, which few bits need to see"
+        )
     if norms:
         return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"
     return "inversion", "auto: no batch norm (absent or folded) to match, so classes are drawn out of random shapes"
@@ -93,7 +100,7 @@ def synthesize(
         given = calibration_from_images(path, spec, config.images, config.seed, forbidden=forbidden)
         parts["pictures"] = given.digest()
     else:
-        synthesizer = SYNTHESIZERS.get(method)
+        synthesizer = synthesizer_of(method)
         low, high = spec.channel_range()
         parts |= {"graph": raw.digest(), "effort": config.effort, "range": [low.tolist(), high.tolist()]}
         parts |= {"cuda": world.device.type == "cuda"}  # which sums in another order

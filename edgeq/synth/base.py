@@ -17,6 +17,7 @@ from edgeq.progress import Progress, Silent
 from edgeq.registry import Registry
 
 __all__ = [
+    "JOINED",
     "PASSES",
     "SYNTHESIZERS",
     "Request",
@@ -25,6 +26,7 @@ __all__ = [
     "batch_generator",
     "batch_sizes",
     "passes_needed",
+    "shares",
 ]
 
 Synthesizer = Callable[["Request"], CalibrationSet]
@@ -40,6 +42,9 @@ SYNTHESIZERS: Registry[Synthesizer] = Registry(
         "edgeq.synth.zs_cgan",
     ),
 )
+
+JOINED = "+"
+"""Between the names of methods that each make a share of the images: ``gznq+inversion``."""
 
 PASSES: dict[str, Callable[[str, int], int]] = {}
 """Forward and backward passes of one image that a method makes at an effort, for a number of images; methods that
@@ -101,8 +106,13 @@ def batch_generator(seed: int, batch: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + batch * 7919 + 17) % (2**63))
 
 
+def shares(images: int, method: str) -> list[tuple[str, int]]:
+    """Each of the methods joined in `method`, and how many of the images it makes: as many as any other, ±1."""
+    parts = method.split(JOINED)
+    return [(part, images // len(parts) + (i < images % len(parts))) for i, part in enumerate(parts)]
+
+
 def passes_needed(method: str, effort: str, images: int) -> int:
     """Forward and backward passes of one image that a method needs; 0 for methods that optimise nothing."""
     list(SYNTHESIZERS)  # the modules that add to PASSES are imported on first use
-    passes = PASSES.get(method)
-    return 0 if passes is None else passes(effort, images)
+    return sum(PASSES[part](effort, size) for part, size in shares(images, method) if part in PASSES and size)

@@ -1,0 +1,89 @@
+"""Several methods at once: ``gznq+inversion`` are images of both, in turns.
+
+Each way of making images has its own blindness. Images that match batch-norm statistics show every class as clearly as
+the network can imagine it, and their answers are never in doubt; inverted shapes are in every degree of doubt and match
+no statistics. Where few bits leave no room, a network calibrated or trained on one kind does worse on any other
+(`benchmarks/mixture.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import ConfigError
+from edgeq.progress import Progress
+from edgeq.synth.base import JOINED, SYNTHESIZERS, Request, Synthesizer, shares
+
+__all__ = ["synthesizer_of"]
+
+
+def synthesizer_of(name: str) -> Synthesizer:
+    """The registered method `name`, or one that makes equal shares by each of several joined by ``+``.
+
+    Raises `ConfigError` for a name nobody has, or one said twice.
+    """
+    parts = name.split(JOINED)
+    if len(parts) == 1:
+        return SYNTHESIZERS.get(name)
+    for part in parts:
+        SYNTHESIZERS.get(part)
+        if parts.count(part) > 1:
+            raise ConfigError(f"--method {name}", why=f"{part} is there twice", hint="name each method once")
+    return lambda request: _mixture(request, name)
+
+
+def _mixture(request: Request, name: str) -> CalibrationSet:
+    made, parts = [], [(part, size) for part, size in shares(request.images, name) if size]
+    for index, (part, size) in enumerate(parts):
+        own = dataclasses.replace(
+            request,
+            images=size,
+            checkpoint=None if request.checkpoint is None else request.checkpoint / part,
+            progress=_Part(request.progress, index, len(parts)),
+        )
+        made.append(SYNTHESIZERS.get(part)(own))
+    order = _turns([len(some) for some in made])
+    inputs, labels = (np.concatenate([getattr(some, key) for some in made])[order] for key in ("inputs", "labels"))
+    return CalibrationSet(inputs, labels, name, _notes(made))
+
+
+def _turns(sizes: Sequence[int]) -> list[int]:
+    """Places in the parts one after another, so that parts take turns, there and back: abc cba abc. A first stretch of
+    the set, and every second image of it, then have as many of each as they can."""
+    starts = [sum(sizes[:part]) for part in range(len(sizes))]
+    order = []
+    for turn in range(max(sizes)):
+        there = list(range(len(sizes)))
+        order += [starts[part] + turn for part in (there if turn % 2 == 0 else there[::-1]) if turn < sizes[part]]
+    return order
+
+
+def _notes(made: Sequence[CalibrationSet]) -> dict[str, float]:
+    """Each note's mean over the images of the methods that make it."""
+    found = {}
+    for name in dict.fromkeys(name for some in made for name in some.notes):
+        told = [(len(some), some.notes[name]) for some in made if name in some.notes]
+        found[name] = sum(count * value for count, value in told) / sum(count for count, _ in told)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A part's progress within the whole, as if every part took as long."""
+
+    whole: Progress
+    index: int
+    parts: int
+
+    def stage(self, name: str) -> None:
+        self.whole.stage(name)
+
+    def step(self, done: int, total: int, note: str = "") -> None:
+        self.whole.step(self.index * total + done, self.parts * total, note)
+
+    def done(self, name: str, seconds: float, cached: bool) -> None:
+        self.whole.done(name, seconds, cached)
