@@ -46,11 +46,12 @@ _GAMES = {
 
 
 def methods() -> list[Method]:
-    """Everything ``--method`` takes: ``auto`` and ``images:PATH``, then the registered synthesizers by name."""
+    """Everything ``--method`` takes: ``auto``, ``images:PATH`` and joined ones, then the registered by name."""
     choices = [
         Method("auto", False, False, "as the method chosen", "the best that suits the network; the report says why"),
         *(Method(name, False, False, "as the method chosen", what) for name, what in _GAMES.items()),
         Method("images:PATH", False, False, "your pictures", "an .npz, a .csv, a folder of pictures or class folders"),
+        Method("NAME+NAME", False, False, "as the methods joined", "equal shares by each of several below"),
     ]
     return choices + [_registered(name) for name in SYNTHESIZERS]
 

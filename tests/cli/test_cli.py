@@ -273,7 +273,7 @@ def test_methods_are_the_registry_s() -> None:
     from edgeq.synth.base import SYNTHESIZERS
 
     found = {method["name"]: method["what"] for method in json.loads(run("methods", "--json").stdout)}
-    assert set(found) == {"auto", "images:PATH", "zaq", "dfq-akd", *SYNTHESIZERS}
+    assert set(found) == {"auto", "images:PATH", "NAME+NAME", "zaq", "dfq-akd", *SYNTHESIZERS}
     assert all(found.values())
     assert "\n" not in "".join(found.values())
 
