@@ -24,6 +24,7 @@ from edgeq.graph.capture import capture, capture_program
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
 from edgeq.synth import Request, synthesizer_of
+from edgeq.synth.base import JOINED
 from edgeq.synth.memory import keep_freed_memory
 from edgeq.zoo.load import LoadedModel, load_model
 
@@ -48,6 +49,11 @@ def check_method(asked: str) -> None:
         raise ConfigError(
             f"--method {asked}", why="it trains the integer network on images and makes none to keep",
             hint=f"edgeq build --method {asked}; for images, --method gznq or zs-cgan",
+        )  # fmt: skip
+    if trained := [part for part in asked.split(JOINED) if part in METHODS]:
+        raise ConfigError(
+            f"--method {asked}", why=f"{trained[0]} trains the integer network on images and makes none",
+            hint=f"join what makes images, and edgeq build --finetune {trained[0]}",
         )  # fmt: skip
     synthesizer_of(asked)
 

@@ -118,3 +118,15 @@ def test_a_plan_lists_every_unsupported_op_and_exits_as_the_build_would(folder: 
     assert "sin" in result.stderr
     assert "1 unsupported call\n" in result.stderr
     assert not (folder / "build").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "why"),
+    [
+        ("zaq+leaves", "zaq trains the integer network on images and makes none"),
+        ("leaves+leaves", "leaves is there twice"),
+        ("leaves+", "unknown synthesizer ''"),
+    ],
+)
+def test_methods_that_cannot_be_joined(folder: Path, method: str, why: str) -> None:
+    fails(2, why, arguments=("model.toml", "--method", method))
