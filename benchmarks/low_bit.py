@@ -100,7 +100,7 @@ class Noise:
 
 def images_of(subject: Subject) -> str:
     """What makes a build's images at these bits."""
-    return choose_method("auto", subject.raw, classes=subject.loaded.spec.classes, coarse=True)[0]
+    return choose_method("auto", subject.raw, classes=subject.loaded.spec.classes, few_bits=True)[0]
 
 
 def calibration_set(

@@ -1,10 +1,10 @@
 """Whether images of two kinds calibrate better than as many of one, judged by images of a third kind.
 
-    python benchmarks/mixture.py                 # prints, and writes benchmarks/results/mixture.md
+    python benchmarks/mixture.py --steps 160 --write     # prints, and writes benchmarks/results/mixture.md
 
-PTQ networks at w4a4, all layers, from 256 images each: `gznq`, `inversion`, and half of both. Judges are drawn by a
-ZS-CGAN generator, which no row has seen, and every one blended with another, half and half, which leaves the network in
-doubt as photographs do. No image of any data takes part.
+Networks at w4a4, all layers, from 256 images each: `gznq`, `inversion`, and half of both; PTQ, and trained by ZAQ for
+``--steps``. Judges are drawn by a ZS-CGAN generator, which no row has seen, and every one blended with another, half
+and half, which leaves the network in doubt as photographs do. No image of any data takes part.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from edgeq.cache import StageCache
 from edgeq.files import write_atomic
-from edgeq.finetune.loop import held_out
+from edgeq.finetune.loop import Job, finetune, held_out
+from edgeq.finetune.settings import settings_for
 from edgeq.finetune.student import Student
 from edgeq.graph.run import GraphModule
 from edgeq.progress import Silent
@@ -65,7 +66,7 @@ def judged(student: Student, teacher: GraphModule, images: Tensor) -> Found:
     return Found(float(gap), float(alike), float((sure.exp() * (sure - seen)).sum(1).mean()))
 
 
-def rows(name: str, seeds: Sequence[int], generator_effort: str) -> list[str]:
+def rows(name: str, kinds: Sequence[str], seeds: Sequence[int], steps: int, generator_effort: str) -> list[str]:
     """Lines of the table for one network."""
     subject, cache = Subject(COLUMNS[name]), StageCache(FOLDER / "cache", Silent())
     scheme, pixels = Scheme.of("w4a4", all_layers=True), subject.loaded.spec.input_range()
@@ -73,17 +74,27 @@ def rows(name: str, seeds: Sequence[int], generator_effort: str) -> list[str]:
     assert generator is not None
     judges = drawn(generator)
     lines = []
-    for kind in KINDS:
-        found: dict[str, list[Found]] = {judge: [] for judge in judges}
+    ways = ("PTQ", f"ZAQ, {steps} steps") if steps else ("PTQ",)
+    low, high = (torch.from_numpy(v) for v in subject.loaded.spec.channel_range())
+    for kind in kinds:
+        found: dict[tuple[str, str], list[Found]] = {(way, judge): [] for way in ways for judge in judges}
         for seed in seeds:
-            made_of = held_out(calibration_set(subject, kind, seed, "balanced", 0, cache)[0])[1]
+            images = calibration_set(subject, kind, seed, "balanced", 0, cache)[0]
+            made_of = held_out(images)[1]
             graph = equalize(subject.graph, made_of, pixels, scheme)
-            student = Student(graph, calibrate(graph, made_of, pixels, scheme=scheme)).eval()
-            for judge, images in judges.items():
-                found[judge].append(judged(student, GraphModule(graph).eval(), images))
-        cells = [_cell([getattr(f, key) for f in some]) for some in found.values() for key in _KEYS]
-        lines.append(f"| {name} | {kind} | {len(seeds)} | {' | '.join(cells)} |")
-        print(lines[-1], flush=True)
+            decided = calibrate(graph, made_of, pixels, scheme=scheme)
+            students = [Student(graph, decided)]
+            if steps:
+                settings = dataclasses.replace(settings_for("zaq", "balanced", subject.graph), steps=steps)
+                job = Job(graph, subject.raw, decided, images, low, high, settings, seed)
+                students.append(finetune(job).student)
+            for way, student in zip(ways, students, strict=True):
+                for judge, some in judges.items():
+                    found[way, judge].append(judged(student.eval(), GraphModule(graph).eval(), some))
+        for way in ways:
+            cells = [_cell([getattr(f, key) for f in found[way, judge]]) for judge in judges for key in _KEYS]
+            lines.append(f"| {name} | {way} | {kind} | {len(seeds)} | {' | '.join(cells)} |")
+            print(lines[-1], flush=True)
     return lines
 
 
@@ -98,21 +109,27 @@ def _cell(values: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=list(SEEDS), default=list(SEEDS))
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS))
+    parser.add_argument("--steps", type=int, default=0, help="of ZAQ; 0: PTQ alone")
+    parser.add_argument("--write", action="store_true", help="also write benchmarks/results/mixture.md")
     options = parser.parse_args()
     data_folder()
     lines = [
         "# Images of two kinds, and of one", "",
-        "Printed by `benchmarks/mixture.py`. PTQ at w4a4, all layers, 256 images; no real image takes part. *Drawn*:",
+        "Printed by `benchmarks/mixture.py`. All layers w4a4, 256 images; no real image takes part. *Drawn*:",
         f"judged by {JUDGES} images of a ZS-CGAN generator; *blended*: by as many halves of two. *Gap*: mean absolute",
         "difference of logits in units of the float network's; *as float*: share of answers; *divergence*: of its",
         "probabilities, in nats.", "",
         f"Machine: {hardware()}; torch {torch.__version__}; commit {commit()}.", "",
-        "| network | images | seeds | drawn: gap | as float | divergence | blended: gap | as float | divergence |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| network | training | images | seeds | drawn: gap | as float | divergence | blended: gap | as float "
+        "| divergence |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name in options.networks:
-        lines += rows(name, SEEDS[name], "best" if name == "resnet20" else "balanced")
-    write_atomic(ROOT / "benchmarks" / "results" / "mixture.md", "\n".join(lines) + "\n")
+        effort = "best" if name == "resnet20" else "balanced"
+        lines += rows(name, options.kinds, SEEDS[name], options.steps, effort)
+    if options.write:
+        write_atomic(ROOT / "benchmarks" / "results" / "mixture.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

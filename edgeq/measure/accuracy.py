@@ -191,9 +191,9 @@ def _run_module(module: torch.nn.Module, output: int, inputs: npt.NDArray[np.flo
 
     if module.training:
         raise MeasurementError("the network is in training mode", hint="call .eval() on it")
-    place = next((t.device for t in itertools.chain(module.parameters(), module.buffers())), None)
+    device = next((t.device for t in itertools.chain(module.parameters(), module.buffers())), None)
     with torch.inference_mode():
-        made = module(torch.from_numpy(inputs).to(place))
+        made = module(torch.from_numpy(inputs).to(device))
         chosen = made[output] if isinstance(made, list | tuple) else made
         if not isinstance(chosen, torch.Tensor):
             raise MeasurementError(f"the network answered with a {type(chosen).__name__}", why="must be class scores")

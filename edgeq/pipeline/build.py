@@ -121,7 +121,7 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
     calibrated, integer = _calibrate(job, calibration)
     facts = dict(calibrated.facts)
     if tuning:
-        drawn_by = synthesized.files.get(GENERATOR)
+        drawn_by = synthesized.files.get(GENERATOR) if method == "zs-cgan" else None  # or only part of the images
         tuned = finetuned(config, tuning, loaded.spec, raw, graph, calibration, scheme, cache, drawn_by, world)
         integer = IntegerGraph.load(tuned.files["integer.safetensors"])
         facts |= tuned.facts
@@ -360,8 +360,8 @@ def plan(config: BuildConfig) -> dict[str, Any]:
 def _chosen(config: BuildConfig, tuning: str, scheme: Scheme, spec: ModelSpec, raw: Graph) -> tuple[str, str]:
     """Where images come from, and why."""
     classes = spec.classes if spec.task == "classification" else 0
-    coarse = bool(tuning) or scheme.activation_bits <= EQUALIZED
-    return choose_method(config.method, raw, classes=classes, coarse=coarse)
+    fewest = min(scheme.activation_bits, *(one.activations for one in scheme.layers), 16)
+    return choose_method(config.method, raw, classes=classes, few_bits=bool(tuning) or fewest <= EQUALIZED)
 
 
 def _estimate(config: BuildConfig, raw: Graph, method: str) -> float:

@@ -58,17 +58,18 @@ def check_method(asked: str) -> None:
     synthesizer_of(asked)
 
 
-def choose_method(asked: str, raw: Graph, *, classes: int = 0, coarse: bool = False) -> tuple[str, str]:
+def choose_method(asked: str, raw: Graph, *, classes: int = 0, few_bits: bool = False) -> tuple[str, str]:
     """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network.
 
-    `classes` of a classifier, 0 for other networks. `coarse`: it will be trained, or its activations have few bits.
+    `classes` of a classifier, 0 for other networks. `few_bits`: activations have few, or the network will be trained.
     """
     if asked != "auto":
         return asked, "as asked"
     norms = sum(1 for _ in raw.of_kind(BatchNorm))
-    if norms and coarse and classes > 1:
+    if norms and few_bits and classes > 1:
         return "gznq+inversion", (
-            f"auto: statistics of {norms} batch norms to match, and answers in doubt, which few bits need to see"
+            f"auto: {norms} batch norms whose statistics images can match, and images that leave the classifier in "
+            "doubt, which a network of few bits or in training needs to see"
         )
     if norms:
         return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"
@@ -109,7 +110,8 @@ def synthesize(
         synthesizer = synthesizer_of(method)
         low, high = spec.channel_range()
         parts |= {"graph": raw.digest(), "effort": config.effort, "range": [low.tolist(), high.tolist()]}
-        parts |= {"cuda": world.device.type == "cuda"}  # which sums in another order
+        if world.device.type == "cuda":
+            parts["cuda"] = True  # which sums in another order
 
     def work(folder: Path) -> dict[str, Any]:
         keep_freed_memory()

@@ -58,8 +58,9 @@ class Request:
     `graph` still holds its batch norms. `low` and `high` are the normalised values of pixel 0 and pixel 255 per channel
     ``(C,)``. `classes` is 0 when the network is no classifier. `checkpoint` is a folder where finished batches are
     kept, so that an interrupted run continues with the same bytes; `products` one for what is made beside images.
-    `device` is where methods that go through the network hundreds of times (gznq, inversion, zs-cgan) compute. Random
-    numbers are the processor's everywhere, sums are the device's: same device, same bytes.
+    `device` is where methods that go through the network hundreds of times (gznq, inversion, zs-cgan) compute; what
+    they return is on the processor. Random numbers are the processor's everywhere, sums are the device's, and a GPU's
+    may come in another order each time: there, equal requests give images that are alike and not equal.
     """
 
     graph: Graph
@@ -81,9 +82,8 @@ class Request:
         return c, h, w
 
     def limits(self) -> tuple[Tensor, Tensor]:
-        """Pixel range as tensors ``(1, C, 1, 1)``, on `device`."""
-        pair = (torch.from_numpy(np.asarray(v, np.float32)).view(1, -1, 1, 1) for v in (self.low, self.high))
-        low, high = (some.to(self.device) for some in pair)
+        """Pixel range as tensors ``(1, C, 1, 1)``, on the processor whatever `device` is."""
+        low, high = (torch.from_numpy(np.asarray(v, np.float32)).view(1, -1, 1, 1) for v in (self.low, self.high))
         return low, high
 
 

@@ -148,7 +148,7 @@ def shifted(images: Tensor, pull: Pull, random: torch.Generator) -> Tensor:
 def smoothed(images: Tensor, sigma: float) -> Tensor:
     """A Gaussian low-pass over rows and columns, the border replicated; same shape."""
     reach = max(1, round(2 * sigma))
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma).square())
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=images.device) / sigma).square())
     taps = taps / taps.sum()
     channels = images.shape[1]
     padded = F.pad(images, (reach, reach, reach, reach), mode="replicate")

@@ -158,7 +158,7 @@ class _Work:
 
     def __init__(self, request: Request, settings: Settings, critic: Critic) -> None:
         self.request, self.settings, self.critic = request, settings, critic
-        low, high = request.limits()
+        low, high = (some.to(request.device) for some in request.limits())
         self.pixel = Pixel((low + high) / 2, (high - low) / 2)
         self.low, self.high = low, high
         smaller = resized(request.graph, 2) if settings.coarse and settings.small else None

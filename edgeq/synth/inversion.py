@@ -55,7 +55,7 @@ class Settings:
 @SYNTHESIZERS.register("leaves")
 def leaves(request: Request) -> CalibrationSet:
     """Random occluding shapes, as they are."""
-    images = _leaves(request, request.images, 0).cpu()
+    images = _leaves(request, request.images, 0)
     return CalibrationSet(images.numpy(), np.full(len(images), -1, np.int64), "leaves")
 
 
@@ -92,7 +92,7 @@ def invert(request: Request, settings: Settings) -> CalibrationSet:
 def _leaves(request: Request, count: int, index: int) -> Tensor:
     low, high = request.limits()
     pictures = dead_leaves(count, request.shape, (request.seed * 1_000_003 + index) % 2**31)
-    return low + (high - low) * torch.from_numpy(pictures).to(request.device)
+    return low + (high - low) * torch.from_numpy(pictures)
 
 
 def _batch(
@@ -104,9 +104,9 @@ def _batch(
     low, high = request.limits()
     shapes = _leaves(request, kept + len(labels), index)
     if not len(labels):
-        return shapes.cpu().numpy()
-    pixel = Pixel((low + high) / 2, (high - low) / 2)
-    start = (shapes[kept:] - pixel.middle) / pixel.reach
+        return shapes.numpy()
+    pixel = Pixel((low + high) / 2, (high - low) / 2).to(request.device)
+    start = (shapes[kept:].to(request.device) - pixel.middle) / pixel.reach
     images = start.to(memory_format=torch.channels_last).requires_grad_()
     optimiser = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
     doubts = [-math.log(c) for c in settings.confidence]
@@ -128,8 +128,8 @@ def _batch(
             index * total + step + 1, batches * total, f"cross-entropy {float(doubt.detach().mean()):.2f}"
         )
     with torch.no_grad():
-        made = torch.minimum(torch.maximum(pixel.normalised(images), low), high)
-    return torch.cat([shapes[:kept], made]).cpu().contiguous().numpy().astype(np.float32)
+        made = torch.minimum(torch.maximum(pixel.normalised(images).cpu(), low), high)
+    return torch.cat([shapes[:kept], made]).contiguous().numpy().astype(np.float32)
 
 
 def _shifted(images: Tensor, shift: float, generator: torch.Generator) -> Tensor:

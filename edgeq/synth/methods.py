@@ -51,7 +51,7 @@ def methods() -> list[Method]:
         Method("auto", False, False, "as the method chosen", "the best that suits the network; the report says why"),
         *(Method(name, False, False, "as the method chosen", what) for name, what in _GAMES.items()),
         Method("images:PATH", False, False, "your pictures", "an .npz, a .csv, a folder of pictures or class folders"),
-        Method("NAME+NAME", False, False, "as the methods joined", "equal shares by each of several below"),
+        Method("NAME+NAME", None, None, "as the methods joined", "equal shares by each of several below"),
     ]
     return choices + [_registered(name) for name in SYNTHESIZERS]
 

@@ -42,18 +42,29 @@ def _mixture(request: Request, name: str) -> CalibrationSet:
         own = dataclasses.replace(
             request,
             images=size,
+            seed=request.seed + index * _APART,
             checkpoint=None if request.checkpoint is None else request.checkpoint / part,
             progress=_Part(request.progress, index, len(parts)),
         )
         made.append(SYNTHESIZERS.get(part)(own))
+    random = np.random.default_rng(request.seed)
+    shuffled = [random.permutation(len(some)) for some in made]
     order = _turns([len(some) for some in made])
-    inputs, labels = (np.concatenate([getattr(some, key) for some in made])[order] for key in ("inputs", "labels"))
+    inputs, labels = (
+        np.concatenate([getattr(some, key)[places] for some, places in zip(made, shuffled, strict=True)])[order]
+        for key in ("inputs", "labels")
+    )
     return CalibrationSet(inputs, labels, name, _notes(made))
+
+
+_APART = 7_368_787
+"""Between the seeds of parts: with one seed for all, each would show the same few of many classes."""
 
 
 def _turns(sizes: Sequence[int]) -> list[int]:
     """Places in the parts one after another, so that parts take turns, there and back: abc cba abc. A first stretch of
-    the set, and every second image of it, then have as many of each as they can."""
+    the set, and every second image of it, then have as many of each as they can. (A part is shuffled before: some
+    methods order theirs, from random shapes to sure ones.)"""
     starts = [sum(sizes[:part]) for part in range(len(sizes))]
     order = []
     for turn in range(max(sizes)):

@@ -97,13 +97,13 @@ def train(request: Request, settings: Settings) -> Trained:
             "zs-cgan needs classes to condition on", where=request.graph.name, hint="use --method gznq"
         )
     low, high = request.limits()
-    run = _Run(request, settings, critic, Pixel((low + high) / 2, (high - low) / 2))
+    run = _Run(request, settings, critic, Pixel((low + high) / 2, (high - low) / 2).to(request.device))
     while run.step < settings.steps:
         run.advance()
         if run.step % _EVERY == 0:
             run.save()
         request.progress.step(run.step, settings.steps, f"loss {run.loss:.3g}")
-    return Trained(run.generator.cpu().eval(), low.flatten().cpu(), high.flatten().cpu())
+    return Trained(run.generator.cpu().eval(), low.flatten(), high.flatten())
 
 
 @torch.no_grad()

@@ -1,14 +1,38 @@
 """Several methods in one set: equal shares, in turns, resumed and refused like any other."""
 
+import contextlib
 import dataclasses
+from unittest import mock
 
 import numpy as np
 import pytest
 from test_zs_cgan import graph, request  # noqa: F401  # a fixture
 
+from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError
-from edgeq.synth import SYNTHESIZERS, passes_needed, synthesizer_of
+from edgeq.graph.ir import Graph
+from edgeq.synth import SYNTHESIZERS, Request, mixture, passes_needed, synthesizer_of
+from edgeq.synth.base import balanced_labels
 from edgeq.synth.mixture import _turns
+
+
+@contextlib.contextmanager
+def methods(**ways):
+    """`ways` registered for a while."""
+    list(SYNTHESIZERS)
+    with mock.patch.dict(SYNTHESIZERS._entries, ways):
+        yield
+
+
+def labelled(labels, notes=None):
+    labels = np.asarray(labels, np.int64)
+    return CalibrationSet(np.zeros((len(labels), 3, 2, 2), np.float32), labels, "test", notes or {})
+
+
+def asking(images):
+    low, high = np.zeros(3, np.float32), np.ones(3, np.float32)
+    nothing = Graph("x", ("x",), ("x",), (), {}, {"x": (1, 3, 2, 2)})
+    return Request(nothing, low, high, 0, images, seed=3)
 
 
 class Seen:
@@ -26,13 +50,48 @@ class Seen:
 def test_each_method_makes_its_share_and_they_take_turns(graph):  # noqa: F811
     made = synthesizer_of("gznq+leaves+noise")(request(graph, images=11))
     parts = [
-        SYNTHESIZERS.get(name)(request(graph, images=size)) for name, size in (("gznq", 4), ("leaves", 4), ("noise", 3))
+        SYNTHESIZERS.get(name)(request(graph, images=size, seed=5 + index * mixture._APART))
+        for index, (name, size) in enumerate((("gznq", 4), ("leaves", 4), ("noise", 3)))
     ]
     assert made.method == "gznq+leaves+noise"
-    order = [(0, 0), (1, 0), (2, 0), (2, 1), (1, 1), (0, 1), (0, 2), (1, 2), (2, 2), (1, 3), (0, 3)]
-    assert np.array_equal(made.inputs, np.stack([parts[part].inputs[place] for part, place in order]))
-    assert made.labels.tolist() == [int(parts[part].labels[place]) for part, place in order]
+    known = {image.tobytes(): (part, label) for part, some in enumerate(parts) for image, label in pairs(some)}
+    found = [known.pop(image.tobytes()) for image in made.inputs]
+    assert not known
+    assert [part for part, _ in found] == [0, 1, 2, 2, 1, 0, 0, 1, 2, 1, 0]
+    assert made.labels.tolist() == [label for _, label in found]
     assert made.notes == parts[0].notes
+
+
+def pairs(made):
+    return zip(made.inputs, made.labels.tolist(), strict=True)
+
+
+def test_the_order_a_method_gives_its_images_is_lost():
+    with methods(ordered=lambda r: labelled(np.arange(r.images))):
+        made = synthesizer_of("ordered+noise")(asking(40))
+    mine = made.labels[made.labels >= 0]
+    assert sorted(mine) == list(range(20))
+    assert list(mine) != sorted(mine)
+
+
+def test_parts_of_many_classes_show_different_ones():
+    seen = []
+
+    def part(request):
+        seen.append(balanced_labels(request.images, 1000, request.seed).numpy())
+        return labelled(seen[-1])
+
+    with methods(one=part, other=part):
+        synthesizer_of("one+other")(asking(100))
+    assert len(set(seen[0]) | set(seen[1])) > 90
+
+
+def test_a_note_that_several_tell_is_their_mean_over_images():
+    told = {"one": {"wrong": 0.4, "alone": 2.0}, "other": {"wrong": 0.1}}
+    ways = {name: lambda r, notes=notes: labelled(np.zeros(r.images), notes) for name, notes in told.items()}
+    with methods(**ways):
+        made = synthesizer_of("one+other")(asking(3))
+    assert made.notes == pytest.approx({"wrong": (2 * 0.4 + 0.1) / 3, "alone": 2.0})
 
 
 def test_every_second_image_and_the_first_ones_are_as_mixed_as_the_whole():
