@@ -98,9 +98,9 @@ class Noise:
         return torch.randn((count, *self._shape), generator=random)
 
 
-def images_of(subject: Subject) -> str:
-    """What makes a build's images at these bits."""
-    return choose_method("auto", subject.raw, classes=subject.loaded.spec.classes, few_bits=True)[0]
+def images_of(subject: Subject, *, few_bits: bool = True) -> str:
+    """What makes a build's images: `few_bits` of activations, or a training."""
+    return choose_method("auto", subject.raw, classes=subject.loaded.spec.classes, few_bits=few_bits)[0]
 
 
 def calibration_set(

@@ -74,11 +74,12 @@ def _section(rows: Sequence[Row], lines: Sequence[str]) -> str:
         return ", ".join(sorted({str(row[key]) for row in rows}))
 
     first = min(rows, key=lambda r: r["images_by"] == "zs-cgan")
+    makers = sorted({r["images_by"] for r in rows} - {"zs-cgan"}) or ["zs-cgan"]
     own = ", for ZS-CGAN by its generator" if {r["images_by"] for r in rows} > {"zs-cgan"} else ""
     packages = ", ".join(sorted({f"{name} {version}" for row in rows for name, version in row["packages"].items()}))
     return (
         f"Float {first['float']:.2f} % on {first['n']:,} images; ranges and start from {first['images']} images by "
-        f"`{first['images_by']}`{own}; {first.get('judges') or 'a quarter as many'} judge.\n"
+        f"{' and '.join(f'`{name}`' for name in makers)}{own}; {first.get('judges') or 'a quarter as many'} judge.\n"
         f"Machine: {values('machine')}; threads {values('threads')}; {packages}; commits {values('commit')}.\n\n"
         + "\n".join([HEAD, *lines])
         + "\n"

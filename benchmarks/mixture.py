@@ -74,6 +74,7 @@ def rows(name: str, kinds: Sequence[str], seeds: Sequence[int], steps: int, gene
     assert generator is not None
     judges = drawn(generator)
     lines = []
+    teacher = GraphModule(subject.graph).eval()
     ways = ("PTQ", f"ZAQ, {steps} steps") if steps else ("PTQ",)
     low, high = (torch.from_numpy(v) for v in subject.loaded.spec.channel_range())
     for kind in kinds:
@@ -90,7 +91,7 @@ def rows(name: str, kinds: Sequence[str], seeds: Sequence[int], steps: int, gene
                 students.append(finetune(job).student)
             for way, student in zip(ways, students, strict=True):
                 for judge, some in judges.items():
-                    found[way, judge].append(judged(student.eval(), GraphModule(graph).eval(), some))
+                    found[way, judge].append(judged(student.eval(), teacher, some))
         for way in ways:
             cells = [_cell([getattr(f, key) for f in found[way, judge]]) for judge in judges for key in _KEYS]
             lines.append(f"| {name} | {way} | {kind} | {len(seeds)} | {' | '.join(cells)} |")

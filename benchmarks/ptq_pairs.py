@@ -25,6 +25,7 @@ from edgeq.measure.accuracy import evaluate, runner
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration
+from edgeq.quant.equalize import EQUALIZED
 
 NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup")
 
@@ -38,12 +39,13 @@ def rows_of(name: str, bits: Sequence[str], ways: Mapping[str, Way]) -> list[str
     if column.evaluation is None:
         column = dataclasses.replace(column, evaluation=str(MORE))
     subject, cache = Subject(column), StageCache(FOLDER / "cache", Silent())
-    images, _, _ = calibration_set(subject, images_of(subject), 0, "balanced", 0, cache)
-    held, made_of = held_out(images)
     known = float_answers(subject, cache)
     exact = float(100 * np.mean(np.array(known["predictions"]) == np.array(known["labels"])))
     teacher, rows = GraphModule(subject.graph).eval(), []
     for width in bits:
+        few_bits = Scheme.of(width).activation_bits <= EQUALIZED
+        images, _, _ = calibration_set(subject, images_of(subject, few_bits=few_bits), 0, "balanced", 0, cache)
+        held, made_of = held_out(images)
         for label, way in ways.items():
             started = time.process_time()
             scheme = Scheme.of(width, all_layers=True)

@@ -2,9 +2,9 @@
 
     python benchmarks/step_cost.py            # prints, and writes benchmarks/results/step_cost.md
 
-Processor seconds of one thread, at the batch each network gets, over four steps after one that warms up (a generator's
-turn among them); peak memory of a process that did nothing else. ImageNet-sized networks take the very command that
-small ones do: ``edgeq build NETWORK.toml --bits w4a4 --all-layers --method zaq``.
+Processor seconds of one thread, at the batch each network gets, over four steps (twenty on a GPU) after as many that
+warm up, a generator's turn among them; peak memory of a process that did nothing else. ImageNet-sized networks take the
+very command that small ones do: ``edgeq build NETWORK.toml --bits w4a4 --all-layers --method zaq``.
 
 Where CUDA is: seconds on the wall, the GPU's own peak memory, two of torchvision's networks besides (weights drawn,
 which cost the same), and results/step_cost_gpu.md.
@@ -103,7 +103,8 @@ def main() -> None:
             )
             print(lines[-1], flush=True)
     name = "step_cost_gpu.md" if CUDA else "step_cost.md"
-    write_atomic(ROOT / "benchmarks" / "results" / name, "\n".join(lines) + "\n")
+    if [*options.networks] == known and [*options.methods] == [*METHODS]:  # a part is no page
+        write_atomic(ROOT / "benchmarks" / "results" / name, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -91,5 +91,8 @@ def explain(error: Exception, who: str = "edgeq") -> int:
         say(f"{who}: cannot write or read{named}: {error.strerror or error}")
         return 2
     last = (str(error).strip().splitlines() or [""])[0]
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported to say so
+        say(f"{who}: the GPU has too little memory: {last} (CUDA_VISIBLE_DEVICES= computes on the processor)")
+        return 2
     say(f"{who}: bug: {type(error).__name__}: {last} (run again with EDGEQ_TRACEBACK=1 and report the output)")
     return BUG

@@ -83,6 +83,9 @@ class Leashed(Drawn):
         super().__init__(generator, pixel)
         self._around, self._leash = around, leash
 
+    def to(self, device: torch.device) -> Leashed:
+        return Leashed(self.generator.to(device), self._pixel.to(device), self._around, self._leash)
+
     def draw(self, count: int, random: torch.Generator) -> Tensor:
         made = super().draw(count, random)
         share = self._leash * torch.rand((count, 1, 1, 1), generator=random).to(made.device)

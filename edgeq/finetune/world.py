@@ -55,7 +55,7 @@ class World:
 
     @property
     def device(self) -> torch.device:
-        """Where this process trains."""
+        """Where this process trains, and the first one makes images."""
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def check(self, batch: int) -> None:

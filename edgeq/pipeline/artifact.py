@@ -34,6 +34,7 @@ from edgeq.report.device import elsewhere
 from edgeq.report.html import render
 from edgeq.report.lock import lock, lock_text, package_versions, portable
 from edgeq.report.schema import build_report, to_text
+from edgeq.synth.base import JOINED
 from edgeq.synth.sheet import contact_sheet
 from edgeq.zoo.load import LoadedModel
 
@@ -103,6 +104,7 @@ def report_of(made: Made) -> dict[str, Any]:
             "seconds": made.seconds["synthesize"],
             "sha256": made.calibration.digest(),
             "notes": dict(made.calibration.notes),
+            "device": made.facts["made_on"],
         },
         raw_pixels=_raw_pixels(made),
         simulated=made.facts.get("simulated"),
@@ -146,7 +148,7 @@ def _warnings(made: Made) -> list[str]:
     spec, facts = made.loaded.spec, made.facts
     if spec.assumed:
         found.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
-    if made.method in ("noise", "uniform"):
+    if set(made.method.split(JOINED)) <= {"noise", "uniform"}:
         found.append(f"calibrated on {made.method}: ranges of noise are not ranges of pictures")
     wrong = made.calibration.notes.get("wrong", 0.0)
     if wrong > MISTAKEN:

@@ -119,7 +119,7 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
     method, why = _chosen(config, tuning, scheme, loaded.spec, raw)
     synthesized, calibration = synthesize(config, loaded, raw, method, cache, world=world, forbidden=evaluation)
     calibrated, integer = _calibrate(job, calibration)
-    facts = dict(calibrated.facts)
+    facts = {"made_on": synthesized.facts.get("device", "cpu"), **calibrated.facts}
     if tuning:
         drawn_by = synthesized.files.get(GENERATOR) if method == "zs-cgan" else None  # or only part of the images
         tuned = finetuned(config, tuning, loaded.spec, raw, graph, calibration, scheme, cache, drawn_by, world)
@@ -369,9 +369,12 @@ def _estimate(config: BuildConfig, raw: Graph, method: str) -> float:
     rounds = passes_needed(method, config.effort, config.images)
     if rounds == 0:
         return 0.0
-    module = GraphModule(raw).eval()
-    images = torch.zeros(2, *raw.shapes[raw.inputs[0]][1:], requires_grad=True)
-    module(images).sum().backward()
-    started = time.monotonic()
-    module(images).sum().backward()
+    device = ALONE.device
+    module = GraphModule(raw).eval().to(device)
+    images = torch.zeros(2, *raw.shapes[raw.inputs[0]][1:], requires_grad=True, device=device)
+    started = 0.0
+    for _ in range(2):  # the first one warms up
+        started = time.monotonic()
+        (gradient,) = torch.autograd.grad(module(images).sum(), images)
+        float(gradient.sum())  # a GPU has finished when it can be read
     return round((time.monotonic() - started) / 2 * rounds, 1)

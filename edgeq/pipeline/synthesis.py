@@ -1,6 +1,7 @@
 """From a model to its calibration set: the part of the line that `edgeq build` and `edgeq synth` share.
 
-Both remember the synthesis under the same key, so the images of a build are found by `synth`, and the other way round.
+Both remember the synthesis under the same key, so the images of a build are found by `synth`, and the other way round,
+where they are by the same method: `auto` is not the same method at all bits.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def synthesize(
             with whole_float32():
                 made = synthesizer(request)
         write_atomic(folder / "calibration.npz", made.to_bytes())
-        return {"images": len(made), "sha256": made.digest()}
+        return {"images": len(made), "sha256": made.digest(), "device": world.device.type}
 
     result = cache.run("synthesize", parts, work)
     return result, CalibrationSet.load(result.files["calibration.npz"])

@@ -191,6 +191,7 @@ FIELDS: Mapping[str, Entry] = {
             "seconds": Field("number", "how long it took when it was really done"),
             "sha256": Field("text", "of pixels and labels", optional=True),
             "notes": Field("table of numbers", "what the method tells about its images, by name", optional=True),
+            "device": Field("text", "cpu or cuda: where methods that optimise computed", optional=True),
         },
     ),
     "raw_pixels": Section(

@@ -108,7 +108,7 @@ def batch_generator(seed: int, batch: int) -> torch.Generator:
 
 def shares(images: int, method: str) -> list[tuple[str, int]]:
     """Each of the methods joined in `method`, and how many of the images it makes: as many as any other, ±1."""
-    parts = method.split(JOINED)
+    parts = [method] if method.startswith("images:") else method.split(JOINED)
     return [(part, images // len(parts) + (i < images % len(parts))) for i, part in enumerate(parts)]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgeq.synth.base import SYNTHESIZERS
 
-__all__ = ["Method", "methods"]
+__all__ = ["Method", "methods", "needs_batch_norm"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ def methods() -> list[Method]:
         Method("NAME+NAME", None, None, "as the methods joined", "equal shares by each of several below"),
     ]
     return choices + [_registered(name) for name in SYNTHESIZERS]
+
+
+def needs_batch_norm(name: str) -> bool:
+    """Whether the method `name` is known to need batch norm; of what others register, nothing is known."""
+    return name in _KNOWN and _KNOWN[name][0]
 
 
 def _registered(name: str) -> Method:

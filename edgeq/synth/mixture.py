@@ -14,9 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.graph.ops import BatchNorm
 from edgeq.progress import Progress
-from edgeq.synth.base import JOINED, SYNTHESIZERS, Request, Synthesizer, shares
+from edgeq.synth.base import JOINED, SYNTHESIZERS, Request, Synthesizer, passes_needed, shares
+from edgeq.synth.methods import needs_batch_norm
 
 __all__ = ["synthesizer_of"]
 
@@ -30,6 +32,11 @@ def synthesizer_of(name: str) -> Synthesizer:
     if len(parts) == 1:
         return SYNTHESIZERS.get(name)
     for part in parts:
+        if part in ("", "auto") or part.startswith("images:"):
+            raise ConfigError(
+                f"--method {name}", why=f"{part} is no method to join" if part else f"nothing stands beside a {JOINED}",
+                hint="join methods that edgeq methods lists below NAME+NAME",
+            )  # fmt: skip
         SYNTHESIZERS.get(part)
         if parts.count(part) > 1:
             raise ConfigError(f"--method {name}", why=f"{part} is there twice", hint="name each method once")
@@ -38,13 +45,20 @@ def synthesizer_of(name: str) -> Synthesizer:
 
 def _mixture(request: Request, name: str) -> CalibrationSet:
     made, parts = [], [(part, size) for part, size in shares(request.images, name) if size]
+    for part, _ in parts:  # before another one's minutes
+        if needs_batch_norm(part) and not any(True for _ in request.graph.of_kind(BatchNorm)):
+            raise UnsupportedError(
+                f"{part} needs batch-norm statistics", where=request.graph.name,
+                why="the network has none (absent or folded)", hint=f"leave it out of --method {name}",
+            )  # fmt: skip
+    effort = [max(1, passes_needed(part, request.effort, size)) for part, size in parts]
     for index, (part, size) in enumerate(parts):
         own = dataclasses.replace(
             request,
             images=size,
             seed=request.seed + index * _APART,
             checkpoint=None if request.checkpoint is None else request.checkpoint / part,
-            progress=_Part(request.progress, index, len(parts)),
+            progress=_Part(request.progress, sum(effort[:index]), effort[index], sum(effort)),
         )
         made.append(SYNTHESIZERS.get(part)(own))
     random = np.random.default_rng(request.seed)
@@ -84,17 +98,18 @@ def _notes(made: Sequence[CalibrationSet]) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """A part's progress within the whole, as if every part took as long."""
+    """A part's progress within the whole, counted in passes through the network: `own` of `total`, after `before`."""
 
     whole: Progress
-    index: int
-    parts: int
+    before: int
+    own: int
+    total: int
 
     def stage(self, name: str) -> None:
         self.whole.stage(name)
 
     def step(self, done: int, total: int, note: str = "") -> None:
-        self.whole.step(self.index * total + done, self.parts * total, note)
+        self.whole.step(self.before + self.own * done // total, self.total, note)
 
     def done(self, name: str, seconds: float, cached: bool) -> None:
         self.whole.done(name, seconds, cached)

@@ -125,8 +125,16 @@ def test_a_plan_lists_every_unsupported_op_and_exits_as_the_build_would(folder: 
     [
         ("zaq+leaves", "zaq trains the integer network on images and makes none"),
         ("leaves+leaves", "leaves is there twice"),
-        ("leaves+", "unknown synthesizer ''"),
+        ("leaves+", "--method leaves+: nothing stands beside a +"),
     ],
 )
 def test_methods_that_cannot_be_joined(folder: Path, method: str, why: str) -> None:
     fails(2, why, arguments=("model.toml", "--method", method))
+
+
+def test_a_gpu_that_is_too_small_is_no_bug(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **named: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("edgeq.pipeline.build.synthesize", full)
+    fails(2, "the GPU has too little memory: CUDA out of memory.", "CUDA_VISIBLE_DEVICES= computes on the processor")

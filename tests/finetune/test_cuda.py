@@ -12,8 +12,9 @@ from edgeq.finetune.precision import whole_float32
 from edgeq.finetune.sources import Drawn
 from edgeq.finetune.student import agreement
 from edgeq.finetune.world import ALONE, World
+from edgeq.measure.accuracy import runner
 from edgeq.quant.freeze import freeze
-from edgeq.synth.base import SYNTHESIZERS, Request
+from edgeq.synth import SYNTHESIZERS, Request, synthesizer_of
 from edgeq.synth.critic import Critic
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generators import Generator
@@ -72,7 +73,22 @@ def test_fresh_images_are_drawn_where_training_is():
     assert np.isfinite(made.curves["student"]).all()
 
 
-@pytest.mark.parametrize("method", ["gznq", "gznq-generator", "inversion", "leaves", "zs-cgan"])
+def test_a_network_answers_wherever_it_is():
+    network, images = torch.nn.Conv2d(3, 4, 8).eval(), np.ones((2, 3, 8, 8), np.float32)
+    here = runner(network)(images)
+    with whole_float32():
+        assert runner(network.cuda())(images) == pytest.approx(here, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["noise", "uniform", "zeroq", "gzsq", "moments"])
+def test_what_computes_on_the_processor_does_so(method):
+    raw = job("kd").raw
+    low, high = np.full(3, -2.0, np.float32), np.full(3, 2.0, np.float32)
+    made = Request(raw, low, high, 4, 8, 5, "fast", device=torch.device("cuda"))
+    assert len(SYNTHESIZERS.get(method)(made)) == 8
+
+
+@pytest.mark.parametrize("method", ["gznq", "gznq-generator", "inversion", "leaves", "zs-cgan", "gznq+inversion"])
 def test_images_made_there_are_as_good(method):
     raw = job("kd").raw
     low, high = np.full(3, -2.0, np.float32), np.full(3, 2.0, np.float32)
@@ -80,7 +96,7 @@ def test_images_made_there_are_as_good(method):
 
     def gap(request):
         with whole_float32():
-            made = SYNTHESIZERS.get(method)(request)
+            made = synthesizer_of(method)(request)
         assert made.inputs.min() >= -2.0
         assert made.inputs.max() <= 2.0
         critic = Critic(raw)

@@ -9,8 +9,9 @@ import pytest
 from test_zs_cgan import graph, request  # noqa: F401  # a fixture
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ir import Graph
+from edgeq.graph.passes import optimize
 from edgeq.synth import SYNTHESIZERS, Request, mixture, passes_needed, synthesizer_of
 from edgeq.synth.base import balanced_labels
 from edgeq.synth.mixture import _turns
@@ -117,11 +118,34 @@ def test_what_is_finished_is_not_made_again(graph, tmp_path):  # noqa: F811
     assert again.digest() == whole.digest()
 
 
-def test_progress_never_goes_back(graph):  # noqa: F811
+def test_an_interrupted_one_ends_with_the_same_bytes(graph, tmp_path):  # noqa: F811
+    whole = synthesizer_of("gznq+inversion")(request(graph))
+
+    class Stop(Seen):
+        def step(self, done, total, note=""):
+            if "cross-entropy" in note:  # inversion's
+                raise KeyboardInterrupt
+
+    kept = request(graph, checkpoint=tmp_path, progress=Stop())
+    with pytest.raises(KeyboardInterrupt):
+        synthesizer_of("gznq+inversion")(kept)
+    assert [path.name for path in tmp_path.iterdir()] == ["gznq"]
+    assert synthesizer_of("gznq+inversion")(dataclasses.replace(kept, progress=Seen())).digest() == whole.digest()
+
+
+@pytest.mark.parametrize("name", ["inversion+gznq", "gznq+leaves", "leaves+gznq"])
+def test_progress_counts_passes_and_ends_at_the_end(graph, name):  # noqa: F811
     seen = Seen()
-    synthesizer_of("inversion+gznq")(request(graph, progress=seen))
+    synthesizer_of(name)(request(graph, progress=seen))
     assert seen.shares == sorted(seen.shares)
-    assert seen.shares[-1] == 1.0
+    assert seen.shares[-1] == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_part_that_cannot_work_is_refused_before_the_others_work(graph):  # noqa: F811
+    seen = Seen()
+    with pytest.raises(UnsupportedError, match=r"gznq needs batch-norm.*leave it out of --method inversion\+gznq"):
+        synthesizer_of("inversion+gznq")(request(optimize(graph), progress=seen))
+    assert seen.shares == []
 
 
 def test_names_nobody_has_are_refused():
@@ -129,11 +153,15 @@ def test_names_nobody_has_are_refused():
         synthesizer_of("leaves+gznk")
     with pytest.raises(ConfigError, match="there twice"):
         synthesizer_of("gznq+gznq")
-    with pytest.raises(ConfigError, match="unknown synthesizer ''"):
+    with pytest.raises(ConfigError, match=r"--method gznq\+: nothing stands beside a \+"):
         synthesizer_of("gznq+")
+    for part in ("auto", "images:photos"):
+        with pytest.raises(ConfigError, match=f"{part} is no method to join"):
+            synthesizer_of(f"leaves+{part}")
 
 
 def test_passes_are_the_sum_of_the_shares():
     assert passes_needed("zeroq+leaves", "best", 11) == passes_needed("zeroq", "best", 6)
+    assert passes_needed("images:/photos/a+gznq", "fast", 10) == 0
     both = passes_needed("gznq", "fast", 5) + passes_needed("inversion", "fast", 5)
     assert passes_needed("gznq+inversion", "fast", 10) == both
