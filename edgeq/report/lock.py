@@ -1,7 +1,7 @@
 """edgeq.lock: everything a build depended on, so that it can be made again and two builds can be told apart.
 
-The same lock on the same type of machine gives the same bytes, unless a GPU computed: its sums have no fixed order. It is JSON with sorted keys: equal locks are equal
-files.
+The same lock on the same type of machine gives the same bytes, unless a GPU computed: its sums have no fixed order. It
+is JSON with sorted keys: equal locks are equal files.
 """
 
 from __future__ import annotations
