@@ -98,11 +98,6 @@ class Noise:
         return torch.randn((count, *self._shape), generator=random)
 
 
-def images_of(subject: Subject, *, few_bits: bool = True) -> str:
-    """What makes a build's images: `few_bits` of activations, or a training."""
-    return choose_method("auto", subject.raw, classes=subject.loaded.spec.classes, few_bits=few_bits)[0]
-
-
 def calibration_set(
     subject: Subject, method: str, seed: int, effort: str, asked: int, cache: StageCache
 ) -> tuple[CalibrationSet, Path | None, float]:
@@ -148,7 +143,7 @@ def measure_cell(
     cache = StageCache(FOLDER / "cache", Silent())
     spec, graph = subject.loaded.spec, subject.graph
     own = method in ("zs-cgan", "ptq-zs-cgan")
-    images_by = "zs-cgan" if own else images_of(subject)
+    images_by = "zs-cgan" if own else choose_method(options.images_by, subject.raw)[0]
     images_effort = options.generator_effort if own else options.images_effort
     images, generator, image_seconds = calibration_set(subject, images_by, seed, images_effort, options.images, cache)
     scheme = Scheme.of(bits, all_layers=not options.edges)
@@ -157,6 +152,7 @@ def measure_cell(
         "network": subject.column.name, "bits": bits, "method": method, "variant": variant, "seed": seed,
         "effort": options.effort, "steps": options.steps, "all_layers": not options.edges,
         "device": DEVICE.type, "asked_images": options.images,
+        "asked_images_by": "" if options.images_by == "auto" else options.images_by,
         "judges": len(held_out(images)[0]), "images": len(held_out(images)[1]),
         "images_by": images_by, "image_seconds": image_seconds,
         "float": float(100 * np.mean(np.array(known["predictions"]) == np.array(known["labels"]))),
@@ -207,6 +203,7 @@ def cell_path(options: argparse.Namespace, network: str, bits: str, method: str,
     parts = [network, bits, method, *([variant.replace(" ", "-")] if variant else []), str(seed)]
     effort = f"{options.effort}{options.steps or ''}{'-edges' if options.edges else ''}"
     effort += f"-{options.images}-images" if options.images else ""
+    effort += "" if options.images_by == "auto" else f"-{options.images_by}"
     effort += f"-{DEVICE.type}" if DEVICE.type != "cpu" else ""
     return FOLDER / effort / f"{'--'.join(parts)}.json"
 
@@ -253,6 +250,7 @@ def main() -> None:
     parser.add_argument("--generator-effort", choices=("fast", "balanced", "best"), default="best", help="ZS-CGAN's")
     parser.add_argument("--steps", type=int, default=0, help="steps in place of the effort's")
     parser.add_argument("--images", type=int, default=0, help="calibration images in place of a build's")
+    parser.add_argument("--images-by", default="auto", help="method, in place of what a build takes")
     parser.add_argument("--exact", type=int, help="images the exact reference answers, in place of each network's")
     parser.add_argument("--edges", action="store_true", help="first and last layer at 8 bits")
     parser.add_argument("--ablation", action="store_true", help="ZAQ with one default changed each")

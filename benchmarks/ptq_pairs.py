@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from cases import COLUMNS, commit, data_folder
 from latency import machine_line
-from low_bit import FOLDER, MORE, calibration_set, images_of
+from low_bit import FOLDER, MORE, calibration_set
 from subjects import Subject, float_answers
 
 from edgeq.cache import StageCache
@@ -22,10 +22,10 @@ from edgeq.finetune.student import Student
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.measure.accuracy import evaluate, runner
+from edgeq.pipeline.synthesis import choose_method
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration
-from edgeq.quant.equalize import EQUALIZED
 
 NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup")
 
@@ -39,13 +39,12 @@ def rows_of(name: str, bits: Sequence[str], ways: Mapping[str, Way]) -> list[str
     if column.evaluation is None:
         column = dataclasses.replace(column, evaluation=str(MORE))
     subject, cache = Subject(column), StageCache(FOLDER / "cache", Silent())
+    images, _, _ = calibration_set(subject, choose_method("auto", subject.raw)[0], 0, "balanced", 0, cache)
+    held, made_of = held_out(images)
     known = float_answers(subject, cache)
     exact = float(100 * np.mean(np.array(known["predictions"]) == np.array(known["labels"])))
     teacher, rows = GraphModule(subject.graph).eval(), []
     for width in bits:
-        few_bits = Scheme.of(width).activation_bits <= EQUALIZED
-        images, _, _ = calibration_set(subject, images_of(subject, few_bits=few_bits), 0, "balanced", 0, cache)
-        held, made_of = held_out(images)
         for label, way in ways.items():
             started = time.process_time()
             scheme = Scheme.of(width, all_layers=True)

@@ -116,7 +116,7 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
     written_as = format_of(target, scheme.widest_weights)
     job = _Job(config, target, written_as, scheme, loaded, raw, graph, intake, evaluation, cache, progress)
 
-    method, why = _chosen(config, tuning, scheme, loaded.spec, raw)
+    method, why = choose_method(config.method, raw)
     synthesized, calibration = synthesize(config, loaded, raw, method, cache, world=world, forbidden=evaluation)
     calibrated, integer = _calibrate(job, calibration)
     facts = {"made_on": synthesized.facts.get("device", "cpu"), **calibrated.facts}
@@ -337,7 +337,7 @@ def plan(config: BuildConfig) -> dict[str, Any]:
     if intake.raw:
         facts["raw_pixels"] = f"{FORMS[intake.form]} ({intake.why})"
     config = with_images(config, tuning, graph)
-    method, why = _chosen(config, tuning, scheme, loaded.spec, raw)
+    method, why = choose_method(config.method, raw)
     if tuning:
         settings = settings_for(tuning, config.effort, graph)
         minutes = minutes_for(graph, tuning, settings.steps)
@@ -355,13 +355,6 @@ def plan(config: BuildConfig) -> dict[str, Any]:
             {"name": n.name, "op": type(n.op).__name__, "output": list(graph.shapes[n.name])} for n in graph.nodes
         ],
     }
-
-
-def _chosen(config: BuildConfig, tuning: str, scheme: Scheme, spec: ModelSpec, raw: Graph) -> tuple[str, str]:
-    """Where images come from, and why."""
-    classes = spec.classes if spec.task == "classification" else 0
-    fewest = min(scheme.activation_bits, *(one.activations for one in scheme.layers), 16)
-    return choose_method(config.method, raw, classes=classes, few_bits=bool(tuning) or fewest <= EQUALIZED)
 
 
 def _estimate(config: BuildConfig, raw: Graph, method: str) -> float:

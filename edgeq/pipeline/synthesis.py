@@ -1,7 +1,6 @@
 """From a model to its calibration set: the part of the line that `edgeq build` and `edgeq synth` share.
 
-Both remember the synthesis under the same key, so the images of a build are found by `synth`, and the other way round,
-where they are by the same method: `auto` is not the same method at all bits.
+Both remember the synthesis under the same key, so the images of a build are found by `synth`, and the other way round.
 """
 
 from __future__ import annotations
@@ -59,19 +58,11 @@ def check_method(asked: str) -> None:
     synthesizer_of(asked)
 
 
-def choose_method(asked: str, raw: Graph, *, classes: int = 0, few_bits: bool = False) -> tuple[str, str]:
-    """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network.
-
-    `classes` of a classifier, 0 for other networks. `few_bits`: activations have few, or the network will be trained.
-    """
+def choose_method(asked: str, raw: Graph) -> tuple[str, str]:
+    """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network."""
     if asked != "auto":
         return asked, "as asked"
     norms = sum(1 for _ in raw.of_kind(BatchNorm))
-    if norms and few_bits and classes > 1:
-        return "gznq+inversion", (
-            f"auto: {norms} batch norms whose statistics images can match, and images that leave the classifier in "
-            "doubt, which a network of few bits or in training needs to see"
-        )
     if norms:
         return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"
     return "inversion", "auto: no batch norm (absent or folded) to match, so classes are drawn out of random shapes"
