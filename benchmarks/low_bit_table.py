@@ -54,7 +54,8 @@ def _title(row: Row) -> str:
     convention = "all layers" if row["all_layers"] else "first and last layer 8 bits"
     asked = f", {row['steps']} steps" if row["steps"] else ""
     asked += f", {row['asked_images']} images" if row.get("asked_images") else ""
-    asked += f", images by {row['asked_images_by']}" if row.get("asked_images_by") else ""
+    by = row.get("asked_images_by") or (row["images_by"] if "+" in row["images_by"] else "")
+    asked += f", images by {by}" if by else ""
     asked += ", on a GPU" if row.get("device", "cpu") != "cpu" else ""
     return f"{row['network']}, {row['bits']}, {convention}{asked}"
 

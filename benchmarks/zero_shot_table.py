@@ -16,7 +16,7 @@ Cells = Mapping[tuple[str, str], Sequence[Row]]
 
 REAL, NOISE = "images", "noise"
 AUTO = ("gznq", "inversion")
-"""What ``--method auto`` takes, batch norm first; where activations have few bits, half of each if both can."""
+"""What ``--method auto`` takes: batch norm first."""
 
 NEAR = 0.3
 """Points below real images that still count as equal."""

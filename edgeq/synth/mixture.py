@@ -2,8 +2,7 @@
 
 Each way of making images has its own blindness. Images that match batch-norm statistics show every class as clearly as
 the network can imagine it, and their answers are never in doubt; inverted shapes are in every degree of doubt and match
-no statistics. Where few bits leave no room, a network calibrated or trained on one kind does worse on any other
-(`benchmarks/mixture.py`).
+no statistics. `benchmarks/mixture.py` says what both together are worth to a network of few bits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a build's images come from when nobody says, and where they are computed."""
+"""Images of joined methods in a build, and where images are computed."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,46 +13,17 @@ from edgeq.cache import StageCache
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.finetune.world import ALONE, World
-from edgeq.pipeline.build import build, plan
-from edgeq.pipeline.synthesis import captured, choose_method, loaded_model, synthesize
+from edgeq.pipeline.build import build
+from edgeq.pipeline.synthesis import captured, loaded_model, synthesize
 from edgeq.progress import Silent
 from edgeq.synth import SYNTHESIZERS, Request
 
-BOTH = "gznq+inversion"
 
-
-@pytest.mark.parametrize(
-    ("asked", "method"),
-    [
-        ({}, "gznq"),
-        ({"bits": "w4a8"}, "gznq"),
-        ({"bits": "w7a7", "all_layers": True}, "gznq"),
-        ({"bits": "w8a6"}, BOTH),
-        ({"bits": "w4a4", "all_layers": True}, BOTH),
-        ({"layer_bits": ("3.pointwise=w4a4",)}, BOTH),
-        ({"finetune": "kd"}, BOTH),
-        ({"method": "zaq"}, BOTH),
-        ({"method": "leaves", "bits": "w4a4"}, "leaves"),
-    ],
-)
-def test_a_classifier_of_few_bits_or_in_training_sees_both_kinds(
-    config: BuildConfig, asked: dict[str, Any], method: str
-) -> None:
-    assert plan(replace(config, **asked))["method"] == method
-
-
-def test_what_is_no_classifier_does_not(config: BuildConfig) -> None:
-    raw = captured(loaded_model(config))
-    assert choose_method("auto", raw, classes=0, few_bits=True)[0] == "gznq"
-    assert choose_method("auto", raw, classes=4, few_bits=True)[0] == BOTH
-
-
-def test_a_build_says_what_it_took(config: BuildConfig) -> None:
-    report = build(replace(config, bits="w4a4"))
-    assert report["method"] == report["synthesis"]["method"] == BOTH
+def test_a_build_says_what_it_took_and_where_it_was_computed(config: BuildConfig) -> None:
+    report = build(replace(config, method="noise+uniform"))
+    assert report["method"] == report["synthesis"]["method"] == "noise+uniform"
     assert report["synthesis"]["device"] == ALONE.device.type
-    again = build(replace(config, bits="w4a4", method="noise+uniform"))
-    assert any(line.startswith("calibrated on noise+uniform") for line in again["warnings"])
+    assert any(line.startswith("calibrated on noise+uniform") for line in report["warnings"])
 
 
 def test_a_generator_of_some_of_the_images_draws_no_others(
