@@ -9,8 +9,7 @@ layers have the few bits (the papers' convention) unless ``--edges``. Every eval
 quantized network in torch, and an evenly spaced part by the exact reference of the frozen integers; the table has both,
 the share of images on which they agree, and the share answered as by the float network. `ABLATION` are cells that
 change one default each. The page keeps its sections of networks and bits that have no cell here, as they were printed.
-Where CUDA is, images are made and students trained there; such cells have a section of their own. (In those of commit
-bbca4cf-dirty, which is the tree of be025d1, a GPU answered too.)
+Where CUDA is, images are made and students trained there; such cells have a section of their own.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 
 Networks at w4a4, all layers, from 256 images each: `gznq`, `inversion`, and half of both; PTQ, and trained by ZAQ for
 ``--steps``. Judges are drawn by a ZS-CGAN generator, which no row has seen, and every one blended with another, half
-and half, which leaves the network in doubt as photographs do. No image of any data takes part.
+and half, which leaves the network in doubt as photographs do. No image of any data takes part. The page holds the rows
+of the run that wrote it.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ SEEDS = {"resnet20": (0, 1, 2), "signs-mobilenetv2": (0,)}
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Of a PTQ network's answers: mean absolute difference of logits in units of the float network's, share answered as
-    by it, and the divergence of its probabilities from its."""
+    """Of the answers of a network of few bits: mean absolute difference of logits in units of the float network's,
+    share answered as by it, and divergence of probabilities from the float network's."""
 
     gap: float
     alike: float

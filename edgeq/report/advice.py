@@ -63,7 +63,7 @@ def _improvements(report: Mapping[str, Any], rebuild: str) -> Iterator[Step]:
     if difference and difference["points"] < -LARGE_DROP and difference.get("high", -1) < 0:
         beyond = ", more than chance explains" if "high" in difference else ""
         lost = f"{-difference['points']:.1f} points were lost{beyond}."
-        if set(report["method"].split("+")) <= {*GIVEN} or report["method"].startswith("images"):
+        if set(report["method"].split("+")) <= set(GIVEN) or report["method"].startswith("images"):
             yield Step(f"{lost} Let the network make the calibration images:", f"{rebuild} --method auto")
         else:
             yield Step(f"{lost} Give synthesis more time:", f"{rebuild} --effort best")
