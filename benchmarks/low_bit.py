@@ -9,6 +9,7 @@ layers have the few bits (the papers' convention) unless ``--edges``. Every eval
 quantized network in torch, and an evenly spaced part by the exact reference of the frozen integers; the table has both,
 the share of images on which they agree, and the share answered as by the float network. `ABLATION` are cells that
 change one default each. The page keeps its sections of networks and bits that have no cell here, as they were printed.
+``--images-by images`` are real training images: what fine-tuning would give whoever may touch them.
 Where CUDA is, images are made and students trained there; such cells have a section of their own.
 """
 
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 from cases import COLUMNS, ROOT, commit, data_folder
 from low_bit_table import results
-from subjects import Subject, float_answers, forget_peak, hardware, peak_memory
+from subjects import REAL, Subject, float_answers, forget_peak, hardware, peak_memory, real_images
 
 from edgeq.cache import StageCache
 from edgeq.data.calibration import CalibrationSet
@@ -109,6 +110,9 @@ def calibration_set(
     parts |= {"device": DEVICE.type} if DEVICE.type != "cpu" else {}
 
     def work(folder: Path) -> Mapping[str, Any]:
+        if method == REAL:
+            write_atomic(folder / "calibration.npz", real_images(subject, count, seed).to_bytes())
+            return {}
         request = Request(subject.raw, low, high, spec.classes, count, seed, effort, products=folder, device=DEVICE)
         with whole_float32():
             write_atomic(folder / "calibration.npz", synthesizer_of(method)(request).to_bytes())
@@ -143,7 +147,8 @@ def measure_cell(
     cache = StageCache(FOLDER / "cache", Silent())
     spec, graph = subject.loaded.spec, subject.graph
     own = method in ("zs-cgan", "ptq-zs-cgan")
-    images_by = "zs-cgan" if own else choose_method(options.images_by, subject.raw)[0]
+    asked_by = "zs-cgan" if own else options.images_by
+    images_by = REAL if asked_by == REAL else choose_method(asked_by, subject.raw)[0]
     images_effort = options.generator_effort if own else options.images_effort
     images, generator, image_seconds = calibration_set(subject, images_by, seed, images_effort, options.images, cache)
     scheme = Scheme.of(bits, all_layers=not options.edges)
@@ -250,7 +255,11 @@ def main() -> None:
     parser.add_argument("--generator-effort", choices=("fast", "balanced", "best"), default="best", help="ZS-CGAN's")
     parser.add_argument("--steps", type=int, default=0, help="steps in place of the effort's")
     parser.add_argument("--images", type=int, default=0, help="calibration images in place of a build's")
-    parser.add_argument("--images-by", default="auto", help="method, in place of what a build takes")
+    parser.add_argument(
+        "--images-by",
+        default="auto",
+        help=f"method, in place of what a build takes; {REAL}: training images, as if they were there",
+    )
     parser.add_argument("--exact", type=int, help="images the exact reference answers, in place of each network's")
     parser.add_argument("--edges", action="store_true", help="first and last layer at 8 bits")
     parser.add_argument("--ablation", action="store_true", help="ZAQ with one default changed each")

@@ -10,6 +10,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from subjects import REAL
+
 Row = Mapping[str, Any]
 
 LABELS = {
@@ -56,7 +58,7 @@ def _title(row: Row) -> str:
     asked = f", {row['steps']} steps" if row["steps"] else ""
     asked += f", {row['asked_images']} images" if row.get("asked_images") else ""
     by = row.get("asked_images_by") or (row["images_by"] if "+" in row["images_by"] else "")
-    asked += f", images by {by}" if by else ""
+    asked += ", real training images" if by == REAL else f", images by {by}" if by else ""
     asked += ", on a GPU" if row.get("device", "cpu") != "cpu" else ""
     return f"{row['network']}, {row['bits']}, {convention}{asked}"
 
@@ -80,9 +82,10 @@ def _section(rows: Sequence[Row], lines: Sequence[str]) -> str:
     makers = sorted({r["images_by"] for r in rows} - {"zs-cgan"}) or ["zs-cgan"]
     own = ", for ZS-CGAN by its generator" if {r["images_by"] for r in rows} > {"zs-cgan"} else ""
     packages = ", ".join(sorted({f"{name} {version}" for row in rows for name, version in row["packages"].items()}))
+    by = "real images" if makers == [REAL] else f"images by {' and '.join(f'`{name}`' for name in makers)}"
     return (
-        f"Float {first['float']:.2f} % on {first['n']:,} images; ranges and start from {first['images']} images by "
-        f"{' and '.join(f'`{name}`' for name in makers)}{own}; {first.get('judges') or 'a quarter as many'} judge.\n"
+        f"Float {first['float']:.2f} % on {first['n']:,} images; ranges and start from {first['images']} {by}{own}; "
+        f"{first.get('judges') or 'a quarter as many'} judge.\n"
         f"Machine: {values('machine')}; threads {values('threads')}; {packages}; commits {values('commit')}.\n\n"
         + "\n".join([HEAD, *lines])
         + "\n"

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import Column
+from cases import ROOT, Column, data_folder
 from latency import machine_line
 
 from edgeq.cache import StageCache
-from edgeq.data.evaluation import EvaluationSet, load_images
+from edgeq.data.calibration import CalibrationSet
+from edgeq.data.evaluation import EvaluationSet, calibration_from_images, load_images
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
@@ -29,6 +30,13 @@ from edgeq.measure.accuracy import Accuracy, Run, evaluate, runner
 from edgeq.pipeline.synthesis import captured
 from edgeq.quant.bits import parse_bits
 from edgeq.zoo.load import LoadedModel, load_model
+from edgeq.zoo.pycode import import_callable
+
+REAL = "images"
+"""Name of real training images where methods that make images are named."""
+
+RENDERED = 60_000
+"""Images of the renderer's train split that the shipped networks were trained on."""
 
 
 @dataclass
@@ -67,6 +75,18 @@ class Subject:
 
     def answers(self, run: Run, places: list[int]) -> Accuracy:
         return evaluate(run, self.part(places).batches(self.loaded.spec, 8))
+
+
+def real_images(subject: Subject, count: int, seed: int) -> CalibrationSet:
+    """`count` of the subject's training images, chosen by `seed`: what whoever has data would take."""
+    spec = subject.loaded.spec
+    if subject.column.training is not None:
+        path = data_folder() / subject.column.training
+        return calibration_from_images(path, spec, count, seed, forbidden=subject.evaluation)
+    render = import_callable(str(ROOT / "models" / "signs" / "render.py") + ":render_image")
+    chosen = np.random.default_rng(seed).permutation(RENDERED)[:count]
+    pixels = np.stack([render(int(i), seed=0, split="train").image for i in chosen])
+    return CalibrationSet(spec.normalise(pixels), np.full(count, -1, np.int64), REAL)
 
 
 def float_answers(subject: Subject, cache: StageCache) -> dict[str, Any]:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from cases import COLUMNS, ROOT, commit, data_folder
 from latency import machine_line
-from subjects import Subject
-from zero_shot import REAL, all_methods, real_images
+from subjects import REAL, Subject, real_images
+from zero_shot import all_methods
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
@@ -46,7 +46,7 @@ def measure(source: Subject, judges: dict[str, Subject], method: str, seed: int)
     low, high = spec.channel_range()
     started = time.process_time()
     made = (
-        CalibrationSet(real_images(source, seed).inputs, np.full(32, -1, np.int64), REAL)
+        CalibrationSet(real_images(source, 32, seed).inputs, np.full(32, -1, np.int64), REAL)
         if method == REAL
         else SYNTHESIZERS.get(method)(Request(source.raw, low, high, spec.classes, IMAGES, seed))
     )

@@ -19,16 +19,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from cases import COLUMNS, ROOT, commit, data_folder
 from latency import machine_line
-from subjects import Subject, float_answers, forget_peak, peak_memory
+from subjects import REAL, Subject, float_answers, forget_peak, peak_memory, real_images
 from zero_shot_table import results
 
 from edgeq.cache import StageCache
 from edgeq.data.calibration import CalibrationSet
-from edgeq.data.evaluation import calibration_from_images
 from edgeq.errors import EdgeqError, UnsupportedError
 from edgeq.export.tflite import write_tflite
 from edgeq.files import write_atomic
@@ -42,17 +40,11 @@ from edgeq.quant.freeze import freeze
 from edgeq.report.lock import package_versions
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.synth import SYNTHESIZERS, Request
-from edgeq.zoo.pycode import import_callable
 
 FOLDER = ROOT / "build" / "zero_shot"
 BITS = ("w8a8", "w6a6", "w4a8")
 SEEDS = (0, 1, 2)
 IMAGES = 32
-REAL = "images"
-"""Row name of real training images."""
-
-RENDERED = 60_000
-"""Images of the renderer's train split that the shipped networks were trained on."""
 
 
 def all_methods() -> list[str]:
@@ -82,7 +74,7 @@ def make_images(
 
     def work(folder: Path) -> Mapping[str, Any]:
         forget_peak()
-        made = real_images(subject, seed) if method == REAL else SYNTHESIZERS.get(method)(request)
+        made = real_images(subject, IMAGES, seed) if method == REAL else SYNTHESIZERS.get(method)(request)
         peak = peak_memory()
         write_atomic(folder / "calibration.npz", made.to_bytes())
         return {"peak_mib": peak, "sha256": made.digest(), "made": len(made)}
@@ -90,18 +82,6 @@ def make_images(
     result = cache.run("synthesize", parts, work)
     made = CalibrationSet.load(result.files["calibration.npz"])
     return made, {"seconds": result.seconds, **result.facts}
-
-
-def real_images(subject: Subject, seed: int) -> CalibrationSet:
-    """`IMAGES` of the subject's training images, chosen by `seed`."""
-    spec = subject.loaded.spec
-    if subject.column.training is not None:
-        path = data_folder() / subject.column.training
-        return calibration_from_images(path, spec, IMAGES, seed, forbidden=subject.evaluation)
-    render = import_callable(str(ROOT / "models" / "signs" / "render.py") + ":render_image")
-    chosen = np.random.default_rng(seed).permutation(RENDERED)[:IMAGES]
-    pixels = np.stack([render(int(i), seed=0, split="train").image for i in chosen])
-    return CalibrationSet(spec.normalise(pixels), np.full(IMAGES, -1, np.int64), REAL)
 
 
 def _code() -> str:
