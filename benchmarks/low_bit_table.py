@@ -25,10 +25,11 @@ PREAMBLE = (
     "on every evaluation image; *as float*: the share of them that are answered as by the float network, right or "
     "wrong, which tells students apart that lose nothing. The exact reference of the frozen integers answers an "
     "evenly spaced part, *agree* is the share of that part with the same answer. *gap*: mean absolute "
-    "difference of logits to the float network on held-out synthetic images. Minutes on a machine shared with "
-    "other work; images are made once for all rows that name the same method. A section is as old as the commits it "
-    "names. In those of commit bbca4cf-dirty, which is the tree of be025d1, eight processes shared the GPU, and it "
-    "also gave the answers; its sums are not exact to the last bit, so *agree* may fall short of all.\n"
+    "difference of logits to the float network on held-out images of the same making. Minutes on a machine shared "
+    "with other work; images are made once for all rows that name the same method. Sections of real training images "
+    "say what whoever has data would get. A section is as old as the commits it names. In those of commit "
+    "bbca4cf-dirty, which is the tree of be025d1, eight processes shared the GPU, and it also gave the answers; its "
+    "sums are not exact to the last bit, so *agree* may fall short of all.\n"
 )
 HEAD = (
     "| method | steps | seeds | top-1, all images | drop | as float | exact reference, part | agree "

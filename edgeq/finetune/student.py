@@ -17,11 +17,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgeq.finetune.kernels import OWN_WAY, limits_of, rescaled, window_mean
+from edgeq.finetune.kernels import OWN_WAY, added, limits_of, nearest, rescaled, window_mean
 from edgeq.finetune.lsq import fake_quantize
 from edgeq.graph.elementwise import Maximum, Mul, Requantize
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
+    Add,
     AvgPool2d,
     Concat,
     Conv2d,
@@ -108,6 +109,7 @@ class Student(nn.Module):
         self._own_way = {
             node.name: node for node in graph.nodes if isinstance(node.op, OWN_WAY) and wide.isdisjoint(node.inputs)
         }
+        self._summands = {name for node in self._own_way.values() if isinstance(node.op, Add) for name in node.inputs}
 
     def groups(self, weight_rate: float, step_rate: float) -> list[dict[str, object]]:
         """Parameter groups for an optimiser: weights and biases, weight steps, activation steps."""
@@ -172,8 +174,13 @@ class Student(nn.Module):
     def run(self, x: Tensor, keep: Collection[str] = ()) -> dict[str, Tensor]:
         """Outputs, and the values named in `keep`, for normalised images ``(N, C, H, W)``."""
 
-        def visit(name: str, value: Tensor) -> Tensor | None:
-            return self._on_grid(name, value) if name in self._rounded else None
+        summands: dict[str, Tensor] = {}
+
+        def visit(name: str, value: Tensor) -> Tensor:
+            value = self._on_grid(name, value, summands) if name in self._rounded else value
+            if name in self._summands:
+                summands[name] = value.detach()
+            return value
 
         # Whatever surrounds it: on a grid that was rounded to fewer bits, nothing is what will be frozen.
         with torch.autocast(x.device.type, enabled=False):
@@ -192,23 +199,30 @@ class Student(nn.Module):
             return step.new_tensor(float(self.calibration.activations[leader].scale))
         return step.exp()
 
-    def _on_grid(self, name: str, value: Tensor) -> Tensor:
+    def _on_grid(self, name: str, value: Tensor, summands: Mapping[str, Tensor]) -> Tensor:
         grid = self.calibration.activations[name]
         low, high = grid.limits
         zero = int(grid.zero_point)
         step = self._step(name)
         if name in self._own_way and not self._relaxed:
-            value = self._as_kernel(name, value, step)
+            value = self._as_kernel(name, value, step, summands)
         return fake_quantize(value, step, low - zero, high - zero)
 
-    def _as_kernel(self, name: str, value: Tensor, step: Tensor) -> Tensor:
+    def _as_kernel(self, name: str, value: Tensor, step: Tensor, summands: Mapping[str, Tensor]) -> Tensor:
         """`value` as an int8 kernel has it before it is rounded to whole steps. Straight-through."""
-        node, zero = self._own_way[name], int(self.calibration.activations[name].zero_point)
+        node, step = self._own_way[name], step.detach()
+        limits = limits_of(node.op)
         with torch.no_grad():
             if isinstance(node.op, AvgPool2d):
-                made = window_mean(value, step, zero)
+                made = window_mean(value, step, int(self.calibration.activations[name].zero_point))
+            elif isinstance(node.op, Add):
+                made = added(value, [(summands[n], self._step(n)) for n in node.inputs], step)
+            elif isinstance(node.op, Linear):
+                made = nearest(value, step, self._unit(node, value)[0])
             else:
-                made = rescaled(value, step, *self._unit(node, value), limits=limits_of(node.op))
+                made = rescaled(value, step, *self._unit(node, value))
+            if limits is not None:  # what lies at one is no sum
+                made = torch.where((value > limits.minimum) & (value < limits.maximum), made, value)
         return value + (made - value).detach()
 
     def _unit(self, node: Node, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,6 +231,8 @@ class Student(nn.Module):
         source = self._step(node.inputs[0]).double()
         if isinstance(node.op, Conv2d):
             source = source * self.weight_steps[_key(node.name)].exp().double().view(-1, 1, 1)
+        elif isinstance(node.op, Linear):
+            source = source * self.weight_steps[_key(node.name)].exp().double()
         elif isinstance(node.op, Mul):
             source = source * self._step(node.inputs[-1]).double()
         elif isinstance(node.op, LeakyReLU):
