@@ -15,18 +15,14 @@ from edgeq.finetune.objectives import AKD, ZAQ, objective_for
 from edgeq.finetune.settings import METHODS, Settings, settings_for
 from edgeq.finetune.student import Learned, Student, agreement
 from edgeq.finetune.taps import feature_taps
-from edgeq.graph.elementwise import Mul
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     RELU,
     Add,
-    AvgPool2d,
     BatchNorm,
-    Clamp,
     Concat,
     Conv2d,
     GlobalAvgPool,
-    LeakyReLU,
     Linear,
     MaxPool2d,
     Reshape,
@@ -208,81 +204,6 @@ def test_what_shall_not_learn_does_not(raw, images):
     made = finetune(job(raw, images, short("kd", learned=Learned(weights=False, activation_steps=False))))
     for name, grid in made.decided.activations.items():
         assert float(grid.scale) == pytest.approx(float(one.decided.activations[name].scale), rel=1e-6)
-
-
-@pytest.mark.parametrize("bits", ["w8a8", "w4a4"])
-@pytest.mark.parametrize(
-    "op",
-    [LeakyReLU(0.1), Mul(), Clamp(-0.7, 0.9), AvgPool2d((2, 2), (2, 2)), AvgPool2d((3, 3), (2, 2), (1, 1, 1, 1), True)],
-    ids=["leaky", "product", "clamp", "mean of 4", "mean of 9, border too"],
-)
-def test_ops_that_kernels_round_in_their_own_way_are_rounded_that_way(images, op, bits):
-    rng = np.random.default_rng(1)
-    constants = {
-        name: rng.normal(0, 1.4 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
-        for name, shape in (("a.w", (8, 3, 3, 3)), ("b.w", (8, 3, 3, 3)), ("c.w", (4, 8, 3, 3)))
-    }
-    nodes = (
-        Node("a", Conv2d(padding=(1, 1, 1, 1)), ("x", "a.w")),
-        Node("b", Conv2d(padding=(1, 1, 1, 1)), ("x", "b.w")),
-        Node("op", op, ("a", "b") if isinstance(op, Mul) else ("a",)),
-        Node("c", Conv2d(), ("op", "c.w")),
-    )
-    if not isinstance(op, Mul):
-        nodes = tuple(node for node in nodes if node.name != "b")
-        del constants["b.w"]
-    graph = optimize(Graph("net", ("x",), ("c",), nodes, constants, {"x": (1, 3, 16, 16)}))
-    student = Student(graph, calibrate(graph, images, RANGE, scheme=Scheme.of(bits, all_layers=True)))
-    integer = freeze(*student.frozen()).graph
-    exact = run_reference(integer, integer.quantizations["x"].quantize(images.inputs))
-    with torch.no_grad():
-        found = student.run(torch.from_numpy(images.inputs), keep=["a", "op"])
-    for name in ("a", "op", "c"):
-        steps = integer.quantizations[name].quantize(found[name].numpy())
-        np.testing.assert_array_equal(steps, exact[name], err_msg=name)
-
-
-@pytest.mark.parametrize(
-    ("op", "inputs", "parts"),
-    [
-        (Add(), ("a", "b"), (2, 6)),
-        (Add(RELU), ("a", "b"), (2, 6)),
-        (Add(), ("a", "mean"), (2, 6)),
-        (Add(), ("a", "a"), (4, 4)),
-        (Linear(), ("flat", "fc.w"), ()),
-    ],
-    ids=["sum", "sum and ReLU", "sum with one value a channel", "sum with itself", "linear"],
-)
-def test_values_near_ties_go_where_the_kernels_send_them(images, op, inputs, parts):
-    rng = np.random.default_rng(1)
-    shapes = {"a.w": (8, 3, 3, 3), "b.w": (8, 3, 3, 3), "fc.w": (8, 768)}
-    constants = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
-    nodes = (
-        Node("a", Conv2d(padding=(1, 1, 1, 1)), ("x", "a.w")),
-        Node("b", Conv2d(padding=(1, 1, 1, 1)), ("x", "b.w")),
-        Node("mean", GlobalAvgPool(), ("b",)),
-        Node("flat", Reshape((768,)), ("x",)),
-        Node("op", op, inputs),
-    )
-    graph = optimize(Graph("net", ("x",), ("op",), nodes, constants, {"x": (1, 3, 16, 16)}))
-    student = Student(graph, calibrate(graph, images, RANGE, scheme=Scheme.of("w5a5", all_layers=True)))
-    with torch.no_grad():  # many sums are half a step of the output, less what a kernel's first rounding does not keep
-        for name, part in zip(inputs, parts, strict=False):
-            student.steps[name].copy_((student._step("op") / part).log() - 5e-7)
-        if isinstance(op, Linear):
-            unit = student._step("flat") * student.weight_steps["op"].exp()
-            student.weight_steps["op"].add_((0.5 * student._step("op") / unit).log())
-    integer = freeze(*student.frozen()).graph
-    exact = run_reference(integer, integer.quantizations["x"].quantize(images.inputs))["op"]
-
-    def missed():
-        with torch.no_grad():
-            found = student.run(torch.from_numpy(images.inputs))["op"].numpy()
-        return (integer.quantizations["op"].quantize(found) != exact).mean()
-
-    assert missed() == 0
-    del student._own_way["op"]
-    assert missed() > 0
 
 
 def test_a_relaxed_student_settles_closer_to_itself_than_nearest_rounding_brings_it(raw, images):
