@@ -13,18 +13,23 @@ from typing import Generic, TypeVar
 
 from edgeq.errors import ConfigError
 
-__all__ = ["Registry", "nearest"]
+__all__ = ["Registry", "closest", "nearest"]
 
 Entry = TypeVar("Entry")
 
 MOST_CHOICES = 40
 
 
+def closest(name: str, choices: list[str], cutoff: float = 0.5) -> str:
+    """The choice that `name` most likely misspells, or "" where none is close."""
+    return next(iter(difflib.get_close_matches(name, choices, n=1, cutoff=cutoff)), "")
+
+
 def nearest(name: str, choices: list[str]) -> str:
     """A hint for a misspelt name: the closest choice, or all of them where a line holds them."""
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]!r}?"
+    meant = closest(name, choices)
+    if meant:
+        return f"did you mean {meant!r}?"
     rest = f" and {len(choices) - MOST_CHOICES} more" if len(choices) > MOST_CHOICES else ""
     return f"choose from {', '.join(choices[:MOST_CHOICES])}{rest}"
 

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 
+import click
+
 from edgeq.cli.processes import launched, run_as_one_of_several
 from edgeq.cli.shell import Shell
 
 __all__ = ["cli", "main"]
+
+
+def _print_version(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from edgeq.cli.listing import installed
+
+        click.echo(f"edgeq {installed()['edgeq']}")
+        ctx.exit()
+
 
 cli = Shell(
     "edgeq",
@@ -36,6 +47,13 @@ cli = Shell(
     edgeq check build/NAME-tflite-arm --max-drop 1.0
     """,
 )
+
+cli.params.append(
+    click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+        help="Print edgeq's version and exit.",
+    )
+)  # fmt: skip
 
 
 def main() -> None:

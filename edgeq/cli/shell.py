@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from edgeq.errors import EdgeqError
+from edgeq.registry import closest
 
 __all__ = ["BUG", "INTERRUPTED", "PIPE_CLOSED", "Shell", "columns", "explain", "print_json", "say"]
 
@@ -58,6 +59,15 @@ class Shell(click.Group):
         module, _, name = self._table[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, but a misspelt verb is answered with the nearest one."""
+        meant = closest(args[0], list(self._table)) if args and args[0] not in self._table else ""
+        if meant and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {meant!r}?")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         status = 0
