@@ -19,8 +19,9 @@ WIDTH = 110  # where there is no terminal to ask
 
 
 def _console() -> Console:
-    console = Console(stderr=True, highlight=False)
-    return console if console.is_terminal else Console(stderr=True, highlight=False, width=WIDTH)
+    """Standard output: a summary is the result of its command, so ``edgeq build --plan > plan.txt`` keeps it."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH)
 
 
 def _at(report: Mapping[str, Any], path: str) -> Any:

@@ -115,7 +115,7 @@ def test_a_plan_lists_every_unsupported_op_and_exits_as_the_build_would(folder: 
     (folder / "odd.toml").write_text(text)
     result = CliRunner().invoke(cli, ["build", "odd.toml", "--weights", "random", "--plan"], prog_name="edgeq")
     assert result.exit_code == 3
-    assert "sin" in result.stderr
+    assert "sin" in result.stdout
     assert "1 unsupported call\n" in result.stderr
     assert not (folder / "build").exists()
 

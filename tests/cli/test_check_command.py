@@ -39,21 +39,21 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], Seen]:
 def test_check_passes_limits_on_and_exits_by_the_verdict(gate: Callable[[bool], Seen]) -> None:
     seen = gate(True)
     result = run("check", "build/x", "--max-drop", "1.0", "--min-agreement", "0.97", "--max-bytes", "4M")
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, "")
     assert seen == [(Path("build/x"), Budget(max_drop=1.0, min_agreement=0.97, max_bytes=4_000_000), ())]
-    assert "held" in result.stderr
+    assert "held" in result.stdout
     gate(False)
     result = run("check", "build/x", "--max-drop", "0.1")
-    assert (result.exit_code, "MISSED" in result.stderr) == (1, True)
+    assert (result.exit_code, "MISSED" in result.stdout) == (1, True)
     result = run("check", "build/x", "--max-drop", "0.1", "--json")
     assert (result.exit_code, json.loads(result.stdout)["passed"], result.stderr) == (1, False, "")
 
 
 def test_a_missed_limit_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     show_check(CheckResult("n", "t", (Gate("ratio", 1.0, None, None, False, "busy"),)).to_json())
-    assert "ratio: busy" in capsys.readouterr().err
+    assert "ratio: busy" in capsys.readouterr().out
     show_check(CheckResult("n", "t", (Gate("min-agreement", 0.99, 0.9985, 0.0085, True),)).to_json())
-    assert "0.9985" in capsys.readouterr().err
+    assert "0.9985" in capsys.readouterr().out
 
 
 def test_check_reads_the_team_s_budget(gate: Callable[[bool], Seen]) -> None:

@@ -114,14 +114,14 @@ def test_build_hands_over_what_was_typed(pipeline: Callable[..., list[BuildConfi
             model="net.toml", targets=("onnx-arm",), seed=0, images=7, strict=True, output=Path("out"), force=("write",)
         )
     ]
-    assert result.stdout == ""
-    assert "out/report.html" in result.stderr
-    assert "edgeq check out --max-drop 1.0" in result.stderr
+    assert "report  " not in result.stderr
+    assert "out/report.html" in result.stdout
+    assert "edgeq check out --max-drop 1.0" in result.stdout
 
 
 def test_summary_says_what_matters(pipeline: Callable[..., list[BuildConfig]]) -> None:
     pipeline()
-    text = run("build", "net.toml").stderr
+    text = run("build", "net.toml").stdout
     for part in (
         "tiny for tflite-arm", "98.3 kB", "4.0 times smaller", "90.80 %, float 91.00 % (-0.20 points) on 500 images",
         "98.60 %", "every one of 4,000 values equals BUILTIN_REF", "31 ops, 0 float, 0 transposes", "1.50 ms",
@@ -133,7 +133,7 @@ def test_summary_says_what_matters(pipeline: Callable[..., list[BuildConfig]]) -
 def test_summary_without_images_or_latency(capsys: pytest.CaptureFixture[str]) -> None:
     report = {key: value for key, value in REPORT.items() if key in ("model", "target", "artifact", "float")}
     show_report(report | {"accuracy": None, "warnings": ["mean and std were assumed"]}, Path("out"))
-    text = capsys.readouterr().err
+    text = capsys.readouterr().out
     assert "not measured: no evaluation images" in text
     assert "mean and std were assumed" in text
     assert "edgeq check out --max-bytes 98304" in text
@@ -142,13 +142,13 @@ def test_summary_without_images_or_latency(capsys: pytest.CaptureFixture[str]) -
 def test_a_simulated_score_stands_beside_the_file_s_own(capsys: pytest.CaptureFixture[str]) -> None:
     show_report(REPORT | {"simulated": {"values": 3, "images": 500, "file_score": 88.25}}, Path("out"))
     assert "90.80 %, float 91.00 % (-0.20 points) on 500 images; simulated, the file itself 88.25 %" in " ".join(
-        capsys.readouterr().err.split()
+        capsys.readouterr().out.split()
     )
 
 
 def test_latency_that_must_not_be_believed_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     show_report(REPORT | {"latency": REPORT["latency"] | {"valid": False}}, Path("out"))
-    assert "do not believe this latency" in capsys.readouterr().err
+    assert "do not believe this latency" in capsys.readouterr().out
 
 
 def test_json_is_all_there_is_on_stdout(pipeline: Callable[..., list[BuildConfig]]) -> None:
@@ -177,7 +177,7 @@ def test_plan_and_print_config_do_no_work(pipeline: Callable[..., list[BuildConf
 
     pipeline(never)
     result = run("build", "net.toml", "--plan")
-    assert (result.exit_code, "capture" in result.stderr, result.stdout) == (0, True, "")
+    assert (result.exit_code, "capture" in result.stdout, result.stderr) == (0, True, "")
     assert json.loads(run("build", "net.toml", "--plan", "--json").stdout)["model"] == "net.toml"
     result = run("build", "net.toml", "--print-config", "--seed", "4", env={"EDGEQ_EFFORT": "best"})
     assert 'model = "net.toml"  # MODEL' in result.stdout
@@ -306,17 +306,17 @@ def test_version() -> None:
 def test_plan_shows_anything(capsys: pytest.CaptureFixture[str]) -> None:
     show_plan({"parameters": 272474, "input": [3, 32, 32], "unsupported": [], "estimate": {"seconds": 2.0}, "ok": True,
                "ops": [{"op": "Conv2d[x]", "count": 19}, {"op": "Add", "macs": 3}]})  # fmt: skip
-    text = capsys.readouterr().err
+    text = capsys.readouterr().out
     for part in ("272,474", "3x32x32", "none", "seconds 2.00", "yes", "Conv2d[x]", "19"):
         assert part in text
     show_plan({"layers": [{"name": "a\x1b]0;title\x07"}]})  # module paths come out of a stranger's file
-    assert "a\\x1b]0;title\\x07" in capsys.readouterr().err
+    assert "a\\x1b]0;title\\x07" in capsys.readouterr().out
 
 
 def test_calls_refused_alike_are_one_row(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"op": "aten.bmm.default", "where": f"blocks.{n}.attention", "hint": "use nn.Linear"} for n in range(3)]
     show_plan({"unsupported": [*rows, {"op": "aten.erfc.default", "where": "head", "hint": "use GELU"}]})
-    text = capsys.readouterr().err
+    text = capsys.readouterr().out
     assert (text.count("aten.bmm"), text.count("aten.erfc"), text.count("nn.Linear")) == (1, 1, 1)
     assert "blocks.0.attention and 2 more" in text
 

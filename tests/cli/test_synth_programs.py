@@ -30,7 +30,7 @@ def printed(name: str) -> str:
     words = ["synth", "model.toml", "-n", "6", "--effort", "fast", "--cache", "cache", "-o", "out"]
     result = CliRunner().invoke(cli, words, prog_name="edgeq")
     assert result.exit_code == 0, result.stderr
-    _, _, rest = result.stderr.partition(f"In {name}:\n")
+    _, _, rest = result.stdout.partition(f"In {name}:\n")
     program = textwrap.dedent(rest.partition("\nIn ")[0])
     assert program.strip() == snippets("out")[name].strip()
     return program
