@@ -181,7 +181,10 @@ def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
         with np.load(path, allow_pickle=False) as file:
             if "images" not in file.files:
                 raise ConfigError(
-                    f"{path} has no array 'images'", hint=f"it holds {', '.join(file.files) or 'nothing'}"
+                    f"{path} has no array 'images'",
+                    why=f"it holds {', '.join(file.files) or 'nothing'}",
+                    hint="images must be uint8 (N, H, W, C)"
+                    + "; edgeq synth writes such an images.npz beside calibration.npz" * ("inputs" in file.files),
                 )
             for name in {"images", *ARRAYS[spec.task]} & set(file.files):
                 arrays[name] = file[name]
@@ -221,6 +224,11 @@ def _checked(images: npt.NDArray[Any], given: Any | None, source: str, spec: Mod
     labels = None if given is None else checked_truths(given, len(images), source, spec)
     if not len(images):
         raise ConfigError(f"{source} holds no images")
+    if images.shape[1] == spec.input_shape[0] != images.shape[3]:
+        raise ConfigError(
+            f"images of {source} are {list(images.shape)}", why="is channels first; must be (N, H, W, C)",
+            hint="store images.transpose(0, 2, 3, 1)",
+        )  # fmt: skip
     if spec.task != "classification":
         spec = replace(spec, resize=None, crop=None)  # pictures must not move under their masks and boxes
     if spec.resize is not None or spec.crop is not None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.zoo.elsewhere import suggest
 from edgeq.zoo.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
 from edgeq.zoo.pycode import call, import_callable, last_line
 from edgeq.zoo.spec import ModelSpec
@@ -78,6 +79,8 @@ def load_model(
         None if mean is None else tuple(mean),
         None if std is None else tuple(std),
     )
+    if shape is not None and min(shape) < 1:
+        raise ConfigError(f"input shape {list(shape)}", why="sizes must be at least 1")
     loader = _loader(reference)
     spec, module = loader(request)
     if request.input_shape is not None and request.input_shape != spec.input_shape:
@@ -102,19 +105,33 @@ def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module |
         return _from_toml
     if ":" in reference:
         return _from_factory
-    if path.suffix in (".pt", ".pth", ".safetensors", ".onnx", ".tflite"):
+    if path.suffix in (".onnx", ".tflite"):
         raise ConfigError(
-            f"{reference} is no model", why="weights alone do not say what the network is" * (path.suffix[1] in "ps"),
-            hint="name a factory: file.py:factory --weights FILE, or write a model.toml",
-        )  # fmt: skip
+            f"{reference} is an exported file, not a PyTorch network",
+            why="edgeq quantizes the network it was exported from",
+            hint="give that network: file.py:factory --weights FILE, torchvision:NAME, timm:NAME, or a .pt2 that "
+            f"torch.export.save wrote; edgeq inspect {reference} shows what is in the file",
+        )
+    if path.suffix in (".pt", ".pth", ".safetensors"):
+        raise ConfigError(
+            f"{reference} is no model",
+            why="weights alone do not say what the network is",
+            hint=f"name its factory: file.py:factory --weights {reference}, or write a model.toml",
+        )
     if path.suffix == ".py":
         raise ConfigError(f"{reference} names no network", hint=f"name its function, too: {reference}:FUNCTION")
     if path.is_dir():
         raise ConfigError(f"{reference} holds no model.toml", hint="write one, or name a factory: file.py:factory")
+    if path.name != reference:
+        raise ConfigError(
+            f"{reference} does not exist", hint="MODEL is a name, a model.toml, file.py:factory or a .pt2"
+        )
     return _shipped
 
 
 def _shipped(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    if request.reference not in shipped_models() and (elsewhere := suggest(request.reference)):
+        raise ConfigError(f"unknown model {request.reference!r}", hint=elsewhere)
     return _from_toml(replace(request, reference=str(shipped_model(request.reference))))
 
 
@@ -202,6 +219,17 @@ def _from_pt2(request: _Request) -> tuple[ModelSpec, ExportedProgram]:
     return replace(spec, classes=classes), program
 
 
+def _other_order(spec: ModelSpec, module: nn.Module) -> str:
+    """Advice where the network takes what was given as height, width, channels."""
+    height, width, channels = spec.input_shape
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, channels, height, width))
+    except Exception:  # whatever the user's forward raises
+        return ""
+    return f"it takes {channels},{height},{width}"
+
+
 def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
     """Run the network once: its input must fit, and a classifier's outputs must be as many as the spec says."""
     try:
@@ -215,7 +243,9 @@ def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
             output = module(torch.zeros(1, *spec.input_shape))
     except Exception as error:  # whatever the user's forward raises
         raise ConfigError(
-            f"{spec.name} cannot take an input of shape {list(spec.input_shape)}", why=last_line(error)
+            f"{spec.name} cannot take an input of shape {list(spec.input_shape)} (channels, height, width)",
+            why=last_line(error),
+            hint=_other_order(spec, module),
         ) from error
     if spec.task != "classification":
         return spec

@@ -21,6 +21,9 @@ BRIGHTEST = 2.0
 LONGEST_NAME = 150
 """Bytes of a network's name: folders named after it carry a target and a suffix too, in at most 255."""
 
+CHANNELS = (1, 3, 4)
+"""Numbers of channels that pictures have: grey, RGB, RGB and one more."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -59,6 +62,13 @@ class ModelSpec:
                 f"input shape {list(self.input_shape)} of {self.name}", why="must be [channels, height, width]"
             )
         channels, height, width = self.input_shape
+        if width in CHANNELS and channels not in CHANNELS and len(self.mean) != channels:
+            raise ConfigError(
+                f"input shape {list(self.input_shape)} of {self.name}",
+                why="is channels, height, width, and would be an image of "
+                f"{channels} channels that is {width} pixel{'s' * (width > 1)} wide",
+                hint=f"did you mean {width},{channels},{height}?",
+            )
         for field, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels or not all(math.isfinite(v) for v in values):
                 raise ConfigError(

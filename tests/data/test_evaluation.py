@@ -144,7 +144,7 @@ def test_resize_and_crop_are_torchvision_s(tmp_path: Path, size: tuple[int, int]
         ({"labels": np.zeros(8)}, ("are float64", "must be 8 integers")),
         ({"images": pixels().astype(np.float32)}, ("are float32", "must be uint8 (N, H, W, C)")),
         ({"images": pixels()[..., 0]}, ("[8, 6, 8]", "must be uint8 (N, H, W, C)")),
-        ({"images": pixels().transpose(0, 3, 1, 2)}, ("[3, 6, 8]", "takes [6, 8, 3]", "set resize and crop")),
+        ({"images": pixels().transpose(0, 3, 1, 2)}, ("[8, 3, 6, 8]", "channels first", "transpose(0, 2, 3, 1)")),
         ({"images": pixels(8, 12, 12)}, ("[12, 12, 3]", "takes [6, 8, 3]")),
         ({"images": pixels()[:0], "labels": np.zeros(0, np.int64)}, ("holds no images",)),
         ({"images": np.array([{}] * 8, object)}, ("cannot be read", "allow_pickle=False")),
