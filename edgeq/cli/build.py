@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.cli.options import program_option, say_unused, settings_options
+from edgeq.cli.options import config_option, program_option, say_file, settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
@@ -25,9 +25,7 @@ __all__ = ["build"]
 @click.command()
 @click.argument("model", required=False)
 @settings_options(BuildConfig, skip=("model",))
-@click.option(
-    "--config", "file", type=click.Path(path_type=Path), help="settings file [default: edgeq.toml, where there is one]"
-)
+@config_option
 @program_option
 @click.option("--plan", is_flag=True, help="print stages, shapes, sizes and unsupported ops; do no work")
 @click.option("--print-config", is_flag=True, help="print every setting and where it came from; do no work")
@@ -63,7 +61,7 @@ def build(
             click.echo(effective.to_toml(), nl=False)
         return
     config = effective.config
-    say_unused(effective, file)
+    say_file(effective)
     if config.model is None:
         say(f"edgeq: no MODEL and no model in edgeq.toml: building the shipped default, {DEFAULT_MODEL}")
         config = dataclasses.replace(config, model=DEFAULT_MODEL)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from edgeq.cache import Kept, clear, contents
+from edgeq.cli.options import config_option
 from edgeq.cli.shell import columns, print_json
 from edgeq.config.build import resolve
 from edgeq.errors import ConfigError
@@ -31,7 +32,7 @@ DAY = 86_400.0
     help="with --clear: what no build used for so long",
 )
 @click.option("--cache", "folder", metavar="PATH", help="the folder [default: that of builds here]")
-@click.option("--config", "file", type=click.Path(path_type=Path), help="settings file [default: edgeq.toml, if there]")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
 def cache(clearing: bool, days: float | None, folder: str | None, file: Path | None, as_json: bool) -> None:
     """Show what finished and interrupted stages take on the disk, or remove them.

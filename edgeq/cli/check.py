@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgeq.cli.options import settings_options
+from edgeq.cli.options import config_option, say_file, settings_options
 from edgeq.cli.shell import print_json
 from edgeq.config.build import Budget, resolve
 from edgeq.errors import ConfigError
@@ -27,7 +27,7 @@ __all__ = ["check"]
     metavar="DEVICE",
     help="hold this one to the limits of devices; may be repeated [default: those of edgeq.toml, else all measured]",
 )
-@click.option("--config", "file", type=click.Path(path_type=Path), help="settings file [default: edgeq.toml, if there]")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
 @click.pass_context
 def check(
@@ -45,6 +45,7 @@ def check(
     from edgeq.report.check import check as run_check
 
     effective = resolve(flags | {"devices": devices or None}, os.environ, file)
+    say_file(effective)
     budget = dataclasses.asdict(effective.budget)
     if effective.budget == Budget():
         raise ConfigError("nothing to check", hint="give a limit such as --max-drop 1.0, or [budget] in edgeq.toml")

@@ -9,11 +9,19 @@ from typing import Any, TypeVar
 import click
 
 from edgeq.cli.shell import say
-from edgeq.config.build import CONFIG_FILE, Budget, BuildConfig, Effective, settings_of
+from edgeq.config.build import Budget, BuildConfig, Effective, settings_of
 
-__all__ = ["program_option", "say_unused", "settings_options"]
+__all__ = ["config_option", "program_option", "say_file", "settings_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+config_option = click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    help="settings file [default: the nearest edgeq.toml, in this folder or above it]",
+)
+"""The settings file of a command that reads one."""
 
 program_option = click.option(
     "--benchmark-model",
@@ -53,10 +61,12 @@ def settings_options(
     return decorate
 
 
-def say_unused(effective: Effective, file: Path | None) -> None:
-    """Name what the settings file says about a network that was not asked for."""
+def say_file(effective: Effective) -> None:
+    """Name the settings file where it is not in this folder, and what of it was left out and why."""
+    if effective.file is not None and effective.file.is_absolute():
+        say(f"edgeq: settings from {effective.file}")
     if effective.unused:
-        say(f"edgeq: {file or CONFIG_FILE} is about another network: its {', '.join(effective.unused)} are left out")
+        say(f"edgeq: {effective.file} is about another network: its {', '.join(effective.unused)} are left out")
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edgeq.cli.options import say_unused, settings_options
+from edgeq.cli.options import config_option, say_file, settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve, settings_of
 from edgeq.zoo.modeltoml import DEFAULT_MODEL
@@ -26,9 +26,7 @@ _SETTINGS = ("weights", "input_shape", "mean", "std", "method", "seed", "effort"
 @click.option("-n", "--images", metavar="N", help=f"number of images [default: {BuildConfig().images}]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="folder to write [default: build/MODEL-METHOD]")
 @settings_options(BuildConfig, skip=tuple(name for name in settings_of(BuildConfig) if name not in _SETTINGS))
-@click.option(
-    "--config", "file", type=click.Path(path_type=Path), help="settings file [default: edgeq.toml, where there is one]"
-)
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="print statistics.json on standard output")
 @click.option("--quiet", "-q", is_flag=True, help="no progress, no summary")
 def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **flags: Any) -> None:
@@ -43,7 +41,7 @@ def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **
     """
     effective = resolve({key: None if value == () else value for key, value in flags.items()}, os.environ, file)
     config = dataclasses.replace(effective.config, output=output)
-    say_unused(effective, file)
+    say_file(effective)
     if config.model is None:
         say(f"edgeq: no MODEL and no model in edgeq.toml: using the shipped default, {DEFAULT_MODEL}")
         config = dataclasses.replace(config, model=DEFAULT_MODEL)

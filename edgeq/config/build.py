@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeq.config import settings
+from edgeq.config.find import CONFIG_FILE, find_config
 from edgeq.config.settings import Kind
 from edgeq.config.tomlfile import read_toml
 from edgeq.errors import ConfigError
@@ -30,7 +31,6 @@ __all__ = [
     "settings_of",
 ]
 
-CONFIG_FILE = "edgeq.toml"
 EFFORTS = ("fast", "balanced", "best")
 OBSERVERS = ("minmax", "percentile", "mse")
 ALIKE = 0.88
@@ -201,13 +201,15 @@ def settings_of(kind: type[BuildConfig] | type[Budget]) -> dict[str, Setting]:
 class Effective:
     """Settings after precedence. `origin` says where each came from: a flag, a variable, a file, or the default.
 
-    `unused` are the file's words about its own network, where another was asked for.
+    `file` is the settings file that was read, or None. `unused` are the file's words about its own network, where
+    another was asked for.
     """
 
     config: BuildConfig
     budget: Budget
     origin: Mapping[str, str]
     unused: tuple[str, ...] = ()
+    file: Path | None = None
 
     def to_toml(self) -> str:
         """The settings as an ``edgeq.toml`` that reproduces them, with a comment per key saying where it came from."""
@@ -231,12 +233,13 @@ class Effective:
 def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None) -> Effective:
     """Apply precedence. `flags` are settings given on the command line by name (budget keys included), values as typed.
 
-    `file` None reads ``edgeq.toml`` in the working directory when there is one. Raises `ConfigError` naming the flag,
-    variable or file that is wrong.
+    `file` None reads the nearest ``edgeq.toml``, in the working directory or above it (`find_config`), when there is
+    one. Raises `ConfigError` naming the flag, variable or file that is wrong.
     """
     _refuse_misspelt(environment)
-    path = Path(CONFIG_FILE) if file is None else file
-    table = read_toml(path) if file is not None or path.is_file() else None
+    read = find_config(Path.cwd()) if file is None else file
+    path = read or Path(CONFIG_FILE)
+    table = read_toml(path) if read is not None else None
     origin: dict[str, str] = {}
     values: dict[str, Any] = {}
     budget: dict[str, Any] = {}
@@ -260,7 +263,9 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     ):  # fmt: skip
         for name, setting in settings_of(kind).items():
             into[name], origin[prefix + name] = _pick(setting, flags, environment, given, path)
-    return Effective(BuildConfig(**values), Budget(**budget), origin, unused)
+    if file is None and read is not None and origin["cache"] == "default":
+        values["cache"] = read.parent / values["cache"]  # one cache for the project, wherever in it one works
+    return Effective(BuildConfig(**values), Budget(**budget), origin, unused, read)
 
 
 def _refuse_misspelt(environment: Mapping[str, str]) -> None:
