@@ -181,6 +181,11 @@ def _warnings(made: Made) -> list[str]:
         found.append("accuracy was not measured: the model names no evaluation images")
     if made.target.machine != this_machine().architecture:
         found.append(elsewhere(this_machine().architecture, made.target.machine))
+    if (made.target.format, made.target.activations, this_machine().architecture) == ("onnx", "int8", "x86_64"):
+        found.append(
+            "onnxruntime's fast kernels for x86 take unsigned activations; this file has signed ones, which are fast "
+            "on Arm, so its latency on this host says nothing: --target onnx-x86 makes the file to time here"
+        )
     exactness = facts["exactness"]
     if made.target.format == "tflite" and exactness["equal"] != exactness["values"]:
         found.append(f"the file differs from the reference first at {exactness['first_difference']}")
