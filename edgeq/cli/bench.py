@@ -19,7 +19,15 @@ __all__ = ["bench"]
 @click.argument("paths", metavar="ARTIFACT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--device", "-d", "devices", multiple=True, default=("local",), show_default=True, help="may be repeated")
 @click.option("--runtime", help="litert, tflite-runtime or onnxruntime [default: that of the file's format]")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--threads",
+    "--bench-threads",
+    "threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="threads of the runtime; --bench-threads, as in edgeq build, means the same",
+)
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="whole measurements of each")
 @click.option("--seconds", type=float, default=4.0, show_default=True, help="time given to each measurement")
 @click.option("--cooldown", type=float, default=0.0, help="seconds to rest between warming up and measuring")

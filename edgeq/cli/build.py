@@ -104,7 +104,7 @@ def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path |
 
     return measure_build(
         config.output_folder(model_name(result)), config.devices, spec, images,
-        threads=config.threads or load_target(config.target).threads,
+        threads=config.bench_threads or load_target(config.target).threads,
         rebuild=command_of(config, result), program=program, say=told,
     )  # fmt: skip
 

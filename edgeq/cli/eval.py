@@ -25,7 +25,7 @@ __all__ = ["evaluate"]
 @click.option("--device", "-d", "devices", multiple=True, default=("local",), show_default=True, help="may be repeated")
 @click.option("--runtime", help="litert, tflite-runtime or onnxruntime [default: that of the file's format]")
 @click.option("--limit", type=click.IntRange(1), help="that many images, evenly spaced")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="threads of the runtime")
 @click.option("--timeout", type=float, default=3600.0, show_default=True, help="seconds the device may take")
 @click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
 @program_option

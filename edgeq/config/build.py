@@ -96,7 +96,12 @@ class BuildConfig:
         None, settings.one_of("yes", "no"), "whether the file tells apps its normalisation and labels"
     )
     output: Path | None = _setting(None, settings.PATH, "folder to write, default build/MODEL-TARGET")  # noqa: RUF009
-    threads: int | None = _setting(None, settings.COUNT, "threads of the runtime while latency is measured")
+    threads: int | None = _setting(
+        None, settings.COUNT, "threads of the work itself [default: chosen from the machine and the network]"
+    )
+    bench_threads: int | None = _setting(
+        None, settings.COUNT, "threads of the runtime while latency is measured [default: the target's]"
+    )
     cache: Path = _setting(Path(".edgeq-cache"), settings.PATH, "folder of finished stages")  # noqa: RUF009
     evaluation: str | None = _setting(
         None, settings.TEXT, "labelled images to measure with, in place of the model's own"

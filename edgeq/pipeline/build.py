@@ -257,7 +257,7 @@ def _verify(job: _Job, integer: IntegerGraph, artifact: Path, calibration: Calib
 
 
 def _measure(job: _Job, integer: IntegerGraph, artifact: Path, baseline: Path) -> Result:
-    threads = job.config.threads or job.target.threads
+    threads = job.config.bench_threads or job.target.threads
     machine = this_machine()
     parts = {
         "artifact": _sha256(artifact.read_bytes()),

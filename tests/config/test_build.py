@@ -70,7 +70,8 @@ def test_every_setting_survives_print_config() -> None:
     flags = {
         "model": "net.toml", "weights": 'a"b\\c.pth', "input_shape": "1,8,9", "mean": "0.5", "std": "0.25",
         "targets": ("onnx-arm", "tflite-arm"), "method": "images:pictures", "images": "7", "seed": "3",
-        "effort": "best", "observer": "minmax", "io": "uint8", "output": "out", "threads": "2", "cache": "c",
+        "effort": "best", "observer": "minmax", "io": "uint8", "output": "out", "threads": "2",
+        "bench_threads": "3", "cache": "c",
         "evaluation": "e.npz", "eval_limit": "50", "strict": True, "force": ("synthesize",),
         "bits": "w4a8", "layer_bits": ("f.*=w8a8", "g=w2a8"), "all_layers": True,
         "finetune": "kd", "precision": "mixed", "weight_storage": "int8", "metadata": "yes", "raw_pixels": "free",

@@ -248,3 +248,9 @@ def test_a_build_of_a_factory_says_how_its_images_are_prepared(config: BuildConf
     lock = tmp_path / "out" / "edgeq.lock"
     lock.write_text("[]")
     assert "how its images are prepared" in CliRunner().invoke(cli, words).stderr
+
+
+def test_threads_of_the_work_do_not_change_those_that_latency_is_measured_with(config: BuildConfig) -> None:
+    quick = replace(config, method="noise", images=2, eval_limit=2)
+    assert build(replace(quick, threads=2))["latency"]["threads"] == 1  # the target's
+    assert build(replace(quick, bench_threads=2))["latency"]["threads"] == 2
