@@ -30,7 +30,7 @@ from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
 from edgeq.quant.bits import parse_bits
 from edgeq.quant.intake import FORMS, Intake, raw_input
-from edgeq.report.device import elsewhere
+from edgeq.report.device import elsewhere, slow_here
 from edgeq.report.html import render
 from edgeq.report.lock import lock, lock_text, package_versions, portable
 from edgeq.report.schema import build_report, to_text
@@ -181,11 +181,8 @@ def _warnings(made: Made) -> list[str]:
         found.append("accuracy was not measured: the model names no evaluation images")
     if made.target.machine != this_machine().architecture:
         found.append(elsewhere(this_machine().architecture, made.target.machine))
-    if (made.target.format, made.target.activations, this_machine().architecture) == ("onnx", "int8", "x86_64"):
-        found.append(
-            "onnxruntime's fast kernels for x86 take unsigned activations; this file has signed ones, which are fast "
-            "on Arm, so its latency on this host says nothing: --target onnx-x86 makes the file to time here"
-        )
+    if slow := slow_here(this_machine().architecture, made.target.format, made.target.activations):
+        found.append(slow)
     exactness = facts["exactness"]
     if made.target.format == "tflite" and exactness["equal"] != exactness["values"]:
         found.append(f"the file differs from the reference first at {exactness['first_difference']}")

@@ -11,7 +11,7 @@ from edgeq.report.check import read_report
 from edgeq.report.devicefields import DEVICE
 from edgeq.report.schema import pick, validate
 
-__all__ = ["device_row", "elsewhere", "kept_rows", "with_devices"]
+__all__ = ["device_row", "elsewhere", "kept_rows", "slow_here", "with_devices"]
 
 Facts = Mapping[str, Any]
 
@@ -39,6 +39,19 @@ def device_row(name: str, bench: Facts, answers: Facts | None = None) -> dict[st
 def elsewhere(here: str, wanted: str) -> str:
     """The warning of a build for `wanted` processors that only a `here` one has run."""
     return f"measured on this {here} host, not on {wanted}"
+
+
+def slow_here(here: str, form: str, activations: str) -> str:
+    """Why a file of this format and activation type is slow on a `here` processor; "" where it is not.
+
+    onnxruntime's kernels for x86 take unsigned activations. It computes signed ones by slower ways, or in float.
+    """
+    if (here, form, activations) != ("x86_64", "onnx", "int8"):
+        return ""
+    return (
+        "onnxruntime's fast kernels for x86 take unsigned activations; this file has signed ones, which are fast on "
+        "Arm, so its latency on this host says nothing: --target onnx-x86 makes the file to time here"
+    )
 
 
 def with_devices(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

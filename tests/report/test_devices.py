@@ -15,7 +15,7 @@ from edgeq.config.build import Budget
 from edgeq.errors import ArtifactError
 from edgeq.report.charts import Timed, comparison_chart
 from edgeq.report.check import check
-from edgeq.report.device import device_row, elsewhere, kept_rows, with_devices
+from edgeq.report.device import device_row, elsewhere, kept_rows, slow_here, with_devices
 from edgeq.report.html import render
 from edgeq.report.schema import to_text, validate
 
@@ -219,3 +219,10 @@ def test_rows_outlast_a_build_of_the_same_file(measured: Callable[..., dict[str,
     other["artifact"]["sha256"] = "0" * 64
     assert kept_rows(other, tmp_path) == []
     assert kept_rows(again, tmp_path / "nowhere") == []
+
+
+def test_signed_activations_in_onnx_are_slow_on_x86_only() -> None:
+    assert "--target onnx-x86" in slow_here("x86_64", "onnx", "int8")
+    assert not slow_here("x86_64", "onnx", "uint8")
+    assert not slow_here("x86_64", "tflite", "int8")
+    assert not slow_here("aarch64", "onnx", "int8")
