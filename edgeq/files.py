@@ -11,22 +11,22 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import secrets
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgeq.errors import ArtifactError, EdgeqError
+from edgeq.products import Product
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["MARKER", "beside", "check_replaceable", "replace_folder", "staged", "write_atomic"]
-
-MARKER = "edgeq.lock"
-"""A folder that holds this file was made by a build, and a build may replace it."""
+__all__ = ["beside", "check_replaceable", "replace_folder", "staged", "write_atomic"]
 
 _PARTIAL = ".partial"
 _STAGING = ".staging"
@@ -63,23 +63,28 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def staged(final: str | Path) -> Iterator[Path]:
+def staged(final: str | Path, product: Product) -> Iterator[Path]:
     """A fresh folder beside `final` to fill; it takes `final`'s place when the block ends without an exception.
 
-    Until then, and after any failure or interruption, `final` is what it was. Put a file named `MARKER` inside, or the
-    next build will refuse to replace the folder. Raises `ArtifactError`, at once when `final` may not be replaced.
+    Until then, and after any failure or interruption, `final` is what it was. The block writes a whole `product`, with
+    no name that `product` does not list. Raises `ArtifactError`, at once when `final` may not be replaced.
     """
-    check_replaceable(final)
+    check_replaceable(final, product)
     with beside(final) as staging:
         yield staging
-        replace_folder(staging, final)
+        if why := product.foreign(staging):
+            raise RuntimeError(f"the next run could not replace {final}: {why}")
+        replace_folder(staging, final, product)
 
 
-def check_replaceable(final: str | Path) -> None:
-    """Raise `ArtifactError` now where `staged` would: `final` holds what no build made, or may not be written."""
+def check_replaceable(final: str | Path, product: Product) -> None:
+    """Raise `ArtifactError` now where `staged` would: `final` holds what `product` does not make, or is not writable.
+
+    Call it before any work. The working directory, the home folder, ``/`` and mount points are refused as well.
+    """
     target = Path(os.path.realpath(final))
-    _recover(target)
-    _refuse_foreign(target)
+    _recover(target, product)
+    _refuse_foreign(target, product)
     existing = next(folder for folder in target.parents if folder.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
         raise _failed(target, OSError(errno.EACCES, os.strerror(errno.EACCES)))
@@ -94,12 +99,13 @@ def beside(final: str | Path) -> Iterator[Path]:
     target = Path(os.path.realpath(final))
     _sweep(target, _STAGING)
     staging = _beside(target, _STAGING)
-    handle = -1
+    handle, own = -1, None
     try:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             staging.mkdir()
             handle = os.open(staging, os.O_RDONLY)
+            own = os.fstat(handle)
             _lock(handle)
         except OSError as error:
             raise _failed(target, error) from error
@@ -108,42 +114,59 @@ def beside(final: str | Path) -> Iterator[Path]:
         except OSError as error:  # a disk that fills up while a library writes into the folder
             raise _failed(target, error) from error
     finally:
+        with contextlib.suppress(OSError):
+            # After an exchange the name belongs to the folder that was there before, which is not ours to remove.
+            if own is not None and os.path.samestat(own, os.lstat(staging)):
+                shutil.rmtree(staging, ignore_errors=True)
         if handle >= 0:
             os.close(handle)
-        shutil.rmtree(staging, ignore_errors=True)
 
 
-def replace_folder(staging: str | Path, final: str | Path) -> None:
-    """Put the finished folder `staging` in the place of `final`, which must be missing, empty or an earlier build.
+def replace_folder(staging: str | Path, final: str | Path, product: Product) -> None:
+    """Put the finished folder `staging` in the place of `final`, which must be missing, empty or an earlier `product`.
 
     Both must be on one filesystem. Where the system can exchange two folders there is no moment without `final`; where
-    it cannot, the earlier build stands beside for a moment, and is brought back by the next run should this one die
-    just then. Raises `ArtifactError`, with `final` as it was.
+    it cannot, the earlier folder stands beside for a moment, and is brought back by the next run should this one die
+    just then. Only names of `product` are deleted from the earlier folder. Raises `ArtifactError`, with `final` as it
+    was.
     """
     source, target = Path(staging), Path(os.path.realpath(final))
-    _refuse_foreign(target)
+    _refuse_foreign(target, product)
     try:
         _sync_tree(source)
         if not target.exists():
             os.replace(source, target)
         elif _exchange(source, target):
-            shutil.rmtree(source, ignore_errors=True)  # now holds the earlier build
+            if product.foreign(source):  # somebody wrote into the earlier folder while this one was made
+                _exchange(source, target)
+                _refuse_foreign(target, product)
+            _retire(source, target, product)
         else:
-            _swap_in_two_steps(source, target)
+            _swap_in_two_steps(source, target, product)
         _sync(target.parent)
     except OSError as error:
         raise _failed(target, error) from error
 
 
-def _swap_in_two_steps(source: Path, target: Path) -> None:
+def _swap_in_two_steps(source: Path, target: Path, product: Product) -> None:
     previous = _beside(target, _PREVIOUS)
     os.replace(target, previous)
     try:
+        if why := product.foreign(previous):
+            raise _foreign(target, why)
         os.replace(source, target)
     except BaseException:
         os.replace(previous, target)
         raise
-    shutil.rmtree(previous, ignore_errors=True)
+    _retire(previous, target, product)
+
+
+def _retire(previous: Path, target: Path, product: Product) -> None:
+    """Delete the earlier folder; what is not of `product` stays, under a name that people see."""
+    try:
+        product.remove(previous)
+    except OSError:
+        os.replace(previous, target.with_name(f"{target.name}-kept-{secrets.token_hex(6)}"))
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -161,33 +184,48 @@ def _exchange(one: Path, other: Path) -> bool:
     raise OSError(number, os.strerror(number), str(other))
 
 
-def _refuse_foreign(target: Path) -> None:
-    """Never delete what no build made: `--output ~/photos` must cost nobody their photos."""
+def _refuse_foreign(target: Path, product: Product) -> None:
+    """Never delete what edgeq did not make: `--output ~/photos` must cost nobody their photos."""
+    if not os.path.lexists(target):
+        return
     try:
-        foreign = not target.is_dir() or (any(target.iterdir()) and not (target / MARKER).is_file())
-        if target.exists() and foreign:
-            raise ArtifactError(
-                f"{target} would be replaced", why=f"it was not made by a build (it has no {MARKER})",
-                hint="choose another --output",
-            )  # fmt: skip
+        why = _place(target) or product.foreign(target)
     except OSError as error:
         raise _failed(target, error) from error
+    if why:
+        raise _foreign(target, why)
+
+
+def _place(target: Path) -> str:
+    """Why the folder `target` is never replaced, whatever is in it; empty for most."""
+    with contextlib.suppress(OSError):  # a working directory that is gone
+        if Path(os.path.realpath(os.curdir)).is_relative_to(target):
+            return "the working directory is in it" if Path.cwd() != target else "it is the working directory"
+    with contextlib.suppress(RuntimeError):  # nobody's home
+        if Path(os.path.realpath(Path.home())).is_relative_to(target):
+            return "your home folder is in it"
+    return "it is a mount point" if os.path.ismount(target) else ""
+
+
+def _foreign(target: Path, why: str) -> ArtifactError:
+    return ArtifactError(f"{target} would be replaced", why=why, hint="choose another --output")
 
 
 def _beside(final: Path, suffix: str) -> Path:
     """A new name in the same folder, so that renaming moves no bytes; recognised again by `_leftovers`."""
-    return final.with_name(f".{final.name}.{secrets.token_hex(6)}{suffix}")
+    return final.with_name(f".{final.name}.edgeq-{secrets.token_hex(6)}{suffix}")
 
 
 def _leftovers(final: Path, suffix: str) -> list[Path]:
-    try:
-        names = os.listdir(final.parent)
-    except OSError:
-        return []
-    start = f".{final.name}."
-    middle = {name: name[len(start) : -len(suffix)] for name in names if name.startswith(start)}
-    ours = (n for n, m in middle.items() if n.endswith(suffix) and len(m) == 12 and set(m) <= set("0123456789abcdef"))
-    return [final.with_name(name) for name in sorted(ours)]
+    """What killed runs left beside `final`: files for `_PARTIAL`, else folders. No link."""
+    form = re.compile(re.escape(f".{final.name}.edgeq-") + "[0-9a-f]{12}" + re.escape(suffix))
+    is_kind = stat.S_ISREG if suffix == _PARTIAL else stat.S_ISDIR
+    found = []
+    with contextlib.suppress(OSError):
+        for path in sorted(final.with_name(name) for name in os.listdir(final.parent) if form.fullmatch(name)):
+            if is_kind(path.lstat().st_mode):
+                found.append(path)
+    return found
 
 
 def _sweep(final: Path, suffix: str) -> None:
@@ -198,13 +236,15 @@ def _sweep(final: Path, suffix: str) -> None:
                 _discard(path)
 
 
-def _recover(target: Path) -> None:
-    """After a run died between the two steps of a swap: the earlier build back in place, or away when not needed."""
+def _recover(target: Path, product: Product) -> None:
+    """After a run died between the two steps of a swap: the earlier folder back in place, or away when not needed."""
     for path in _leftovers(target, _PREVIOUS):
-        if target.exists():
-            _discard(path)
-        else:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if product.foreign(path):
+                continue
+            if target.exists():
+                product.remove(path)
+            else:
                 os.replace(path, target)
 
 

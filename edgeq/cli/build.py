@@ -73,6 +73,8 @@ def build(
         names = tuple(expect_device(name, targets, program) for name in config.devices)
         config = dataclasses.replace(config, devices=names)
     configs = config.split()
+    if not plan:
+        _check_outputs(configs)
     results = [_planned(one) if plan else _built(one, quiet, world) for one in configs]
     if config.devices and not plan:
         results = [_measured_there(one, result, program, quiet) for one, result in zip(configs, results, strict=True)]
@@ -84,6 +86,21 @@ def build(
         _refuse(results)
     elif config.strict:
         _insist(results)
+
+
+def _check_outputs(configs: list[BuildConfig]) -> None:
+    """Refuse every folder that may not be replaced before the first of several targets is built."""
+    from edgeq.files import check_replaceable
+    from edgeq.products import BUILD
+
+    name = ""
+    if len(configs) > 1 and configs[0].output is None:  # the folders are called after the network
+        from edgeq.pipeline.synthesis import loaded_model
+
+        name = loaded_model(configs[0]).spec.name
+    for config in configs:
+        if config.output is not None or name:
+            check_replaceable(config.output_folder(name), BUILD)
 
 
 def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path | None, quiet: bool) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Conv2d, Linear
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
+from edgeq.products import BUILD, MARKER
 from edgeq.quant.bits import parse_bits
 from edgeq.quant.intake import FORMS, Intake, raw_input
 from edgeq.report.device import elsewhere, slow_here
@@ -259,7 +260,7 @@ def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:
         machine=this_machine().to_json(),
         trained=report.get("finetune"),
     )
-    with staged(folder) as staging:
+    with staged(folder, BUILD) as staging:
         for source in (made.artifact, made.baseline):
             shutil.copyfile(source, staging / source.name)
         write_atomic(staging / "integer.safetensors", made.integer.to_bytes())
@@ -268,6 +269,6 @@ def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:
         write_atomic(staging / "report.json", to_text(report))
         rebuild = command_of(made.config, report)
         write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))
-        write_atomic(staging / "edgeq.lock", lock_text(contents))
+        write_atomic(staging / MARKER, lock_text(contents))
         if "devices" in report and (folder / "device.json").is_file():  # rows that an earlier build had
             shutil.copyfile(folder / "device.json", staging / "device.json")

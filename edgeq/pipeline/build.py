@@ -43,6 +43,7 @@ from edgeq.pipeline.artifact import Made, report_of, write_folder
 from edgeq.pipeline.choices import intake_of, scheme_of, types_of
 from edgeq.pipeline.finetuning import check_tuning, choose_tuning, finetuned, with_images
 from edgeq.pipeline.synthesis import captured, check_method, choose_method, loaded_model, synthesize
+from edgeq.products import BUILD
 from edgeq.progress import Progress, Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
@@ -95,10 +96,12 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
     torch.manual_seed(config.seed)
     asked, (config, tuning) = config, choose_tuning(config)
     check_method(config.method)
+    if config.output is not None:
+        check_replaceable(config.output, BUILD)
     target = load_target(config.target)
     scheme = scheme_of(config, target)
     loaded = loaded_model(config)
-    check_replaceable(config.output_folder(loaded.spec.name))
+    check_replaceable(config.output_folder(loaded.spec.name), BUILD)
     started = time.monotonic()
     progress.stage("capture")
     raw = captured(loaded)
@@ -319,6 +322,7 @@ def plan(config: BuildConfig) -> dict[str, Any]:
     target = load_target(config.target)
     scheme = scheme_of(config, target)
     loaded = loaded_model(config)
+    check_replaceable(config.output_folder(loaded.spec.name), BUILD)
     if where := config.evaluation or loaded.spec.evaluation:
         check_images(where)
     refused = unsupported_calls(loaded.module, loaded.spec.input_shape, loaded.spec.name)

@@ -29,6 +29,7 @@ from edgeq.inspection.read import find_model
 from edgeq.inspection.tflite import read_tflite
 from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.tasks import Answers, compare_answers, measure_answers
+from edgeq.products import BUILD
 from edgeq.report.check import read_report
 from edgeq.report.device import device_row, with_devices
 from edgeq.report.html import render
@@ -229,7 +230,7 @@ def measure_build(
     earlier = [row for row in before.get("devices", ()) if row["name"] not in found]
     rows = [device_row(name, facts["bench"], facts["eval"]) for name, facts in found.items()]
     report = with_devices(before, [*earlier, *rows])
-    with staged(folder) as staging:
+    with staged(folder, BUILD) as staging:
         shutil.copytree(folder, staging, dirs_exist_ok=True)
         if read_report(staging) != before:
             raise ArtifactError(f"{folder} was built anew while devices ran what it held", hint="run again")

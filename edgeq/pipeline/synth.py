@@ -29,10 +29,11 @@ from edgeq.cache import Result, StageCache
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
-from edgeq.errors import ArtifactError, UnsupportedError
-from edgeq.files import MARKER, staged
+from edgeq.errors import UnsupportedError
+from edgeq.files import check_replaceable, staged
 from edgeq.graph.ir import Graph
 from edgeq.pipeline.synthesis import captured, check_method, choose_method, loaded_model, synthesize
+from edgeq.products import CALIBRATION_SET, MARKER
 from edgeq.progress import Progress, Silent
 from edgeq.report.lock import lock_text, package_versions, portable
 from edgeq.report.statistics import render_statistics
@@ -60,15 +61,17 @@ def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     progress = progress or Silent()
     check_method(config.method)
     torch.manual_seed(config.seed)
-    loaded = loaded_model(config)
     if config.output is not None:
-        _refuse_build(config.output)
+        check_replaceable(config.output, CALIBRATION_SET)
+    loaded = loaded_model(config)
     started = time.monotonic()
     progress.stage("capture")
     raw = captured(loaded)
     progress.done("capture", time.monotonic() - started, cached=False)
     cache = StageCache(config.cache, progress, frozenset(STAGES if "all" in config.force else config.force))
     method, why = choose_method(config.method, raw)
+    folder = config.output or Path("build") / f"{loaded.spec.name}-{_file_name(method)}"
+    check_replaceable(folder, CALIBRATION_SET)
     made, calibration = synthesize(config, loaded, raw, method, cache, forbidden=_forbidden(config, loaded, method))
     measured = _statistics(calibration, raw, loaded.spec, cache)
     facts = {
@@ -89,21 +92,19 @@ def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
         "notes": dict(calibration.notes),
         **measured.facts,
     }
-    folder = config.output or Path("build") / f"{loaded.spec.name}-{calibration.method.replace(':', '-')}"
-    _refuse_build(folder)
     _write_folder(folder, facts, calibration, loaded, raw, made.files.get(GENERATOR))
     return facts | {"folder": str(folder)}
+
+
+def _file_name(method: str) -> str:
+    """A method as part of a folder's name: of ``images:PATH`` only the last part of the path."""
+    return f"images-{Path(method.removeprefix('images:')).name}" if method.startswith("images:") else method
 
 
 def _forbidden(config: BuildConfig, loaded: LoadedModel, method: str) -> EvaluationSet | None:
     """Images the network is measured with, read only where pictures of the user's could be among them."""
     where = config.evaluation or loaded.spec.evaluation
     return load_images(where, loaded.spec) if where and method.startswith("images:") else None
-
-
-def _refuse_build(folder: Path) -> None:
-    if (folder / "report.json").exists():
-        raise ArtifactError(f"{folder} would be replaced", why="it holds a build", hint="choose another --output")
 
 
 def _statistics(calibration: CalibrationSet, raw: Graph, spec: ModelSpec, cache: StageCache) -> Result:
@@ -173,13 +174,13 @@ def _write_folder(
     sheet = contact_sheet(calibration, spec.mean, spec.std)
     contents = {
         "schema": 1,
-        "kind": "calibration set",
+        "kind": CALIBRATION_SET.kind,
         "model": {"name": spec.name, "weights_sha256": loaded.weights_sha256(), "graph_sha256": raw.digest()},
         "calibration": {key: portable(facts[key]) for key in ("method", "images", "seed", "effort", "sha256")},
         "packages": package_versions(),
     }
     # Nothing here needs to be atomic by itself: the folder is, and is flushed to the disk before it takes its place.
-    with staged(folder) as staging:
+    with staged(folder, CALIBRATION_SET) as staging:
         (staging / "calibration.npz").write_bytes(calibration.to_bytes())
         (staging / "images.npz").write_bytes(_pictures(images, calibration))
         (staging / "contact.png").write_bytes(sheet)

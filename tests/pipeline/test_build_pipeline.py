@@ -217,8 +217,10 @@ def test_an_exported_program_builds(config: BuildConfig, tmp_path: Path) -> None
 def test_a_folder_no_build_made_is_refused_before_any_work(config: BuildConfig, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
-    with pytest.raises(ArtifactError, match="was not made by a build"):
+    with pytest.raises(ArtifactError, match=r"a\.jpg in it is no part of a build"):
         build(replace(config, output=tmp_path / "photos"))
+    with pytest.raises(ArtifactError, match="no part of a build"):
+        plan(replace(config, output=tmp_path / "photos"))
     assert not (tmp_path / "cache").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,18 @@ import pytest
 
 from edgeq import files
 from edgeq.errors import ArtifactError
-from edgeq.files import MARKER, replace_folder, staged, write_atomic
+from edgeq.files import replace_folder, staged, write_atomic
+from edgeq.products import BUILD, MARKER, Product
+
+LOCK = '{"schema": 1, "model": {}}'
+NETS = Product("a build", "build", frozenset({"a", "net.tflite", "net.onnx", MARKER}), {"plots": re.compile("[a-z]")})
+
+
+def fill(staging: Path, **files: str) -> None:
+    """A whole product: its lock, and `files` by stem."""
+    (staging / MARKER).write_text(LOCK)
+    for name, text in files.items():
+        (staging / name.replace("_", ".")).write_text(text)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -32,7 +44,7 @@ def built(tmp_path: Path) -> Path:
     """The folder of an earlier build."""
     folder = tmp_path / "net-tflite-arm"
     folder.mkdir()
-    (folder / MARKER).write_text("{}")
+    (folder / MARKER).write_text(LOCK)
     (folder / "net.tflite").write_text("old")
     return folder
 
@@ -103,21 +115,20 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
     final = tmp_path / "build" / "net"
-    with staged(final) as staging:
-        (staging / "a").write_text("1")
+    with staged(final, NETS) as staging:
+        fill(staging, a="1")
         (staging / "plots").mkdir()
         (staging / "plots" / "b").write_text("2")
         assert not final.exists()
-    assert content(final) == {"a": "1", "plots/b": "2"}
+    assert content(final) == {MARKER: LOCK, "a": "1", "plots/b": "2"}
     assert os.listdir(final.parent) == ["net"]
 
 
 def test_an_earlier_build_is_replaced_whole(built: Path) -> None:
-    with staged(built) as staging:
-        (staging / MARKER).write_text("{}")
-        (staging / "net.onnx").write_text("new")
+    with staged(built, NETS) as staging:
+        fill(staging, net_onnx="new")
         assert content(built)["net.tflite"] == "old"
-    assert content(built) == {MARKER: "{}", "net.onnx": "new"}
+    assert content(built) == {MARKER: LOCK, "net.onnx": "new"}
     assert os.listdir(built.parent) == [built.name]
 
 
@@ -125,9 +136,9 @@ def test_an_earlier_build_is_replaced_whole(built: Path) -> None:
 def test_both_ways_of_swapping(built: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
     if not exchange:
         monkeypatch.setattr(files, "_exchange", lambda *_: False)
-    with staged(built) as staging:
-        (staging / MARKER).write_text("{}")
-    assert content(built) == {MARKER: "{}"}
+    with staged(built, NETS) as staging:
+        fill(staging)
+    assert content(built) == {MARKER: LOCK}
     assert os.listdir(built.parent) == [built.name]
 
 
@@ -136,7 +147,7 @@ def test_a_failed_build_leaves_the_previous_one(built: Path, failure: type[BaseE
     before = content(built)
 
     def fail() -> None:
-        with staged(built) as staging:
+        with staged(built, NETS) as staging:
             (staging / "half").write_text("half")
             raise failure
 
@@ -157,8 +168,8 @@ def test_a_swap_that_fails_half_way_is_undone(built: Path, monkeypatch: pytest.M
         real(source, target)
 
     monkeypatch.setattr(files.os, "replace", second_fails)
-    with pytest.raises(ArtifactError, match="No space left"), staged(built) as staging:
-        (staging / "new").write_text("new")
+    with pytest.raises(ArtifactError, match="No space left"), staged(built, NETS) as staging:
+        fill(staging, net_onnx="new")
     assert content(built) == before
     assert os.listdir(built.parent) == [built.name]
 
@@ -166,19 +177,19 @@ def test_a_swap_that_fails_half_way_is_undone(built: Path, monkeypatch: pytest.M
 def test_a_disk_that_turns_out_full_at_the_end(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(built)
 
-    def fill() -> None:
-        with staged(built) as staging:
-            (staging / "new").write_text("new")
+    def filled() -> None:
+        with staged(built, NETS) as staging:
+            fill(staging, net_onnx="new")
             monkeypatch.setattr(files.os, "fsync", full_disk)
 
     with pytest.raises(ArtifactError, match="No space left"):
-        fill()
+        filled()
     assert content(built) == before
 
 
 def test_a_disk_that_fills_up_while_something_else_writes(built: Path) -> None:
     before = content(built)
-    with pytest.raises(ArtifactError, match=r"No space left.*free some space"), staged(built):
+    with pytest.raises(ArtifactError, match=r"No space left.*free some space"), staged(built, NETS):
         full_disk()
     assert content(built) == before
     assert os.listdir(built.parent) == [built.name]
@@ -192,19 +203,20 @@ def test_what_no_build_made_is_never_replaced(tmp_path: Path, kind: str) -> None
         (theirs / "holiday.jpg").write_text("dear")
     else:
         theirs.write_text("dear")
-    with pytest.raises(ArtifactError, match=r"not made by a build.*choose another --output"), staged(theirs):
+    said = r"holiday\.jpg in it is no part of a build" if kind == "folder" else "it is no folder"
+    with pytest.raises(ArtifactError, match=rf"{said} \(choose another --output"), staged(theirs, BUILD):
         pytest.fail("the build must not begin")
     (tmp_path / "staging").mkdir()
-    with pytest.raises(ArtifactError, match="not made by a build"):
-        replace_folder(tmp_path / "staging", theirs)
+    with pytest.raises(ArtifactError, match=said):
+        replace_folder(tmp_path / "staging", theirs, BUILD)
     assert (theirs / "holiday.jpg" if kind == "folder" else theirs).read_text() == "dear"
 
 
 def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with staged(tmp_path / "out") as staging:
-        (staging / "a").write_text("1")
-    assert content(tmp_path / "out") == {"a": "1"}
+    with staged(tmp_path / "out", NETS) as staging:
+        fill(staging, a="1")
+    assert content(tmp_path / "out") == {MARKER: LOCK, "a": "1"}
 
 
 def killed(code: str) -> None:
@@ -222,7 +234,8 @@ def test_a_killed_build_leaves_the_previous_one_and_the_next_cleans_up(built: Pa
         f"""
 import time
 from edgeq.files import staged
-with staged({str(built)!r}) as staging:
+from tests.test_files import NETS
+with staged({str(built)!r}, NETS) as staging:
     (staging / "half").write_text("half")
     print("ready", flush=True)
     time.sleep(60)
@@ -231,8 +244,8 @@ with staged({str(built)!r}) as staging:
     assert content(built) == before
     (leftover,) = (p for p in built.parent.iterdir() if p != built)
     age(leftover)
-    with staged(built) as staging:
-        (staging / MARKER).write_text("new")
+    with staged(built, NETS) as staging:
+        fill(staging)
         assert not leftover.exists()
     assert os.listdir(built.parent) == [built.name]
 
@@ -251,26 +264,27 @@ def replace(source, target):
         time.sleep(60)
     real(source, target)
 files.os.replace = replace
-with files.staged({str(built)!r}) as staging:
-    (staging / "new").write_text("new")
+from tests.test_files import NETS, fill
+with files.staged({str(built)!r}, NETS) as staging:
+    fill(staging, net_onnx="new")
 """
     )
     assert not built.exists()
-    with staged(built) as staging:
+    with staged(built, NETS) as staging:
         assert content(built) == before
-        (staging / MARKER).write_text("next")
-    assert content(built) == {MARKER: "next"}
+        fill(staging, a="next")
+    assert content(built) == {MARKER: LOCK, "a": "next"}
 
 
 def test_a_living_writer_is_left_alone(built: Path) -> None:
-    with staged(built) as one:
-        (one / MARKER).write_text("one")
+    with staged(built, NETS) as one:
+        fill(one, a="one")
         age(one)
-        with staged(built) as other:
+        with staged(built, NETS) as other:
             assert one.is_dir()
-            (other / MARKER).write_text("other")
-        assert content(built) == {MARKER: "other"}
-    assert content(built) == {MARKER: "one"}
+            fill(other, a="other")
+        assert content(built) == {MARKER: LOCK, "a": "other"}
+    assert content(built) == {MARKER: LOCK, "a": "one"}
 
 
 def test_leftover_files_of_a_killed_writer_are_removed_and_lookalikes_kept(tmp_path: Path) -> None:
