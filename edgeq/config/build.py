@@ -52,7 +52,9 @@ class BuildConfig:
         settings.TEXT,
         "models/ name, torchvision:NAME, timm:NAME, model.toml, file.py:factory, package.module:factory or .pt2",
     )
-    weights: str | None = _setting(None, settings.TEXT, "weights file, or 'random' (structure tests only)")
+    weights: str | None = _setting(
+        None, settings.TEXT, "weights file, FILE:KEY of several in it, or 'random' (structure tests only)"
+    )
     input_shape: tuple[int, int, int] | None = _setting(
         None, settings.SHAPE, "C,H,W of one image, where the model does not say"
     )
