@@ -113,8 +113,9 @@ class ShellTransport(ABC):
     name: str
     python: tuple[str, ...] = ("python3",)
     environment: Mapping[str, str] = {}
-    folder = "${EDGEQ_DEVICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/edgeq}"
-    """edgeq's folder there, as the shell there would write it between double quotes."""
+    folder = "${EDGEQ_DEVICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}}/edgeq"
+    """edgeq's folder there, as the shell there would write it between double quotes. It is always one of its own: what
+    else lies in the folder that the user named is not looked at."""
     remedy = "make ~/.cache writable there, or set EDGEQ_DEVICE_CACHE there to another folder"
     """What to do when that folder cannot be written."""
 
@@ -163,9 +164,12 @@ class ShellTransport(ABC):
             done = self.execute(
                 f'd="{self.folder}"; umask 077; '
                 'mkdir -p "$d/files" "$d/jobs" && [ -w "$d/files" ] && cd "$d" || exit 1; '
-                f"find jobs -mindepth 1 -maxdepth 1 -mmin +{_UNFINISHED} -exec rm -rf {{}} + ; "
-                f"find files -name '.*.part' -mmin +{_UNFINISHED} -exec rm -f {{}} + ; "
-                f"find files -mindepth 1 -maxdepth 1 -mtime +{_UNUSED} -exec rm -rf {{}} + ; pwd"
+                f"find jobs -mindepth 1 -maxdepth 1 -type d -name '{_hex(16)}' -mmin +{_UNFINISHED} "
+                "-exec rm -rf {} + ; "
+                f"find files -mindepth 2 -maxdepth 2 -type f -name '.{_hex(12)}.part' -mmin +{_UNFINISHED} "
+                "-exec rm -f {} + ; "
+                f"find files -mindepth 1 -maxdepth 1 -type d -name '{_hex(64)}' -mtime +{_UNUSED} "
+                "-exec rm -rf {} + ; pwd"
             )
             lines = done.stdout.decode(errors="replace").split("\n")
             found = next((line for line in reversed(lines) if line.startswith("/")), "")
@@ -236,6 +240,11 @@ class ShellTransport(ABC):
         elif "Permission denied" in said or "Read-only" in said:
             hint = self.remedy
         return DeviceError(what, where=self.name, why=done.last_words or f"exit status {done.status}", hint=hint)
+
+
+def _hex(digits: int) -> str:
+    """A shell pattern for names that edgeq made up: nothing else is ever removed on a device."""
+    return "[0-9a-f]" * digits
 
 
 def _plain(name: str) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from edgeq.device.transport import cache_folder
 from edgeq.errors import DeviceError
 from edgeq.files import beside
+from edgeq.limits import check_archive
 
 __all__ = ["RUNTIMES", "Userland", "create_userland", "find_userland", "userland_folder"]
 
@@ -100,6 +101,8 @@ def create_userland(say: Callable[[str], None] = lambda _: None) -> Userland:
     if (folder / "manifest.json").is_file():
         return Userland(folder)
     _check_tools()
+    if folder.exists() and not (folder / "manifest.json").is_file():
+        raise DeviceError(f"{folder} is in the way", why="it holds no whole emulated Arm", hint="move it elsewhere")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with beside(folder) as staging:
         say("Debian packages")
@@ -166,6 +169,7 @@ def _wheels(wanted: Sequence[str], state: Path, into: Path) -> dict[str, str]:
     command = [sys.executable, "-m", "pip", "download", "-q", "--dest", str(folder), *platforms, *python, *wanted]
     _call(command, state, f"download the aarch64 wheels of {into.name}")
     for wheel in sorted(folder.glob("*.whl")):
+        check_archive(wheel)
         shutil.unpack_archive(wheel, into, "zip")
     return {wheel.name: _sha256(wheel) for wheel in folder.glob("*.whl")}
 
