@@ -8,8 +8,9 @@ is an error that names it, where it stands and what would be supported.
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,25 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
-from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.errors import ConfigError, EdgeqError, UnsupportedError
 from edgeq.graph.aten import ATEN, Call, Constant, Rule, Value
 from edgeq.graph.exporting import checked, export, functional, packet, writes_alone
+from edgeq.graph.folding import Folding, is_random
 from edgeq.graph.hints import hint_for
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.naming import Draft, final_names
 from edgeq.graph.ops import Op, Shape
 
 __all__ = ["capture", "capture_program", "unsupported_calls"]
+
+MODELS = {
+    **{f"aten.{name}": "other" for name in ("expand_as", "reshape_as", "to", "type_as", "view_as")},
+    **{f"aten.{name}": "self" for name in ("empty_like", "full_like", "new_empty", "new_full", "new_ones", "new_zeros",
+                                           "ones_like", "zeros_like")},
+}  # fmt: skip
+"""Arguments that a call reads for their shape and type alone."""
 
 
 def capture(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph:
@@ -43,13 +52,15 @@ def capture(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph
 
 def capture_program(program: ExportedProgram, name: str) -> Graph:
     """The same for an exported program, e.g. a loaded ``.pt2``; it must take one image with a batch of 1 or any."""
-    capturing = _captured(checked(program, name), name)
-    errors = capturing.errors
-    if errors:
-        first = errors[0]
-        more = f"{first.hint}; {len(errors) - 1} more unsupported, `edgeq build --plan` lists them"
-        raise UnsupportedError(first.what, where=first.where, why=first.why, hint=more if errors[1:] else first.hint)
-    return capturing.graph()
+    with _reported(name):
+        capturing = _captured(checked(program, name), name)
+        errors = capturing.errors
+        if errors:
+            first = errors[0]
+            more = f"{first.hint}; {len(errors) - 1} more unsupported, `edgeq build --plan` lists them"
+            hint = more if errors[1:] else first.hint
+            raise UnsupportedError(first.what, where=first.where, why=first.why, hint=hint) from first.__cause__
+        return capturing.graph()
 
 
 def unsupported_calls(
@@ -60,16 +71,40 @@ def unsupported_calls(
     Still raises for what stops before the first call: a wrong input shape, a network that cannot be traced.
     """
     program = network if isinstance(network, ExportedProgram) else export(network, input_shape, name)
-    return _captured(checked(program, name), name).errors
+    with _reported(name):
+        return _captured(checked(program, name), name).errors
+
+
+@contextlib.contextmanager
+def _reported(name: str) -> Iterator[None]:
+    """Make an error of edgeq's own of whatever else goes wrong."""
+    try:
+        yield
+    except EdgeqError:
+        raise
+    except Exception as error:
+        raise _internal("the network", name, error) from error
+
+
+def _internal(what: object, where: str, error: Exception) -> UnsupportedError:
+    line = " ".join(str(error).split())[:200]
+    return UnsupportedError(
+        f"internal error while reading {what}", where=where, why=f"{type(error).__name__}: {line}",
+        hint="this is a bug in edgeq, please report it",
+    )  # fmt: skip
 
 
 def _captured(program: ExportedProgram, name: str) -> _Capture:
     """One walk over the program: as it is where that is safe and every call known. Errors are the functional one's."""
-    if writes_alone(program):
-        capturing = _Capture(program, name)
-        if not capturing.errors:
-            return capturing
-    return _Capture(functional(program, name), name)
+    direct = _Capture(program, name) if writes_alone(program) else None
+    if direct is not None and not direct.errors:
+        return direct
+    try:
+        return _Capture(functional(program, name), name)
+    except UnsupportedError:
+        if direct is None:
+            raise
+        return direct
 
 
 class _Capture:
@@ -87,6 +122,8 @@ class _Capture:
         self._inputs: dict[str, Shape] = {}
         self.errors: list[UnsupportedError] = []
         self._outputs: list[str] = []
+        weights = sum(t.numel() * t.element_size() for t in program.state_dict.values())
+        self._evaluated = Folding(weights)
         with torch.no_grad():
             self._walk(program)
 
@@ -106,6 +143,7 @@ class _Capture:
     def _walk(self, program: ExportedProgram) -> None:
         specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
         tensors: Mapping[str, Any] = {**program.constants, **program.state_dict}
+        live = _live(program.graph)
         for node in program.graph.nodes:
             self._node = node
             if node.op == "placeholder":
@@ -116,7 +154,7 @@ class _Capture:
                     self._values[node] = Value(node.name, shape, shape)
                 else:
                     self._values[node] = Constant(str(spec.target), tensors[str(spec.target)])
-            elif node.op == "call_function":
+            elif node.op == "call_function" and node in live:
                 self._values[node] = self._call(node)
             elif node.op == "get_attr":  # the body of a higher-order call, which no rule knows
                 self._values[node] = None
@@ -133,43 +171,68 @@ class _Capture:
                     hint="call model.eval() before exporting",
                 ))  # fmt: skip
                 continue
+            if isinstance(spec.arg, ConstantArgument) and spec.arg.value is None:
+                continue  # nothing, where others return a second answer
             value = made.get(getattr(spec.arg, "name", ""))
-            if not isinstance(value, Value):
-                self.errors.append(UnsupportedError("an output does not depend on the input", where=self._name))
-                continue
-            self._outputs.append(value.key)
+            if isinstance(value, Value):
+                self._outputs.append(value.key)
+            else:
+                self.errors.append(UnsupportedError(
+                    "an output does not depend on the input", where=self._name,
+                    hint="return what is computed from the image alone",
+                ))  # fmt: skip
 
     def _call(self, node: torch.fx.Node) -> Any:
         args: Any = torch.fx.map_arg((node.args, node.kwargs), lambda n: self._values[n])
         results = _shapes(node.meta.get("val"))
-        if not results and not node.users:
-            return None  # an assertion about shapes or types, settled by now
         if node.target is operator.getitem:
             source, index = args[0]
             return self._item(node, source, index)
-        if not any(isinstance(leaf, Value) for leaf in pytree.tree_leaves(args)):
-            return self._evaluate(node, args)
         moved = not self._moved.isdisjoint(node.all_input_nodes)
         if moved:
             self._moved.add(node)
         try:
-            rule = self._rule(node)
-            made = rule(Call(str(node.target), _bind(node, args), results, self._emit))
-            seen = made.seen if isinstance(made, Value) else made[0].seen
-            if seen != results[0]:
-                raise UnsupportedError(
-                    f"{node.target} gives {list(results[0])} in torch and {list(seen)} here",
-                    hint="this is a bug in edgeq, please report it",
-                )
+            return self._made(node, args, results)
         except UnsupportedError as error:
             self._failed.add(node)
             # Behind a refused call that moved the batch, no form of a known call would do: the refusal says nothing.
             if packet(node) not in self._known or not moved:
                 where = _path(node) or self._name
-                self.errors.append(UnsupportedError(error.what, where=where, why=error.why, hint=error.hint))
+                refusal = UnsupportedError(error.what, where=where, why=error.why, hint=error.hint)
+                refusal.__cause__ = error.__cause__
+                self.errors.append(refusal)
             if any(shape[:1] != (1,) for shape in results):
                 self._moved.add(node)
             return _stand_in(node)
+
+    def _made(self, node: torch.fx.Node, args: Any, results: tuple[Shape, ...]) -> Any:
+        """What a call gives: an activation, or several, or a constant where all it reads are constants."""
+        name = packet(node)
+        bound = _bind(node, args) if hasattr(node.target, "_schema") else {}
+        if is_random(name, bound):
+            raise UnsupportedError(
+                f"{node.target} draws random numbers", why="a file gives one answer to one image",
+                hint="call model.eval() before exporting, and draw what stays in __init__, as a buffer",
+            )  # fmt: skip
+        try:
+            read = _without_models(node, args)
+            if not any(isinstance(leaf, Value) for leaf in pytree.tree_leaves(read)):
+                return self._evaluate(node, read)
+            rule = self._rule(node)
+            made = rule(Call(str(node.target), bound, results, self._emit))
+            seen = made[0].seen if isinstance(made, tuple) else made.seen
+        except EdgeqError:
+            raise
+        except Exception as error:
+            raise _internal(node.target, _path(node) or self._name, error) from error
+        kind = next(t for t in pytree.tree_leaves(node.meta["val"]) if isinstance(t, Tensor)).dtype
+        if not kind.is_floating_point:
+            raise UnsupportedError(f"{node.target} gives {kind} values", hint="keep the network in float32")
+        if seen != results[0]:
+            raise UnsupportedError(
+                f"{node.target} gives {list(results[0])} in torch and {list(seen)} here",
+                hint="this is a bug in edgeq, please report it",
+            )
         return made
 
     def _rule(self, node: torch.fx.Node) -> Rule:
@@ -200,12 +263,12 @@ class _Capture:
 
         def plain(leaf: Any) -> Any:
             if isinstance(leaf, Constant):
-                found.append(leaf.name)
+                found.extend([leaf.name] if leaf.name else [])
                 return leaf.tensor
             return leaf
 
         positional, named = pytree.tree_map(plain, args)
-        result = node.target(*positional, **named)  # type: ignore[operator]
+        result = self._evaluated(node, positional, named)
         name = found[0] if found else node.name
         return pytree.tree_map(lambda r: Constant(name, r) if isinstance(r, Tensor) else r, result)
 
@@ -227,6 +290,36 @@ class _Capture:
             name = f"{constant.name}_{count}"
         self._constants[name] = constant.tensor
         return name
+
+
+def _without_models(node: torch.fx.Node, args: Any) -> Any:
+    """The call's arguments, those of which it reads shape and type alone as constants, whatever they hold.
+
+    ``buffer.type_as(x)`` and ``x.new_zeros(...)`` are constants, though they are made from an activation.
+    """
+    name = MODELS.get(packet(node))
+    if name is None:
+        return args
+    positional, named = args
+    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
+    place = names.index(name) if name in names else len(positional)
+    if place < len(positional) and isinstance(positional[place], Value):
+        val = node.args[place].meta["val"]  # type: ignore[union-attr]
+        model = Constant("", torch.zeros((), dtype=val.dtype).expand(positional[place].seen))
+        return ((*positional[:place], model, *positional[place + 1 :]), named)
+    return args
+
+
+def _live(graph: torch.fx.Graph) -> set[torch.fx.Node]:
+    """Calls that an output depends on. What has no say in the answer, such as an assertion, need not be supported."""
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    live, left = set(), [output]
+    while left:
+        node = left.pop()
+        if node not in live:
+            live.add(node)
+            left.extend(node.all_input_nodes)
+    return live
 
 
 def _same(left: Tensor, right: Tensor) -> bool:

@@ -18,7 +18,7 @@ from torch.export.graph_signature import InputKind
 
 from edgeq.errors import ConfigError, UnsupportedError
 
-__all__ = ["checked", "export", "functional", "packet", "writes_alone"]
+__all__ = ["checked", "export", "functional", "packet", "quiet", "writes_alone"]
 
 
 def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> ExportedProgram:
@@ -31,7 +31,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with _quiet(), _without_stack_traces(), torch.no_grad():
+        with quiet(), _without_stack_traces(), torch.no_grad():
             try:
                 return torch.export.export(module, (example,))
             except Exception as error:
@@ -108,7 +108,7 @@ def checked(program: ExportedProgram, name: str) -> ExportedProgram:
             "the program's image size is dynamic", where=name, hint="export it for one height and width"
         )
     example = torch.zeros((1, *shape[1:]), dtype=value.dtype)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         try:
             return torch.export.export(program.module(), (example,))
         except Exception as error:
@@ -117,7 +117,7 @@ def checked(program: ExportedProgram, name: str) -> ExportedProgram:
 
 def functional(program: ExportedProgram, name: str) -> ExportedProgram:
     """No in-place calls, composite calls (conv2d, linear) kept whole."""
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         try:
             made: ExportedProgram = program.run_decompositions({})
             return made
@@ -166,7 +166,7 @@ def packet(node: torch.fx.Node) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Torch's tracer logs and prints what it then raises; the raised error is enough."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

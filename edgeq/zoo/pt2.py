@@ -1,13 +1,12 @@
-"""``.pt2`` exported programs, opened with every door shut that would run code from the file.
+"""``.pt2`` exported programs: data, of which nothing is run.
 
-torch's loader unpickles in places. edgeq forces ``weights_only`` for all of them and refuses the two kinds of content
-that would still run: compiled code and pickled custom objects.
+torch's loader evaluates, imports and unpickles what it finds. It gets to see a copy of the archive that holds tensors
+and a program held to a plain grammar, and nothing else (`pt2_archive`, `pt2_program`).
 """
 
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,10 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, EdgeqError
+from edgeq.graph.exporting import quiet
+from edgeq.zoo.pt2_archive import clean_archive
+from edgeq.zoo.pt2_program import ForeignError
 from edgeq.zoo.pycode import last_line
 
 __all__ = ["load_program"]
@@ -31,10 +33,16 @@ def load_program(path: Path) -> tuple[ExportedProgram, tuple[int, int, int], int
     """
     if not path.is_file():
         raise ConfigError(f"{path} does not exist")
-    _refuse_code(path)
     try:
-        with _weights_only():
-            program = torch.export.load(path)
+        archive = clean_archive(path)
+        with _weights_only(), quiet():
+            program = torch.export.load(archive)
+    except EdgeqError:
+        raise
+    except ForeignError as error:
+        raise ConfigError(
+            f"{path} is no exported program edgeq reads", why=str(error), hint="save it with torch.export.save"
+        ) from error
     except Exception as error:  # the loader raises anything from KeyError to AssertionError on a bad file
         raise ConfigError(f"{path} is no exported program", why=last_line(error)) from error
     inputs = program.graph_signature.user_inputs
@@ -56,19 +64,6 @@ def _classes(program: ExportedProgram) -> int:
     if len(output) == 1 and values and isinstance(values[0], Tensor) and values[0].dim() == 2:
         return int(values[0].shape[1])
     return 0
-
-
-def _refuse_code(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path} is no exported program", why=last_line(error)) from error
-    for name in names:
-        if "aotinductor" in name or "custom_obj" in name:
-            raise ConfigError(
-                f"{path} holds code or custom objects", why=name, hint="export the plain network with torch.export.save"
-            )
 
 
 @contextmanager

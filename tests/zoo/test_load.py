@@ -399,21 +399,6 @@ def test_bad_exported_programs(tmp_path: Path) -> None:
     fails(str(tmp_path / "code.pt2"), "holds code")
 
 
-def test_an_exported_program_s_pickled_weights_are_not_run(tmp_path: Path) -> None:
-    program = torch.export.export(tiny().eval(), (torch.zeros(1, 3, 8, 8),))
-    torch.export.save(program, tmp_path / "tiny.pt2")
-    with zipfile.ZipFile(tmp_path / "tiny.pt2") as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    (inputs,) = [name for name in content if "sample_inputs" in name]
-    torch.save(Payload(tmp_path / "ran"), tmp_path / "payload")
-    content[inputs] = (tmp_path / "payload").read_bytes()
-    with zipfile.ZipFile(tmp_path / "evil.pt2", "w", zipfile.ZIP_STORED) as archive:
-        for name, data in content.items():
-            archive.writestr(name, data)
-    fails(str(tmp_path / "evil.pt2"), "is no exported program")
-    assert not (tmp_path / "ran").exists()
-
-
 def test_pixels_become_input_as_torchvision_does() -> None:
     from edgeq.zoo.load import import_torchvision
 
