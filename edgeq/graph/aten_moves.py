@@ -6,9 +6,12 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from edgeq.graph import ops
 from edgeq.graph.aten import Call, Value, aten, axis_of
 from edgeq.graph.aten_borders import MODES, bordered
+from edgeq.graph.nearest import is_certain, nearest_pixels
 from edgeq.graph.ops import Shape
 
 __all__ = ["permuted", "reshaped"]
@@ -90,21 +93,42 @@ def _numbers(given: int | list[int]) -> list[int]:
     return [given] if isinstance(given, int) else list(given)
 
 
-@aten("upsample_bilinear2d", "upsample_nearest2d")
+_RESIZES = {
+    "upsample_bilinear2d": "bilinear",
+    "upsample_nearest2d": "nearest",
+    "_upsample_nearest_exact2d": "nearest-exact",
+}
+
+
+@aten(*_RESIZES)
 def _resize(call: Call) -> Value:
+    """Torch computes positions with the scale it was given, and with the sizes' quotient only where it was given none;
+    every file knows the sizes alone."""
     value = call.activation(call.get("input", call.get("self")))
     size = (call.shape[2], call.shape[3])
+    mode = _RESIZES[call.name.split(".")[1]]
     scales = call.get("scale_factors") or [call.get("scales_h"), call.get("scales_w")]
     for scale, before, after in zip(scales, value.shape[2:], size, strict=True):
-        if scale is not None and float(scale) * before != after:
+        if scale is not None and not _scale_fits(float(scale), before, after, mode, call.get("align_corners", False)):
             raise call.unsupported(
-                f"{before} x {scale} is no whole number of pixels", "give F.interpolate a size, or a scale that fits"
+                f"{before} x {scale} is no whole number of pixels",
+                "give F.interpolate a size, a scale that fits, or recompute_scale_factor=True",
             )
     if size == value.shape[2:]:
         return value
-    if "bilinear" in call.name:
-        return call.emit(ops.Resize2d(size, "bilinear", bool(call.get("align_corners", False))), value)
-    return call.emit(ops.Resize2d(size, "nearest"), value)
+    for before, after in zip(value.shape[2:], size, strict=True):
+        if mode != "bilinear" and not is_certain(before, after, mode):
+            raise call.unsupported(
+                f"from {before} to {after} pixels torch takes others in another memory layout", 'use mode="nearest"'
+            )
+    return call.emit(ops.Resize2d(size, mode, mode == "bilinear" and bool(call.get("align_corners", False))), value)
+
+
+def _scale_fits(scale: float, before: int, after: int, mode: str, align_corners: bool) -> bool:
+    """Whether resizing `before` pixels by `scale` is resizing them to `after`."""
+    if mode == "bilinear":
+        return align_corners or scale * before == after
+    return bool(np.array_equal(nearest_pixels(before, after, mode, 1 / scale), nearest_pixels(before, after, mode)))
 
 
 @aten("expand", "expand_as", "expand_copy")

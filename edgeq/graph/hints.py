@@ -23,8 +23,7 @@ _HINTS = {
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), "recurrence has no integer form here: use convolutions"),
     **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk"), _LOGITS),
     **dict.fromkeys(
-        ("_upsample_bilinear2d_aa",
-         "upsample_bicubic2d", "grid_sampler_2d", "upsample_nearest_exact2d"), _SIZE,
+        ("_upsample_bilinear2d_aa", "upsample_bicubic2d", "grid_sampler_2d"), _SIZE,
     ),
     **dict.fromkeys(
         ("_native_batch_norm_legit", "_native_batch_norm_legit_functional", "bernoulli", "rand", "rand_like"), _EVAL

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.moves import Concat, Pad, Permute, Reshape, Slice
+from edgeq.graph.nearest import NEAREST_MODES
 from edgeq.graph.op import OPS, Op, Pair, Shape, Sides, broadcast, register, require
 
 __all__ = [
@@ -252,10 +253,11 @@ class GlobalAvgPool(Op):
 @register
 @dataclass(frozen=True)
 class Resize2d(Op):
-    """Scale height and width to ``size``, ``mode`` bilinear or nearest.
+    """Scale height and width to ``size``, ``mode`` bilinear, nearest or nearest-exact.
 
     Pixel centres correspond (torch's ``align_corners=False``), or with ``align_corners`` the centres of the corners.
-    Nearest is torch's ``nearest``: the pixel at ``floor(y * H / H')``. Interpolated values lie between those they are
+    The nearest modes are torch's: ``nearest`` takes the pixel at ``floor(y * H / H')``, ``nearest-exact`` the one at
+    ``floor((y + 0.5) * H / H')``, in float32 (`edgeq.graph.nearest`). Interpolated values lie between those they are
     made of, so input and output share one quantization.
     """
 
@@ -266,7 +268,8 @@ class Resize2d(Op):
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         require(len(inputs) == 1 and len(inputs[0]) == 4, self, inputs, "takes one (N, C, H, W) input")
-        require(self.mode in ("bilinear", "nearest") and min(self.size) > 0, self, inputs, f"cannot be {self.mode}")
+        modes = ("bilinear", *NEAREST_MODES)
+        require(self.mode in modes and min(self.size) > 0, self, inputs, f"cannot be {self.mode}")
         require(not self.align_corners or self.mode == "bilinear", self, inputs, "nearest has no corners to align")
         return (*inputs[0][:2], *self.size)
 

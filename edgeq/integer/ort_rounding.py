@@ -285,7 +285,7 @@ def _permute(graph: IntegerGraph, node: Node, op: Permute, inputs: list[Integers
 @_kernel(Resize2d)
 def _resize(graph: IntegerGraph, node: Node, op: Resize2d, inputs: list[Integers], shift: int) -> Integers:
     """Weighted in float32, fractions cut off. Exact where positions are (twice the size); else a tie may fall apart."""
-    if op.mode == "nearest":
+    if op.mode != "bilinear":
         return resize(inputs[0], op)
     (y1, y2, fy), (x1, x2, fx) = (
         _between(size, out, op.align_corners) for size, out in zip(inputs[0].shape[2:], op.size, strict=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.graph.nearest import NEAREST_MODES, nearest_pixels
 from edgeq.graph.ops import Resize2d
 
 __all__ = ["mirrors", "resize"]
@@ -21,8 +22,8 @@ ONE = 1 << BITS
 
 def resize(x: Array, op: Resize2d) -> Array:
     """``(N, C, H, W)`` integers to ``(N, C, *op.size)``, same scale and zero point."""
-    if op.mode == "nearest":
-        rows, columns = (_nearest(size, out) for size, out in zip(x.shape[2:], op.size, strict=True))
+    if op.mode in NEAREST_MODES:
+        rows, columns = (nearest_pixels(size, out, op.mode) for size, out in zip(x.shape[2:], op.size, strict=True))
         return x[:, :, rows][:, :, :, columns]
     y_low, y_high, y_part = _between(x.shape[2], op.size[0], op.align_corners)
     x_low, x_high, x_part = _between(x.shape[3], op.size[1], op.align_corners)
@@ -37,9 +38,11 @@ def mirrors(size: int, out: int, op: Resize2d) -> bool:
     """Whether resizing a mirrored axis of `size` pixels to `out` gives the mirrored result, to the last integer.
 
     True where every position is a whole number of the kernel's fractions; a rounded step runs away from one end.
+    Nearest: where the pixels it takes are the same from either end.
     """
-    if op.mode == "nearest":
-        return out % size == 0
+    if op.mode in NEAREST_MODES:
+        pixels = nearest_pixels(size, out, op.mode)
+        return bool(np.array_equal(pixels, size - 1 - pixels[::-1]))
     if op.align_corners:
         return out > 1 and ONE * (size - 1) % (out - 1) == 0
     return ONE * size % out == 0 and ONE * size // out % 2 == 0
@@ -56,13 +59,6 @@ def _between(size: int, out: int, align_corners: bool) -> tuple[Int, Int, Int]:
     low = np.clip(_truncated(positions, ONE), 0, size - 1)
     high = np.minimum(_truncated(positions + ONE - 1, ONE), size - 1)
     return low, high, positions - ONE * low
-
-
-def _nearest(size: int, out: int) -> Int:
-    """The kernel forms the ratio, and its multiples, in float32."""
-    ratio = np.float32(size) / np.float32(out)
-    positions = np.floor(np.arange(out, dtype=np.float32) * ratio).astype(np.int64)
-    return np.asarray(np.minimum(positions, size - 1))
 
 
 def _truncated(x: Int, divisor: int) -> Int:

@@ -15,7 +15,7 @@ from edgeq.integer.resize import mirrors, resize
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, seeds, zero_points
 
 sizes = st.integers(1, 13)
-forms = st.sampled_from([("bilinear", False), ("bilinear", True), ("nearest", False)])
+forms = st.sampled_from([("bilinear", False), ("bilinear", True), ("nearest", False), ("nearest-exact", False)])
 
 
 @EXAMPLES
@@ -35,15 +35,6 @@ def test_bilinear_is_torchs_to_a_step(before, size, align_corners, seed) -> None
     real = F.interpolate(torch.from_numpy(x).double(), list(size), mode="bilinear", align_corners=align_corners).numpy()
     lost = 255 * 2 * max(*before, *size) / 1024
     assert np.abs(made - real).max() <= 0.5 + lost
-
-
-@EXAMPLES
-@given(before=st.tuples(sizes, sizes), factor=st.tuples(st.integers(1, 4), st.integers(1, 4)), seed=seeds)
-def test_nearest_is_torchs(before, factor, seed) -> None:  # type: ignore[no-untyped-def]
-    x = np.random.default_rng(seed).integers(-128, 128, (2, 3, *before))
-    size = (before[0] * factor[0], before[1] * factor[1])
-    real = F.interpolate(torch.from_numpy(x).double(), list(size), mode="nearest").numpy()
-    np.testing.assert_array_equal(resize(x, Resize2d(size, "nearest")), real)
 
 
 @EXAMPLES

@@ -63,8 +63,28 @@ class Context(ABC):
         """Make `node`'s value with one float ONNX op on float tensors, limited to `clamp`."""
 
     @abstractmethod
-    def move(self, node: Node, kind: str, values: list[str], extra: list[str], **attributes: Any) -> None:
-        """Make `node`'s value with an op that moves or selects elements of `values`; `extra` are tensors it needs."""
+    def move(
+        self,
+        node: Node,
+        kind: str,
+        values: list[str],
+        extra: list[str],
+        *,
+        source: str | None = None,
+        **attributes: Any,
+    ) -> None:
+        """Make `node`'s value with an op that moves or selects elements of `values`; `extra` are tensors it needs.
+
+        `source` is a tensor made of the `movable` ones of `values`, to be read in their place.
+        """
+
+    @abstractmethod
+    def movable(self, value: str) -> str:
+        """The tensor of an activation that moves read: float, or its integers."""
+
+    @abstractmethod
+    def readers(self, value: str) -> list[Node]:
+        """The nodes that read a value."""
 
     @abstractmethod
     def zero(self, value: str) -> str:
@@ -111,8 +131,24 @@ class FloatContext(Context):
         if clamp:
             self._limit(made, clamp, node.name, f"{node.name}/clamp")
 
-    def move(self, node: Node, kind: str, values: list[str], extra: list[str], **attributes: Any) -> None:
-        self.builder.node(kind, [*values, *extra], node.name, name=node.name, **attributes)
+    def move(
+        self,
+        node: Node,
+        kind: str,
+        values: list[str],
+        extra: list[str],
+        *,
+        source: str | None = None,
+        **attributes: Any,
+    ) -> None:
+        tensors = values if source is None else [source]
+        self.builder.node(kind, [*tensors, *extra], node.name, name=node.name, **attributes)
+
+    def movable(self, value: str) -> str:
+        return value
+
+    def readers(self, value: str) -> list[Node]:
+        return [node for node in self._graph.nodes if value in node.inputs]
 
     def zero(self, value: str) -> str:
         return self.builder.constant(np.array(0, np.float32))
@@ -311,9 +347,24 @@ class QuantizedContext(Context):
         if limits:
             self.builder.node("Clip", [integers, *limits], target)
 
-    def move(self, node: Node, kind: str, values: list[str], extra: list[str], **attributes: Any) -> None:
+    def movable(self, value: str) -> str:
+        return self.integers(value)
+
+    def readers(self, value: str) -> list[Node]:
+        return [node for node in self._graph.nodes if value in node.inputs]
+
+    def move(
+        self,
+        node: Node,
+        kind: str,
+        values: list[str],
+        extra: list[str],
+        *,
+        source: str | None = None,
+        **attributes: Any,
+    ) -> None:
         self._same_grid(node, values)
-        tensors = [self.integers(value) for value in values]
+        tensors = [self.integers(value) for value in values] if source is None else [source]
         self.builder.node(kind, [*tensors, *extra], self.integers(node.name), name=node.name, **attributes)
 
     def zero(self, value: str) -> str:

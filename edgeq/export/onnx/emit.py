@@ -6,14 +6,16 @@ Attributes at their ONNX default are left out. ONNX orders padding ``(top, left,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from edgeq.errors import UnsupportedError
 from edgeq.export.onnx.context import Context
+from edgeq.export.onnx.nearest import FORMS, nearest_scale
 from edgeq.graph.ir import Node
+from edgeq.graph.nearest import NEAREST_MODES, nearest_pixels
 from edgeq.graph.ops import (
     Add,
     AvgPool2d,
@@ -154,8 +156,13 @@ def _concat(context: Context, node: Node, op: Concat) -> None:
 
 @emits(Pad)
 def _pad(context: Context, node: Node, op: Pad) -> None:
-    # All dimensions listed: given `axes`, onnxruntime's change of layout leaves two Gather beside the Pad.
-    context.move(node, "Pad", [node.inputs[0]], [context.indices(*op.before, *op.after), context.zero(node.name)])
+    # All dimensions listed: given `axes`, onnxruntime's change of layout leaves two Gather beside the Pad. But without,
+    # it makes zeros before a pool the pool's own padding: those of a max pool are minus infinity, and a pool that has
+    # padding already counts all of it or none.
+    extra = [context.indices(*op.before, *op.after), context.zero(node.name)]
+    if any(isinstance(reader.op, (AvgPool2d, MaxPool2d)) for reader in context.readers(node.name)):
+        extra.append(context.indices(*range(len(op.before))))
+    context.move(node, "Pad", [node.inputs[0]], extra)
 
 
 @emits(Slice)
@@ -180,16 +187,36 @@ def _resize(context: Context, node: Node, op: Resize2d) -> None:
     # On the integers themselves: onnxruntime has kernels for them, and would drop a Q/DQ pair of one scale anyway.
     # Its bilinear one cuts fractions off where TFLite rounds them, so it may be a step below.
     before = context.shape(node.inputs[0])[2:]
+    if op.mode in NEAREST_MODES:
+        _resize_nearest(context, node, op)
+        return
     scales = [_scale(size, out) for size, out in zip(before, op.size, strict=True)]
-    extra = ["", context.builder.constant(np.array([1, 1, *scales], np.float32))]
-    if op.mode == "nearest":
-        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    else:
-        how = {
-            "mode": "linear",
-            "coordinate_transformation_mode": "align_corners" if op.align_corners else "half_pixel",
-        }
-    context.move(node, "Resize", [node.inputs[0]], extra, **how)
+    corners = "align_corners" if op.align_corners else "half_pixel"
+    context.move(node, "Resize", [node.inputs[0]], _scales(context, scales),
+                 mode="linear", coordinate_transformation_mode=corners)  # fmt: skip
+
+
+def _resize_nearest(context: Context, node: Node, op: Resize2d) -> None:
+    """A Resize where onnxruntime's arithmetic takes torch's pixels, else those pixels by name, axis by axis."""
+    (value,) = node.inputs
+    pairs = list(zip(context.shape(value)[2:], op.size, strict=True))
+    scales = [nearest_scale(size, out, op.mode) for size, out in pairs]
+    known = [scale for scale in scales if scale is not None]
+    if len(known) == len(scales):
+        context.move(node, "Resize", [value], _scales(context, known), mode="nearest", **FORMS[op.mode])
+        return
+    lists = {axis: nearest_pixels(*pair, op.mode) for axis, pair in enumerate(pairs, 2) if pair[0] != pair[1]}
+    *first, last = lists
+    source = None
+    for axis in first:
+        pixels = context.builder.constant(lists[axis])
+        source = context.builder.node("Gather", [context.movable(value), pixels], axis=axis)
+    context.move(node, "Gather", [value], [context.builder.constant(lists[last])], source=source, axis=last)
+
+
+def _scales(context: Context, scales: Sequence[np.float32]) -> list[str]:
+    """A Resize's inputs behind its first: no region, and a factor for each dimension."""
+    return ["", context.builder.constant(np.array([1, 1, *scales], np.float32))]
 
 
 def _scale(size: int, out: int) -> np.float32:

@@ -12,6 +12,7 @@ from edgeq.export.tflite.order import Turn
 from edgeq.export.tflite.windows import Axis, subsample
 from edgeq.graph import ops
 from edgeq.graph.ir import Node
+from edgeq.graph.nearest import NEAREST_MODES
 from edgeq.graph.ops import Shape
 from edgeq.integer.graph import Quantization
 
@@ -89,8 +90,9 @@ def _pick(e: Emitter, x: int, picked: int, picks: tuple[ops.Pair, ops.Pair], str
 @emits(ops.Resize2d)
 def _resize(e: Emitter, node: Node, op: ops.Resize2d) -> None:
     inputs = (e.index[node.inputs[0]], e.numbers(op.size))
-    if op.mode == "nearest":
-        options = options_of("ResizeNearestNeighborOptions", alignCorners=False, halfPixelCenters=False)
+    if op.mode in NEAREST_MODES:
+        exact = op.mode == "nearest-exact"
+        options = options_of("ResizeNearestNeighborOptions", alignCorners=False, halfPixelCenters=exact)
         e.operator(_CODE.RESIZE_NEAREST_NEIGHBOR, inputs, e.output(node), options, wide=4)
         return
     options = options_of("ResizeBilinearOptions", alignCorners=op.align_corners, halfPixelCenters=not op.align_corners)
