@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.data.npz import read_npz
 from edgeq.errors import ArtifactError
 
 __all__ = ["CalibrationSet"]
@@ -52,14 +53,16 @@ class CalibrationSet:
 
     @classmethod
     def load(cls, path: Path) -> CalibrationSet:
-        """Read what `to_bytes` wrote. Raises `ArtifactError` for anything else."""
+        """Read what `to_bytes` wrote. Raises `ArtifactError` for anything else, and for values that are not finite."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                inputs, labels = file["inputs"], file["labels"]
-                if inputs.dtype != np.float32 or inputs.ndim != 4 or labels.shape != inputs.shape[:1]:
-                    raise ValueError("inputs must be float32 (N, C, H, W) with one label each")
-                told = json.loads(str(file["notes"])) if "notes" in file else {}
-                notes = {str(name): float(value) for name, value in dict(told).items()}
-                return cls(inputs, labels.astype(np.int64), str(file["method"]), notes)
-        except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on a bad file
+            file = read_npz(path, ("inputs", "labels", "method"), ("notes",))
+            inputs, labels = file["inputs"], file["labels"]
+            if inputs.dtype != np.float32 or inputs.ndim != 4 or labels.shape != inputs.shape[:1]:
+                raise ValueError("inputs must be float32 (N, C, H, W) with one label each")
+            if labels.dtype.kind not in "iu" or not inputs.size or not np.isfinite(inputs).all():
+                raise ValueError("there must be one image or more, of finite values, and integers as labels")
+            notes = dict(json.loads(str(file["notes"]))) if "notes" in file else {}
+            kept = {str(name): float(value) for name, value in notes.items()}
+            return cls(inputs, labels.astype(np.int64), str(file["method"]), kept)
+        except (ArtifactError, ValueError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{path} is not a calibration set", why=str(error)) from error

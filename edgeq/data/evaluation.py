@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.data.calibration import CalibrationSet
+from edgeq.data.npz import read_npz
 from edgeq.data.pictures import PICTURES, find_labelled, find_plain, read_picture
 from edgeq.data.truths import ARRAYS, Truths, checked_truths, truths_sha256
 from edgeq.errors import ConfigError, MeasurementError
@@ -34,9 +34,6 @@ Choice = Callable[[int], Sequence[int]]
 
 IN_MEMORY = 512 * 2**20
 """Decoded pictures beyond this many bytes live in an unnamed temporary file instead of memory."""
-
-NPZ_LIMIT = 8 * 2**30
-"""Bytes an ``.npz`` may unpack to: a few kilobytes can promise terabytes."""
 
 _BARRED: ContextVar[str] = ContextVar("barred", default="")
 
@@ -172,30 +169,10 @@ def _read(path: str, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Truths | 
 
 
 def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > NPZ_LIMIT:
-            raise ConfigError(f"{path} unpacks to {unpacked / 2**30:.0f} GiB", hint="use a folder of pictures instead")
-        with np.load(path, allow_pickle=False) as file:
-            if "images" not in file.files:
-                raise ConfigError(
-                    f"{path} has no array 'images'",
-                    why=f"it holds {', '.join(file.files) or 'nothing'}",
-                    hint="images must be uint8 (N, H, W, C)"
-                    + "; edgeq synth writes such an images.npz beside calibration.npz" * ("inputs" in file.files),
-                )
-            for name in {"images", *ARRAYS[spec.task]} & set(file.files):
-                arrays[name] = file[name]
-            if "prepared" in file.files and bool(file["prepared"]):
-                spec = replace(spec, resize=None, crop=None)  # as `edgeq synth` writes them: at the input's size
-    except ConfigError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on a bad file
-        raise ConfigError(
-            f"{path} cannot be read", why=str(error).splitlines()[0] if str(error) else type(error).__name__
-        ) from error
+    arrays = read_npz(path, ["images"], [*ARRAYS[spec.task], "prepared"])
+    prepared = arrays.pop("prepared", np.array(False))
+    if prepared.dtype == np.bool_ and prepared.all():
+        spec = replace(spec, resize=None, crop=None)  # as `edgeq synth` writes them: at the input's size
     pixels = arrays.pop("images")
     if set(arrays) != set(ARRAYS[spec.task]):
         return _checked(pixels, None, str(path), spec)
@@ -231,13 +208,15 @@ def _checked(images: npt.NDArray[Any], given: Any | None, source: str, spec: Mod
         )  # fmt: skip
     if spec.task != "classification":
         spec = replace(spec, resize=None, crop=None)  # pictures must not move under their masks and boxes
-    if spec.resize is not None or spec.crop is not None:
+    channels, height, width = spec.input_shape
+    fits = images.shape[3] == channels in (1, 3) and 0 not in images.shape
+    if fits and (spec.resize is not None or spec.crop is not None):
         from PIL import Image
 
         from edgeq.data.pictures import fitted
 
-        images = np.stack([fitted(Image.fromarray(np.squeeze(image)), spec, source) for image in images])
-    channels, height, width = spec.input_shape
+        plain = (image if channels == 3 else image[:, :, 0] for image in images)
+        images = np.stack([fitted(Image.fromarray(image), spec, source) for image in plain])
     if images.shape[1:] != (height, width, channels):
         raise ConfigError(
             f"images of {source} are {list(images.shape[1:])}",

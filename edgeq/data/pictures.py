@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 import warnings
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgeq.errors import ConfigError
+from edgeq.limits import check_regular, read_text
 from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["PICTURES", "find_labelled", "find_plain", "fitted", "read_picture"]
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
+"""What Pillow may take a file for, whatever its name says: others, such as EPS, would start a program of the system."""
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
@@ -46,17 +51,16 @@ def _csv(path: Path) -> tuple[list[Path], list[int]]:
     files: list[Path] = []
     labels: list[int] = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if not {"filename", "label"} <= set(rows.fieldnames or ()):
-                raise ConfigError(f"{path} has columns {rows.fieldnames or []}", why="must have filename and label")
-            for row in rows:
-                where = f"{path} line {rows.line_num}"
-                try:
-                    labels.append(int(row["label"]))
-                except (TypeError, ValueError) as error:
-                    raise ConfigError(f"label {row['label']!r}", where=where, why="must be an integer") from error
-                files.append(_beside(path, row["filename"], where))
+        rows = csv.DictReader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline=""))
+        if not {"filename", "label"} <= set(rows.fieldnames or ()):
+            raise ConfigError(f"{path} has columns {rows.fieldnames or []}", why="must have filename and label")
+        for row in rows:
+            where = f"{path} line {rows.line_num}"
+            try:
+                labels.append(int(np.int64(int(row["label"]))))
+            except (TypeError, ValueError, OverflowError) as error:
+                raise ConfigError(f"label {row['label']!r}", where=where, why="must be an integer") from error
+            files.append(_beside(path, row["filename"] or "", where))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read", why=str(error)) from error
     return files, labels
@@ -64,29 +68,48 @@ def _csv(path: Path) -> tuple[list[Path], list[int]]:
 
 def _beside(path: Path, name: str, where: str) -> Path:
     for folder in (path.parent, path.parent / "images"):
-        if (folder / name).is_file():
+        if name and (folder / name).is_file():
             return folder / name
     raise ConfigError(f"picture {name!r} is neither beside the CSV nor in images/", where=where)
 
 
 def read_picture(path: Path, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """One picture, ``(H, W, C)`` at the network's input size. Raises `ConfigError` naming the file."""
+    """One picture, ``(H, W, C)`` at the network's input size, upright as its EXIF orientation says.
+
+    Palettes, grey, CMYK and bits become the network's 1 or 3 channels; an alpha channel is left out. Of a file with
+    several frames, the first is taken. Raises `ConfigError` naming the file, also for more than 8 bits per value.
+    """
     channels = spec.input_shape[0]
     if channels not in _MODES:
         raise ConfigError(f"{spec.name} takes {channels} channels", why="pictures give 1 or 3", hint="use an .npz")
     try:
+        check_regular(path)
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             # Pillow only warns of pictures that unpack to gigabytes, until they are twice as large as that.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(path, formats=FORMATS) as picture:
                 if picture.mode.startswith(("I", "F")):  # Pillow would clip everything above 255 to white
                     raise ConfigError(
                         f"picture {path} has more than 8 bits per value", hint="convert it to 8 bits the way you train"
                     )
-                image = picture.convert(_MODES[channels])
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ConfigError(f"picture {path} cannot be read", why=str(error).splitlines()[0]) from error
+                image = _upright(picture).convert(_MODES[channels])
+    except ConfigError:
+        raise
+    except Exception as error:  # Pillow raises a dozen kinds on a damaged file
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        hint = f"pictures are {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else ""
+        raise ConfigError(f"picture {path} cannot be read", why=why, hint=hint) from error
     return fitted(image, spec, str(path))
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as cameras and phones note it; one whose note cannot be read stays as it is."""
+    picture.load()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return picture
 
 
 def fitted(image: Image.Image, spec: ModelSpec, source: str) -> npt.NDArray[np.uint8]:

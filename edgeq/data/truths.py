@@ -86,6 +86,8 @@ def _boxes(given: Sequence[Any], images: int, source: str, classes: int) -> Trut
             boxes, labels = (np.asarray(part) for part in pair)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"boxes of image {index} of {source}", why="must be a pair (boxes, labels)") from error
+        if boxes.dtype.kind not in "fiu" or labels.ndim != 1:
+            raise ConfigError(f"boxes of image {index} of {source}", why="must be numbers, with a list of labels")
         if boxes.size == 0:
             boxes, labels = np.zeros((0, 4)), np.zeros(0, np.int64)
         if boxes.ndim != 2 or boxes.shape != (len(labels), 4) or labels.dtype.kind not in "iu":
@@ -105,7 +107,8 @@ def _boxes(given: Sequence[Any], images: int, source: str, classes: int) -> Trut
 def _apart(listed: Mapping[str, Any], images: int, source: str) -> list[tuple[Any, Any]]:
     """Boxes listed together to pairs, image by image."""
     boxes, labels, owner = (np.asarray(listed[name]) for name in ARRAYS["detection"])
-    if boxes.ndim != 2 or not len(boxes) == len(labels) == len(owner) or owner.dtype.kind not in "iu":
+    listed_alike = boxes.ndim == 2 and labels.shape == owner.shape == (len(boxes),)
+    if not listed_alike or boxes.dtype.kind not in "fiu" or owner.dtype.kind not in "iu":
         raise ConfigError(f"boxes, labels and image of {source}", why="must list the same boxes, image as integers")
     if len(owner) and not 0 <= owner.min() <= owner.max() < images:
         raise ConfigError(f"image of {source} goes up to {owner.max()}", why=f"there are {images} images")

@@ -183,7 +183,7 @@ def test_corrupt_npz(tmp_path: Path) -> None:
 
 
 def test_an_npz_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "NPZ_LIMIT", 1000)
+    monkeypatch.setenv("EDGEQ_LARGEST_FILE", "1000")
     fails(npz(tmp_path / "a.npz"), "unpacks to")
 
 
