@@ -37,9 +37,15 @@ class EdgeqError(Exception):
         super().__init__(printable(" ".join(line.split())))
 
 
-def printable(text: str) -> str:
-    """`text` with control characters spelt out: names out of a stranger's file must not steer the terminal."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+def printable(text: str, *, keep: str = "") -> str:
+    """Return `text` with every character that is not shown as itself spelt out, except those in `keep`.
+
+    Names out of files and answers of devices must not steer a terminal: control characters, text direction, invisible
+    characters and line separators become what Python writes for them (``\\x1b``, ``\\u202e``).
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign in keep else repr(sign)[1:-1] for sign in text)
 
 
 class GateError(EdgeqError):

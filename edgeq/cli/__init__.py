@@ -7,7 +7,7 @@ import os
 import click
 
 from edgeq.cli.processes import launched, run_as_one_of_several
-from edgeq.cli.shell import Shell
+from edgeq.cli.shell import Shell, echo
 
 __all__ = ["cli", "main"]
 
@@ -16,7 +16,7 @@ def _print_version(ctx: click.Context, option: click.Parameter, asked: bool) -> 
     if asked and not ctx.resilient_parsing:
         from edgeq.cli.listing import installed
 
-        click.echo(f"edgeq {installed()['edgeq']}")
+        echo(f"edgeq {installed()['edgeq']}")
         ctx.exit()
 
 

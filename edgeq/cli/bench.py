@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgeq.cli.options import program_option
-from edgeq.cli.shell import columns, print_json, say
+from edgeq.cli.shell import columns, echo, print_json, say
 from edgeq.errors import ConfigError, MeasurementError
 from edgeq.files import write_atomic
 
@@ -107,6 +107,6 @@ def _show(results: list[dict[str, Any]]) -> None:
     for line in dict.fromkeys(
         f"{r['artifact']} on {r['device']}: {note}" for r in results for note in r.get("notes", ())
     ):
-        click.echo(line)
+        echo(line)
     for name in sorted({result["device"] for result in results if result["expect_no_gain"]}):
-        click.echo(f"{name} has no dot-product instructions: int8 may not beat float there")
+        echo(f"{name} has no dot-product instructions: int8 may not beat float there")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeq.cli.options import config_option, program_option, say_file, settings_options
-from edgeq.cli.shell import print_json, say
+from edgeq.cli.shell import echo, print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
 from edgeq.errors import MeasurementError, UnsupportedError
@@ -58,7 +58,7 @@ def build(
         if as_json:
             print_json(effective.to_json())
         else:
-            click.echo(effective.to_toml(), nl=False)
+            echo(effective.to_toml().rstrip("\n"))
         return
     config = effective.config
     say_file(effective)

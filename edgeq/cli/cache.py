@@ -13,7 +13,7 @@ import click
 
 from edgeq.cache import Kept, clear, contents
 from edgeq.cli.options import config_option
-from edgeq.cli.shell import columns, print_json
+from edgeq.cli.shell import columns, echo, print_json
 from edgeq.config.build import resolve
 from edgeq.errors import ConfigError
 
@@ -53,8 +53,8 @@ def cache(clearing: bool, days: float | None, folder: str | None, file: Path | N
         print_json(_facts(where, left, gone if clearing else None))
         return
     if clearing:
-        click.echo(f"removed {_amount(gone)}")
-    click.echo(f"{where}: {_amount(left)}")
+        echo(f"removed {_amount(gone)}")
+    echo(f"{where}: {_amount(left)}")
     if left:
         columns([["stage", "entries", "MB", "last used"], *_rows(left)])
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from edgeq.errors import printable
+from edgeq.cli.terminal import console, styled
 from edgeq.export.census import Census
 from edgeq.inspection.contents import Contents, Op, Tensor, peak_memory
 
@@ -19,41 +17,38 @@ WIDTH = 200  # in a pipe nothing needs to be cut
 
 def show_contents(contents: Contents, path: Path) -> None:
     """On standard output: it is the result, and people search in it."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH)
+    out = console(width=WIDTH)
     title = f"{path}  {contents.format}, {contents.bytes:,} bytes"
-    console.print(f"[bold]{escape(printable(title))}[/bold]  {escape(printable(contents.description))}".rstrip())
+    out.print(styled((title, "bold"), f"  {contents.description}".rstrip()))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name, side in (("#", "right"), ("op", "left"), ("reads", "left"), ("makes", "left"), ("scale", "left"),
                        ("constants", "right"), ("MACs", "right")):  # fmt: skip
         table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
     for place, op in enumerate(contents.ops):
         table.add_row(*_row(place, op))
-    console.print(table)
+    out.print(table)
     peak = peak_memory(contents.ops, contents.inputs, contents.outputs)
-    console.print(f"inputs       {_ends(contents.inputs)}", markup=False)
-    console.print(f"outputs      {_ends(contents.outputs)}", markup=False)
-    console.print(f"constants    {contents.constant_bytes:,} bytes, the rest of the file "
+    out.print(f"inputs       {_ends(contents.inputs)}")
+    out.print(f"outputs      {_ends(contents.outputs)}")
+    out.print(f"constants    {contents.constant_bytes:,} bytes, the rest of the file "
                   f"{contents.bytes - contents.constant_bytes:,}")  # fmt: skip
-    console.print(f"arithmetic   {contents.macs:,} multiply-accumulates")
-    console.print(f"activations  {peak:,} bytes alive at once, at most")
+    out.print(f"arithmetic   {contents.macs:,} multiply-accumulates")
+    out.print(f"activations  {peak:,} bytes alive at once, at most")
     if contents.metadata:
-        console.print(f"metadata     {printable(', '.join(contents.metadata))}", markup=False)
-    console.print(f"as written   {_census(contents.census, contents.format)}", markup=False)
+        out.print(f"metadata     {', '.join(contents.metadata)}")
+    out.print(f"as written   {_census(contents.census, contents.format)}")
     if contents.runtime_census is not None:
-        console.print(f"as run here  {_census(contents.runtime_census, '')}", markup=False)
+        out.print(f"as run here  {_census(contents.runtime_census, '')}")
 
 
 def _row(place: int, op: Op) -> list[str]:
     made = op.outputs[0] if op.outputs else None
     read = " + ".join(_short(t) for t in op.inputs[:3]) + (f" + {len(op.inputs) - 3} more" * (len(op.inputs) > 3))
     constants = sum(t.bytes for t in op.constants)
-    cells = [
+    return [
         str(place), op.kind, read, _short(made) if made else "", _grid(made) if made else "",
         f"{constants:,}" if constants else "", f"{op.macs:,}" if op.macs else "",
     ]  # fmt: skip
-    return [escape(printable(cell)) for cell in cells]
 
 
 def _short(tensor: Tensor) -> str:
@@ -69,7 +64,7 @@ def _grid(tensor: Tensor) -> str:
 
 
 def _ends(tensors: tuple[Tensor, ...]) -> str:
-    return printable(", ".join(f"{t.name.partition(':')[2] or t.name} {_short(t)} {_grid(t)}".strip() for t in tensors))
+    return ", ".join(f"{t.name.partition(':')[2] or t.name} {_short(t)} {_grid(t)}".strip() for t in tensors)
 
 
 def _census(found: Census, written: str) -> str:
@@ -83,4 +78,4 @@ def _census(found: Census, written: str) -> str:
     said = ", ".join(f"{count} {name}" for name, count in faults.items() if count) or "all integer, nothing in between"
     if found.requantize:
         notes += f" ({found.requantize} QUANTIZE between 8 and 16 bits)"
-    return printable(f"{found.ops} ops: {said}{notes}")
+    return f"{found.ops} ops: {said}{notes}"

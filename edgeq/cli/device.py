@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgeq.cli.options import program_option
-from edgeq.cli.shell import Shell, print_json, say
+from edgeq.cli.shell import Shell, echo, print_json, say
 
 __all__ = ["device", "devices", "emulator", "probe", "provision"]
 
@@ -61,7 +61,7 @@ def devices(as_json: bool) -> None:
         missing = ""
         if row["ready"] is False:
             missing = states.get(str(row["name"]), "  (not there yet: edgeq device emulator --create)")
-        click.echo(f"{str(row['name']).ljust(width)}  {row['description']}{missing}")
+        echo(f"{str(row['name']).ljust(width)}  {row['description']}{missing}")
 
 
 @click.command()
@@ -127,23 +127,23 @@ def emulator(create: bool, as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(found.folder)})
     else:
-        click.echo(f"{found.folder}\nuse it with --device emulator:cortex-a72 or --device emulator:cortex-a76")
+        echo(f"{found.folder}\nuse it with --device emulator:cortex-a72 or --device emulator:cortex-a76")
 
 
 def _show(name: str, facts: dict[str, Any], steps: list[str]) -> None:
     machine = facts["machine"]
     pretends = f", emulated {machine['emulated']}" if machine["emulated"] else ""
     model = f"{machine['model']}, " if machine.get("model") else ""
-    click.echo(f"{name}: {model}{machine['cpu']}, {machine['architecture']}, {machine['cores']} cores{pretends}")
+    echo(f"{name}: {model}{machine['cpu']}, {machine['architecture']}, {machine['cores']} cores{pretends}")
     runs = f"Python {machine['python']}" if machine["python"] else ", ".join(machine["abis"])
-    click.echo(f"  {machine['system']}, {machine['libc']}, {runs}")
+    echo(f"  {machine['system']}, {machine['libc']}, {runs}")
     free = "free space not known" if facts["free_bytes"] is None else f"{facts['free_bytes'] / 2**30:.1f} GiB free"
-    click.echo(f"  {free}, fastest cores {machine['big_cores'] or 'not known'}")
+    echo(f"  {free}, fastest cores {machine['big_cores'] or 'not known'}")
     if not machine["dot_product"]:
-        click.echo("  no dot-product instructions: int8 may not beat float here")
+        echo("  no dot-product instructions: int8 may not beat float here")
     for runtime, found in facts["runtimes"].items():
         beside = f", numpy {found['numpy']}" if found["numpy"] else ""
         state = f"{found['version']}{beside}" if found["works"] else f"no: {found['why']}"
-        click.echo(f"  {runtime.ljust(14)}  {state}")
+        echo(f"  {runtime.ljust(14)}  {state}")
     for step in steps:
-        click.echo(f"missing: {step}")
+        echo(f"missing: {step}")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgeq.cli.options import program_option
-from edgeq.cli.shell import columns, print_json, say
+from edgeq.cli.shell import columns, echo, print_json, say
 from edgeq.errors import ConfigError
 
 __all__ = ["evaluate"]
@@ -71,11 +71,11 @@ def _answered(path: Path, devices: tuple[str, ...], asked: dict[str, Any]) -> It
 def _tell(facts: dict[str, Any]) -> None:
     there, here, outputs = facts["device_accuracy"], facts["host_accuracy"], facts["outputs"]
     metric, score = facts["metric"], f"{there['score']:.2f} %, here {here['score']:.2f} %"
-    click.echo(f"{facts['runtime']} on {facts['device']}: {metric} {score}")
+    echo(f"{facts['runtime']} on {facts['device']}: {metric} {score}")
     what = {"mIoU": "pixels", "mAP@0.5": "the boxes"}.get(metric, f"{facts['images']} images")
-    click.echo(f"same answer to {100 * facts['agreement']:.2f} % of {what}")
+    echo(f"same answer to {100 * facts['agreement']:.2f} % of {what}")
     unit = "step" if outputs["integer"] else ""
-    click.echo(
+    echo(
         f"{100 * outputs['equal']:.3f} % of {outputs['values']:,} output values equal, "
         f"largest difference {outputs['max_difference']:.4g} {unit}".rstrip()
     )

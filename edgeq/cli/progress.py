@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
-from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from edgeq.cli.shell import say
+from edgeq.cli.terminal import console, styled
 from edgeq.progress import Progress, Silent
 
 __all__ = ["Lines", "Live", "progress"]
@@ -39,7 +39,7 @@ class Lines:
         self._first: tuple[float, int] | None = None
 
     def _say(self, text: str) -> None:
-        click.echo(f"{time.strftime('%H:%M:%S')} {text}", err=True)
+        say(f"{time.strftime('%H:%M:%S')} {text}")
 
     def stage(self, name: str) -> None:
         self._stage, self._said, self._first = name, time.monotonic(), None
@@ -64,11 +64,11 @@ class Live:
     """A bar for the running stage; finished stages stay above it as lines."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = console(stderr=True)
         self._bars = Bars(
-            TextColumn("  {task.description:<12}"),
+            TextColumn("  {task.description:<12}", markup=False),
             BarColumn(bar_width=30),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -103,8 +103,7 @@ class Live:
 
     def done(self, name: str, seconds: float, cached: bool) -> None:
         self._drop()
-        took = "[dim]cached[/dim]" if cached else _seconds(seconds)
-        self._console.print(f"  {name:<12} {took}", highlight=False)
+        self._console.print(styled(f"  {name:<12} ", ("cached", "dim") if cached else _seconds(seconds)))
 
 
 def _seconds(seconds: float) -> str:

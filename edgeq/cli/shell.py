@@ -1,12 +1,16 @@
 """A click group that loads a command when it is used, and turns every failure into one line and an exit status.
 
 0 done; 1 a gate failed; 2 wrong input or settings; 3 the network is not supported; 4 a device could not be reached;
-5 a measurement must not be believed; 70 a bug in edgeq; 130 interrupted; 141 the reader of our output went away.
+5 a measurement must not be believed; 70 a bug in edgeq; 130 interrupted; 141 the reader of our output went away;
+129 and 143 ended by SIGHUP or SIGTERM.
+
+All that edgeq prints goes through this module and `edgeq.cli.terminal`, which escape it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import traceback
@@ -16,29 +20,53 @@ from typing import Any
 
 import click
 
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, printable
 from edgeq.registry import closest
 
-__all__ = ["BUG", "INTERRUPTED", "PIPE_CLOSED", "Shell", "columns", "explain", "print_json", "say"]
+__all__ = [
+    "BUG", "INTERRUPTED", "PIPE_CLOSED", "Shell", "columns", "echo", "explain", "print_json", "say",
+]  # fmt: skip
 
 BUG, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
 
 
 def say(text: str) -> None:
-    """A line for a person: standard error, so that standard output holds results only."""
-    click.echo(text, err=True)
+    """Write a line for a person to standard error: standard output holds results only."""
+    click.echo(printable(text, keep="\n\t"), err=True)
+
+
+def echo(text: str) -> None:
+    """Write a line of a result to standard output."""
+    click.echo(printable(text, keep="\n\t"))
 
 
 def print_json(value: Any) -> None:
-    """A result for a program, on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """Write a result for a program to standard output. JSON knows no NaN or infinity: they become null."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str)
+    # JSON itself escapes the first 32 characters only.
+    click.echo("".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text))
 
 
 def columns(rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns on standard output; the last is not padded."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    for row in rows:
+    """Write aligned columns to standard output; the last is not padded."""
+    shown = [[printable(text) for text in row] for row in rows]
+    widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))] if shown else []
+    for row in shown:
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _escape(error: click.ClickException) -> None:
+    vars(error)["message"] = printable(error.message, keep="\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 class Shell(click.Group):
@@ -69,13 +97,25 @@ class Shell(click.Group):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {meant!r}?")
         return super().resolve_command(ctx, args)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.ClickException as error:  # click repeats what was typed, or what a shell made of *
+            _escape(error)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         status = 0
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # so that a closed pipe shows here and not while the interpreter shuts down
             return result
-        except (click.ClickException, click.exceptions.Exit):
+        except click.ClickException as error:
+            _escape(error)
+            raise
+        except click.exceptions.Exit:
             raise
         except (KeyboardInterrupt, click.Abort):
             resumes = ctx.invoked_subcommand in ("build", "synth")
@@ -92,7 +132,7 @@ class Shell(click.Group):
 def explain(error: Exception, who: str = "edgeq") -> int:
     """Say in one line what went wrong in `who`, and return the exit status that goes with it."""
     if os.environ.get("EDGEQ_TRACEBACK"):
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)).rstrip())
     if isinstance(error, EdgeqError):
         say(f"{who}: {error}")
         return error.exit_status

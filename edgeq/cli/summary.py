@@ -6,22 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from edgeq.errors import printable
+from edgeq.cli.terminal import console, styled
 from edgeq.report.metric import metric_of, score_of
 
 __all__ = ["check_command", "model_name", "show_check", "show_plan", "show_report", "show_synthesis"]
 
 WIDTH = 110  # where there is no terminal to ask
 
-
-def _console() -> Console:
-    """Standard output: a summary is the result of its command, so ``edgeq build --plan > plan.txt`` keeps it."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDTH)
+Row = tuple[str, str | Text]
 
 
 def _at(report: Mapping[str, Any], path: str) -> Any:
@@ -34,17 +29,17 @@ def _at(report: Mapping[str, Any], path: str) -> Any:
 
 def show_report(report: Mapping[str, Any], folder: Path) -> None:
     """The summary of a finished build in `folder`, from the fields of report.json."""
-    console = _console()
+    out = console(width=WIDTH)  # a summary is the result of its command
     name = model_name(report)
-    console.print(f"\n[bold]{escape(name)}[/bold] for [bold]{escape(str(report['target']))}[/bold]")
+    out.print(styled("\n", (name, "bold"), " for ", (str(report["target"]), "bold")))
     table = Table(box=None, show_header=False, padding=(0, 2))
     for title, text in _rows(report):
         table.add_row(title, text)
-    console.print(table)
+    out.print(table)
     for warning in report.get("warnings") or []:
-        console.print(f"[yellow]note[/yellow]  {escape(str(warning))}")
-    console.print(f"report  {folder / 'report.html'}", soft_wrap=True, markup=False)
-    console.print(f"next    {check_command(report, folder)}", soft_wrap=True, markup=False)
+        out.print(styled(("note", "yellow"), f"  {warning}"))
+    out.print(f"report  {folder / 'report.html'}", soft_wrap=True)
+    out.print(f"next    {check_command(report, folder)}", soft_wrap=True)
 
 
 def model_name(report: Mapping[str, Any]) -> str:
@@ -61,12 +56,12 @@ def check_command(report: Mapping[str, Any], folder: Path) -> str:
     )
 
 
-def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = []
+def _rows(report: Mapping[str, Any]) -> list[Row]:
+    rows: list[Row] = []
     size, float_size = _at(report, "artifact.bytes"), _at(report, "float.bytes")
     if size is not None:
         smaller = f", float {_bytes(float_size)}: {float_size / size:.1f} times smaller" if float_size else ""
-        rows.append(("file", f"{escape(str(_at(report, 'artifact.path')))}, {_bytes(size)}{smaller}"))
+        rows.append(("file", f"{_at(report, 'artifact.path')!s}, {_bytes(size)}{smaller}"))
     raw = report.get("raw_pixels")
     if raw:
         rows.append(("input", f"{raw['type']}: {raw['input']}; mean and std are {raw['normalisation']}"))
@@ -75,9 +70,7 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if values:
         step = _at(report, "exactness.max_step")
         share = "every one" if equal == values else f"{100 * equal / values:.4f} %, largest step {step}"
-        rows.append(
-            ("exactness", f"{share} of {values:,} values equals {escape(str(_at(report, 'exactness.reference')))}")
-        )
+        rows.append(("exactness", f"{share} of {values:,} values equals {_at(report, 'exactness.reference')!s}"))
     census = report.get("census")
     if census:
         rows.append(
@@ -95,7 +88,7 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             (
                 "calibration",
-                f"{synthesis['images']} images by {escape(str(synthesis['method']))}, {synthesis['seconds']:.1f} s",
+                f"{synthesis['images']} images by {synthesis['method']!s}, {synthesis['seconds']:.1f} s",
             )
         )
     seconds = report.get("seconds")
@@ -123,7 +116,7 @@ def _accuracy(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows or [("accuracy", "not measured: no evaluation images (--evaluation PATH)")]
 
 
-def _latency(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _latency(report: Mapping[str, Any]) -> list[Row]:
     latency = report.get("latency")
     if not latency:
         return []
@@ -132,10 +125,10 @@ def _latency(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         f"(ratio {latency['ratio']:.2f}), p90 {latency['p90_ms']:.2f} ms, {latency['threads']} thread(s)"
     )
     host = _at(report, "latency.conditions.machine") or _at(report, "latency.conditions.cpu")
-    rows = [("latency", f"{text} on {'this host' + (f' ({host})' if host else '')}")]
+    rows: list[Row] = [("latency", f"{text} on {'this host' + (f' ({host})' if host else '')}")]
     if latency.get("valid") is False:
-        rows.append(("", "[red]do not believe this latency: the note below says why[/red]"))
-    return [(title, text if "[red]" in text else escape(text)) for title, text in rows]
+        rows.append(("", styled(("do not believe this latency: the note below says why", "red"))))
+    return rows
 
 
 def _device(row: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -155,7 +148,7 @@ def _device(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [f"{row['runtime']} on {row['machine']['cpu']}{before}", *parts]
     if not row["valid"]:
         lines.append("; ".join(row["doubts"]))
-    return [(escape(row["name"]) if not place else "", escape(line)) for place, line in enumerate(lines)]
+    return [(row["name"] if not place else "", line) for place, line in enumerate(lines)]
 
 
 def _bytes(count: int | None) -> str:
@@ -166,15 +159,15 @@ def _bytes(count: int | None) -> str:
 
 def show_plan(plan: Mapping[str, Any]) -> None:
     """A plan as a person reads it: facts first, then every list of rows as a table."""
-    console = _console()
+    out = console(width=WIDTH)  # a summary is the result of its command
     facts = Table(box=None, show_header=False, padding=(0, 2))
     for name, value in plan.items():
         if not _is_rows(value):
-            facts.add_row(name.replace("_", " "), escape(_flat(value)))
-    console.print(facts)
+            facts.add_row(name.replace("_", " "), _flat(value))
+    out.print(facts)
     for name, value in plan.items():
         if _is_rows(value):
-            console.print(_table(name, _gathered(value) if name == "unsupported" else value))
+            out.print(_table(name, _gathered(value) if name == "unsupported" else value))
 
 
 def _gathered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -193,13 +186,13 @@ def _is_rows(value: Any) -> bool:
 
 
 def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title=escape(name.replace("_", " ")), title_justify="left", box=None, padding=(0, 2))
+    table = Table(title=name.replace("_", " "), title_justify="left", box=None, padding=(0, 2))
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
         side: Literal["right", "left"] = "right" if isinstance(rows[0].get(column), int | float) else "left"
-        table.add_column(escape(column), justify=side, overflow="fold")
+        table.add_column(column, justify=side, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_flat(row.get(column, ""))) for column in columns))
+        table.add_row(*(_flat(row.get(column, "")) for column in columns))
     return table
 
 
@@ -215,27 +208,25 @@ def _flat(value: Any) -> str:
     if isinstance(value, list | tuple):
         numeric = bool(value) and all(isinstance(item, int) for item in value)
         return ("x" if numeric else ", ").join(str(item) if numeric else _flat(item) for item in value) or "none"
-    return printable(str(value))
+    return str(value)
 
 
 def show_synthesis(facts: Mapping[str, Any], build: str) -> None:
     """What a calibration set is like, and programs that use it: what statistics.json holds, and the command `build`."""
     from edgeq.report.snippets import snippets
 
-    console = _console()
+    out = console(width=WIDTH)  # a summary is the result of its command
     folder = str(facts["folder"])
-    console.print(
-        f"\n[bold]{escape(str(facts['model']))}[/bold], {facts['images']} images by {escape(facts['method'])}"
-    )
+    out.print(styled("\n", (str(facts["model"]), "bold"), f", {facts['images']} images by {facts['method']}"))
     table = Table(box=None, show_header=False, padding=(0, 2))
     for title, text in _synthesis_rows(facts):
-        table.add_row(title, escape(text))
-    console.print(table)
+        table.add_row(title, text)
+    out.print(table)
     for name, text in snippets(folder).items():
-        console.print(f"\nIn {name}:\n", markup=False)
-        console.print("\n".join(f"    {line}".rstrip() for line in text.splitlines()), soft_wrap=True, markup=False)
-    console.print(f"\nIn edgeq:\n\n    {build}\n", soft_wrap=True, markup=False)
-    console.print(f"page    {Path(folder) / 'statistics.html'}", soft_wrap=True, markup=False)
+        out.print(f"\nIn {name}:\n")
+        out.print("\n".join(f"    {line}".rstrip() for line in text.splitlines()), soft_wrap=True)
+    out.print(f"\nIn edgeq:\n\n    {build}\n", soft_wrap=True)
+    out.print(f"page    {Path(folder) / 'statistics.html'}", soft_wrap=True)
 
 
 def _synthesis_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -263,18 +254,16 @@ def _measured(value: Any) -> str:
 
 def show_check(verdict: Mapping[str, Any]) -> None:
     """What held and by how much, a line per limit, then the verdict."""
-    console = _console()
+    out = console(width=WIDTH)  # a summary is the result of its command
     table = Table(box=None, padding=(0, 2))
     for title in ("", "limit", "value", "margin", ""):
         table.add_column(title, justify="right" if title else "left")
     for row in verdict["rows"]:
-        held = "[green]held[/green]" if row["passed"] else "[red]MISSED[/red]"
-        table.add_row(
-            escape(str(row["name"])), *(_measured(row.get(key)) for key in ("limit", "value", "margin")), held
-        )
-    console.print(table)
+        held = styled(("held", "green") if row["passed"] else ("MISSED", "red"))
+        table.add_row(str(row["name"]), *(_measured(row.get(key)) for key in ("limit", "value", "margin")), held)
+    out.print(table)
     for row in verdict["rows"]:
         if not row["passed"] and row.get("reason"):
-            console.print(f"  {row['name']}: {row['reason']}", markup=False)
+            out.print(f"  {row['name']}: {row['reason']}")
     missed = sum(not row["passed"] for row in verdict["rows"])
-    console.print("passed" if verdict["passed"] else f"failed: {missed} of {len(verdict['rows'])} limits missed")
+    out.print("passed" if verdict["passed"] else f"failed: {missed} of {len(verdict['rows'])} limits missed")

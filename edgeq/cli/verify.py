@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from edgeq.cli.shell import print_json
+from edgeq.cli.shell import echo, print_json
+from edgeq.errors import ArtifactError
 
 if TYPE_CHECKING:
     from edgeq.measure.exactness import Exactness
@@ -50,25 +52,46 @@ def verify(
     from edgeq.measure.replay import replay
 
     found = replay(folder, images, seed=seed, rounding=rounding)
+    changed = _changed(folder)
     steps = found.reference.startswith("tflite rounding")
-    held = found.values > 0 and (found.beyond == 0 if steps else found.exact)
+    held = found.values > 0 and (found.beyond == 0 if steps else found.exact) and not changed
     if as_json:
-        print_json(dataclasses.asdict(found) | {"images": images, "allowed_steps": int(steps), "passed": held})
+        facts = {"images": images, "allowed_steps": int(steps), "changed_since_build": changed, "passed": held}
+        print_json(dataclasses.asdict(found) | facts)
     else:
         _show(found, held, steps)
+        if changed:
+            echo(f"{changed} is not the file that report.json describes: it was changed after the build")
     ctx.exit(0 if held else 1)
 
 
+def _changed(folder: Path) -> str | None:
+    """The name of the model, where it is not the file whose hash the build wrote into its report.
+
+    A few images cannot show every change: a weight may matter on others only. A folder without a readable report has
+    nothing to compare with.
+    """
+    from edgeq.inspection.read import find_model
+    from edgeq.report.check import read_report
+
+    model = find_model(folder)
+    try:
+        expected = read_report(folder)["artifact"]["sha256"]
+    except (ArtifactError, LookupError, TypeError):
+        return None
+    return None if hashlib.sha256(model.read_bytes()).hexdigest() == expected else model.name
+
+
 def _show(found: Exactness, held: bool, steps: bool) -> None:
-    click.echo(f"{found.equal:,} of {found.values:,} values equal ({found.reference}), largest step {found.max_step}")
+    echo(f"{found.equal:,} of {found.values:,} values equal ({found.reference}), largest step {found.max_step}")
     width = max(len(name) for name in found.per_op)
     for name, (values, equal, step) in found.per_op.items():
         if equal != values:
-            click.echo(f"  {name.ljust(width)}  {values - equal:,} of {values:,} differ, by {step} at most")
+            echo(f"  {name.ljust(width)}  {values - equal:,} of {values:,} differ, by {step} at most")
     if found.first_difference:
-        click.echo(f"first difference  {found.first_difference}")
+        echo(f"first difference  {found.first_difference}")
     worst = next((name for name, (_, _, step) in found.per_op.items() if step > steps), None)
     if steps and worst is not None:
-        click.echo(f"first op beyond one step  {worst}")
+        echo(f"first op beyond one step  {worst}")
     allowed = "; one step is allowed" if steps else ""
-    click.echo(f"{'passed' if held else 'failed'}{allowed}")
+    echo(f"{'passed' if held else 'failed'}{allowed}")

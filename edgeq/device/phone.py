@@ -25,7 +25,8 @@ from edgeq.device.adb import AdbTransport
 from edgeq.device.benchmark_model import Benchmark, Program, flags, parse
 from edgeq.device.transport import Completed
 from edgeq.errors import ConfigError, DeviceError
-from edgeq.runtime.litert import LiteRTSession
+from edgeq.isolation import isolated
+from edgeq.runtime.foreign import file_tensors
 
 __all__ = ["PROGRAM", "Phone", "find_program", "probe"]
 
@@ -160,7 +161,7 @@ class Phone:
         self, model: Path, batch: npt.NDArray[Any], *, threads: int, xnnpack: bool, timeout: float
     ) -> tuple[list[npt.NDArray[Any]], dict[str, Any]]:
         """Raw outputs ``(N, ...)`` for samples in the type and layout the file takes; and the facts."""
-        given, made = LiteRTSession(model).file_tensors
+        given, made = isolated(file_tensors, str(model))
         if "," in given.name:
             raise ConfigError(f"benchmark_model cannot name the input {given.name!r}", hint="a comma ends a name there")
         self._pin(threads)

@@ -7,17 +7,30 @@ NCHW in ONNX).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeq.errors import ArtifactError
 from edgeq.export.census import Census
 
-__all__ = ["Contents", "Op", "Tensor", "peak_memory"]
+__all__ = ["Contents", "Op", "Tensor", "peak_memory", "stated_shape"]
 
 BITS = {"int4": 4, "uint4": 4, "float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "float32": 32, "int32": 32,
         "uint32": 32, "float64": 64, "int64": 64, "uint64": 64}  # fmt: skip
 """Bits of an element by type; every other type takes 8."""
+
+
+MOST_DIMENSIONS = 32
+"""A tensor of more is no tensor: no runtime takes it, and products over it get out of hand."""
+
+
+def stated_shape(dims: Iterable[int]) -> tuple[int, ...]:
+    """A shape as a file states it, with 1 for what it leaves open (-1). Raises `ArtifactError` for one that is none."""
+    shape = tuple(1 if size < 0 else int(size) for size in dims)
+    if len(shape) > MOST_DIMENSIONS:
+        raise ArtifactError("the model is damaged", why=f"a tensor has {len(shape)} dimensions")
+    return shape
 
 
 @dataclass(frozen=True)

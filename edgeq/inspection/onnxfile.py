@@ -15,7 +15,8 @@ from onnx import TensorProto, shape_inference
 
 from edgeq.errors import ArtifactError
 from edgeq.export.onnx import census, optimized_census
-from edgeq.inspection.contents import Contents, Op, Tensor
+from edgeq.inspection.contents import Contents, Op, Tensor, stated_shape
+from edgeq.isolation import read_untrusted
 from edgeq.runtime.onnxfile import Model, read_model
 
 __all__ = ["read_onnx"]
@@ -29,11 +30,9 @@ def read_onnx(data: bytes, *, run: bool = True) -> Contents:
 
     Raises `ArtifactError` for bytes that are no ONNX model, and where onnxruntime refuses it.
     """
-    model, _ = read_model(data)
-    try:
+    with read_untrusted("this ONNX model is damaged"):
+        model, _ = read_model(data)
         return _contents(data, model, run)
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ArtifactError("this ONNX model is damaged", why=str(error)) from error
 
 
 def _contents(data: bytes, model: Model, run: bool) -> Contents:
@@ -64,9 +63,10 @@ class _Reader:
         self.known: dict[str, tuple[str, tuple[int, ...]]] = {}
         for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
             kind = value.type.tensor_type
-            self.known[value.name] = _type(kind.elem_type), tuple(max(1, d.dim_value) for d in kind.shape.dim)
+            dims = [d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim]
+            self.known[value.name] = _type(kind.elem_type), stated_shape(dims)
         for name, tensor in model.initializers.items():
-            self.known[name] = _type(tensor.data_type), tuple(tensor.dims)
+            self.known[name] = _type(tensor.data_type), stated_shape(tensor.dims)
         self.fixed: set[str] = {"", *model.initializers}
         for node in model.graph.node:  # arithmetic on constants alone: done once, when the file is loaded
             if self.fixed.issuperset(node.input):

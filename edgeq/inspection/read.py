@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.errors import ArtifactError
 from edgeq.inspection.contents import Contents
+from edgeq.isolation import isolated, read_untrusted
 
-__all__ = ["find_model", "inspect"]
+__all__ = ["Entry", "find_model", "inspect", "read_entry"]
 
 LARGEST = 2 << 30
 """Bytes: both formats end here."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model's first input: its type, and what its integers mean. `scale` is 0 where the file does not say.
+
+    A float input has scale 1 and zero point 0.
+    """
+
+    type: str
+    scale: float
+    zero_point: int
 
 
 def find_model(path: Path) -> Path:
@@ -31,22 +45,63 @@ def find_model(path: Path) -> Path:
 def inspect(path: Path, *, run: bool = True) -> Contents:
     """What is inside the model at `path`, told apart by content and not by name.
 
-    `run` also lets onnxruntime load an ONNX file and counts what it made of it. Raises `ArtifactError` for anything
-    that is no model.
+    `run` also lets onnxruntime load an ONNX file and counts what it made of it. Reads the file in a process of its own.
+    Raises `ArtifactError` for anything that is no model.
     """
-    file = find_model(path)
+    return isolated(_inspect, _sized(find_model(path)), run)
+
+
+def read_entry(path: Path) -> Entry:
+    """The first input of the model file at `path`; reads it in a process of its own. Raises `ArtifactError`."""
+    return isolated(_entry, _sized(path))
+
+
+def _sized(file: Path) -> Path:
     if file.stat().st_size > LARGEST:
         raise ArtifactError(f"{file} is no model", why="it is larger than either format can be")
+    return file
+
+
+def _inspect(file: Path, run: bool) -> Contents:
     data = file.read_bytes()
-    if data[4:8] == b"TFL3":
+    with read_untrusted(f"{file} cannot be read"):
+        if data[4:8] == b"TFL3":
+            from edgeq.inspection.tflite import read_tflite
+
+            return read_tflite(data)
+        try:
+            from edgeq.inspection.onnxfile import read_onnx
+
+            return read_onnx(data, run=run)
+        except ArtifactError as error:
+            if file.suffix == ".onnx":
+                raise
+            raise ArtifactError(f"{file} is neither a TFLite nor an ONNX model", why=error.what) from error
+
+
+def _entry(file: Path) -> Entry:
+    data = file.read_bytes()
+    with read_untrusted(f"{file} cannot be read"):
+        if file.suffix == ".onnx":
+            return _onnx_entry(data)
         from edgeq.inspection.tflite import read_tflite
 
-        return read_tflite(data)
-    try:
-        from edgeq.inspection.onnxfile import read_onnx
+        found = read_tflite(data).inputs[0]
+        if found.type == "float32":
+            return Entry(found.type, 1.0, 0)
+        return Entry(found.type, *((found.scales[0], found.zero_point or 0) if len(found.scales) == 1 else (0.0, 0)))
 
-        return read_onnx(data, run=run)
-    except ArtifactError as error:
-        if file.suffix == ".onnx":
-            raise
-        raise ArtifactError(f"{file} is neither a TFLite nor an ONNX model", why=error.what) from error
+
+def _onnx_entry(data: bytes) -> Entry:
+    import numpy as np
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    from edgeq.runtime.onnxfile import read_model
+
+    model, _ = read_model(data)
+    value = model.inputs[0]
+    kind = np.dtype(tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)).name
+    if kind == "float32":
+        return Entry(kind, 1.0, 0)
+    grid = model.input_grid(value.name)
+    return Entry(kind, *((float(grid.scale), grid.zero_point) if grid else (0.0, 0)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import ArtifactError
 from edgeq.export.tflite import census
-from edgeq.inspection.contents import Contents, Op, Tensor
+from edgeq.inspection.contents import Contents, Op, Tensor, stated_shape
+from edgeq.isolation import read_untrusted
 
 __all__ = ["read_tflite"]
 
@@ -21,23 +21,36 @@ _TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items()
 
 def read_tflite(data: bytes) -> Contents:
     """The file's first subgraph. Raises `ArtifactError` for bytes that are no whole TFLite model."""
-    counted = census(data)  # refuses what is no model
-    try:
+    with read_untrusted("this TFLite model is damaged"):
+        counted = census(data)  # refuses what is no model
         model = schema.Model.GetRootAs(data, 0)
+        _check_buffers(model, len(data))
         graph = model.Subgraphs(0)
         tensors = {i: _tensor(model, graph.Tensors(i), i) for i in range(graph.TensorsLength())}
         return Contents(
             format="tflite",
             bytes=len(data),
-            description=_text(model.Description()),
+            description=_text(model.Description()) + _others(model.SubgraphsLength() - 1),
             metadata=tuple(_text(model.Metadata(i).Name()) for i in range(model.MetadataLength())),
             inputs=_pick(tensors, graph.InputsAsNumpy()),
             outputs=_pick(tensors, graph.OutputsAsNumpy()),
             ops=tuple(_op(model, graph.Operators(i), tensors) for i in range(graph.OperatorsLength())),
             census=counted,
         )
-    except (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError("this TFLite model is damaged", why=str(error)) from error
+
+
+def _check_buffers(model: Any, size: int) -> None:
+    """Refuse contents that lie outside of the file: beyond its end, or in files it names."""
+    if any(getattr(model, f"{kind}Length", int)() for kind in ("ExternalBufferGroups", "ExternalBuffers")):
+        raise ArtifactError("this TFLite model keeps its weights in other files", hint="put them into the model")
+    for place in range(model.BuffersLength()):
+        buffer = model.Buffers(place)
+        if buffer.Offset() > 1 and buffer.Offset() + buffer.Size() > size:  # 0 and 1: the contents are in line
+            raise ArtifactError("this TFLite model is damaged", why=f"buffer {place} lies beyond the end of the file")
+
+
+def _others(count: int) -> str:
+    return f" (its first subgraph; {count} more not shown)" if count > 0 else ""
 
 
 def _text(raw: bytes | None) -> str:
@@ -60,7 +73,7 @@ def _tensor(model: Any, tensor: Any, index: int) -> Tensor:
     return Tensor(
         name=f"{index}:{_text(tensor.Name())}",  # names need not be unique in a TFLite file
         type=_TYPES.get(tensor.Type(), f"type {tensor.Type()}"),
-        shape=tuple(max(1, int(n)) for n in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else (),
+        shape=stated_shape(tensor.ShapeAsNumpy()) if tensor.ShapeLength() else (),
         scales=scales,
         zero_point=zero,
         constant=bool(buffer is not None and (buffer.DataLength() or buffer.Size())),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ArtifactError
 from edgeq.integer.graph import IntegerGraph
-from edgeq.isolation import isolated
+from edgeq.isolation import isolated, read_untrusted
 from edgeq.measure.exactness import Exactness
 from edgeq.measure.simulated import storable
 from edgeq.measure.verify_onnx import Rounding, verify_onnx
@@ -35,13 +35,10 @@ def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Roun
 
 
 def _replay(folder: Path, images: int, *, seed: int | None, rounding: Rounding) -> Exactness:
-    try:
+    with read_untrusted(
+        f"the model in {folder} cannot be replayed", "it is damaged, or not of this build: build again"
+    ):
         return _compare(folder, images, seed=seed, rounding=rounding)
-    except (RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
-        raise ArtifactError(
-            f"the model in {folder} cannot be replayed", why=f"{type(error).__name__}: {error}",
-            hint="it is damaged, or not of this build: build again",
-        ) from error  # fmt: skip
 
 
 def _compare(folder: Path, images: int, *, seed: int | None, rounding: Rounding) -> Exactness:

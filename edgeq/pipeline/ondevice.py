@@ -7,6 +7,7 @@ same integers, and what differs is their kernels.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx.helper import tensor_dtype_to_np_dtype
 
 from edgeq.config.targets import Target
 from edgeq.data.evaluation import EvaluationSet
@@ -25,8 +25,7 @@ from edgeq.device.open import full_name, open_device
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
 from edgeq.files import staged, write_atomic
-from edgeq.inspection.read import find_model
-from edgeq.inspection.tflite import read_tflite
+from edgeq.inspection.read import Entry, find_model, read_entry
 from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.tasks import Answers, compare_answers, measure_answers
 from edgeq.products import BUILD
@@ -34,9 +33,7 @@ from edgeq.report.check import read_report
 from edgeq.report.device import device_row, with_devices
 from edgeq.report.html import render
 from edgeq.report.schema import to_text
-from edgeq.runtime.litert import LiteRTSession
-from edgeq.runtime.onnxfile import read_model
-from edgeq.runtime.ort import OrtSession
+from edgeq.runtime.foreign import ForeignSession
 from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["Artifact", "eval_on", "expect_device", "fed_as", "find_artifact", "measure_build", "setup_for"]
@@ -58,6 +55,7 @@ class Artifact:
     model: Path
     baseline: Path | None
     source: Mapping[str, Any] | None
+    entry: Entry
 
     @property
     def name(self) -> str:
@@ -73,9 +71,10 @@ def find_artifact(path: Path) -> Artifact:
         if model.suffix == ".tflite" and file.read(8)[4:] != b"TFL3":
             raise ArtifactError(f"{model} is no TFLite model", why="its first bytes are not those of one")
     if path.is_file():
-        return Artifact(model, None, None)
+        return Artifact(model, None, None, read_entry(model))
     baseline = path / f"float{model.suffix}"
-    return Artifact(model, baseline if baseline.is_file() else None, _source(path / "edgeq.lock"))
+    source = _source(path / "edgeq.lock")
+    return Artifact(model, baseline if baseline.is_file() else None, source, read_entry(model))
 
 
 def _source(lock: Path) -> dict[str, Any] | None:
@@ -83,10 +82,10 @@ def _source(lock: Path) -> dict[str, Any] | None:
         told = json.loads(lock.read_text())["config"]
         found: dict[str, Any] = {key: told.get(key) for key in ("weights", "input_shape", "mean", "std")}
         reference = told["model"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if found["weights"] is not None and not Path(found["weights"]).is_file():
+            found["weights"] = "random"  # how images are prepared does not depend on them
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    if found["weights"] is not None and not Path(found["weights"]).is_file():
-        found["weights"] = "random"  # how images are prepared does not depend on them
     return found | {"reference": reference} if isinstance(reference, str) else None
 
 
@@ -99,34 +98,20 @@ def fed_as(artifact: Artifact, spec: ModelSpec, raw: bool = False) -> ModelSpec:
     """
     if not (raw or _takes_raw(artifact.model)):
         return spec
-    kind, scale, zero = _entry(artifact.model)
-    if kind not in ("uint8", "int8", "float32") or scale <= 0:
+    kind, scale, zero = artifact.entry.type, artifact.entry.scale, artifact.entry.zero_point
+    if kind not in ("uint8", "int8", "float32") or not 0 < scale < math.inf:
         raise ConfigError(f"raw pixels for {artifact.name}", why=f"its input is {kind}", hint="uint8, int8 or float32")
     lowest = -128 if kind == "int8" else 0
     channels = len(spec.mean)
     return replace(spec, mean=((zero - lowest) / 255,) * channels, std=(1 / (255 * scale),) * channels)
 
 
-def _entry(model: Path) -> tuple[str, float, int]:
-    """Type, scale and zero point of the first input; 1 and 0 for floats, scale 0 where the file does not say."""
-    if model.suffix == ".onnx":
-        parsed, _ = read_model(model)
-        kind = np.dtype(tensor_dtype_to_np_dtype(parsed.inputs[0].type.tensor_type.elem_type)).name
-        grid = parsed.input_grid(parsed.inputs[0].name)
-        scale, zero = (float(grid.scale), grid.zero_point) if grid else (0.0, 0)
-    else:
-        entry = read_tflite(model.read_bytes()).inputs[0]
-        kind = entry.type
-        scale, zero = (entry.scales[0], entry.zero_point or 0) if len(entry.scales) == 1 else (0.0, 0)
-    return (kind, 1.0, 0) if kind == "float32" else (kind, scale, zero)
-
-
 def _takes_raw(model: Path) -> bool:
     """Whether the report beside `model` is its own and says so."""
     try:
         report = json.loads((model.parent / "report.json").read_text(encoding="utf-8"))
-        return report["artifact"]["path"] == model.name and report.get("raw_pixels") is not None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return bool(report["artifact"]["path"] == model.name) and report.get("raw_pixels") is not None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -160,17 +145,18 @@ def eval_on(
     its own rounding, is compared with LiteRT too (`outputs_litert`). Raises `EdgeqError`.
     """
     inputs = np.concatenate([batch for batch, _ in images.batches(spec)])
-    session, fed, here = _on_host(artifact.model, spec, inputs)
-    there, facts = evaluate(device, artifact.model, fed, setup, timeout=timeout)
-    litert, ran_here = None, setup.runtime
-    if setup.runtime == "tflite-runtime":
-        litert = here
-        try:
-            with LocalTransport(patience=60) as local:  # in a process of its own: two TFLite runtimes cannot share one
-                here, _ = evaluate(local, artifact.model, fed, setup, timeout=timeout)
-        except DeviceError:  # not installed here
-            ran_here = "litert"
-    on_host, on_device = (_answers(session.real_outputs(outputs), images, spec) for outputs in (here, there))
+    with ForeignSession(artifact.model, spec.input_shape[0]) as session:
+        fed, here = session.run(inputs)
+        there, facts = evaluate(device, artifact.model, fed, setup, timeout=timeout)
+        litert, ran_here = None, setup.runtime
+        if setup.runtime == "tflite-runtime":
+            litert = here
+            try:
+                with LocalTransport(patience=60) as local:  # two TFLite runtimes cannot share a process
+                    here, _ = evaluate(local, artifact.model, fed, setup, timeout=timeout)
+            except DeviceError:  # not installed here
+                ran_here = "litert"
+        on_host, on_device = (_answers(session.real_outputs(outputs), images, spec) for outputs in (here, there))
     compared = compare_answers(on_host, on_device)
     found = {key: facts[key] for key in ("machine", "before", "after", "runtime", "kernels", "ops", "peak_bytes")}
     return {
@@ -246,22 +232,9 @@ def _raw(folder: Path) -> Facts:
     """What earlier builds of the same file keep in ``device.json``."""
     try:
         found = json.loads((folder / "device.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _on_host(
-    model: Path, spec: ModelSpec, inputs: npt.NDArray[np.float32]
-) -> tuple[LiteRTSession | OrtSession, npt.NDArray[Any], list[npt.NDArray[Any]]]:
-    """The file loaded, `inputs` as it takes them, and its raw outputs for them on this machine."""
-    if model.suffix == ".onnx":
-        ort = OrtSession(model)
-        fed = ort.file_input(inputs)
-        return ort, fed, ort.run_raw(fed)
-    litert = LiteRTSession(model, channels=spec.input_shape[0])
-    samples = [litert.file_input(sample[None]) for sample in inputs]
-    return litert, np.concatenate(samples), litert.run_raw(samples)
 
 
 def _answers(outputs: Sequence[npt.NDArray[np.float32]], images: EvaluationSet, spec: ModelSpec) -> Accuracy | Answers:

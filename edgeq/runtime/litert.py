@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
+from edgeq.isolation import alive
 from edgeq.runtime.session import Session
 
 __all__ = ["KERNELS", "FileTensor", "LiteRTSession", "interpreter_module"]
@@ -152,6 +153,7 @@ class LiteRTSession(Session):
         """Outputs ``(N, ...)`` as the file makes them, type and layout, for samples ``(1, ...)`` as it takes them."""
         rows: list[list[npt.NDArray[Any]]] = [[] for _ in self._outputs]
         for sample in samples:
+            alive()
             self._interpreter.set_tensor(self._inputs[0]["index"], sample)
             self._interpreter.invoke()
             for row, detail in zip(rows, self._outputs, strict=True):
@@ -173,6 +175,7 @@ class LiteRTSession(Session):
 
         Needs ``keep_all=True``; tensors a delegate swallowed are absent.
         """
+        alive()
         self._interpreter.set_tensor(self._inputs[0]["index"], integers)
         self._interpreter.invoke()
         found: dict[str, npt.NDArray[Any]] = {}

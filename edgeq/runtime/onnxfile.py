@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,23 +92,28 @@ class Model:
 
     def input_grid(self, name: str) -> Grid | None:
         """What an integer input's values mean: found at the DequantizeLinear that reads it, past moving ops."""
-        for node in self.readers.get(name, []):
-            if node.op_type == "DequantizeLinear" and node.input[0] == name:
-                return self.grid(node)
-            if node.op_type in MOVES and node.input[0] == name:
-                found = self.input_grid(node.output[0])
-                if found:
-                    return found
+        pending, seen = [name], {name}
+        while pending:
+            name = pending.pop()
+            followers = []
+            for node in self.readers.get(name, []):
+                if node.op_type == "DequantizeLinear" and node.input[0] == name:
+                    return self.grid(node)
+                if node.op_type in MOVES and node.input[0] == name and node.output[0] not in seen:
+                    seen.add(node.output[0])
+                    followers.append(node.output[0])
+            pending += reversed(followers)
         return None
 
     def output_grid(self, name: str) -> Grid | None:
         """What an output's values mean: at the QuantizeLinear (integer) or DequantizeLinear (float) that makes it."""
-        node = self.producer.get(name)
-        if node is None:
-            return self.input_grid(name)
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            return self.grid(node)
-        return self.output_grid(node.input[0]) if node.op_type in MOVES else None
+        while (node := self.producer.get(name)) is not None:
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                return self.grid(node)
+            if node.op_type not in MOVES:
+                return None
+            name = node.input[0]
+        return self.input_grid(name)
 
     def signed_activations(self) -> bool:
         """Whether a QuantizeLinear makes int8, which onnxruntime fuses on x86 only when told to."""
@@ -130,7 +135,11 @@ class Model:
 
 
 def read_model(source: Path | bytes) -> tuple[Model, bytes]:
-    """The parsed model and its bytes. Raises `ArtifactError` for a file that is missing or is no ONNX model."""
+    """The parsed model and its bytes.
+
+    Raises `ArtifactError` for a file that is missing, is no ONNX model, has ops that wait for each other, or keeps
+    weights in other files: what those are called is the file's choice, and it may be any file of this machine.
+    """
     where = "" if isinstance(source, bytes) else str(source)
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -143,4 +152,58 @@ def read_model(source: Path | bytes) -> tuple[Model, bytes]:
         raise ArtifactError("not an ONNX model", where=where, why=str(error)) from error
     if not proto.graph.node or not proto.opset_import:
         raise ArtifactError("not an ONNX model", where=where, why="it holds no graph")
-    return Model(proto), data
+    outside = next((tensor for tensor in _tensors(proto) if tensor.data_location or tensor.external_data), None)
+    if outside is not None:
+        raise ArtifactError(
+            f"tensor {outside.name!r} keeps its values in another file", where=where,
+            hint="put them into the model: onnx.save(onnx.load(PATH), PATH)",
+        )  # fmt: skip
+    model = Model(proto)
+    if stuck := _in_a_cycle(model):
+        raise ArtifactError("not an ONNX model", where=where, why=f"op {stuck!r} waits for its own output")
+    return model, data
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of the file, those inside branches, loops, functions and sparse tensors included."""
+    graphs = [proto.graph, *(graph for info in proto.training_info for graph in (info.initialization, info.algorithm))]
+    nodes = [node for function in proto.functions for node in function.node]
+    attributes = [attribute for function in proto.functions for attribute in function.attribute_proto]
+    while graphs or nodes or attributes:
+        for graph in graphs:
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+        nodes += [node for graph in graphs for node in graph.node]
+        attributes += [attribute for node in nodes for attribute in node.attribute]
+        graphs, nodes = [], []
+        for attribute in attributes:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            graphs += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+        attributes = []
+
+
+def _in_a_cycle(model: Model) -> str | None:
+    """The output of an op that can never run, since it needs what only comes after it."""
+    place = {id(node): number for number, node in enumerate(model.graph.node)}
+    needs = [
+        {place[id(model.producer[name])] for name in node.input if name in model.producer} for node in model.graph.node
+    ]
+    followers: dict[int, list[int]] = {}
+    for number, before in enumerate(needs):
+        for one in before:
+            followers.setdefault(one, []).append(number)
+    ready = [number for number, before in enumerate(needs) if not before]
+    done = 0
+    while ready:
+        number = ready.pop()
+        done += 1
+        for follower in followers.get(number, ()):
+            needs[follower].discard(number)
+            if not needs[follower]:
+                ready.append(follower)
+    if done == len(needs):
+        return None
+    return next(str((*model.graph.node[number].output, "")[0]) for number, before in enumerate(needs) if before)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from edgeq.errors import ArtifactError, ConfigError, UnsupportedError
+from edgeq.isolation import alive
 from edgeq.runtime.onnxfile import Grid, read_model
 from edgeq.runtime.session import Session
 
@@ -80,6 +81,11 @@ class OrtSession(Session):
             array if array.dtype != np.float32 else self._grid(name).quantize(array)
             for name, array in zip(self._outputs, raw, strict=True)
         ]
+
+    @property
+    def file_batch(self) -> int | None:
+        """Samples the file takes at a time; None where it leaves that open."""
+        return self._batch
 
     def run_raw(self, inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Outputs exactly as the file makes them, for inputs already in the type the file takes."""
@@ -200,6 +206,7 @@ def _load(
 def _run(
     session: onnxruntime.InferenceSession, fed: Mapping[str, npt.NDArray[Any]], where: str
 ) -> list[npt.NDArray[Any]]:
+    alive()
     try:
         return list(session.run(None, dict(fed)))
     except Exception as error:  # as above

@@ -17,7 +17,9 @@ from edgeq.export.tflite import write_tflite, write_tflite_float
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, Reshape
 from edgeq.inspection.contents import Op, Tensor, peak_memory
+from edgeq.inspection.onnxfile import read_onnx
 from edgeq.inspection.read import inspect
+from edgeq.inspection.tflite import read_tflite
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
@@ -120,12 +122,11 @@ def test_what_is_no_model_is_refused_in_one_line(tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_a_damaged_file_is_read_or_refused(integer, tmp_path_factory, data):
+def test_a_damaged_file_is_read_or_refused(integer, data):
     kind = data.draw(st.sampled_from(["tflite", "onnx"]))
     whole = bytearray(write_tflite(integer) if kind == "tflite" else write_onnx(integer, activations="int8"))
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(8, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.mktemp("damaged") / f"model.{kind}"
-    path.write_bytes(bytes(whole[: data.draw(st.integers(len(whole) // 2, len(whole)))]))
+    damaged = bytes(whole[: data.draw(st.integers(len(whole) // 2, len(whole)))])
     with contextlib.suppress(ArtifactError):
-        inspect(path, run=False).to_json()
+        (read_tflite(damaged) if kind == "tflite" else read_onnx(damaged, run=False)).to_json()

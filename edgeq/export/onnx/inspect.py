@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from pathlib import Path
 
@@ -118,12 +119,14 @@ def _at_edge(node: onnx.NodeProto, model: Model) -> bool:
     """A conversion of the model's own input or output, possibly through moving ops and one other conversion."""
     passing = MOVES | set(_CONVERSIONS)
 
+    @functools.cache  # several ways may lead to one tensor
     def from_input(name: str) -> bool:
         producer = model.producer.get(name)
         if producer is None:
             return name not in model.initializers
         return producer.op_type in passing and from_input(producer.input[0])
 
+    @functools.cache
     def to_output(name: str) -> bool:
         if any(output.name == name for output in model.outputs):
             return True
