@@ -19,6 +19,9 @@ class Progress(Protocol):
     def done(self, name: str, seconds: float, cached: bool) -> None:
         """A stage ended, or was found `cached`."""
 
+    def note(self, text: str) -> None:
+        """A line about the whole of the work, such as what it runs on."""
+
 
 class Silent:
     """Shows nothing."""
@@ -28,3 +31,5 @@ class Silent:
     def step(self, done: int, total: int, note: str = "") -> None: ...
 
     def done(self, name: str, seconds: float, cached: bool) -> None: ...
+
+    def note(self, text: str) -> None: ...

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from edgeq.device import transport
+from edgeq.threads import sleep_while_waiting
+
+# Before anything imports torch, and for the programs that tests start: tests run side by side, and threads of several
+# processes that wait for each other cost minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sleep_while_waiting(os.environ)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import click
 
 from edgeq.cli.processes import launched, run_as_one_of_several
 from edgeq.cli.shell import Shell, echo
+from edgeq.cli.shell import Shell
 
 __all__ = ["cli", "main"]
 
@@ -58,6 +59,7 @@ cli.params.append(
 
 def main() -> None:
     """Entry point of the `edgeq` command."""
+    sleep_while_waiting(os.environ)  # before anything imports torch
     if launched(os.environ):
         run_as_one_of_several(cli)
     cli(prog_name="edgeq")

@@ -14,6 +14,7 @@ from edgeq.cli.shell import echo, print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
 from edgeq.errors import MeasurementError, UnsupportedError
+from edgeq.threads import one_operation_at_a_time
 from edgeq.zoo.modeltoml import DEFAULT_MODEL
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -166,6 +167,7 @@ def _built(config: BuildConfig, quiet: bool, world: World | None) -> dict[str, A
         shown.stage("load")
         from edgeq.pipeline.build import build as run_build
 
+        one_operation_at_a_time()
         return run_build(config, shown) if world is None else run_build(config, shown, world)
 
 

@@ -59,6 +59,9 @@ class Lines:
     def done(self, name: str, seconds: float, cached: bool) -> None:
         self._say(f"{name} {'cached' if cached else _seconds(seconds)}")
 
+    def note(self, text: str) -> None:
+        self._say(text)
+
 
 class Live:
     """A bar for the running stage; finished stages stay above it as lines."""
@@ -104,6 +107,9 @@ class Live:
     def done(self, name: str, seconds: float, cached: bool) -> None:
         self._drop()
         self._console.print(styled(f"  {name:<12} ", ("cached", "dim") if cached else _seconds(seconds)))
+
+    def note(self, text: str) -> None:
+        self._console.print(f"  {text}", highlight=False, markup=False)
 
 
 def _seconds(seconds: float) -> str:

@@ -13,6 +13,7 @@ import click
 from edgeq.cli.options import config_option, say_file, settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve, settings_of
+from edgeq.threads import one_operation_at_a_time
 from edgeq.zoo.modeltoml import DEFAULT_MODEL
 
 __all__ = ["synth"]
@@ -67,4 +68,5 @@ def _made(config: BuildConfig, quiet: bool) -> dict[str, Any]:
         shown.stage("load")
         from edgeq.pipeline.synth import synth as run_synth
 
+        one_operation_at_a_time()
         return run_synth(config, shown)

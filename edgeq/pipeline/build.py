@@ -41,6 +41,7 @@ from edgeq.measure.simulated import storable
 from edgeq.measure.tasks import Answers, Everything, compare_answers, everything, measure_answers
 from edgeq.pipeline.artifact import Made, report_of, write_folder
 from edgeq.pipeline.choices import intake_of, scheme_of, types_of
+from edgeq.pipeline.estimate import estimate
 from edgeq.pipeline.finetuning import check_tuning, choose_tuning, finetuned, with_images
 from edgeq.pipeline.synthesis import captured, check_method, choose_method, loaded_model, synthesize
 from edgeq.products import BUILD
@@ -53,8 +54,8 @@ from edgeq.quant.intake import FORMS, Intake, raw_input
 from edgeq.quant.scheme import specify
 from edgeq.quant.widths import parted
 from edgeq.report.device import kept_rows, with_devices
-from edgeq.synth import passes_needed
 from edgeq.synth.generatorfile import GENERATOR
+from edgeq.threads import choose, threads_restored, work_with
 from edgeq.zoo.load import LoadedModel
 from edgeq.zoo.spec import ModelSpec
 
@@ -86,6 +87,7 @@ class _Job:
     progress: Progress
 
 
+@threads_restored()
 def build(config: BuildConfig, progress: Progress | None = None, world: World = ALONE) -> dict[str, Any]:
     """Build one model for one target and write the artifact folder. Returns the report as written to report.json.
 
@@ -112,6 +114,7 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
     config = with_images(config, tuning, graph)
     seconds = {"capture": time.monotonic() - started}
     progress.done("capture", seconds["capture"], cached=False)
+    progress.note(str(work_with(choose(config.threads, graph.macs(), config.images))))
     where = config.evaluation or loaded.spec.evaluation
     evaluation = load_images(where, loaded.spec, config.eval_limit) if where else None
     forced = frozenset(STAGES) if "all" in config.force else frozenset(config.force)
@@ -315,6 +318,7 @@ def _runtimes() -> dict[str, str]:
     return {name: version(name) for name in ("ai-edge-litert", "onnxruntime", "numpy")}
 
 
+@threads_restored()
 def plan(config: BuildConfig) -> dict[str, Any]:
     """What `build` would do, without doing it: stages, shapes, parameters, MACs, unsupported ops, estimated seconds."""
     config, tuning = choose_tuning(config)
@@ -334,14 +338,18 @@ def plan(config: BuildConfig) -> dict[str, Any]:
     }
     if refused:
         return facts
+    started = time.monotonic()
     raw = captured(loaded)
     graph = parted(optimize(raw), scheme)
     specify(graph, loaded.spec.input_range(), scheme)  # refuses, before minutes of synthesis, what cannot be
+    captured_in = time.monotonic() - started
     intake = intake_of(config, target, scheme, graph, loaded.spec, tuning)
     if intake.raw:
         facts["raw_pixels"] = f"{FORMS[intake.form]} ({intake.why})"
     config = with_images(config, tuning, graph)
     method, why = choose_method(config.method, raw)
+    chosen = work_with(choose(config.threads, graph.macs(), config.images))
+    estimated = estimate(config, raw, graph, method, scheme, tuning, where, capture_seconds=captured_in)
     if tuning:
         settings = settings_for(tuning, config.effort, graph)
         minutes = minutes_for(graph, tuning, settings.steps)
@@ -354,24 +362,9 @@ def plan(config: BuildConfig) -> dict[str, Any]:
         "ops": len(graph.nodes),
         "output": [list(graph.shapes[name]) for name in graph.outputs],
         "stages": [*STAGES[:3], *(["finetune"] if tuning else []), *STAGES[3:]],
-        "estimated_seconds": _estimate(config, raw, method),
+        "threads": str(chosen),
+        **estimated.to_json(),
         "layers": [
             {"name": n.name, "op": type(n.op).__name__, "output": list(graph.shapes[n.name])} for n in graph.nodes
         ],
     }
-
-
-def _estimate(config: BuildConfig, raw: Graph, method: str) -> float:
-    """Seconds of synthesis, from timing one forward and backward pass of two images here and now."""
-    rounds = passes_needed(method, config.effort, config.images)
-    if rounds == 0:
-        return 0.0
-    device = ALONE.device
-    module = GraphModule(raw).eval().to(device)
-    images = torch.zeros(2, *raw.shapes[raw.inputs[0]][1:], requires_grad=True, device=device)
-    started = 0.0
-    for _ in range(2):  # the first one warms up
-        started = time.monotonic()
-        (gradient,) = torch.autograd.grad(module(images).sum(), images)
-        float(gradient.sum())  # a GPU has finished when it can be read
-    return round((time.monotonic() - started) / 2 * rounds, 1)

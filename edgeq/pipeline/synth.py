@@ -41,6 +41,7 @@ from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.synth.sheet import contact_sheet, pixels
 from edgeq.synth.statistics import assignment, layer_gaps, references, seen_moments
+from edgeq.threads import choose, threads_restored, work_with
 from edgeq.zoo.load import LoadedModel
 from edgeq.zoo.spec import ModelSpec
 
@@ -52,6 +53,7 @@ COMPARED = 32
 """Images of Gaussian noise whose gaps stand beside the set's: without them nobody knows what a small gap is."""
 
 
+@threads_restored()
 def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, Any]:
     """Make the calibration set of one network and write its folder. Returns what statistics.json holds.
 
@@ -68,6 +70,7 @@ def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     progress.stage("capture")
     raw = captured(loaded)
     progress.done("capture", time.monotonic() - started, cached=False)
+    progress.note(str(work_with(choose(config.threads, raw.macs(), config.images))))
     cache = StageCache(config.cache, progress, frozenset(STAGES if "all" in config.force else config.force))
     method, why = choose_method(config.method, raw)
     folder = config.output or Path("build") / f"{loaded.spec.name}-{_file_name(method)}"

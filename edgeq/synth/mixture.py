@@ -112,3 +112,6 @@ class _Part:
 
     def done(self, name: str, seconds: float, cached: bool) -> None:
         self.whole.done(name, seconds, cached)
+
+    def note(self, text: str) -> None:
+        self.whole.note(text)

@@ -60,11 +60,8 @@ def quick(method, effort, graph):
 
 
 def one_of_two(rank, port, folder, arguments, stand_in):
-    import torch
-
     import edgeq.pipeline.finetuning as stage
 
-    torch.set_num_threads(1)
     os.environ.update(TORCHRUN | THERE, RANK=str(rank), MASTER_PORT=str(port))
     os.chdir(folder)
     for name, descriptor in (("out", 1), ("err", 2)):

@@ -16,7 +16,6 @@ from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.zoo.spec import ModelSpec
 
-torch.set_num_threads(1)
 EVALUATION = EvaluationSet(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), "test.npz", "0")
 SPEC = ModelSpec("net", (3, 8, 8), (0.5,) * 3, (0.5,) * 3, classes=2)
 

@@ -120,7 +120,6 @@ def trained(world, folder):
 
 
 def one_of_two(rank, port, folder):
-    torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     with joined() as world:

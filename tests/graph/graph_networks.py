@@ -15,8 +15,6 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.zoo.load import import_torchvision
 
-torch.set_num_threads(1)
-
 
 def settled(module: nn.Module, seed: int = 0) -> nn.Module:
     """Eval mode, and no batch norm left at zero mean, unit variance and identity, where a wrong fold would not show."""

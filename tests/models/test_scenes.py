@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -24,14 +23,6 @@ from edgeq.zoo.tasks import Detection, Segmentation
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "scenes"
 NETWORKS = ("scenes-segmenter", "scenes-detector")
 SUBSET = 100
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def module(name: str) -> ModuleType:

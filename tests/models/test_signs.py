@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -21,15 +20,6 @@ from edgeq.zoo.pycode import import_callable
 NETWORKS = ("signs-mobilenetv2", "signs-fixup")
 
 Labelled = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tests run side by side; threads of several small networks waiting for each other cost more than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

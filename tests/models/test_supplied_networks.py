@@ -6,7 +6,6 @@ Whole sets where they are small; a fixed subset where they are large, whose coun
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,8 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no weights and images
 
 
 @pytest.fixture(autouse=True)
-def _data(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEQ_DATA", str(DATA))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # beside other test processes, more threads than cores cost minutes
-    yield
-    torch.set_num_threads(threads)
 
 
 def _correct(name: str, images: str, limit: int | None = None) -> tuple[int, int]:

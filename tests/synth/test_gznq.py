@@ -17,8 +17,6 @@ from edgeq.synth.gznq import GeneratorSettings, Settings, generator_settings, se
 from edgeq.synth.losses import batch_moments, squared_gaps
 from edgeq.synth.sources import Generator, Pixels, colour_axes
 
-torch.set_num_threads(1)
-
 LOW, HIGH = np.full(3, -2.0, np.float32), np.full(3, 2.5, np.float32)
 QUICK = Settings(coarse=4, fine=8, batch=6)
 METHODS = {"pixels": QUICK, "generator": GeneratorSettings(fine=12, batch=6, latent=16, width=16)}

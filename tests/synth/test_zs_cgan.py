@@ -17,7 +17,6 @@ from edgeq.synth.generators import Generator
 from edgeq.synth.losses import Moments, gaussian_kl
 from edgeq.synth.zs_cgan import Settings, sample, train, zs_cgan
 
-torch.set_num_threads(1)
 LOW, HIGH = np.full(3, -2.0, np.float32), np.full(3, 2.5, np.float32)
 QUICK = Settings(steps=60, batch=24, latent=16, width=16, rate=3e-3)
 
