@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test test-settings lint setup clean
 
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,10 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The whole suite once for each setting that could change results: instruction sets, threads, one core, a busy machine.
+test-settings: $(READY)
+	$(BIN)/python benchmarks/settings.py -n 2
 
 clean:
 	rm -rf $(VENV) build
