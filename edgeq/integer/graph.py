@@ -22,7 +22,7 @@ from safetensors.numpy import save
 from edgeq.errors import ArtifactError, UnsupportedError
 from edgeq.graph.elementwise import Requantize
 from edgeq.graph.ir import Node
-from edgeq.graph.ops import Shape, op_from_json, op_to_json
+from edgeq.graph.ops import Clamp, Shape, op_from_json, op_to_json
 
 __all__ = ["LIMITS", "IntegerGraph", "Quantization"]
 
@@ -117,7 +117,22 @@ class IntegerGraph:
         bare = [name for name in shapes if name not in self.quantizations]
         if bare or not all(name in shapes for name in self.outputs):
             raise UnsupportedError(f"value {bare[0] if bare else 'output'} has no quantization", where=self.name)
+        for node in self.nodes:
+            self._check_clamp(node)
         object.__setattr__(self, "shapes", shapes)
+
+    def _check_clamp(self, node: Node) -> None:
+        """A clamp on a grid that others decide, such as the network input's, may leave nothing that the grid holds."""
+        if not isinstance(node.op, Clamp):
+            return
+        q = self.quantizations[node.name]
+        low, high = (float(q.dequantize(np.asarray(end))) for end in q.limits)
+        slack = 0.5 * float(q.scale)
+        if node.op.minimum > high + slack or node.op.maximum < low - slack:
+            raise UnsupportedError(
+                f"a clamp to [{node.op.minimum:g}, {node.op.maximum:g}] of values from {low:g} to {high:g}",
+                where=node.name, why="it leaves one value, which their scale cannot hold", hint="leave the clamp out",
+            )  # fmt: skip
 
     @property
     def activation_types(self) -> frozenset[str]:

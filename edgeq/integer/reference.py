@@ -264,8 +264,9 @@ def _leaky_relu(graph: IntegerGraph, node: Node, op: ops.LeakyReLU, inputs: list
     source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
     centred = inputs[0].astype(np.int64) - int(source.zero_point)
     same = quantize_multiplier(source.scale / output.scale)  # float32 ratios, as the kernel has them
-    bent = quantize_multiplier(source.scale * np.float32(op.slope) / output.scale)
-    result = np.where(centred >= 0, multiply(centred, same), multiply(centred, bent))
+    bent = quantize_multiplier(source.scale * np.float32(abs(op.slope)) / output.scale)
+    below = multiply(centred, bent)  # by the slope's size and then its sign: ties round as those of a positive slope
+    result = np.where(centred >= 0, multiply(centred, same), -below if op.slope < 0 else below)
     return np.clip(result + int(output.zero_point), *output.limits)
 
 

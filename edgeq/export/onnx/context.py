@@ -94,6 +94,10 @@ class Context(ABC):
     def clamp(self, node: Node, clamp: Clamp) -> None:
         """Make `node`'s value by limiting its input."""
 
+    @abstractmethod
+    def fill(self, node: Node, real: float) -> None:
+        """Make `node`'s value `real` everywhere, in the shape of its input."""
+
     def indices(self, *numbers: int) -> str:
         """An int64 vector."""
         return self.builder.constant(np.array(numbers, np.int64))
@@ -155,6 +159,9 @@ class FloatContext(Context):
 
     def clamp(self, node: Node, clamp: Clamp) -> None:
         self._limit(node.inputs[0], clamp, node.name, node.name)
+
+    def fill(self, node: Node, real: float) -> None:
+        self._limit(node.inputs[0], Clamp(real, real), node.name, node.name)
 
     def _limit(self, tensor: str, clamp: Clamp, output: str, name: str) -> None:
         if clamp == Clamp(0.0):
@@ -380,6 +387,10 @@ class QuantizedContext(Context):
             return
         limits = self._limits(node.name, clamp) or ["", ""]
         self.builder.node("Clip", [self.integers(value), *limits], self.integers(node.name), name=node.name)
+
+    def fill(self, node: Node, real: float) -> None:
+        integer = self.scalar(int(self.grid(node.name).quantize(np.asarray(real, np.float32))))
+        self.builder.node("Clip", [self.integers(node.inputs[0]), integer, integer], self.integers(node.name))
 
     def _limits(self, value: str, clamp: Clamp | None) -> list[str] | None:
         """Integer limits of `clamp` on the grid of `value`; None where saturation does it: ReLU with its zero point

@@ -55,5 +55,4 @@ def _pixels(size: int, out: int, scale: np.float32, mode: str) -> npt.NDArray[np
         found = np.floor(positions)
         if min((positions - found).min(), (found + 1 - positions).min()) < MARGIN:
             return None
-    pixels: npt.NDArray[np.int64] = np.clip(found.astype(np.int64), 0, size - 1)
-    return pixels
+    return np.asarray(np.clip(found.astype(np.int64), 0, size - 1))
