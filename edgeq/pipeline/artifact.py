@@ -157,6 +157,7 @@ def _warnings(made: Made) -> list[str]:
             f"the network sees another class than meant in {wrong:.0%} of its own images: are weights, mean and std "
             "the ones it was trained with? Ranges may not be those of pictures"
         )
+    found += facts.get("notes", [])
     weights, _ = parse_bits(made.config.bits)
     if made.config.layer_bits and any((grid.bits or 8) < 8 for grid in _weight_grids(made).values()):
         found.append(f"weights have {_mixture(made)}; {_stored(made)}")

@@ -192,6 +192,7 @@ def _calibrate(job: _Job, calibration: CalibrationSet) -> tuple[Result, IntegerG
         rows = layer_errors(even, frozen.graph, calibration.inputs[:8])
         return {
             "dead_channels": dict(frozen.dead_channels),
+            "notes": list(frozen.notes),
             "equalized": len(rescaled(graph, even)),
             "layers": [row.to_json() for row in rows],
         }

@@ -151,6 +151,7 @@ def finetuned(
         rows = layer_errors(even, frozen.graph, calibration.inputs[:8])
         return {
             "dead_channels": dict(frozen.dead_channels),
+            "notes": list(frozen.notes),
             "equalized": len(rescaled(graph, even)),
             "layers": [dataclasses.asdict(row) for row in rows],
             "finetune": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import Add, GlobalAvgPool, Op
 from edgeq.integer.graph import Quantization
 from edgeq.quant.bits import Scheme, weight_bits
 from edgeq.quant.fakequant import quantize_weight
+from edgeq.quant.fit_kernels import fit_kernels
 from edgeq.quant.lockstep import settle
 from edgeq.quant.observe import OBSERVERS, Histogram, collect, kept, minmax
 from edgeq.quant.scheme import Fixed, Own, Shared, Spec, Widened, grid, specify, widened
@@ -24,22 +24,21 @@ __all__ = ["Calibration", "calibrate"]
 
 SMALLEST_RANGE = 1e-5
 """Of a value that is never above 0 and was not seen below it."""
-FINEST: Mapping[type[Op], float] = {Add: 2.0**12, GlobalAvgPool: 2.0**8}
-"""How much finer than its inputs' the grid of a sum or mean may be. Finer sums lose steps in onnxruntime's float32, and
-beyond 2^19 LiteRT's kernels abort the process; onnxruntime refuses means that are 256 times as fine as their parts."""
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Decisions, before any integer exists: quantizations of activations and weights, and what to add to biases.
 
-    `constants` are weights of few bits, already on the points of their grids that were chosen for them.
+    `constants` are weights of few bits, already on the points of their grids that were chosen for them. `coarsened`
+    says by how much a value's grid was made coarser than the range that was seen, for kernels to take it.
     """
 
     activations: Mapping[str, Quantization]
     weights: Mapping[str, Quantization]
     bias_corrections: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     constants: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    coarsened: Mapping[str, float] = field(default_factory=dict)
 
     def rounded(self, graph: Graph) -> Graph:
         """`graph` with the weights in `constants`: rounding to nearest then gives the integers chosen."""
@@ -77,16 +76,27 @@ def calibrate(
         of_next = transfer(graph, name) if len(spec.members) == 1 else None
         low, high = chosen(histograms[name], 2**spec.bits, of_next)
         activations[name] = grid(*_bounded(histograms[name], low, high, spec.cap), spec.bits)
+    nothing = {name for name in own if histograms[name].nothing}
+    _refine(nothing, activations)
     activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, Fixed)}
     _follow(specs, activations)
-    _coarsen(graph, activations)
-    _follow(specs, activations)
     weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
+    fitted = fit_kernels(graph, activations, weights)
+    activations, weights = dict(fitted.activations), dict(fitted.weights)
     settled = settle(
         graph, activations, weights, calibration.inputs, round_weights=compensate, correct_bias=correct_bias,
         judged=scheme.fewest < 8, exact=values,
     )  # fmt: skip
-    return Calibration(activations, weights, settled.corrections, settled.constants)
+    coarsened = {name: by for name, by in fitted.coarsened.items() if name in own and name not in nothing}
+    return Calibration(activations, weights, settled.corrections, settled.constants, coarsened)
+
+
+def _refine(nothing: Collection[str], activations: dict[str, Quantization]) -> None:
+    """Values that were 0 on all images get no coarser grid than any other: what joins them must not lose by it."""
+    finest = min((q.scale for name, q in activations.items() if name not in nothing), default=None)
+    for name in nothing:
+        if finest is not None and activations[name].scale > finest:
+            activations[name] = replace(activations[name], scale=np.asarray(finest))
 
 
 def _follow(specs: Mapping[str, Spec], activations: dict[str, Quantization]) -> None:
@@ -105,13 +115,3 @@ def _bounded(histogram: Histogram, low: float, high: float, cap: float) -> tuple
     if cap <= 0.0:
         return min(low, -SMALLEST_RANGE), 0.0
     return (0.0 if histogram.low >= 0.0 else low), min(high, cap)
-
-
-def _coarsen(graph: Graph, activations: dict[str, Quantization]) -> None:
-    """Sums that cancel out, such as a value less itself, and means of nothing, on grids their kernels can reach."""
-    for node in graph.of_kind(*FINEST):
-        made = activations[node.name]
-        finest = np.float32(max(float(activations[name].scale) for name in node.inputs) / FINEST[type(node.op)])
-        if made.scale < finest:
-            coarser = replace(made, scale=np.asarray(finest))
-            activations.update({name: coarser for name, grid in activations.items() if grid is made})

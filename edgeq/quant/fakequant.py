@@ -18,6 +18,8 @@ __all__ = ["LINEAR", "fake_quantize", "quantize_weight", "simulation", "weight_i
 
 AT_ONCE = 2**15
 """Weights rounded at a time, in float64: what a cache holds."""
+SMALLEST_SCALE = 1e-18
+"""Of weights: times the finest grid of activations (`edgeq.quant.scheme`), still a normal float32 number."""
 LINEAR = "/linear"
 """Suffix of the value before a fused activation, in a `simulation` graph."""
 
@@ -35,11 +37,11 @@ def fake_quantize(value: Tensor, quantization: Quantization) -> Tensor:
 def quantize_weight(weight: npt.NDArray[np.float32], bits: int = 8) -> Quantization:
     """Symmetric integers of `bits` bits in int8 storage, one scale per output channel (the first axis).
 
-    8 bits reach the largest weight; fewer take the scale of least squared error. All-zero channels get a tiny scale, to
-    be raised by `freeze` to what a runtime accepts.
+    8 bits reach the largest weight; fewer take the scale of least squared error. All-zero channels get a tiny scale,
+    which `freeze` raises to what a runtime accepts.
     """
     scales = max_scales if bits == 8 else mse_scales
-    scale = np.maximum(scales(weight, 2 ** (bits - 1) - 1), 1e-12).astype(np.float32)
+    scale = np.maximum(scales(weight, 2 ** (bits - 1) - 1), SMALLEST_SCALE).astype(np.float32)
     return Quantization(scale, np.zeros(len(weight), np.int32), "int8", axis=0, bits=bits)
 
 

@@ -13,40 +13,46 @@ from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import BatchNorm, Conv2d, Linear
 from edgeq.integer.graph import IntegerGraph, Quantization
-from edgeq.integer.wideratios import check_ratios
+from edgeq.integer.kernel_limits import LARGEST_SUM, check_kernels
 from edgeq.quant.calibrate import Calibration
 from edgeq.quant.fakequant import weight_integers
+from edgeq.quant.fit_kernels import Fitted, dead_scales, fit_kernels
 
 __all__ = ["Frozen", "freeze"]
 
-SMALLEST_MULTIPLIER = 2.0**-16
-"""Smallest input x weight / output scale ratio given to a kernel. Far below what a live channel has, far above where
-fixed-point multipliers (31 bits) and XNNPACK (2^-32) give up."""
+SUMS = {"int8": "int32", "int16": "int64"}
+"""Types of biases, by the type of activations."""
 
-LARGEST_BIAS = {"int8": 2.0**30, "int16": 2.0**45}
-"""By the type of activations: half of what the kernels' sums hold (32 bits, 47), leaving the other half to products."""
+NOTED = 1.5
+"""Times coarser a grid has to be for it to be worth a word."""
+
+NAMED = 3
+"""Values named in a note."""
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """The integer graph, and per node how many output channels had a scale too small for a runtime."""
+    """The integer graph; per node how many output channels have weights that cannot move the output by half a step;
+    and in `notes`, a sentence each, what kernels' limits cost."""
 
     graph: IntegerGraph
     dead_channels: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def freeze(graph: Graph, calibration: Calibration) -> Frozen:
     """Round weights and biases of an optimised `graph` onto the calibrated grids.
 
-    Every convolution and linear leaves with a bias. Raises `UnsupportedError` if a batch norm is still there, or
-    for 16-bit grids that no kernel can reach (`edgeq.integer.wideratios`).
+    Every convolution and linear leaves with a bias. Grids that some kernel would refuse are moved (`fit_kernels`).
+    Raises `UnsupportedError` if a batch norm is still there, or for what cannot be moved to where kernels take it.
     """
     left = next(graph.of_kind(BatchNorm), None)
     if left is not None:
         raise UnsupportedError("a batch norm cannot be frozen", where=left.name, hint="run passes.optimize first")
     graph = calibration.rounded(graph)
+    fitted = fit_kernels(graph, calibration.activations, calibration.weights, calibration.bias_corrections)
     constants: dict[str, npt.NDArray[Any]] = {}
-    quantizations = {name: q for name, q in calibration.activations.items() if name in graph.shapes}
+    quantizations = {name: q for name, q in fitted.activations.items() if name in graph.shapes}
     nodes: list[Node] = []
     dead: dict[str, int] = {}
     for node in graph.nodes:
@@ -58,21 +64,15 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
         weight = graph.constants[weight_name]
         bias = graph.constants.get(bias_name, np.zeros(len(weight), np.float32)).astype(np.float64)
         bias = bias + calibration.bias_corrections.get(node.name, 0.0)
-        wide = quantizations[node.inputs[0]].dtype == "int16"
-        x_scale = float(quantizations[node.inputs[0]].scale)
-        decided = calibration.weights[weight_name]
-        wanted = decided.scale.astype(np.float64)
-        smallest = np.maximum(
-            SMALLEST_MULTIPLIER * float(quantizations[node.name].scale) / x_scale,
-            np.abs(bias) / (x_scale * LARGEST_BIAS[quantizations[node.inputs[0]].dtype]),
-        )
-        if np.any(wanted < smallest):
-            dead[node.name] = int(np.sum(wanted < smallest))
+        x, y, decided = quantizations[node.inputs[0]], quantizations[node.name], fitted.weights[weight_name]
+        scale, nothing = dead_scales(weight, decided.scale.astype(np.float64), x, y)
+        if nothing.any():
+            dead[node.name] = int(nothing.sum())
         zeros = np.zeros(len(weight), np.int32)
-        weights = Quantization(np.maximum(wanted, smallest).astype(np.float32), zeros, "int8", 0, decided.bits)
-        biases = Quantization(np.float32(x_scale) * weights.scale, zeros, "int64" if wide else "int32", axis=0)
+        weights = Quantization(scale.astype(np.float32), zeros, "int8", 0, decided.bits)
+        biases = Quantization(x.scale * weights.scale, zeros, SUMS[x.dtype], axis=0)
         constants[weight_name] = weight_integers(weight, weights)
-        constants[bias_name] = np.round(bias / biases.scale.astype(np.float64)).astype(biases.dtype)
+        constants[bias_name] = _bias_integers(node, bias, biases, x)
         quantizations |= {weight_name: weights, bias_name: biases}
         nodes.append(Node(node.name, node.op, (node.inputs[0], weight_name, bias_name)))
     integer = IntegerGraph(
@@ -84,5 +84,35 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
         quantizations=quantizations,
         input_shapes=graph.input_shapes,
     )
-    check_ratios(integer)
-    return Frozen(integer, dead)
+    check_kernels(integer)
+    return Frozen(integer, dead, _notes(fitted, calibration))
+
+
+def _bias_integers(
+    node: Node, bias: npt.NDArray[np.float64], grid: Quantization, x: Quantization
+) -> npt.NDArray[np.signedinteger[Any]]:
+    nearest: npt.NDArray[np.float64] = np.round(bias / grid.scale.astype(np.float64))
+    if not np.all(np.abs(nearest) < LARGEST_SUM[x.dtype]):
+        raise UnsupportedError(
+            "a bias does not fit beside its weights",
+            where=node.name,
+            why=f"{float(np.abs(bias).max()):.3g} is too large",
+        )
+    return np.asarray(nearest.astype(grid.dtype))
+
+
+def _notes(fitted: Fitted, calibration: Calibration) -> tuple[str, ...]:
+    notes = [
+        f"sums of {name} would leave 32 bits: the weights of {count} of its channels have fewer levels"
+        for name, count in fitted.limited.items()
+    ]
+    coarsened = {name: by for name, by in (*calibration.coarsened.items(), *fitted.coarsened.items()) if by > NOTED}
+    if coarsened:
+        names = ", ".join(list(coarsened)[:NAMED]) + (
+            f" and {len(coarsened) - NAMED} more" if len(coarsened) > NAMED else ""
+        )
+        notes.append(
+            f"values of {names} move less on the calibration images than a step of what they are made of: their grids "
+            f"were made up to {max(coarsened.values()):.3g} times coarser, for kernels to take them"
+        )
+    return tuple(notes)

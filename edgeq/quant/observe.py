@@ -33,6 +33,8 @@ AT_ONCE = 2**16
 """Values counted at a time."""
 KEPT = 2**27
 """Values `kept` holds at most: half a gigabyte."""
+NOTHING = 1e-6
+"""Half the range of a value that was 0 on all images."""
 Array = npt.NDArray[np.float64]
 
 
@@ -43,6 +45,11 @@ class Histogram:
     low: float
     high: float
     counts: Array
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all values were 0."""
+        return (self.low, self.high) == (-NOTHING, NOTHING)
 
     def centres(self) -> Array:
         width = (self.high - self.low) / len(self.counts)
@@ -146,9 +153,10 @@ def _counted(values: npt.NDArray[np.float32], low: float, high: float) -> Array:
 
 
 def _span(extremes: tuple[float, float]) -> tuple[float, float]:
-    """A constant value still needs a bin with some width."""
+    """A constant value still needs a bin with some width, which float32 can tell."""
     low, high = extremes
-    return (low, high) if high > low else (low - 1e-6, high + 1e-6)
+    width = abs(low) * 1e-6 or NOTHING
+    return (low, high) if high > low else (low - width, high + width)
 
 
 def _passes(module: GraphModule, calibration: CalibrationSet, batch: int, visit: Callable[[str, Tensor], None]) -> None:
@@ -211,7 +219,7 @@ def _best(
     Values that become one level are neighbours. So with t what the network reads of a level, the error over its values
     is t² Σ weight - 2 t Σ weight target, both from running sums, and a remainder that all candidates share.
     """
-    scale = np.maximum((high - low) / (levels - 1), 1e-12)[:, None]
+    scale = np.maximum((high - low) / (levels - 1), np.finfo(np.float64).tiny)[:, None]
     steps = np.arange(levels) - np.round(-low[:, None] / scale)
     first = ((steps[:, 1:] - 0.5) * scale - x[0]) / (x[1] - x[0])  # where values round to the next level
     edges = np.zeros((len(low), levels + 1), np.intp)

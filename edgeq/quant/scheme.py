@@ -29,6 +29,7 @@ __all__ = [
     "Widened",
     "fixed_output",
     "grid",
+    "sharing",
     "specify",
     "widened",
 ]
@@ -87,8 +88,9 @@ class Widened:
 
 Spec = Own | Shared | Derived | Fixed | Widened
 
-WIDE_SMALLEST = 1e-2
-"""Half the range of the finest int16 grid: kernels refuse what is too fine, and here even 1e-4 has 8 bits left."""
+SMALLEST_SCALE = 1e-18
+"""The finest grid. Products of two such scales are still normal float32 numbers, which XNNPACK demands of a scale; what
+is finer than kernels can reach from its inputs is `edgeq.quant.fit_kernels`'s to make coarser."""
 
 
 def grid(low: float, high: float, bits: int = 8) -> Quantization:
@@ -98,10 +100,10 @@ def grid(low: float, high: float, bits: int = 8) -> Quantization:
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if bits == 16:
-        scale = max(-low, high, WIDE_SMALLEST) / 32767
+        scale = max(-low / 32767, high / 32767, SMALLEST_SCALE)
         return Quantization(np.float32(scale), np.int32(0), "int16")  # type: ignore[arg-type]
     qmin, qmax = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    scale = max((high - low) / (qmax - qmin), 1e-8)
+    scale = max((high - low) / (qmax - qmin), SMALLEST_SCALE)
     zero = int(np.clip(np.round(qmin - low / scale), qmin, qmax))
     return Quantization(np.float32(scale), np.int32(zero), bits=bits)  # type: ignore[arg-type]
 
@@ -135,7 +137,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
                 f"{type(node.op).__name__} of 16-bit activations", where=node.name,
                 why="no runtime has a kernel for it", hint="use a8, or GELU or SiLU",
             )  # fmt: skip
-    leader = _groups(graph, widths)
+    leader = sharing(graph, widths)
     groups: dict[str, list[str]] = {}
     for name, first in leader.items():
         groups.setdefault(first, []).append(name)
@@ -180,7 +182,7 @@ def _widened_from(graph: Graph, members: Sequence[str]) -> str | None:
     return None
 
 
-def _groups(graph: Graph, widths: Mapping[str, int]) -> dict[str, str]:
+def sharing(graph: Graph, widths: Mapping[str, int]) -> dict[str, str]:
     """Union-find over activations: every value to the first value it must share a quantization with."""
     parent = {name: name for name in graph.shapes if name not in graph.constants}
 

@@ -275,7 +275,7 @@ FIELDS: Mapping[str, Entry] = {
             }.items()
         },
     ),
-    "dead_channels": Field("integer", "output channels whose scale was too small for a runtime and was raised"),
+    "dead_channels": Field("integer", "output channels whose weights cannot move the output by half a step"),
     "equalized": Field(
         "integer", "layers whose weights in the file are the checkpoint's times scales of channels", optional=True
     ),

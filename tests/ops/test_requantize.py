@@ -10,8 +10,8 @@ from edgeq.errors import UnsupportedError
 from edgeq.export.tflite import census, write_tflite
 from edgeq.graph.elementwise import Requantize
 from edgeq.graph.ops import LeakyReLU
+from edgeq.integer.kernel_limits import check_kernels
 from edgeq.integer.reference import run
-from edgeq.integer.wideratios import check_ratios
 from edgeq.quant.scheme import widened
 from edgeq.runtime.litert import LiteRTSession
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, wide, zero_points
@@ -63,7 +63,7 @@ def test_grids_no_kernel_reaches_and_ops_of_two_types_are_refused() -> None:
     flow = Flow((1, 256), quantization(2.0**15))
     flow.add("y", Requantize(16), q=wide(256 / 1.02))
     with pytest.raises(UnsupportedError, match="Requantize onto a 16-bit grid"):
-        check_ratios(flow.graph())
+        check_kernels(flow.graph())
     flow = Flow((1, 256), quantization(0.1))
     flow.add("y", LeakyReLU(), q=wide(0.1))
     with pytest.raises(UnsupportedError, match="int16 and int8 activations in one LeakyReLU"):

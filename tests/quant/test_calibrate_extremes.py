@@ -11,9 +11,10 @@ from edgeq.export.tflite import census, write_tflite, write_tflite_float
 from edgeq.graph.capture import capture
 from edgeq.graph.ops import Add
 from edgeq.graph.passes import optimize
+from edgeq.integer.kernel_limits import LARGEST_RATIO
 from edgeq.measure.verify import verify_tflite
 from edgeq.measure.verify_onnx import verify_onnx
-from edgeq.quant.calibrate import FINEST, calibrate
+from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.scheme import Scheme
 from edgeq.runtime.litert import LiteRTSession
@@ -77,4 +78,4 @@ def test_a_sum_that_cancels_is_no_finer_than_can_be_told():
     inputs = np.random.default_rng(0).uniform(*RANGE, (2, 3, 8, 7)).astype(np.float32)
     found = calibrate(graph, CalibrationSet(inputs, np.full(2, -1, np.int64), "n"), RANGE, scheme=Scheme()).activations
     parts = max(float(found[name].scale) for name in graph.node("add").inputs)
-    assert float(found["add"].scale) == pytest.approx(parts / FINEST[Add])
+    assert float(found["add"].scale) == pytest.approx(2 * parts / LARGEST_RATIO["int8"][Add])

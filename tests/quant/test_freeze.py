@@ -14,7 +14,8 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import SMALLEST_MULTIPLIER, freeze
+from edgeq.quant.fit_kernels import DEAD_RATIO
+from edgeq.quant.freeze import freeze
 
 RANGE = (-3.0, 3.0)
 
@@ -91,7 +92,7 @@ def test_dead_channels_are_raised_and_counted_and_keep_their_bias(graph):
     assert frozen.dead_channels == {"a": 2}
     quantizations = frozen.graph.quantizations
     multiplier = quantizations["x"].scale * quantizations["a.w"].scale / quantizations["a"].scale
-    assert multiplier.min() >= SMALLEST_MULTIPLIER * 0.999
+    assert multiplier.min() >= DEAD_RATIO * 0.999
     found = run(frozen.graph, quantizations["x"].quantize(images().inputs))["a"]
     real = quantizations["a"].dequantize(found)[:, 2]
     np.testing.assert_allclose(real, max(graph.constants["a.b"][2], 0), atol=float(quantizations["a"].scale))

@@ -33,8 +33,8 @@ from edgeq.graph.ops import (
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
+from edgeq.integer.kernel_limits import check_kernels
 from edgeq.integer.reference import run
-from edgeq.integer.wideratios import check_ratios
 from edgeq.measure.verify import verify_tflite
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
@@ -155,25 +155,21 @@ def test_a_layer_that_ends_at_0_from_below_is_exact() -> None:
 
 
 @pytest.mark.parametrize("name", ["depth", "gated", "sum", "mean", "side.mean"])
-def test_a_grid_too_fine_for_its_kernel_is_refused(name: str) -> None:
+def test_a_grid_too_fine_for_its_kernel_is_made_coarser(name: str) -> None:
     """LiteRT's ADD would abort the process, the others overflow without a word."""
     graph = network()
     given = CalibrationSet(images(4, 0), np.full(4, -1, np.int64), "test")
     decided = calibrate(graph, given, RANGE, scheme=Scheme.of("w8a16"))
-    node = next(node for node in graph.nodes if node.name == name)
-    for factor, refused in ((1.0, False), (2.0**-32, True)):
-        grids = dict(decided.activations)
-        grids[name] = replace(grids[name], scale=grids[name].scale * np.float32(factor))
-        if refused:
-            with pytest.raises(UnsupportedError, match=f"{type(node.op).__name__} onto a 16-bit grid") as caught:
-                freeze(graph, replace(decided, activations=grids))
-            assert caught.value.where == name
-        else:
-            freeze(graph, replace(decided, activations=grids))
+    grids = dict(decided.activations)
+    grids[name] = replace(grids[name], scale=grids[name].scale * np.float32(2.0**-32))
+    integer = freeze(graph, replace(decided, activations=grids)).graph
+    assert integer.quantizations[name].scale > grids[name].scale
+    found = verify_tflite(integer, write_tflite(integer), images(2, 1))
+    assert found.exact, found.first_difference
 
 
 def test_the_finest_grids_that_pass_are_exact() -> None:
-    """Just inside the limits; `check_ratios` holds what `freeze` lets through to them."""
+    """Just inside the limits; `check_kernels` holds what `freeze` lets through to them."""
     for op, inputs, ratio in ((Mul(), ("x", "x"), 0.99), (Add(), ("x", "x"), 2.0**14 * 0.99),
                               (LeakyReLU(0.1), ("x",), 2.0**14 * 0.99), (RELU, ("x",), 2.0**14 * 0.99),
                               (GlobalAvgPool(), ("x",), 2.0**14 * 0.99)):  # fmt: skip
@@ -181,12 +177,12 @@ def test_the_finest_grids_that_pass_are_exact() -> None:
         made = float(flow.entry.scale) ** 2 if isinstance(op, Mul) else float(flow.entry.scale)
         made *= 2 if isinstance(op, Add) else 1
         flow.add("y", op, *inputs, q=wide(256 * made / ratio))
-        check_ratios(flow.graph())
+        check_kernels(flow.graph())
         flow.samples = lambda count=1, f=flow: f.entry.dequantize(f.rng.integers(-9, 10, (count, 3, 5, 4)))  # type: ignore[method-assign,misc]
         assert_exact(flow)
         flow.quantizations["y"] = wide(256 * made / ratio / 1.02)
         with pytest.raises(UnsupportedError, match="onto a 16-bit grid"):
-            check_ratios(flow.graph())
+            check_kernels(flow.graph())
     flow = Flow((1, 4, 5, 5), wide(0.2), 3)
     flow.weighted("conv", Conv2d(), (6, 4, 1, 1), wide(0.2), bias=False)
     flow.quantizations["conv.weight"] = Quantization(
@@ -194,7 +190,7 @@ def test_the_finest_grids_that_pass_are_exact() -> None:
     )
     flow.constants["conv.weight"] //= 64
     flow.samples = lambda count=1: flow.entry.dequantize(flow.rng.integers(-1, 2, (count, 4, 5, 5)))  # type: ignore[method-assign]
-    check_ratios(flow.graph())
+    check_kernels(flow.graph())
     assert_exact(flow)
 
 
