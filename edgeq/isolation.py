@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -240,9 +241,13 @@ def _wall_in(log: int) -> None:
             _, most = resource.getrlimit(getattr(resource, name))
             value = value if most == resource.RLIM_INFINITY else min(value, most)
             resource.setrlimit(getattr(resource, name), (value, most))
-    with contextlib.suppress(OSError, AttributeError):  # Linux alone: go with the caller, and first of all for memory
+    # The server that forked this process ends with the caller, unless somebody else holds this pipe, as every process
+    # it forks does; this one ends with the server.
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
+    with contextlib.suppress(OSError, AttributeError):  # Linux alone
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        Path("/proc/self/oom_score_adj").write_text("1000")  # where memory runs out, this process goes first
 
 
 def _mapped() -> int:

@@ -13,7 +13,7 @@ import shlex
 import tempfile
 from dataclasses import dataclass
 
-from edgeq.device.transport import QUICK, Completed, ShellTransport, call
+from edgeq.device.transport import LONGEST_ANSWER, QUICK, Completed, ShellTransport, call
 from edgeq.errors import ConfigError, DeviceError
 
 __all__ = ["AdbTransport", "Attached", "attached", "only_serial"]
@@ -121,9 +121,11 @@ class AdbTransport(ShellTransport):
                 why="its adb daemon lacks shell_v2", hint="Android 7 or later is needed",
             )  # fmt: skip
 
-    def execute(self, command: str, *, data: bytes | None = None, timeout: float = QUICK) -> Completed:
+    def execute(
+        self, command: str, *, data: bytes | None = None, timeout: float = QUICK, limit: int = LONGEST_ANSWER
+    ) -> Completed:
         if data is None:
-            return self._shell(command, timeout)
+            return self._shell(command, timeout, limit)
         given = f"{self.job}/{secrets.token_hex(6)}.in"
         with tempfile.NamedTemporaryFile(prefix="edgeq-") as file:
             file.write(data)
@@ -137,14 +139,14 @@ class AdbTransport(ShellTransport):
             self._shell(f"rm -f {shlex.quote(given)}", QUICK)
             return Completed(done.status, b"", why[1])
         quoted = shlex.quote(given)
-        return self._shell(f"( {command}\n) < {quoted}; s=$?; rm -f {quoted}; exit $s", timeout)
+        return self._shell(f"( {command}\n) < {quoted}; s=$?; rm -f {quoted}; exit $s", timeout, limit)
 
-    def _shell(self, command: str, timeout: float) -> Completed:
+    def _shell(self, command: str, timeout: float, limit: int = LONGEST_ANSWER) -> Completed:
         word = f"edgeq-{secrets.token_hex(8)}"
         told = f'( {command}\n); s=$?; printf "\\n{word} %d\\n" $s >&2; exit $s'
         words = ["adb", "-s", self.serial, "shell", "-T", told]
-        done = call(words, data=None, timeout=timeout, where=self.name, held=True)
-        last = re.search(rf"\n?{word} (\d+)\r?\n", done.stderr)
+        done = call(words, data=None, timeout=timeout, where=self.name, held=True, limit=limit)
+        last = re.search(rf"\n?{word} ([0-9]{{1,3}})\r?\n", done.stderr)
         if last is None:
             raise _failed(self.name, done.stderr)
         return Completed(int(last[1]), done.stdout, done.stderr[: last.start()] + done.stderr[last.end() :])

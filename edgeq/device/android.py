@@ -30,7 +30,12 @@ LOW_BATTERY = 15
 _TICKS = 100
 """Of /proc/stat in a second, on every Android."""
 
+_TEMPERATURE = r"Temperature\{mValue=(-?[0-9]{1,6}(?:\.[0-9]{1,9})?), mType=(-?[0-9]{1,4})\b"
+
 _MARK = "@edgeq"
+
+LONGEST = 2000
+"""Characters of a line of an answer that are looked at."""
 
 _PARTS = {
     "properties": "getprop",
@@ -89,12 +94,12 @@ def moment(device: ShellTransport, *, own: float = 0.0, affinity: Sequence[int] 
     found = _ask(device, _MOMENT)
     cores = _per_core(device, ("cpufreq/scaling_cur_freq", "cpufreq/scaling_max_freq", "cpufreq/cpuinfo_max_freq"))
     governors = _per_core(device, ("cpufreq/scaling_governor",), words=True)["cpufreq/scaling_governor"]
-    ticks = [int(word) for word in found["stat"].split()[1:9] if word.isdigit()]
+    ticks = [tick for word in found["stat"].split()[1:9] if (tick := _number(word)) is not None]
     busy = None
     if len(ticks) == 8:
         user, nice, system, _idle, _wait, irq, soft, _steal = ticks
         busy = (user + nice + system + irq + soft) / _TICKS
-    status = re.search(r"Thermal Status: (\d+)", found["thermal"])
+    status = re.search(r"Thermal Status: ([0-9]{1,3})", found["thermal"])
     return {
         "clock": _decimal(found["uptime"]) or 0.0,
         "own": own,
@@ -154,7 +159,8 @@ def _ask(device: ShellTransport, questions: Mapping[str, str]) -> dict[str, str]
     """What each command printed, stripped; empty where it failed or is not there."""
     command = "; ".join(f"echo; echo '{_MARK} {name}'; ( {asked} ) 2>/dev/null" for name, asked in questions.items())
     text = device.execute(f"{command}; true").stdout.decode(errors="replace").replace("\r\n", "\n")
-    parts = re.split(rf"^{_MARK} (\w+)$", text, flags=re.MULTILINE)
+    lines = "\n".join(line[:LONGEST] for line in text.split("\n"))
+    parts = re.split(rf"^{_MARK} (\w+)$", lines, flags=re.MULTILINE)
     found = dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
     return {name: found.get(name, "") for name in questions}
 
@@ -165,16 +171,17 @@ def _per_core(device: ShellTransport, names: Sequence[str], *, words: bool = Fal
     done = device.execute(f'for f in {files}; do [ -r "$f" ] && echo "$f $(cat "$f")"; done; true')
     found: dict[str, dict[int, Any]] = {name: {} for name in names}
     for line in done.stdout.decode(errors="replace").splitlines():
-        row = re.search(r"/cpu(\d+)/(\S+) (\S+)", line)
-        if row and row[2] in found and (words or row[3].isdigit()):
-            found[row[2]][int(row[1])] = row[3] if words else int(row[3])
+        row = re.search(r"/cpu([0-9]{1,4})/(\S+) (\S+)", line)
+        value = row[3][:LONGEST] if row and words else _number(row[3]) if row else None
+        if row and row[2] in found and value is not None:
+            found[row[2]][int(row[1])] = value
     return {name: dict(sorted(values.items())) for name, values in found.items()}
 
 
 def _temperatures(thermal: str) -> list[float]:
     """Degrees now, not those Android remembers."""
     _, _, now = thermal.partition("Current temperatures from HAL:")
-    rows = re.findall(r"Temperature\{mValue=(-?[\d.]+), mType=(-?\d+)", now.partition("Current cooling devices")[0])
+    rows = re.findall(_TEMPERATURE, now.partition("Current cooling devices")[0])
     return [float(value) for value, kind in rows if int(kind) in _DEGREES]
 
 
@@ -194,13 +201,14 @@ def _free(text: str) -> int | None:
     """Available bytes, out of `df -k`."""
     lines = text.splitlines()
     cells = lines[-1].split() if len(lines) > 1 else []
-    return int(cells[3]) * 1024 if len(cells) > 3 and cells[3].isdigit() else None
+    free = _number(cells[3]) if len(cells) > 3 else None
+    return None if free is None else free * 1024
 
 
 def _number(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"-?\d+", text) else None
+    return int(text) if re.fullmatch(r"-?[0-9]{1,15}", text) else None
 
 
 def _decimal(text: str) -> float | None:
-    found = re.match(r"\d+(\.\d+)?", text)
+    found = re.match(r"[0-9]{1,15}(\.[0-9]{1,15})?", text)
     return float(found[0]) if found else None

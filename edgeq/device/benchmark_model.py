@@ -20,11 +20,18 @@ __all__ = ["Benchmark", "OpTime", "Program", "flags", "parse"]
 _ABI = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86", 243: "riscv64"}
 """ELF machine numbers, as Android names them."""
 
-_NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+_NUMBER = r"[-+]?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[-+]?[0-9]{1,3})?"
 _STATISTICS = re.compile(r"(?:^|[\s\]])count=\d+")
 _OTHER_COUNTS = ("Timings (microseconds)", "Memory (bytes)")
 _UNKNOWN = re.compile(r"Unconsumed cmdline flags:(.*)")
-_DELEGATED = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate")
+_DELEGATED = re.compile(r"Replacing ([0-9]{1,9}) out of ([0-9]{1,9}) node\(s\) with delegate")
+
+
+LONGEST = 2000
+"""Characters of a line that are looked at."""
+
+MOST = 1e15
+"""No count, time or size that the tool prints is larger."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,26 @@ def parse(text: str) -> Benchmark:
 
     A time of zero is none: the tool counts whole microseconds.
     """
-    text = text.replace("\r\n", "\n")
+    text = "\n".join(line[:LONGEST] for line in text.replace("\r\n", "\n").split("\n"))
+    try:
+        found = _parse(text)
+    except (ValueError, OverflowError) as error:
+        raise _unusable(str(error)) from error
+    if not all(isinstance(value, tuple) or _sane(value) for value in vars(found).values()):
+        raise _unusable("a number in it is none")
+    return found
+
+
+def _unusable(why: str) -> DeviceError:
+    return DeviceError("what benchmark_model printed makes no sense", why=why[:300], hint="see its raw output")
+
+
+def _sane(value: float | None) -> bool:
+    """Milliseconds, counts and bytes all lie in here."""
+    return value is None or 0 <= value <= MOST
+
+
+def _parse(text: str) -> Benchmark:
     phases = [
         dict(re.findall(rf"(\w+)=({_NUMBER})", line))
         for line in text.splitlines()
@@ -205,7 +231,7 @@ def _profile(text: str) -> tuple[OpTime, ...]:
         if len(cells) != len(columns):
             break
         named = dict(zip(columns, cells, strict=True))
-        if not all(re.fullmatch(_NUMBER, named[key]) for key in ("count", "avg ms")):
+        if not (re.fullmatch(r"[0-9]{1,9}", named["count"]) and re.fullmatch(_NUMBER, named["avg ms"])):
             break
         found.append(OpTime(named["Node type"].strip(), int(named["count"]), float(named["avg ms"])))
     return tuple(found)

@@ -8,7 +8,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
+import secrets
+import signal
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +23,7 @@ import numpy.typing as npt
 
 from edgeq.device import agent, phone
 from edgeq.device.adb import AdbTransport
+from edgeq.device.answers import read_answer
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import DeviceError
 
@@ -28,6 +33,13 @@ AGENT = Path(agent.__file__)
 
 PROVISIONED = "runtimes"
 """Where on a device, below edgeq's folder, the runtimes are that `edgeq device provision` put there."""
+
+
+WARMUP = 0.2
+"""Seconds that each file runs before it is timed; less where timing itself is shorter."""
+
+LARGEST_OUTPUT = 1 << 32
+"""Bytes of outputs that are fetched from a device."""
 
 
 @dataclass(frozen=True)
@@ -52,29 +64,45 @@ def probe(device: ShellTransport, *, timeout: float = 300.0, program: Path | Non
 
 
 def evaluate(
-    device: ShellTransport, model: Path, batch: npt.NDArray[Any], setup: Setup, *, timeout: float = 3600.0
+    device: ShellTransport,
+    model: Path,
+    batch: npt.NDArray[Any],
+    setup: Setup,
+    *,
+    timeout: float = 3600.0,
+    expected: Sequence[npt.NDArray[Any]] | None = None,
 ) -> tuple[list[npt.NDArray[Any]], dict[str, Any]]:
     """Raw outputs ``(N, ...)`` of `model` for `batch`, samples in the type and layout the file takes; and the facts.
 
-    Raises `DeviceError`.
+    `expected` are arrays of the types and shapes that must come. Raises `DeviceError`.
     """
     if isinstance(device, AdbTransport):
         xnnpack = setup.kernels == "xnnpack"
         return _phone(device, setup).evaluate(model, batch, threads=setup.threads, xnnpack=xnnpack, timeout=timeout)
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(batch), allow_pickle=False)
-    outputs = f"{device.job}/outputs.npz"
+    outputs = f"{device.job}/outputs.bin"
     request = _request(setup) | {
         "model": device.push(model, model.name),
         "inputs": device.push(buffer.getvalue(), "inputs.npy"),
         "outputs": outputs,
     }
     facts = _agent(device, ["eval"], timeout, request)
-    data = device.pull(outputs)
-    if facts.get("images") != len(batch) or facts.get("sha256") != _sha256(data):
-        raise DeviceError("the device's answers are damaged", where=device.name, hint="try again")
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return [file[f"output{place}"] for place in range(len(file.files))], facts
+    kinds = [(tuple(each["shape"]), np.dtype(each["dtype"])) for each in facts["arrays"]]
+    if expected is not None and kinds != [(array.shape, array.dtype) for array in expected]:
+        raise _damaged(device, "its outputs have other shapes or types than the file's")
+    size = sum(math.prod(shape) * kind.itemsize for shape, kind in kinds)
+    if facts["images"] != len(batch) or size > LARGEST_OUTPUT:
+        raise _damaged(device, f"{facts['images']} images and {size} bytes of outputs")
+    data = device.pull(outputs, most=size)
+    if len(data) != size or facts["sha256"] != _sha256(data):
+        raise _damaged(device, "its outputs are not those it names")
+    found, start = [], 0
+    for shape, kind in kinds:
+        end = start + math.prod(shape) * kind.itemsize
+        found.append(np.frombuffer(data[start:end], kind).reshape(shape))
+        start = end
+    return found, facts
 
 
 def bench(
@@ -105,13 +133,36 @@ def bench(
         "float": device.push(baseline, baseline.name) if baseline else None,
         "rounds": rounds,
         "seconds": seconds,
-        "warmup": 0.2,
+        "warmup": min(WARMUP, seconds),
         "cooldown": cooldown,
     }
+    began = time.monotonic()
     facts = _agent(device, ["bench"], timeout, request)
+    samples, wanted = facts["samples"], ["model", *(["float"] if baseline else [])]
+    if set(samples) != set(wanted) or len({len(values) for values in samples.values()}) > 1:
+        raise _damaged(device, "it did not time each file as often")
+    facts["doubts"] = _doubts(facts, time.monotonic() - began)
+    facts["valid"] = not facts["doubts"]
     if facts["machine"]["emulated"]:
         return {key: value for key, value in facts.items() if key != "samples"} | {"latency": None, "peak_bytes": None}
     return facts | _summary(facts["samples"])
+
+
+def _doubts(facts: Mapping[str, Any], elapsed: float) -> list[str]:
+    """The device's own doubts, those that its facts give rise to, and whether it timed more than passed here."""
+    before, after = (
+        facts[when] | {"frequency_khz": {int(core): khz for core, khz in facts[when]["frequency_khz"].items()}}
+        for when in ("before", "after")
+    )
+    samples, machine = facts["samples"], facts["machine"]
+    found = [*facts["doubts"], *agent.doubts(before, after, samples.get("float", []), samples["model"],
+                                             machine["cores"], machine["emulated"])]  # fmt: skip
+    timed = facts["inferences_per_run"] * sum(sum(values) for values in samples.values()) / 1000
+    if timed > elapsed:
+        found.append(f"its timings add up to {timed:.1f} s, and {elapsed:.1f} s passed here")
+    if not facts["valid"] and not found:
+        found.append("the device says so")
+    return list(dict.fromkeys(found))
 
 
 def can_run(device: ShellTransport, setup: Setup) -> None:
@@ -169,18 +220,17 @@ def _agent(
         "EDGEQ_RUNTIMES": runtimes, "PYTHONPATH": ":".join(path for path in (wanted, given) if path),
         "EDGEQ_PYTHON": json.dumps(list(device.python)), "OMP_NUM_THREADS": str((request or {}).get("threads", 1)),
     }  # fmt: skip
-    done = device.run([*device.python, path, *words, "--tied"], timeout=timeout, environment=environment)
-    events = list(_events(done.stdout))
-    for event in events:
-        if event[agent.MARK] == "result":
-            return event
-    for event in events:
-        if event[agent.MARK] == "error":
-            raise DeviceError(
-                "the model could not be run on the device", where=device.name,
-                why=f"{event.get('error')}: {event.get('message')}", hint=f"edgeq device probe {device.name}",
-            )  # fmt: skip
-    raise _no_answer(device, done.status, done.last_words)
+    token = secrets.token_hex(16)
+    command = [*device.python, path, *words, "--job", token, "--tied"]
+    done = device.run(command, timeout=timeout, environment=environment)
+    answer = read_answer(done.stdout, words[0], token, device.name)
+    if answer is None or done.status:
+        raise _no_answer(device, done.status, done.last_words)
+    return answer
+
+
+def _damaged(device: ShellTransport, why: str) -> DeviceError:
+    return DeviceError("the device's answers are damaged", where=device.name, why=why, hint="try again")
 
 
 def _no_answer(device: ShellTransport, status: int, said: str) -> DeviceError:
@@ -201,6 +251,12 @@ def _no_answer(device: ShellTransport, status: int, said: str) -> DeviceError:
             "the runtime on the device uses instructions its processor lacks", where=device.name,
             hint="install a build for this processor: edgeq device provision",
         )  # fmt: skip
+    if status in (134, 135, 136, 139, -6, -7, -8, -11):
+        return DeviceError(
+            "the runtime on the device crashed on this file", where=device.name,
+            why=f"ended by {signal.Signals(status - 128 if status > 0 else -status).name}",
+            hint="it is damaged, or this runtime has a fault: try another version of it",
+        )  # fmt: skip
     if status in (137, -9):
         return DeviceError(
             "the agent was killed on the device", where=device.name, why="out of memory, or by somebody",
@@ -210,19 +266,6 @@ def _no_answer(device: ShellTransport, status: int, said: str) -> DeviceError:
         "the agent on the device gave no answer", where=device.name, why=said or f"exit status {status}",
         hint="run again; edgeq device probe tells what is there",
     )  # fmt: skip
-
-
-def _events(stdout: bytes) -> list[dict[str, Any]]:
-    found = []
-    for line in stdout.decode(errors="replace").splitlines():
-        if line.startswith("{"):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and isinstance(event.get(agent.MARK), str):
-                found.append(event)
-    return found
 
 
 def _sha256(data: bytes) -> str:

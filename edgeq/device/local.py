@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from edgeq.device.transport import QUICK, Completed, ShellTransport, call
+from edgeq.device.transport import LONGEST_ANSWER, QUICK, Completed, ShellTransport, call
 from edgeq.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ class LocalTransport(ShellTransport):
         super().__init__(name, patience=patience)
         self.python = (sys.executable,)
 
-    def execute(self, command: str, *, data: bytes | None = None, timeout: float = QUICK) -> Completed:
-        return call(["/bin/sh", "-c", command], data=data, timeout=timeout, where=self.name, held=True)
+    def execute(
+        self, command: str, *, data: bytes | None = None, timeout: float = QUICK, limit: int = LONGEST_ANSWER
+    ) -> Completed:
+        return call(["/bin/sh", "-c", command], data=data, timeout=timeout, where=self.name, held=True, limit=limit)
 
 
 class EmulatorTransport(LocalTransport):

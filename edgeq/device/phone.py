@@ -41,6 +41,9 @@ WARMUP = 0.2
 
 _KILLED = {132: "it uses instructions the processor lacks", 134: "it gave up", 137: "it was killed", 139: "it crashed"}
 
+_TIMES = r"([0-9]{1,9})m([0-9]{1,2}(?:\.[0-9]{1,9})?)s"
+"""A time as a shell's `times` prints it."""
+
 _TIED = """exec 3<&0
 ( {command}
 ) </dev/null & work=$!
@@ -189,9 +192,9 @@ class Phone:
         if ignored := self._parsed(said).ignored:
             raise DeviceError("this build of benchmark_model cannot be given images", where=self.device.name,
                               why=f"it does not know {', '.join(ignored)}", hint="use a newer build")  # fmt: skip
-        data = self.device.pull(f"{job}/outputs", timeout=timeout)
         shapes = [(tensor.shape, tensor.dtype) for tensor in made]
         wanted = len(batch) * sum(int(np.prod(shape)) * kind.itemsize for shape, kind in shapes)
+        data = self.device.pull(f"{job}/outputs", timeout=timeout, most=wanted)
         if len(data) != wanted or hashlib.sha256(data).hexdigest() not in said:
             raise DeviceError("the device's answers are damaged", where=self.device.name,
                               why=f"{len(data)} bytes came, {wanted} should", hint="try again")  # fmt: skip
@@ -229,7 +232,7 @@ class Phone:
 
     def _call(self, command: str, timeout: float) -> Completed:
         done = self.device.execute(_TIED.format(command=command), timeout=timeout)
-        taken = re.findall(r"(\d+)m([\d.]+)s", done.stderr)[-2:]  # user and system, of what the shell waited for
+        taken = re.findall(_TIMES, done.stderr)[-2:]  # user and system, of what the shell waited for
         self._own += sum(60 * int(minutes) + float(seconds) for minutes, seconds in taken)
         return done
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from edgeq.device.transport import QUICK, Completed, ShellTransport, call
+from edgeq.device.transport import LONGEST_ANSWER, QUICK, Completed, ShellTransport, call
 from edgeq.errors import DeviceError
 
 __all__ = ["SshTransport"]
@@ -68,13 +68,15 @@ class SshTransport(ShellTransport):
                 raise self._unreachable(log.read().decode(errors="replace"))
             time.sleep(0.02)
 
-    def execute(self, command: str, *, data: bytes | None = None, timeout: float = QUICK) -> Completed:
+    def execute(
+        self, command: str, *, data: bytes | None = None, timeout: float = QUICK, limit: int = LONGEST_ANSWER
+    ) -> Completed:
         # The user's shell may be any; the command is for a POSIX one. 255 belongs to the client.
         guarded = f"( {command}\n); s=$?; [ $s -eq {LOST} ] && s=254; exit $s"
         # Without its connection a client would quietly open another; ProxyCommand=false lets it say so instead.
         alone = ["-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
         words = [*self._client(), *alone, "-T", self._host, "--", f"exec sh -c {_quote(guarded)}"]
-        done = call(words, data=data, timeout=timeout, where=self.name, held=True)
+        done = call(words, data=data, timeout=timeout, where=self.name, held=True, limit=limit)
         if done.status == LOST:
             raise self._unreachable(done.stderr)
         return done

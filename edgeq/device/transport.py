@@ -12,7 +12,9 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import secrets
+import selectors
 import shlex
 import signal
 import subprocess
@@ -22,14 +24,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from edgeq.errors import DeviceError
 from edgeq.files import write_atomic
 
-__all__ = ["QUICK", "Completed", "ShellTransport", "cache_folder", "call"]
+__all__ = ["LONGEST_ANSWER", "QUICK", "Completed", "ShellTransport", "cache_folder", "call"]
 
 QUICK = 30.0
 """Seconds for a command that only looks around."""
+
+LONGEST_ANSWER = 64 << 20
+"""Bytes that a command may print on the device, beyond a file that was asked for."""
+
+_PIECE = 1 << 16
 
 SLOWEST_LINK = 100_000
 """Bytes per second below which a transfer counts as stuck."""
@@ -63,11 +71,20 @@ def cache_folder() -> Path:
     return Path(base) / "edgeq"
 
 
-def call(command: Sequence[str], *, data: bytes | None, timeout: float, where: str, held: bool = False) -> Completed:
+def call(
+    command: Sequence[str],
+    *,
+    data: bytes | None,
+    timeout: float,
+    where: str,
+    held: bool = False,
+    limit: int = LONGEST_ANSWER,
+) -> Completed:
     """Run `command` here, in a process group of its own that does not outlive `timeout` seconds.
 
     `data` is its standard input. With `held` and no data, standard input stays open and empty until the command ends:
-    a program on the device can tell by it that its connection is gone. Raises `DeviceError` after `timeout`.
+    a program on the device can tell by it that its connection is gone. Raises `DeviceError` after `timeout`, and when
+    it prints more than `limit` bytes.
     """
     kept, end = os.pipe() if held and data is None else (-1, -1)
     try:
@@ -79,17 +96,20 @@ def call(command: Sequence[str], *, data: bytes | None, timeout: float, where: s
             start_new_session=True,
         )
         try:
-            out, err = process.communicate(data, timeout)
+            out, err = _converse(process, data, time.monotonic() + timeout, limit)
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             # An ssh client has given our pipes to the process that holds the connection: their end may be far off.
             for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+                _close(pipe)
             process.wait()
-            if isinstance(error, subprocess.TimeoutExpired):
+            if isinstance(error, _EndlessError):
+                raise DeviceError(
+                    "the device does not stop talking", where=where, why=f"more than {limit >> 20} MiB came",
+                    hint="see what it prints: nothing of it was kept",
+                ) from error  # fmt: skip
+            if isinstance(error, TimeoutError):
                 raise DeviceError(
                     "the device did not answer in time", where=where, why=f"no end after {timeout:.0f} s",
                     hint="give it more with --timeout, or see what keeps it busy",
@@ -102,6 +122,53 @@ def call(command: Sequence[str], *, data: bytes | None, timeout: float, where: s
             if handle >= 0:
                 os.close(handle)
     return Completed(process.returncode, out, err.decode(errors="replace"))
+
+
+class _EndlessError(Exception):
+    """A program printed more than it may."""
+
+
+def _converse(process: subprocess.Popen[bytes], data: bytes | None, until: float, limit: int) -> tuple[bytes, bytes]:
+    """What `process`, fed with `data`, prints. Raises `TimeoutError`, and `_EndlessError` beyond `limit` bytes."""
+    assert process.stdout is not None  # noqa: S101
+    assert process.stderr is not None  # noqa: S101
+    out, err = bytearray(), bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, out)
+        selector.register(process.stderr, selectors.EVENT_READ, err)
+        if process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+        rest = memoryview(data or b"")
+        while selector.get_map():
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            for key, _ in selector.select(left):
+                if key.data is None:
+                    with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                        rest = rest[os.write(key.fd, rest[:_PIECE]) :] if rest else rest
+                        if rest:
+                            continue
+                    selector.unregister(key.fileobj)
+                    _close(process.stdin)
+                    continue
+                piece = os.read(key.fd, _PIECE)
+                key.data.extend(piece)
+                if not piece:
+                    selector.unregister(key.fileobj)
+                if len(out) + len(err) > limit:
+                    raise _EndlessError
+        process.wait(max(0.1, until - time.monotonic()))
+    _close(process.stdout)
+    _close(process.stderr)
+    return bytes(out), bytes(err)
+
+
+def _close(pipe: IO[bytes] | None) -> None:
+    if pipe is not None:
+        with contextlib.suppress(OSError):
+            pipe.close()
 
 
 class ShellTransport(ABC):
@@ -127,7 +194,9 @@ class ShellTransport(ABC):
         self._cleanup = contextlib.ExitStack()
 
     @abstractmethod
-    def execute(self, command: str, *, data: bytes | None = None, timeout: float = QUICK) -> Completed:
+    def execute(
+        self, command: str, *, data: bytes | None = None, timeout: float = QUICK, limit: int = LONGEST_ANSWER
+    ) -> Completed:
         """Carry one shell command to the device. Raises `DeviceError` when the connection, not the command, fails."""
 
     def __enter__(self) -> ShellTransport:
@@ -215,13 +284,17 @@ class ShellTransport(ABC):
             raise self._refused(f"{name} could not be put on the device", done)
         return path
 
-    def pull(self, path: str, to: Path | None = None, *, timeout: float = 300.0) -> bytes:
-        """A file's bytes from the device; also written to `to`, whole or not at all. Raises `DeviceError`."""
+    def pull(self, path: str, to: Path | None = None, *, timeout: float = 300.0, most: int = LONGEST_ANSWER) -> bytes:
+        """A file's bytes from the device, at most `most`; also written to `to`, whole or not at all.
+
+        Raises `DeviceError`.
+        """
         # A login shell may greet everybody: what counts starts after a word it cannot know.
         quoted, word = shlex.quote(path), secrets.token_hex(8)
-        done = self.execute(f"printf {word} && wc -c < {quoted} && cat {quoted}", timeout=timeout)
+        command = f"printf {word} && wc -c < {quoted} && cat {quoted}"
+        done = self.execute(command, timeout=timeout, limit=most + LONGEST_ANSWER)
         size, _, data = done.stdout.partition(word.encode())[2].partition(b"\n")
-        if done.status or not size.strip().isdigit():
+        if done.status or not re.fullmatch(rb"\s*[0-9]{1,15}\s*", size):
             raise self._refused(f"{Path(path).name} could not be fetched", done)
         if len(data) != int(size):
             raise DeviceError(

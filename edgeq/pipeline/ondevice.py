@@ -147,13 +147,13 @@ def eval_on(
     inputs = np.concatenate([batch for batch, _ in images.batches(spec)])
     with ForeignSession(artifact.model, spec.input_shape[0]) as session:
         fed, here = session.run(inputs)
-        there, facts = evaluate(device, artifact.model, fed, setup, timeout=timeout)
+        there, facts = evaluate(device, artifact.model, fed, setup, timeout=timeout, expected=here)
         litert, ran_here = None, setup.runtime
         if setup.runtime == "tflite-runtime":
             litert = here
             try:
                 with LocalTransport(patience=60) as local:  # two TFLite runtimes cannot share a process
-                    here, _ = evaluate(local, artifact.model, fed, setup, timeout=timeout)
+                    here, _ = evaluate(local, artifact.model, fed, setup, timeout=timeout, expected=litert)
             except DeviceError:  # not installed here
                 ran_here = "litert"
         on_host, on_device = (_answers(session.real_outputs(outputs), images, spec) for outputs in (here, there))

@@ -116,13 +116,15 @@ def test_an_agent_in_trouble_is_one_line(body: str, said: str, monkeypatch: pyte
 
 
 def test_garbage_around_the_answer_does_not_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    noise = (
+        "import sys, json\nsys.stdout.buffer.write(b'\\x1b[31mINFO: delegate\\xff\\n{not json\\n')\n"
+        "print(json.dumps({'edgeq': 'result', 'job': 'of another run'}))\nsys.stdout.flush()\n"
+    )
     with LocalTransport() as device:
         _with_agent(
-            device, monkeypatch, tmp_path,
-            "print('\\x1b[31mINFO: delegate', end=''); print('\\n{\"edgeq\": \"result\", \"x\": 1}\\n\\udcff'.encode("
-            "'utf8', 'replace').decode())",
-        )  # fmt: skip
-        assert probe(device)["x"] == 1
+            device, monkeypatch, tmp_path, noise + Path(agent.__file__).read_text().partition("annotations\n")[2]
+        )
+        assert probe(device)["machine"]["cores"] == os.cpu_count()
 
 
 def test_a_damaged_model_is_named(tmp_path: Path) -> None:
