@@ -146,12 +146,15 @@ def _converse(process: subprocess.Popen[bytes], data: bytes | None, until: float
                 raise TimeoutError
             for key, _ in selector.select(left):
                 if key.data is None:
-                    with contextlib.suppress(BlockingIOError, BrokenPipeError):
-                        rest = rest[os.write(key.fd, rest[:_PIECE]) :] if rest else rest
-                        if rest:
-                            continue
-                    selector.unregister(key.fileobj)
-                    _close(process.stdin)
+                    try:
+                        rest = rest[os.write(key.fd, rest[:_PIECE]) if rest else 0 :]
+                    except BlockingIOError:
+                        continue
+                    except BrokenPipeError:  # it has read enough, or is gone: its end says which
+                        rest = rest[:0]
+                    if not rest:
+                        selector.unregister(key.fileobj)
+                        _close(process.stdin)
                     continue
                 piece = os.read(key.fd, _PIECE)
                 key.data.extend(piece)
