@@ -35,7 +35,8 @@ def check(
 ) -> None:
     """Check the build in DIR against a budget: exit 0 when all of it holds, 1 when not.
 
-    Limits come from the options, else the environment, else [budget] in edgeq.toml.
+    Limits come from the options, else the environment, else [budget] in edgeq.toml. Before any limit, the report must
+    be whole, the files those it was measured on, and the integers those that were predicted.
 
     \b
     edgeq check build/resnet20-tflite-arm --max-drop 1.0 --min-agreement 0.97 --max-bytes 4M
@@ -46,11 +47,12 @@ def check(
 
     effective = resolve(flags | {"devices": devices or None}, os.environ, file)
     say_file(effective)
-    budget = dataclasses.asdict(effective.budget)
-    if effective.budget == Budget():
+    limits = effective.budget.limits
+    if all(limit is None for limit in limits.values()):
         raise ConfigError("nothing to check", hint="give a limit such as --max-drop 1.0, or [budget] in edgeq.toml")
-    if devices and all(limit is None for name, limit in budget.items() if "device" in name):
+    if devices and all(limit is None for name, limit in limits.items() if "device" in name):
         raise ConfigError(f"nothing to check on {devices[0]}", hint="give a limit such as --max-device-drop 1.0")
+    budget = dataclasses.asdict(effective.budget)
     verdict = run_check(folder, **budget, devices=effective.config.devices).to_json()
     if as_json:
         print_json(verdict)

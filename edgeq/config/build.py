@@ -160,7 +160,8 @@ class BuildConfig:
 class Budget:
     """What `edgeq check` holds a finished build to. None: not checked."""
 
-    max_drop: float | None = _setting(None, settings.AMOUNT, "largest loss of top-1, in points")
+    max_drop: float | None = _setting(None, settings.AMOUNT, "largest loss of the score (top-1, mIoU, mAP), in points")
+    min_score: float | None = _setting(None, settings.PERCENT, "smallest score of the integer model, in percent")
     min_agreement: float | None = _setting(
         None, settings.SHARE, "smallest share of images with the float network's answer"
     )
@@ -169,12 +170,24 @@ class Budget:
     max_device_drop: float | None = _setting(
         None, settings.AMOUNT, "largest loss of a device against the float network, in points"
     )
+    min_device_score: float | None = _setting(None, settings.PERCENT, "smallest score of a device, in percent")
     min_device_agreement: float | None = _setting(
         None, settings.SHARE, "smallest share a device answers as the same file did on the building machine"
     )
     max_device_latency_ratio: float | None = _setting(None, settings.AMOUNT, "largest integer / float latency there")
     max_device_ms: float | None = _setting(None, settings.AMOUNT, "longest inference there, median milliseconds")
     max_device_bytes: int | None = _setting(None, settings.SIZE, "most memory there, e.g. 64M")
+    min_images: int | None = _setting(
+        None, settings.COUNT, "fewest images that limits on accuracy are judged on, default 100"
+    )
+    allow_simulated: bool = _setting(
+        False, settings.SWITCH, "judge the accuracy of activations below 8 bits, which no file can have"
+    )
+
+    @property
+    def limits(self) -> dict[str, float | None]:
+        """What a build is held to, by name, without the settings that only say how."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("min_images", "allow_simulated")}
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from edgeq.errors import ConfigError
 from edgeq.registry import nearest
 
 __all__ = [
-    "AMOUNT", "BITS", "COUNT", "DEVICES", "LAYER_BITS", "NAMES", "NUMBERS", "PATH", "SEED", "SHAPE", "SHARE", "SIZE",
-    "SWITCH", "TEXT", "Kind", "one_of", "parse_size", "some_of", "toml_value",
+    "AMOUNT", "BITS", "COUNT", "DEVICES", "LAYER_BITS", "NAMES", "NUMBERS", "PATH", "PERCENT", "SEED", "SHAPE", "SHARE",
+    "SIZE", "SWITCH", "TEXT", "Kind", "one_of", "parse_size", "some_of", "toml_value",
 ]  # fmt: skip
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -165,6 +165,7 @@ COUNT = Kind("N", _whole(1, "a whole number of at least 1"))
 SEED = Kind("N", _whole(0, "a whole number of at least 0"))
 AMOUNT = Kind("NUMBER", _number(math.inf, "a number of at least 0"))
 SHARE = Kind("SHARE", _number(1.0, "a share between 0 and 1"))
+PERCENT = Kind("PERCENT", _number(100.0, "a percentage between 0 and 100"))
 SIZE = Kind("BYTES", parse_size)
 SWITCH = Kind("", _switch, switch=True)
 NUMBERS = Kind("NUMBERS", _numbers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgeq.report.entries import Entry, Field, Section
+from edgeq.report.entries import SHORTEST, Entry, Field, Section
 
 __all__ = ["DEVICE"]
 
@@ -13,9 +13,9 @@ def _moment(when: str) -> Section:
     return Section(
         f"the device right {when} the timed part",
         {
-            "load": Field("number", "load average of the last minute", nullable=True),
-            "frequency_mhz": Field("number", "mean clock of the cores used", nullable=True),
-            "temperature_c": Field("number", "warmest sensor, degrees Celsius", nullable=True),
+            "load": Field("number", "load average of the last minute", nullable=True, low=0),
+            "frequency_mhz": Field("number", "mean clock of the cores used", nullable=True, low=0),
+            "temperature_c": Field("number", "warmest sensor, degrees Celsius", nullable=True, low=-300),
             "governors": Field("list of texts", "clock governors of its cores, each once"),
             "throttled": Field("integer", "Raspberry Pi's `get_throttled` bits", nullable=True),
             "thermal_status": Field("integer", "Android's thermal status, 0 for none", nullable=True, optional=True),
@@ -33,8 +33,10 @@ DEVICE: Mapping[str, Entry] = {
             "cpu": Field("text", "board or processor, as it calls itself"),
             "model": Field("text", "phone", optional=True),
             "architecture": Field("text", "such as aarch64"),
-            "cores": Field("integer", "how many", nullable=True),
-            "big_cores": Field("list of numbers", "numbers of the fastest ones; empty where the system does not say"),
+            "cores": Field("integer", "how many", nullable=True, low=1),
+            "big_cores": Field(
+                "list of numbers", "numbers of the fastest ones; empty where the system does not say", low=0
+            ),
             "flags": Field("list of texts", "instruction sets that kernels choose between, those of them present"),
             "dot_product": Field("yes/no", "whether it sums 8-bit products in one instruction; else int8 may not win"),
             "system": Field("text", "operating system and version"),
@@ -46,19 +48,23 @@ DEVICE: Mapping[str, Entry] = {
     "runtime": Field("text", "package and version that ran the file there"),
     "program_sha256": Field("text", "of `benchmark_model`; Android", optional=True),
     "kernels": Field("text", "kernels asked for"),
-    "ops": Field("table of integers", "what ran there, by the runtime's own names; empty where it does not tell"),
+    "ops": Field(
+        "table of integers", "what ran there, by the runtime's own names; empty where it does not tell", low=0
+    ),
     "accuracy": Section(
         "the integer file there, beside the same file on the building machine; null without labelled images",
         {
             "metric": Field("text", "what `score` is: top-1, mIoU or mAP@0.5"),
-            "n": Field("integer", "images"),
-            "score": Field("number", "the task's figure there, in percent"),
-            "host_score": Field("number", "the same on the building machine"),
-            "agreement": Field("number", "share, 0 to 1, of images, pixels or boxes answered alike by both machines"),
+            "n": Field("integer", "images", low=1),
+            "score": Field("number", "the task's figure there, in percent", low=0, high=100),
+            "host_score": Field("number", "the same on the building machine", low=0, high=100),
+            "agreement": Field(
+                "number", "share, 0 to 1, of images, pixels or boxes answered alike by both machines", low=0, high=1
+            ),
             "host_runtime": Field("text", "what ran on the building machine"),
-            "values": Field("integer", "output values compared"),
-            "equal": Field("number", "share of them equal"),
-            "max_difference": Field("number", "largest difference, in steps where outputs are integers"),
+            "values": Field("integer", "output values compared", low=0),
+            "equal": Field("number", "share of them equal", low=0, high=1),
+            "max_difference": Field("number", "largest difference, in steps where outputs are integers", low=0),
             "integer": Field("yes/no", "whether outputs are integers"),
             "sha256": Field("text", "of pixels and labels"),
         },
@@ -67,21 +73,21 @@ DEVICE: Mapping[str, Entry] = {
     "latency": Section(
         "integer and float file timed there in turns; null where there are no times, as in an emulator",
         {
-            "ratio": Field("number", "median of integer / float over pairs; below 1 is faster"),
-            "float_median_ms": Field("number", "milliseconds of one inference of the float file, median"),
-            "integer_median_ms": Field("number", "the same of the integer file"),
-            "p90_ms": Field("number", "integer file, 90th percentile", nullable=True),
-            "runs": Field("integer", "timings of the integer file"),
+            "ratio": Field("number", "median of integer / float over pairs; below 1 is faster", low=SHORTEST),
+            "float_median_ms": Field("number", "milliseconds of one inference of the float file, median", low=SHORTEST),
+            "integer_median_ms": Field("number", "the same of the integer file", low=SHORTEST),
+            "p90_ms": Field("number", "integer file, 90th percentile", nullable=True, low=SHORTEST),
+            "runs": Field("integer", "timings of the integer file", low=1),
         },
         nullable=True,
     ),
-    "threads": Field("integer", "threads of the runtime while timed"),
+    "threads": Field("integer", "threads of the runtime while timed", low=1),
     "valid": Field("yes/no", "whether its timings may be believed; never in an emulator"),
     "doubts": Field("list of texts", "why not"),
     "notes": Field("list of texts", "what else a reader of the times should know"),
-    "affinity": Field("list of numbers", "cores it was kept to; empty where that cannot be told"),
+    "affinity": Field("list of numbers", "cores it was kept to; empty where that cannot be told", low=0),
     "peak_bytes": Field(
-        "integer", "most memory the process held; null under QEMU, whose own would count", nullable=True
+        "integer", "most memory the process held; null under QEMU, whose own would count", nullable=True, low=1
     ),
     "before": _moment("before"),
     "after": _moment("after"),

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeq.errors import ArtifactError
-from edgeq.report.entries import ELEMENTS, KINDS, Entry, Field, Rows, Section
+from edgeq.report.entries import LARGEST, LONGEST, Entry, Field, Rows, Section
 from edgeq.report.fields import FIELDS, SCHEMA
+from edgeq.report.validation import find_faults
 
 __all__ = ["SCHEMA", "build_report", "documentation", "pick", "to_text", "validate"]
 
@@ -98,50 +98,7 @@ def validate(report: object) -> list[str]:
         return ["a report is an object"]
     if report.get("schema") != SCHEMA:
         return [f"schema is {report.get('schema')!r}, this edgeq reads {SCHEMA}"]
-    return list(_faults(report, FIELDS, ""))
-
-
-def _faults(value: Mapping[str, Any], fields: Mapping[str, Entry], where: str) -> Iterator[str]:
-    for key in value:
-        if key not in fields:
-            yield f"{where}{key} is no key of a report"
-    for key, entry in fields.items():
-        path = f"{where}{key}"
-        if key not in value:
-            if not entry.optional:
-                yield f"{path} is missing"
-        elif value[key] is None:
-            if not entry.nullable:
-                yield f"{path} is null"
-        elif isinstance(entry, Rows):
-            if not isinstance(value[key], list):
-                yield f"{path} must be a list"
-                continue
-            for number, row in enumerate(value[key]):
-                yield from _inside(row, entry, f"{path}[{number}]")
-        elif isinstance(entry, Section):
-            yield from _inside(value[key], entry, path)
-        else:
-            yield from _kind_faults(value[key], entry.kind, path)
-
-
-def _inside(value: object, entry: Section, path: str) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        yield from _faults(value, entry.fields, f"{path}.")
-    else:
-        yield f"{path} must be an object"
-
-
-def _kind_faults(value: object, kind: str, path: str) -> Iterator[str]:
-    wrong_bool = isinstance(value, bool) and kind != "yes/no"  # to Python a bool is an integer
-    if wrong_bool or not isinstance(value, KINDS[kind]):
-        yield f"{path} must be {kind}, not {type(value).__name__}"
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{path} is {value}"
-    elif kind in ELEMENTS:
-        pairs = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else [])
-        for key, element in pairs:
-            yield from _kind_faults(element, ELEMENTS[kind], f"{path}[{key!r}]")
+    return [fault.text for fault in find_faults(report)]
 
 
 def pick(source: object, fields: Mapping[str, Entry]) -> dict[str, Any]:
@@ -191,6 +148,11 @@ def documentation() -> str:
         "keys marked *or null* may hold null. A reader should refuse a `schema` it does not know and ignore keys it",
         "does not know. A latency counts only while `latency.valid` is true.",
         "",
+        f"Numbers are finite, lie in the range that the type states, and are no further from 0 than {LARGEST:g}; texts",
+        f"have at most {LONGEST:,} characters. `edgeq check` fails a report that breaks this or contradicts itself:",
+        "more values equal than were compared, a `score` that is not `top1`, a `difference` that is not that of the",
+        "scores, more images changed than `agreement` allows, activations of fewer than 8 bits without `simulated`.",
+        "",
         "This page is printed by `python -m edgeq.report.schema`.",
         "",
         "| key | type | meaning |",
@@ -203,6 +165,7 @@ def _documented(fields: Mapping[str, Entry], where: str) -> Iterator[str]:
     for key, entry in fields.items():
         rows = isinstance(entry, Rows)
         kind = entry.kind if isinstance(entry, Field) else "list of objects" if rows else "object"
+        kind += f", {entry.range}" if isinstance(entry, Field) and entry.range else ""
         kind += " or null" if entry.nullable else ""
         kind += ", *optional*" if entry.optional else ""
         path = f"{where}{key}{'[]' if rows else ''}"

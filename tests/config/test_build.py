@@ -79,6 +79,7 @@ def test_every_setting_survives_print_config() -> None:
         "max_device_drop": "1", "min_device_agreement": "0.9", "max_device_latency_ratio": "0.8", "max_device_ms": "20",
         "max_device_bytes": "64M",
         "max_drop": "0.5", "min_agreement": "0.97", "max_bytes": "4M", "max_latency_ratio": "1.1",
+        "min_score": "90", "min_device_score": "89.5", "min_images": "50", "allow_simulated": True,
     }  # fmt: skip
     first = resolve(flags, {})
     assert not [key for key, origin in first.origin.items() if origin == "default"]

@@ -22,6 +22,8 @@ from tests.device.daemon import Phone
 from tests.device.loopback import Board, executable
 from tests.tinymodel import keep, made, model_toml
 
+GATE = ("--min-device-agreement", "1", "--min-images", "4")
+
 STANDIN = Path(__file__).with_name("standin.py")
 
 NETWORK = """
@@ -66,7 +68,7 @@ def test_on_a_phone(phone: Phone, model: str, tmp_path: Path, monkeypatch: pytes
     assert row["runtime"].startswith("benchmark_model ")
     assert (row["before"]["thermal_status"], row["before"]["battery_percent"]) == (0, 85)
     assert row["latency"]["integer_median_ms"] == found["bench"]["latency"]["model"]["median_ms"]
-    held = CliRunner().invoke(cli, ["check", "out", "--device", "adb", "--min-device-agreement", "1", "--json"])
+    held = CliRunner().invoke(cli, ["check", "out", "--device", "adb", *GATE, "--json"])
     assert held.exit_code == 0, held.output
     shown = CliRunner().invoke(cli, ["eval", "out", "--device", f"adb:{phone.serial}", "--limit", "2"])
     assert shown.exit_code == 0, shown.output
@@ -104,7 +106,7 @@ def test_on_a_board(board: Board, model: str) -> None:
 def test_an_arm_in_edgeq_toml_is_measured_and_gated(board: Board, userland: Userland, model: str) -> None:
     """A team's file names the board: a build measures there, a check holds it to the team's limits."""
     arm_python(board, userland, "litert")
-    limits = "max_device_drop = 0.0\nmin_device_agreement = 1.0"
+    limits = "max_device_drop = 0.0\nmin_device_agreement = 1.0\nmin_images = 4"
     settings = f'model = "{model}"\ntarget = "tflite-pi4"\nmethod = "noise"\noutput = "out"\ndevice = "{board.host}"\n'
     Path("edgeq.toml").write_text(f"{settings}[budget]\n{limits}\n")
     done = CliRunner().invoke(cli, ["build", "--effort", "fast"])
@@ -117,8 +119,8 @@ def test_an_arm_in_edgeq_toml_is_measured_and_gated(board: Board, userland: User
     assert not [warning for warning in report["warnings"] if "host, not on aarch64" in warning]
     held = CliRunner().invoke(cli, ["check", "out", "--json"])
     assert held.exit_code == 0, held.output
-    assert [gate["name"] for gate in json.loads(held.stdout)["rows"][1:]] == [
-        f"max-device-drop {board.host}", f"min-device-agreement {board.host}",
+    assert [gate["name"] for gate in json.loads(held.stdout)["rows"][4:]] == [
+        f"min-images {board.host}", f"max-device-drop {board.host}", f"min-device-agreement {board.host}",
     ]  # fmt: skip
     missed = CliRunner().invoke(cli, ["check", "out", "--max-device-latency-ratio", "9"])
     assert missed.exit_code == 1

@@ -22,6 +22,7 @@ from edgeq.measure.latency import Latency
 from edgeq.report.schema import build_report
 
 ARTIFACT = b"an integer model" * 150_000
+FILES = {"float.tflite": b"float", "integer.safetensors": b"integers", "calibration.npz": b"images"}
 MACHINE = Machine(
     cpu="Some Board, Cortex-A76",
     architecture="aarch64",
@@ -108,9 +109,14 @@ def build(tmp_path: Path) -> Callable[..., Path]:
 
     def write(spoil: Callable[[dict[str, Any]], Any] = lambda _: None, **changes: Any) -> Path:
         made = json.loads(json.dumps(sample(**changes)))
+        artifact = dict(made["artifact"])
         spoil(made)
         (tmp_path / "report.json").write_text(json.dumps(made))
-        (tmp_path / "signs64.tflite").write_bytes(ARTIFACT)
+        contents = {**FILES, artifact["path"]: ARTIFACT}
+        for name, data in contents.items():
+            (tmp_path / name).write_bytes(data)
+        files = {name: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for name, d in contents.items()}
+        (tmp_path / "edgeq.lock").write_text(json.dumps({"schema": 1, "artifact": artifact, "files": files}))
         return tmp_path
 
     return write

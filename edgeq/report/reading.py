@@ -1,0 +1,139 @@
+"""Reading the report of a build that may come from anywhere: what is not whole in it is absent, with a reason."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeq.errors import ArtifactError
+from edgeq.report.fields import SCHEMA
+from edgeq.report.gate import Gate, failed
+from edgeq.report.metric import metric_of
+from edgeq.report.validation import Fault, find_faults, without
+
+__all__ = ["SoundReport", "finite", "read_report", "within"]
+
+REPORT_BYTES = 256 * 2**20
+"""A report with every timing of every device has some megabytes: what is larger is none."""
+
+SHOWN = 3
+"""Faults of a report that its gate names."""
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """report.json of the build in `folder`, of a schema this edgeq reads; nothing else in it is checked.
+
+    Raises `ArtifactError`.
+    """
+    path = folder / "report.json"
+    if folder.is_file():
+        raise ArtifactError(f"{folder} is a file", hint="name the folder of a finished build")
+    try:
+        if path.exists() and not path.is_file():
+            raise ArtifactError(f"{path} is no regular file", hint="name the folder of a finished build")
+        if path.stat().st_size > REPORT_BYTES:
+            raise ArtifactError(f"{path} has {path.stat().st_size:,} bytes", why="which no report has")
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{folder} holds no report.json", hint="name the folder of a finished build") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} cannot be read", why=str(error)) from error
+    found = report.get("schema") if isinstance(report, dict) else None
+    if not isinstance(report, dict) or isinstance(found, bool) or found != SCHEMA:
+        raise ArtifactError(
+            f"{path} has schema {str(found)[:100]!r}", why=f"this edgeq reads {SCHEMA}",
+            hint="build again, or update edgeq",
+        )  # fmt: skip
+    return report
+
+
+class SoundReport:
+    """A report of which only what is whole can be read: faulty values are absent, and the fault is the reason."""
+
+    def __init__(self, report: Mapping[str, Any]) -> None:
+        self.faults: Sequence[Fault] = [fault for fault in find_faults(report) if not fault.unknown]
+        self._sound = without(report, self.faults)
+        self.is_simulated = "simulated" in report or any(fault.keys == ("simulated",) for fault in self.faults)
+
+    @classmethod
+    def read(cls, folder: Path) -> SoundReport:
+        return cls(read_report(folder))
+
+    def gate(self) -> Gate:
+        """Whether the report is whole."""
+        if not self.faults:
+            return Gate("report", "whole", "whole", None, True)
+        told = "; ".join(fault.text for fault in self.faults[:SHOWN])
+        more = len(self.faults) - SHOWN
+        return failed(
+            "report", "whole", told + (f"; and {more} more" if more > 0 else ""), f"{len(self.faults)} faults"
+        )
+
+    def value(self, *path: str) -> Any:
+        return within(self._sound, *path)
+
+    def section(self, name: str) -> Mapping[str, Any] | None:
+        found = self.value(name)
+        return found if isinstance(found, Mapping) else None
+
+    def number(self, *path: str) -> float | None:
+        return finite(self.value(*path))
+
+    def text(self, name: str) -> str:
+        return str(self.value(name) or "unknown")
+
+    def why(self, section: str, otherwise: str) -> str:
+        """Why a number of a section is missing: the first fault there, else that there is no section."""
+        told = next((fault.text for fault in self.faults if fault.keys[0] == section), None)
+        return told or ("the report lacks it" if self.section(section) is not None else otherwise)
+
+    def rows(self) -> dict[str, Mapping[str, Any]]:
+        """The devices, by name."""
+        found = self.value("devices")
+        rows = [row for row in found if isinstance(row, Mapping)] if isinstance(found, list) else []
+        return {row["name"]: row for row in rows if isinstance(row.get("name"), str)}
+
+    def latency_doubt(self) -> str:
+        """Why the latency must not be believed; empty when it may be, or was not measured at all."""
+        if self.section("latency") is None or self.value("latency", "valid") is True:
+            return ""
+        return f"not to be believed: {self.value('latency', 'reason') or self.why('latency', 'the report says so')}"
+
+    def undecided(self, limit: float) -> str | None:
+        """That a loss beyond `limit` points is within what chance explains, where it is."""
+        low, high, n = (
+            self.number("accuracy", *path) for path in (("difference", "low"), ("difference", "high"), ("n",))
+        )
+        if low is None or high is None or n is None or -low <= limit:
+            return None
+        return (
+            f"{n:,} images leave open whether: with {self.number('accuracy', 'difference', 'level') or 0.95:.0%} "
+            f"confidence the change is between {low:+.2f} and {high:+.2f} points"
+        )
+
+    def at_chance(self) -> str | None:
+        """That the float network itself answers no better than chance, where it does not."""
+        chance, low = self.number("accuracy", "chance"), self.value("accuracy", "float", "top1_interval")
+        score = self.number("accuracy", "float", "score")
+        if chance is None or score is None:
+            return None
+        least = low[0] if isinstance(low, list) and low else score
+        if least > chance:
+            return None
+        metric = metric_of(self.section("accuracy") or {})
+        return f"the float network itself has a {metric} of {score:.2f} %, no better than chance ({chance:.2f} %)"
+
+
+def within(found: Any, *path: str) -> Any:
+    """The value at `path` in objects inside each other; None where any of them is missing or no object."""
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def finite(found: Any) -> float | None:
+    """`found` where it is a finite number; None for anything else."""
+    return found if isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found) else None
