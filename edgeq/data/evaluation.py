@@ -64,13 +64,15 @@ def _insist(what: str) -> None:
 class EvaluationSet:
     """`images` are uint8 ``(N, H, W, C)`` at the network's input size, `labels` what is true of each (`Truths`).
 
-    `source` is what the user named; `sha256` is of pixels and labels, whatever files they came in.
+    `source` is what the user named; `sha256` is of pixels and labels, whatever files they came in. `note` is what a
+    person should know before believing the labels, an empty text for nothing.
     """
 
     images: Pixels
     labels: Truths
     source: str
     sha256: str
+    note: str = ""
 
     def __getattribute__(self, name: str) -> Any:
         if name in ("images", "labels"):
@@ -84,7 +86,9 @@ class EvaluationSet:
         """At most `limit` of them, evenly spaced."""
         chosen = _spread(len(self), limit)
         pixels, labels = self.images[chosen], self.labels[chosen]
-        return self if len(chosen) == len(self) else EvaluationSet(pixels, labels, self.source, _digest(pixels, labels))
+        if len(chosen) == len(self):
+            return self
+        return replace(self, images=pixels, labels=labels, sha256=_digest(pixels, labels))
 
     def batches(self, spec: ModelSpec, size: int = 64) -> Iterator[tuple[npt.NDArray[np.float32], Truths]]:
         """Normalised inputs ``(n, C, H, W)`` with their labels, at most `size` at a time."""
@@ -96,24 +100,24 @@ def load_images(path: str | Path, spec: ModelSpec, limit: int | None = None) -> 
     """The labelled images at `path`, every one decoded and checked now rather than after hours of work.
 
     `path` is an ``.npz`` (uint8 NHWC ``images``, and the arrays `ARRAYS` names for the task), a folder of class folders
-    (sorted names are class indices), a ``.csv`` with columns filename,label, or ``file.py:function`` returning
-    (images, truths) or a dictionary of both. `limit` takes that many, evenly spaced, so that sets sorted by class keep
-    every class. Raises `ConfigError`.
+    (see `number_folders`), a ``.csv`` with columns filename,label, or ``file.py:function`` returning (images, truths)
+    or a dictionary of both. Labels are class indices, or names where the model has `labels`. `limit` takes that many,
+    evenly spaced, so that sets sorted by class keep every class. Raises `ConfigError`.
     """
     _insist(f"evaluation images {path}")
-    pixels, labels = _read(str(path), spec, lambda total: _spread(total, limit))
+    pixels, labels, note = _read(str(path), spec, lambda total: _spread(total, limit))
     if labels is None:
         raise ConfigError(
             f"{path} holds pictures without labels",
             hint="use class folders, a CSV with columns filename,label, or an .npz with images and "
             + " and ".join(ARRAYS[spec.task]),
         )
-    if spec.task == "classification" and (labels.min() < 0 or labels.max() >= spec.classes):
+    if spec.task == "classification" and (labels.min() < 0 or labels.max() >= spec.decisions):
         raise ConfigError(
             f"labels of {path} go from {labels.min()} to {labels.max()}",
-            why=f"{spec.name} has {spec.classes} classes, 0 to {spec.classes - 1}",
+            why=f"{spec.name} has {spec.decisions} classes, 0 to {spec.decisions - 1}",
         )
-    return EvaluationSet(pixels, labels, str(path), _digest(pixels, labels))
+    return EvaluationSet(pixels, labels, str(path), _digest(pixels, labels), note)
 
 
 def calibration_from_images(
@@ -124,8 +128,9 @@ def calibration_from_images(
     `path` may also be a folder or an ``.npz`` of pictures without labels.
     Raises `ConfigError`, also when a picture is in `forbidden`: accuracy on images that set the ranges proves nothing.
     """
-    pixels, labels = _read(
-        str(path), spec, lambda total: sorted(np.random.default_rng(seed).permutation(total)[:count])
+    unnamed = replace(spec, labels=())  # names of folders mean nothing here
+    pixels, labels, _ = _read(
+        str(path), unnamed, lambda total: sorted(np.random.default_rng(seed).permutation(total)[:count]), numbered=False
     )
     if forbidden is not None:
         taken = {hashlib.sha256(image.tobytes()).digest() for image in forbidden.images}
@@ -153,7 +158,8 @@ def check_images(path: str) -> None:
         raise ConfigError(f"images {path}", why="must be an .npz, a .csv, a folder, or file.py:function")
 
 
-def _read(path: str, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Truths | None]:
+def _read(path: str, spec: ModelSpec, choose: Choice, *, numbered: bool = True) -> tuple[Pixels, Truths | None, str]:
+    """Pixels, truths where there are any, and the note of an `EvaluationSet`."""
     check_images(path)
     source = Path(path)
     if path.rpartition(":")[0].endswith(".py"):
@@ -161,11 +167,11 @@ def _read(path: str, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Truths | 
     elif source.suffix == ".npz":
         pixels, labels = _from_npz(source, spec)
     else:
-        return _from_files(source, spec, choose)
+        return _from_files(source, spec, choose, numbered)
     chosen = choose(len(pixels))
     if len(chosen) == len(pixels):
-        return pixels, labels
-    return pixels[chosen], None if labels is None else labels[chosen]
+        return pixels, labels, ""
+    return pixels[chosen], None if labels is None else labels[chosen], ""
 
 
 def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
@@ -226,14 +232,14 @@ def _checked(images: npt.NDArray[Any], given: Any | None, source: str, spec: Mod
     return images, labels
 
 
-def _from_files(path: Path, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Truths | None]:
-    files, labels = find_labelled(path)
+def _from_files(path: Path, spec: ModelSpec, choose: Choice, numbered: bool) -> tuple[Pixels, Truths | None, str]:
+    files, labels, note = find_labelled(path, spec, numbered=numbered)
     files = files or find_plain(path)
     if not files:
         raise ConfigError(f"{path} holds no pictures", hint=f"they end in {', '.join(PICTURES)}")
     chosen = choose(len(files))
     pixels = _decoded([files[i] for i in chosen], spec)
-    return pixels, np.array([labels[i] for i in chosen], np.int64) if labels else None
+    return pixels, np.array([labels[i] for i in chosen], np.int64) if labels else None, note
 
 
 def _decoded(files: Sequence[Path], spec: ModelSpec) -> Pixels:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from edgeq.data.classnames import ClassNames, number_folders
 from edgeq.errors import ConfigError
 from edgeq.limits import check_regular, read_text
 from edgeq.zoo.spec import ModelSpec
@@ -28,18 +29,27 @@ LONGEST = 64
 _MODES = {1: "L", 3: "RGB"}
 
 
-def find_labelled(path: Path) -> tuple[list[Path], list[int]]:
-    """Files and class indices of a folder of class folders, or of a CSV with columns filename,label."""
+def find_labelled(path: Path, spec: ModelSpec, *, numbered: bool = True) -> tuple[list[Path], list[int], str]:
+    """Files and class indices of a folder of class folders, or of a CSV with columns filename,label.
+
+    The text says what a person should know about how classes were numbered (see `number_folders`). Without `numbered`
+    folders only tell classes apart, whatever they are called.
+    """
     if path.suffix == ".csv":
-        return _csv(path)
+        return *_csv(path, spec), ""
     files: list[Path] = []
     labels: list[int] = []
-    classes = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    for label, folder in enumerate(classes):
-        found = find_plain(folder)
-        files += found
-        labels += [label] * len(found)
-    return files, labels
+    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    pictures = {folder.name: find_plain(folder) for folder in folders}
+    if not any(pictures.values()):
+        return [], [], ""
+    # An empty folder still counts in an order; among names that match labels it may be anything.
+    names = [name for name, found in pictures.items() if found or not spec.labels]
+    numbers, note = number_folders(names, spec, str(path)) if numbered else (list(range(len(names))), "")
+    for label, name in sorted(zip(numbers, names, strict=True)):
+        files += pictures[name]
+        labels += [label] * len(pictures[name])
+    return files, labels, note
 
 
 def find_plain(folder: Path) -> list[Path]:
@@ -47,23 +57,33 @@ def find_plain(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURES) if folder.is_dir() else []
 
 
-def _csv(path: Path) -> tuple[list[Path], list[int]]:
+def _csv(path: Path, spec: ModelSpec) -> tuple[list[Path], list[int]]:
     files: list[Path] = []
     labels: list[int] = []
+    known = ClassNames(spec.labels)
     try:
         rows = csv.DictReader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline=""))
         if not {"filename", "label"} <= set(rows.fieldnames or ()):
             raise ConfigError(f"{path} has columns {rows.fieldnames or []}", why="must have filename and label")
         for row in rows:
             where = f"{path} line {rows.line_num}"
-            try:
-                labels.append(int(np.int64(int(row["label"]))))
-            except (TypeError, ValueError, OverflowError) as error:
-                raise ConfigError(f"label {row['label']!r}", where=where, why="must be an integer") from error
+            labels.append(_label(row["label"], known, where))
             files.append(_beside(path, row["filename"] or "", where))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read", why=str(error)) from error
     return files, labels
+
+
+def _label(text: str | None, known: ClassNames, where: str) -> int:
+    """The class that a CSV calls `text`: by name where the model's labels have it, else by number."""
+    named = known.find(text.strip()) if text else None
+    if named is not None:
+        return named
+    try:
+        return int(np.int64(int(text or "")))
+    except (ValueError, OverflowError) as error:
+        why = "must be an integer, or one of the model's labels"
+        raise ConfigError(f"label {text!r}", where=where, why=why) from error
 
 
 def _beside(path: Path, name: str, where: str) -> Path:

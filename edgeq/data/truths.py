@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.data.classnames import ClassNames
 from edgeq.errors import ConfigError
 from edgeq.zoo.spec import ModelSpec
 from edgeq.zoo.tasks import Segmentation
@@ -29,7 +30,7 @@ ARRAYS: Mapping[str, tuple[str, ...]] = {
 def checked_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Truths:
     """`given` as `Truths` of `images` images, or `ConfigError` saying what is wrong with it."""
     if spec.task == "classification":
-        return _classes(np.asarray(given), images, source)
+        return _classes(np.asarray(given), images, source, spec)
     if spec.dense is None:
         raise ConfigError(
             f"evaluation images for {spec.task}", where=spec.name, why="nothing says what its outputs mean",
@@ -51,13 +52,28 @@ def truths_sha256(total: Any, truths: Truths) -> None:
         total.update(hashlib.sha256(boxes.tobytes() + labels.tobytes()).digest())
 
 
-def _classes(labels: npt.NDArray[Any], images: int, source: str) -> Truths:
+def _classes(labels: npt.NDArray[Any], images: int, source: str, spec: ModelSpec) -> Truths:
+    if labels.dtype.kind == "U" and labels.shape == (images,) and spec.labels:
+        return _named(labels, source, spec)
     if labels.dtype.kind not in "iu" or labels.shape != (images,):
         raise ConfigError(
             f"labels of {source} are {labels.dtype} {list(labels.shape)}",
             why=f"must be {images} integers, one per image",
         )
     return labels.astype(np.int64)
+
+
+def _named(labels: npt.NDArray[Any], source: str, spec: ModelSpec) -> Truths:
+    """Classes that are given by name."""
+    known = ClassNames(spec.labels)
+    numbers = {name: known.find(name) for name in np.unique(labels).tolist()}
+    strange = [name for name, number in numbers.items() if number is None]
+    if strange:
+        raise ConfigError(
+            f"labels {strange[:3]} of {source} match no label of {spec.name}, or more than one",
+            why=f"its labels are {', '.join(map(repr, spec.labels[:3]))}" + ", ..." * (len(spec.labels) > 3),
+        )
+    return np.array([numbers[name] for name in labels.tolist()], np.int64)
 
 
 def _masks(masks: npt.NDArray[Any], images: int, source: str, spec: ModelSpec, task: Segmentation) -> Truths:

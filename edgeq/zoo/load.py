@@ -257,6 +257,7 @@ def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
             why=f"it returns {got}, not (1, classes)",
             hint="state [output] task in a model.toml" if one else "wrap it to return one tensor",
         )
-    if spec.classes not in (0, output.numel()):
+    one_logit = (spec.classes, output.numel()) == (2, 1)
+    if spec.classes not in (0, output.numel()) and not one_logit:
         raise ConfigError(f"{spec.name} has {output.numel()} outputs", why=f"its spec says classes = {spec.classes}")
     return replace(spec, classes=output.numel())

@@ -91,10 +91,15 @@ class ModelSpec:
             raise ConfigError(
                 f"resize = {self.resize} of {self.name}", why=f"is smaller than the input's {height} x {width}"
             )
-        if self.labels and len(self.labels) != self.classes:
-            raise ConfigError(f"{len(self.labels)} labels of {self.name}", why=f"it has {self.classes} classes")
+        if self.labels and len(self.labels) != self.decisions:
+            raise ConfigError(f"{len(self.labels)} labels of {self.name}", why=f"it has {self.decisions} classes")
         if self.task not in TASKS:
             raise ConfigError(f"task {self.task!r} of {self.name}", hint=f"choose from {', '.join(TASKS)}")
+
+    @property
+    def decisions(self) -> int:
+        """Classes that labels can name: `classes`, or the two that a classifier of one logit decides between."""
+        return 2 if self.task == "classification" and self.classes == 1 else self.classes
 
     def normalise(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 pixels ``(N, H, W, C)`` to the network's float32 input ``(N, C, H, W)``."""
