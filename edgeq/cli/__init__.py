@@ -8,7 +8,7 @@ import click
 
 from edgeq.cli.processes import launched, run_as_one_of_several
 from edgeq.cli.shell import Shell, echo
-from edgeq.cli.shell import Shell
+from edgeq.threads import sleep_while_waiting
 
 __all__ = ["cli", "main"]
 
