@@ -10,11 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeq.cli.terminal import console, styled
+from edgeq.report.loss import loss_of
 from edgeq.report.metric import metric_of, score_of
 
 __all__ = ["check_command", "model_name", "show_check", "show_plan", "show_report", "show_synthesis"]
 
 WIDTH = 110  # where there is no terminal to ask
+
+_STYLES = {"good": "", "fair": "bold yellow", "poor": "bold red"}
+"""How the line on the loss is printed, by its grade."""
 
 Row = tuple[str, str | Text]
 
@@ -32,6 +36,8 @@ def show_report(report: Mapping[str, Any], folder: Path) -> None:
     out = console(width=WIDTH)  # a summary is the result of its command
     name = model_name(report)
     out.print(styled("\n", (name, "bold"), " for ", (str(report["target"]), "bold")))
+    if loss := loss_of(report):
+        out.print(styled((loss.text, _STYLES[loss.grade])))
     table = Table(box=None, show_header=False, padding=(0, 2))
     for title, text in _rows(report):
         table.add_row(title, text)
@@ -50,7 +56,8 @@ def model_name(report: Mapping[str, Any]) -> str:
 
 def check_command(report: Mapping[str, Any], folder: Path) -> str:
     """The gate to try on this build: the command, with thresholds that suit what can be checked."""
-    drop = " --max-drop 1.0" if score_of(report.get("accuracy"), "integer") is not None else ""
+    judged = score_of(report.get("accuracy"), "integer") is not None and not report.get("simulated")
+    drop = " --max-drop 1.0" if judged else ""
     return (
         f"edgeq check {folder}{drop}" if drop else f"edgeq check {folder} --max-bytes {_at(report, 'artifact.bytes')}"
     )

@@ -22,7 +22,7 @@ from edgeq.runtime.session import Session
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Accuracy", "Comparison", "Run", "agreement", "compare", "evaluate", "runner"]
+__all__ = ["Accuracy", "Comparison", "Run", "agreement", "check_finite", "compare", "evaluate", "runner"]
 
 Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.floating[Any]]]
 """Normalised images ``(N, C, H, W)`` to logits ``(N, classes)``."""
@@ -38,8 +38,8 @@ TOP5_CLASSES = 6
 class Accuracy:
     """Answers to `n` images. `predictions` and `labels` are int64 ``(N,)``; `top1` and `top5` are percent.
 
-    Between equal logits, common among integers, the lower class wins, as it does in an argmax on a device. `top5` is
-    None with fewer than `TOP5_CLASSES` classes.
+    Between equal logits, common among integers, the lower class wins, as it does in an argmax on a device. A network of
+    one logit decides by its sign: class 1 above 0, else class 0. `top5` is None with fewer than `TOP5_CLASSES` classes.
     """
 
     predictions: npt.NDArray[np.int64]
@@ -62,6 +62,16 @@ class Accuracy:
     def score(self) -> float:
         """`top1`, by the name every task's figure has."""
         return self.top1
+
+    @property
+    def chance(self) -> float:
+        """The `top1` expected, in percent, if these answers were dealt to the images at random (Cohen 1960).
+
+        It is all of `top1` for a network that gives every image the same answer, and for images of one class.
+        """
+        counts = (np.unique(values, return_counts=True) for values in (self.predictions, self.labels))
+        answered, true = (dict(zip(*(array.tolist() for array in pair), strict=True)) for pair in counts)
+        return 100.0 * sum(count * true.get(label, 0) for label, count in answered.items()) / self.n**2
 
     def to_json(self) -> dict[str, Any]:
         """`top1` (also as `score`), `top5` and the 95 % interval of `top1` (Wilson), all in percent."""
@@ -93,6 +103,7 @@ class Comparison:
         """The `accuracy` section of a report."""
         return {
             "n": self.before.n,
+            "chance": self.before.chance,
             "float": self.before.to_json(),
             "integer": self.after.to_json(),
             "agreement": self.agreement,
@@ -109,17 +120,22 @@ class Comparison:
         }
 
 
-def evaluate(run: Run, batches: Batches, done: Callable[[int], None] | None = None) -> Accuracy:
+def evaluate(
+    run: Run, batches: Batches, done: Callable[[int], None] | None = None, whose: str = "the network"
+) -> Accuracy:
     """The answers of `run` (see `runner`) to all `batches`; `done` hears how many images are finished.
 
-    Raises `MeasurementError` for no images, or for logits that are not ``(N, classes)`` numbers.
+    Raises `MeasurementError`, which names the network as `whose`, for no images, or for logits that are not
+    ``(N, classes)`` finite numbers.
     """
     predictions: list[npt.NDArray[np.int64]] = []
     labels: list[npt.NDArray[np.int64]] = []
     in_five = classes = 0
     for inputs, expected in batches:
-        logits = _checked(run(inputs), len(inputs))
+        logits = _checked(run(inputs), len(inputs), whose)
         classes = logits.shape[1]
+        if classes == 1:
+            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)  # a tie goes to class 0, as in an argmax
         order = np.argsort(-logits, axis=1, kind="stable")[:, :5]
         predictions.append(order[:, 0].astype(np.int64))
         labels.append(np.asarray(expected, np.int64))
@@ -132,16 +148,25 @@ def evaluate(run: Run, batches: Batches, done: Callable[[int], None] | None = No
     return Accuracy(answers, truth, 100.0 * in_five / len(truth) if classes >= TOP5_CLASSES else None)
 
 
-def _checked(logits: npt.NDArray[Any], images: int) -> npt.NDArray[Any]:
+def _checked(logits: npt.NDArray[Any], images: int, whose: str) -> npt.NDArray[Any]:
     flat = np.asarray(logits)
     if flat.ndim < 2 or len(flat) != images or flat.size != images * flat.shape[1]:
         raise MeasurementError(
-            f"the network answered {images} images with shape {list(flat.shape)}",
+            f"{whose} answered {images} images with shape {list(flat.shape)}",
             why="must be one row of class scores each",
         )
-    if np.isnan(flat).any():
-        raise MeasurementError("the network answered with NaN", why="such scores have no largest class")
+    check_finite(flat, whose)
     return flat.reshape(images, -1).astype(np.float64)
+
+
+def check_finite(outputs: npt.NDArray[Any], whose: str) -> None:
+    """Raise `MeasurementError` where `outputs` of a network, called `whose`, hold NaN or infinities."""
+    if not np.isfinite(outputs).all():
+        kind = "NaN" if np.isnan(outputs).any() else "infinity"
+        raise MeasurementError(
+            f"{whose} answers with {kind}", why="such scores say nothing",
+            hint="are the weights, mean and std those it was trained with?",
+        )  # fmt: skip
 
 
 def agreement(one: Accuracy, other: Accuracy) -> float:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from edgeq.decode import Detections
 from edgeq.errors import MeasurementError
 
-__all__ = ["Boxes", "Dense", "detection_score", "enlarged", "masks_score", "segmentation_score"]
+__all__ = ["Boxes", "Dense", "dealt_score", "detection_score", "enlarged", "masks_score", "segmentation_score"]
 
 MOST = 100
 """Boxes of an image that count, best first, as in COCO's evaluation."""
@@ -91,6 +91,21 @@ def masks_score(
         metric.update(torch.from_numpy(answer.astype(np.int64)), torch.from_numpy(mask.astype(np.int64)))
     values = metric.compute().tolist()
     return _dense([None if np.isnan(value) else value for value in values], len(masks))
+
+
+def dealt_score(
+    found: Sequence[npt.NDArray[Any]], masks: Sequence[npt.NDArray[Any]], classes: int, ignore: int = 255
+) -> float:
+    """The mIoU in percent to expect if the classes in `found` were dealt to the labelled pixels at random."""
+    answered, true = (np.zeros(classes) for _ in range(2))
+    for answer, mask in zip(found, masks, strict=True):
+        labelled = mask != ignore
+        answered += np.bincount(answer[labelled], minlength=classes)[:classes]
+        true += np.bincount(mask[labelled], minlength=classes)[:classes]
+    answered, true = (counts / max(counts.sum(), 1) for counts in (answered, true))
+    both = answered * true
+    union = answered + true - both
+    return float(100 * (both[union > 0] / union[union > 0]).mean()) if union.any() else 0.0
 
 
 def detection_score(

@@ -22,13 +22,15 @@ __all__ = ["LayerError", "layer_errors"]
 class LayerError:
     """`sqnr_db` is the signal to quantization-noise ratio of a node's output in decibels, its inputs being quantized
     too; `saturated` the share of values at the ends of the integer range (the zero end of a ReLU not counted); `reads`
-    the nodes it reads."""
+    the nodes it reads; `low` and `high` the ends of the float values."""
 
     name: str
     op: str
     sqnr_db: float
     saturated: float
     reads: tuple[str, ...]
+    low: float
+    high: float
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"reads": list(self.reads)}
@@ -56,7 +58,8 @@ def layer_errors(graph: Graph, integer: IntegerGraph, inputs: npt.NDArray[np.flo
         ends = np.mean(whole[name] == high) + (
             np.mean(whole[name] == low) if int(quantization.zero_point) > low else 0.0
         )
-        rows.append(LayerError(name, kinds[name], float(min(ratio, 120.0)), float(ends), reads[name]))
+        error, reached = float(min(ratio, 120.0)), (float(real.min()), float(real.max()))
+        rows.append(LayerError(name, kinds[name], error, float(ends), reads[name], *reached))
 
     GraphModule(graph).run(torch.from_numpy(inputs), visit=compare)
     return rows

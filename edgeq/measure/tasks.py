@@ -17,8 +17,8 @@ from edgeq.decode import Detections, matched
 from edgeq.errors import MeasurementError
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run as run_reference
-from edgeq.measure.accuracy import Accuracy, compare, evaluate
-from edgeq.measure.dense import Boxes, Dense, detection_score, enlarged, masks_score
+from edgeq.measure.accuracy import Accuracy, check_finite, compare, evaluate
+from edgeq.measure.dense import Boxes, Dense, dealt_score, detection_score, enlarged, masks_score
 from edgeq.runtime.session import Session
 from edgeq.zoo.spec import ModelSpec
 from edgeq.zoo.tasks import Detection, Segmentation
@@ -32,6 +32,9 @@ METRICS = {"classification": "top-1", "segmentation": "mIoU", "detection": "mAP@
 
 LOWEST = 0.01
 """Score from which boxes count in a mean average precision, which asks for boxes of any recall."""
+
+DETECTED = 1.0
+"""mAP in percent that a detector has by chance, at most."""
 
 Array = npt.NDArray[Any]
 Everything = Callable[[npt.NDArray[np.float32]], Sequence[Array]]
@@ -47,6 +50,7 @@ class Answers:
     task: Segmentation | Detection
     found: Sequence[Any]
     scored: Dense
+    truths: Sequence[Any]
 
     @property
     def n(self) -> int:
@@ -55,6 +59,17 @@ class Answers:
     @property
     def score(self) -> float:
         return self.scored.score
+
+    @property
+    def chance(self) -> float:
+        """The score, in percent, of answers that know nothing of their image.
+
+        For a segmenter the mIoU expected if its classes were dealt to the pixels at random; 1 for a detector, since
+        boxes that are placed anywhere find next to nothing.
+        """
+        if isinstance(self.task, Detection):
+            return DETECTED
+        return dealt_score(self.found, self.truths, len(self.task.classes), self.task.ignore)
 
     def to_json(self) -> dict[str, Any]:
         names = self.task.classes
@@ -88,14 +103,19 @@ def everything(model: Session | torch.nn.Module | IntegerGraph) -> Everything:
 
 
 def measure_answers(
-    run: Everything, batches: Batches, spec: ModelSpec, done: Callable[[int], None] | None = None
+    run: Everything,
+    batches: Batches,
+    spec: ModelSpec,
+    done: Callable[[int], None] | None = None,
+    whose: str = "the network",
 ) -> Accuracy | Answers:
     """What `run` answers to all `batches` of images and truths; `done` hears how many images are finished.
 
-    Raises `MeasurementError` for no images, or for outputs that are not what the task says.
+    Raises `MeasurementError`, which names the network as `whose`, for no images, or for outputs that are not what the
+    task says or not finite.
     """
     if spec.task == "classification":
-        return evaluate(lambda inputs: run(inputs)[0], batches, done)
+        return evaluate(lambda inputs: run(inputs)[0], batches, done, whose)
     task = spec.dense
     if task is None:
         raise MeasurementError(f"{spec.name} was not measured", why="nothing says what its outputs mean",
@@ -106,6 +126,8 @@ def measure_answers(
     anchors = task.anchors((height, width)) if isinstance(task, Detection) else None
     for inputs, expected in batches:
         outputs = run(inputs)
+        for output in outputs:
+            check_finite(output, whose)
         if anchors is not None and isinstance(task, Detection):
             ordered = sorted(outputs, key=lambda rows: rows.shape[-1] == 4)  # runtimes may list the deltas first
             found += task.detect(ordered, anchors, LOWEST)
@@ -118,8 +140,8 @@ def measure_answers(
         raise MeasurementError("accuracy was not measured", why="there are no images")
     if isinstance(task, Detection):
         known = [Boxes(boxes, labels) for boxes, labels in truths]
-        return Answers(task, found, detection_score(found, known, len(task.classes)))
-    return Answers(task, found, masks_score(found, truths, len(task.classes), task.ignore))
+        return Answers(task, found, detection_score(found, known, len(task.classes)), truths)
+    return Answers(task, found, masks_score(found, truths, len(task.classes), task.ignore), truths)
 
 
 def compare_answers(before: Accuracy | Answers, after: Accuracy | Answers) -> dict[str, Any]:
@@ -134,6 +156,7 @@ def compare_answers(before: Accuracy | Answers, after: Accuracy | Answers) -> di
     return {
         "metric": METRICS["detection" if detector else "segmentation"],
         "n": before.n,
+        "chance": before.chance,
         "float": before.to_json(),
         "integer": after.to_json(),
         "agreement": alike,
@@ -146,8 +169,6 @@ def _classes(logits: Array, classes: int, size: tuple[int, int]) -> npt.NDArray[
         raise MeasurementError(
             f"the network answered with shape {list(logits.shape)}", why=f"must be (N, {classes}, height, width)"
         )
-    if np.isnan(logits).any():
-        raise MeasurementError("the network answered with NaN", why="such scores have no largest class")
     return np.asarray(enlarged(logits, size).argmax(1), np.uint8)
 
 

@@ -31,6 +31,7 @@ from edgeq.measure.conditions import this_machine
 from edgeq.products import BUILD, MARKER
 from edgeq.quant.bits import parse_bits
 from edgeq.quant.intake import FORMS, Intake, raw_input
+from edgeq.report.cautions import accuracy_cautions, layer_cautions
 from edgeq.report.device import elsewhere, slow_here
 from edgeq.report.html import render
 from edgeq.report.lock import lock, lock_text, package_versions, portable
@@ -144,9 +145,14 @@ def _portable(accuracy: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _warnings(made: Made) -> list[str]:
-    """What a person should know before believing or shipping this."""
-    found = []
+    """What a person should know before believing or shipping this: what makes its numbers worthless first."""
     spec, facts = made.loaded.spec, made.facts
+    found = [*accuracy_cautions(facts["accuracy"]), *layer_cautions(facts["layers"])]
+    if note := facts.get("labels"):
+        found.insert(0, note)
+    exactness = facts["exactness"]
+    if made.target.format == "tflite" and exactness["equal"] != exactness["values"]:
+        found.insert(0, f"the file differs from the reference first at {exactness['first_difference']}")
     if spec.assumed:
         found.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
     if set(made.method.split(JOINED)) <= {"noise", "uniform"}:
@@ -185,9 +191,6 @@ def _warnings(made: Made) -> list[str]:
         found.append(elsewhere(this_machine().architecture, made.target.machine))
     if slow := slow_here(this_machine().architecture, made.target.format, made.target.activations):
         found.append(slow)
-    exactness = facts["exactness"]
-    if made.target.format == "tflite" and exactness["equal"] != exactness["values"]:
-        found.append(f"the file differs from the reference first at {exactness['first_difference']}")
     census = facts["census"]
     # onnxruntime moves between its layouts with transposes of its own; in a TFLite file each one is ours.
     moved = census["transposes"] if made.target.format == "tflite" else 0
@@ -197,7 +200,7 @@ def _warnings(made: Made) -> list[str]:
         found.append(f"values are moved in memory by {moved} transpose{'s' * (moved > 1)}, which take time")
     if not facts["latency"]["valid"]:
         found.append(f"latency is not to be believed: {facts['latency'].get('reason')}")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _widths(made: Made, name: str) -> dict[str, Any]:

@@ -157,6 +157,7 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
             **facts,
             "io": written.facts["io"],
             "weight_storage": written.facts["weights"],
+            "labels": evaluation.note if evaluation else "",
             **verified.facts,
             **measured.facts,
         },
@@ -238,7 +239,8 @@ def _write(job: _Job, integer: IntegerGraph) -> Result:
 def _about(job: _Job, io: str | None) -> About:
     spec = job.intake.spec
     told = f"{spec.name}, {job.config.bits}, by edgeq"
-    return About(spec.name, told, spec.mean, spec.std, spec.labels, raw_input(io) if io and job.intake.raw else "")
+    labels = spec.labels if len(spec.labels) == spec.classes else ()  # one logit has no output for each of its two
+    return About(spec.name, told, spec.mean, spec.std, labels, raw_input(io) if io and job.intake.raw else "")
 
 
 def _verify(job: _Job, integer: IntegerGraph, artifact: Path, calibration: CalibrationSet) -> Result:
@@ -308,7 +310,7 @@ def _answers(job: _Job, run: Everything, images: EvaluationSet, whose: str, spec
     def report(done: int) -> None:
         job.progress.step(done, len(images), whose)
 
-    return measure_answers(run, images.batches(spec), spec, report)
+    return measure_answers(run, images.batches(spec), spec, report, f"the {whose}")
 
 
 def _sha256(data: bytes) -> str:

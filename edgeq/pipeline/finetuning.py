@@ -40,7 +40,7 @@ IMAGES = 160
 """Fewest calibration images of a build that fine-tunes: a network trained on 32 learns those. A fifth only judges."""
 
 SCORED = ("classification", "segmentation")
-"""Tasks whose outputs are scores of classes along dimension 1."""
+"""Tasks whose outputs are scores of classes along dimension 1; one logit alone is a real value."""
 
 COMPARED = 32
 """Calibration images on which the student and the exact reference of its integers are compared."""
@@ -126,7 +126,7 @@ def finetuned(
         "settings": dataclasses.asdict(settings),
         "seed": config.seed,
         "fresh": trained is not None,
-        "scores": spec.task in SCORED,
+        "scores": spec.task in SCORED and spec.classes > 1,
         "cuda": torch.cuda.is_available(),
         "processes": world.size,
         "edgeq": version("edgeq"),
@@ -141,7 +141,7 @@ def finetuned(
         decided = calibrate(even, others, spec.input_range(), scheme=scheme, observer=config.observer)
         job = Job(
             even, raw, decided, calibration, low, high, settings, config.seed, source,
-            scores=spec.task in SCORED, checkpoint=cache.scratch("finetune", parts), progress=cache.progress,
+            scores=spec.task in SCORED and spec.classes > 1, checkpoint=cache.scratch("finetune", parts), progress=cache.progress,
         )  # fmt: skip
         world.tell(dataclasses.replace(job, progress=Silent()))
         done = finetune(job, world)

@@ -113,7 +113,7 @@ def synthesize(
                 graph=raw,
                 low=low,
                 high=high,
-                classes=spec.classes if spec.task == "classification" else 0,
+                classes=spec.classes if spec.task == "classification" and spec.classes > 1 else 0,  # one logit: no pull
                 images=config.images,
                 seed=config.seed,
                 effort=config.effort,

@@ -63,6 +63,13 @@ ANSWERS: Mapping[str, Entry] = {
 ACCURACY: Mapping[str, Entry] = {
     "metric": Field("text", "what `score` is: top-1, mIoU or mAP@0.5", optional=True),
     "n": Field("integer", "images, the same for both", low=1),
+    "chance": Field(
+        "number",
+        "percent that the float network would score if its answers were dealt to the images at random",
+        optional=True,
+        low=0,
+        high=100,
+    ),
     "float": Section("the network as it came, in torch", ANSWERS),
     "integer": Section("the exported file, run by its real runtime", ANSWERS),
     "agreement": Field(
@@ -316,6 +323,8 @@ FIELDS: Mapping[str, Entry] = {
                 "number", "share of values at the ends of the integer range", optional=True, low=0, high=1
             ),
             "reads": Field("list of texts", "ops it reads, by `name`; not the network's inputs", optional=True),
+            "low": Field("number", "smallest value of its output in the float network", optional=True),
+            "high": Field("number", "largest", optional=True),
             "weight_bits": Field("integer", "of the layer's weights", optional=True, low=1),
             "weight_storage": Field("text", "the type they have in the file", optional=True),
             "activation_bits": Field("integer", "of the op's output", optional=True, low=1),

@@ -29,7 +29,7 @@ from edgeq.report.charts import (
     layer_chart,
 )  # fmt: skip
 from edgeq.report.lock import portable
-from edgeq.report.metric import metric_of, score_of
+from edgeq.report.loss import loss_of
 from edgeq.report.schema import validate
 
 __all__ = ["data_uri", "render", "template", "timed"]
@@ -80,6 +80,7 @@ def render(
         curves=_curves(report.get("finetune")),
         stages=_stages(report["seconds"]),
         steps=steps(report, folder, rebuild),
+        loss=loss_of(report),
         verdict=_verdict(report),
     )
 
@@ -113,18 +114,15 @@ def data_uri(picture: bytes) -> str:
 
 
 def _verdict(report: Mapping[str, Any]) -> str:
-    """The build in one sentence, only what was measured."""
+    """Size and time in one sentence, only what was measured."""
     smaller = report["float"]["bytes"] / max(report["artifact"]["bytes"], 1)
     parts = [f"{smaller:.1f} times smaller than float"]
-    accuracy, latency = report["accuracy"], report["latency"]
-    if accuracy is not None:
-        points = score_of(accuracy, "integer") - score_of(accuracy, "float")
-        parts.append(f"{_signed(points)} points of {metric_of(accuracy)} on {accuracy['n']:,} images")
+    latency = report["latency"]
     if latency is not None and latency["valid"]:
         ratio = latency["ratio"]
         faster = f"{1 / ratio:.2f} times as fast" if ratio <= 1 else f"{ratio:.2f} times the time"
         parts.append(f"{faster} on this machine")
-    return ", ".join(parts) + "."
+    return ", ".join(parts).capitalize() + "."
 
 
 def _there(report: Mapping[str, Any]) -> Comparison | None:

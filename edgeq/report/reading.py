@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import ArtifactError
+from edgeq.report.cautions import chance_of
 from edgeq.report.fields import SCHEMA
 from edgeq.report.gate import Gate, failed
-from edgeq.report.metric import metric_of
 from edgeq.report.validation import Fault, find_faults, without
 
 __all__ = ["SoundReport", "finite", "read_report", "within"]
@@ -115,16 +115,13 @@ class SoundReport:
         )
 
     def at_chance(self) -> str | None:
-        """That the float network itself answers no better than chance, where it does not."""
-        chance, low = self.number("accuracy", "chance"), self.value("accuracy", "float", "top1_interval")
-        score = self.number("accuracy", "float", "score")
-        if chance is None or score is None:
-            return None
-        least = low[0] if isinstance(low, list) and low else score
-        if least > chance:
-            return None
-        metric = metric_of(self.section("accuracy") or {})
-        return f"the float network itself has a {metric} of {score:.2f} %, no better than chance ({chance:.2f} %)"
+        """That the float network itself answers no better than chance, where that is so."""
+        accuracy = self.section("accuracy")
+        return (
+            chance_of(accuracy)
+            if accuracy is not None and within(accuracy, "float") and within(accuracy, "n")
+            else None
+        )
 
 
 def within(found: Any, *path: str) -> Any:

@@ -127,6 +127,35 @@ def test_agreement_bounds_the_difference(rows: list[tuple[int, int, int]]) -> No
     assert (result.agreement == 1.0) == (a == b)
 
 
+def test_one_logit_decides_by_its_sign() -> None:
+    logits = np.array([[-2.0], [3.0], [0.0], [0.5], [-0.1]], np.float32)
+    result = evaluate(identity, batches(logits, np.array([0, 1, 0, 0, 1]), 2))
+    assert result.predictions.tolist() == [0, 1, 0, 1, 0]
+    assert (result.top1, result.top5) == (60.0, None)
+    flipped = evaluate(identity, batches(-logits, np.array([0, 1, 0, 0, 1]), 2))
+    assert compare(result, flipped).agreement == 0.2  # only the tie
+
+
+def test_chance_is_what_shuffled_answers_score() -> None:
+    rng = np.random.default_rng(0)
+    labels, given = rng.integers(0, 3, 300), rng.integers(0, 4, 300)
+    one = answers(given.tolist(), labels.tolist())
+    dealt = [answers(rng.permutation(given).tolist(), labels.tolist()).top1 for _ in range(300)]
+    assert one.chance == pytest.approx(np.mean(dealt), abs=0.5)
+    constant = answers([2] * 4, [2, 2, 2, 1])
+    assert constant.chance == constant.top1 == 75.0
+    one_class = answers([0, 0, 1, 0], [0] * 4)
+    assert one_class.chance == one_class.top1 == 75.0
+    assert compare(one, one).to_json()["chance"] == one.chance
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_whose_answers_are_no_numbers_is_said(value: float) -> None:
+    bad = np.array([[0.0, value]], np.float32)
+    with pytest.raises(MeasurementError, match="the float network answers with"):
+        evaluate(identity, batches(bad, np.array([0]), 1), whose="the float network")
+
+
 def test_different_images_cannot_be_compared() -> None:
     with pytest.raises(MeasurementError, match="different images"):
         compare(answers([0, 1], [0, 1]), answers([0, 1], [1, 1]))

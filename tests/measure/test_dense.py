@@ -10,7 +10,7 @@ import pytest
 
 from edgeq.decode import Detections
 from edgeq.errors import MeasurementError
-from edgeq.measure.dense import Boxes, detection_score, enlarged, segmentation_score
+from edgeq.measure.dense import Boxes, dealt_score, detection_score, enlarged, masks_score, segmentation_score
 
 
 def logits_of(answer: list[list[int]], classes: int) -> npt.NDArray[np.float32]:
@@ -134,3 +134,13 @@ def test_no_detection_at_all_scores_nothing() -> None:
 def test_boxes_that_cannot_be_judged(answers: list[Detections], there: list[Boxes], part: str) -> None:
     with pytest.raises(MeasurementError, match=part):
         detection_score(answers, there, 2)
+
+
+def test_the_score_of_dealt_classes_is_that_of_shuffled_pixels() -> None:
+    rng = np.random.default_rng(0)
+    found = [rng.choice(3, (40, 40), p=[0.7, 0.2, 0.1]).astype(np.uint8) for _ in range(4)]
+    masks = [rng.choice(3, (40, 40), p=[0.5, 0.3, 0.2]).astype(np.uint8) for _ in range(4)]
+    masks[0][:5] = 255
+    assert dealt_score(found, masks, 3) == pytest.approx(masks_score(found, masks, 3).score, abs=1.0)
+    same = [np.zeros((4, 4), np.uint8)]
+    assert dealt_score(same, same, 3) == 100.0
