@@ -31,7 +31,7 @@ from cases import COLUMNS, ROOT, commit, data_folder
 from low_bit_table import results
 from subjects import REAL, Subject, float_answers, forget_peak, hardware, peak_memory, real_images
 
-from edgeq.cache import StageCache
+from edgeq.cache import StageCache, Workspace
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import EdgeqError, MeasurementError
 from edgeq.files import write_atomic
@@ -109,13 +109,15 @@ def calibration_set(
     parts = {"graph": subject.raw.digest(), "method": method, "seed": seed, "effort": effort, "images": count}
     parts |= {"device": DEVICE.type} if DEVICE.type != "cpu" else {}
 
-    def work(folder: Path) -> Mapping[str, Any]:
+    def work(_: object, space: Workspace) -> Mapping[str, Any]:
         if method == REAL:
-            write_atomic(folder / "calibration.npz", real_images(subject, count, seed).to_bytes())
+            write_atomic(space.folder / "calibration.npz", real_images(subject, count, seed).to_bytes())
             return {}
-        request = Request(subject.raw, low, high, spec.classes, count, seed, effort, products=folder, device=DEVICE)
+        request = Request(
+            subject.raw, low, high, spec.classes, count, seed, effort, products=space.folder, device=DEVICE
+        )
         with whole_float32():
-            write_atomic(folder / "calibration.npz", synthesizer_of(method)(request).to_bytes())
+            write_atomic(space.folder / "calibration.npz", synthesizer_of(method)(request).to_bytes())
         return {}
 
     made = cache.run("synthesize", parts, work)

@@ -20,7 +20,7 @@ import torch
 from cases import ROOT, Column, data_folder
 from latency import machine_line
 
-from edgeq.cache import StageCache
+from edgeq.cache import StageCache, Workspace
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, calibration_from_images, load_images
 from edgeq.graph.ir import Graph
@@ -93,7 +93,7 @@ def float_answers(subject: Subject, cache: StageCache) -> dict[str, Any]:
     """The float network's answers to every evaluation image, and the labels."""
     evaluation = subject.evaluation
 
-    def work(folder: Path) -> Mapping[str, Any]:
+    def work(_: object, space: Workspace) -> Mapping[str, Any]:
         module = subject.loaded.module
         if not isinstance(module, torch.nn.Module):
             module = GraphModule(subject.raw).eval()

@@ -25,7 +25,7 @@ from latency import machine_line
 from subjects import REAL, Subject, float_answers, forget_peak, peak_memory, real_images
 from zero_shot_table import results
 
-from edgeq.cache import StageCache
+from edgeq.cache import StageCache, Workspace
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import EdgeqError, UnsupportedError
 from edgeq.export.tflite import write_tflite
@@ -72,11 +72,11 @@ def make_images(
         "threads": torch.get_num_threads(),
     }
 
-    def work(folder: Path) -> Mapping[str, Any]:
+    def work(_: object, space: Workspace) -> Mapping[str, Any]:
         forget_peak()
         made = real_images(subject, IMAGES, seed) if method == REAL else SYNTHESIZERS.get(method)(request)
         peak = peak_memory()
-        write_atomic(folder / "calibration.npz", made.to_bytes())
+        write_atomic(space.folder / "calibration.npz", made.to_bytes())
         return {"peak_mib": peak, "sha256": made.digest(), "made": len(made)}
 
     result = cache.run("synthesize", parts, work)

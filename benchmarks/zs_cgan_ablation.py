@@ -23,7 +23,7 @@ from latency import machine_line
 from subjects import Subject
 from torch import Tensor
 
-from edgeq.cache import StageCache
+from edgeq.cache import StageCache, Workspace
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import write_atomic
 from edgeq.finetune.student import Student
@@ -66,8 +66,8 @@ class _Bench:
         self.spec = self.subject.loaded.spec
         judges = self._request(seed=77, effort="fast")
 
-        def work(folder: Any) -> dict[str, Any]:
-            write_atomic(folder / "calibration.npz", gznq(judges).to_bytes())
+        def work(_: object, space: Workspace) -> dict[str, Any]:
+            write_atomic(space.folder / "calibration.npz", gznq(judges).to_bytes())
             return {}
 
         parts = {"graph": self.subject.raw.digest(), "images": IMAGES}

@@ -1,53 +1,80 @@
-"""Stages remembered by the hash of what they read.
+"""Stages remembered by the hash of everything they read.
 
-An entry is a folder named after the stage and its key. It is filled beside and renamed into place, so an entry that
-exists is whole and an interrupted stage leaves nothing behind but its checkpoints. Nothing is ever removed by itself.
+An entry is a folder named after the stage and its key. It is filled beside and renamed into place, so an interrupted
+stage leaves nothing behind but its checkpoints. Its ``facts.json`` holds size and sha256 of every file; all of it is
+checked whenever the entry is used, and a damaged entry is made anew. Nothing else is ever removed by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import math
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeq.errors import ArtifactError
 from edgeq.files import beside
+from edgeq.fingerprint import file_sha256, fingerprint
 from edgeq.progress import Progress
+from edgeq.sealed import open_json, seal_json
 
-__all__ = ["BUSY", "Kept", "Result", "StageCache", "clear", "contents", "key_of"]
+__all__ = ["BUSY", "CacheEntry", "Result", "StageCache", "Workspace", "clear", "contents", "key_of"]
 
 BUSY = 3600.0
 """Seconds since its last change within which an unfinished stage may be a running one."""
 
+FACTS = "facts.json"
+LARGEST_FACTS = 64 * 2**20
+"""Bytes of a ``facts.json`` that are read: real ones have a few kilobytes."""
+
 _NAME = re.compile(r"([a-z]+)-[0-9a-f]{24}")
-"""Of an entry: its stage and `key_of` what it read."""
+"""Name of an entry: its stage and `key_of` what it read."""
+
+T = TypeVar("T")
 
 
-def key_of(parts: Mapping[str, Any]) -> str:
-    """A short stable hash of JSON-able facts."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
+def key_of(inputs: object) -> str:
+    """The part of an entry's name that says what the stage read. Raises as `fingerprint` does."""
+    return fingerprint(inputs)[:24]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a stage is given beside its inputs: a `folder` for its files, a `checkpoint` folder (not made yet) that
+    survives interruption, and who hears of its progress."""
+
+    folder: Path
+    checkpoint: Path
+    progress: Progress
 
 
 @dataclass(frozen=True)
 class Result:
-    """Files a stage made (by name), the facts it noted, and how long it took when it really ran."""
+    """Files a stage made (by name), the facts it noted, and how long it took when it really ran.
+
+    `value` is what the stage's reader made of these.
+    """
 
     files: Mapping[str, Path]
     facts: Mapping[str, Any]
     seconds: float
     cached: bool
+    value: Any = None
 
 
-Work = Callable[[Path], Mapping[str, Any]]
-"""Does a stage's work into the folder it is given and returns JSON-able facts."""
+Work = Callable[[T, Workspace], Mapping[str, Any]]
+"""Does a stage's work on its inputs, leaves files in the workspace's folder and returns JSON-able facts. It reads
+nothing but its inputs, whose every field is in the key."""
+
+Reader = Callable[[Result], Any]
+"""Makes values of a result. Where it raises, a cached result counts as damaged."""
 
 
 class StageCache:
@@ -56,45 +83,59 @@ class StageCache:
     def __init__(self, folder: Path, progress: Progress, forced: frozenset[str] = frozenset()) -> None:
         self.folder, self.progress, self.forced = folder, progress, forced
 
-    def scratch(self, stage: str, parts: Mapping[str, Any]) -> Path:
-        """A folder that survives interruption, for the checkpoints of a long stage."""
-        return self.folder / "unfinished" / f"{stage}-{key_of(parts)}"
+    def run(self, stage: str, inputs: T, work: Work[T], read: Reader = lambda _: None) -> Result:
+        """The result of ``work(inputs, ...)``, from the cache where it has finished before for equal `inputs`.
 
-    def run(self, stage: str, parts: Mapping[str, Any], work: Work) -> Result:
-        """The result of `work` for these `parts`, from the cache where an equal run has finished before."""
-        entry = self.folder / f"{stage}-{key_of(parts)}"
-        if stage in self.forced:
-            shutil.rmtree(entry, ignore_errors=True)
-        found = _read(entry)
+        A result that is damaged, or that `read` cannot read, is made anew, and a line says so. Raises `ArtifactError`
+        where the result cannot be kept, and whatever `work` raises.
+        """
+        name = f"{stage}-{key_of(inputs)}"
+        entry = self.folder / name
+        found = None if stage in self.forced else _sound(entry, read)
         if found is not None:
             with contextlib.suppress(OSError):  # a cache that may only be read
                 os.utime(entry)  # when it was last of use
             self.progress.done(stage, found.seconds, cached=True)
             return found
+        if stage not in self.forced and os.path.lexists(entry):
+            self.progress.note(f"the cached result of {stage} was damaged and is made anew")
         self.progress.stage(stage)
+        checkpoint = self.folder / "unfinished" / name
         with beside(entry) as filling:
             try:
                 started = time.monotonic()
-                facts = work(filling)
-                seconds = time.monotonic() - started
-                (filling / "facts.json").write_text(json.dumps({"seconds": seconds, "facts": dict(facts)}))
-                if _read(entry) is None:  # else another build was faster, and may be reading what it made
-                    shutil.rmtree(entry, ignore_errors=True)
-                    _move(filling, entry)
+                facts = work(inputs, Workspace(filling, checkpoint, self.progress))
+                _seal_entry(filling, name, facts, time.monotonic() - started)
+                # Another build may have been faster, and may be reading what it made.
+                if stage in self.forced or _sound(entry, read) is None:
+                    _put(filling, entry)
             except OSError as error:
                 why = f"{error.strerror or error}: {error.filename or entry}"
                 raise ArtifactError(
                     f"cannot keep the result of {stage}", why=why, hint="free some space or set --cache"
                 ) from error
-        shutil.rmtree(self.scratch(stage, parts), ignore_errors=True)
+        shutil.rmtree(checkpoint, ignore_errors=True)
         result = _read(entry)
         if result is None:
             raise ArtifactError(f"the cache entry of {stage} vanished", where=str(entry), hint="run again")
+        result = replace(result, cached=False, value=read(result))
         self.progress.done(stage, result.seconds, cached=False)
-        return Result(result.files, result.facts, result.seconds, cached=False)
+        return result
 
 
-def _move(filling: Path, entry: Path) -> None:
+def _seal_entry(folder: Path, name: str, facts: Mapping[str, Any], seconds: float) -> None:
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in folder.iterdir()}
+    body = {"entry": name, "seconds": seconds, "facts": dict(facts), "files": files}
+    (folder / FACTS).write_text(seal_json(body))
+
+
+def _put(filling: Path, entry: Path) -> None:
+    """Rename `filling` to `entry`, in place of what stands there under that name."""
+    with contextlib.suppress(FileNotFoundError):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
     try:
         os.replace(filling, entry)
     except OSError:
@@ -102,17 +143,46 @@ def _move(filling: Path, entry: Path) -> None:
             raise
 
 
-def _read(entry: Path) -> Result | None:
+def _sound(entry: Path, read: Reader) -> Result | None:
+    """The entry's result where it is whole and `read` can read it."""
+    result = _read(entry)
+    if result is None:
+        return None
     try:
-        noted = json.loads((entry / "facts.json").read_text())
-        files = {path.name: path for path in sorted(entry.iterdir()) if path.name != "facts.json"}
-        return Result(files, noted["facts"], float(noted["seconds"]), cached=True)
-    except (OSError, ValueError, KeyError, TypeError):
+        return replace(result, value=read(result))
+    except Exception:  # files with the right hashes can still hold anything: a stranger may have made the entry
         return None
 
 
+def _read(entry: Path) -> Result | None:
+    """What lies in `entry`, every byte checked against its hash; None where it is not what a stage left."""
+    try:
+        if not stat.S_ISDIR(entry.lstat().st_mode) or not 0 < _plain_size(entry / FACTS) <= LARGEST_FACTS:
+            return None
+        body = open_json((entry / FACTS).read_bytes())
+        seconds, files = body["seconds"], body["files"]
+        paths = {name: entry / name for name in sorted(files)}
+        if body["entry"] != entry.name or {FACTS, *files} != set(os.listdir(entry)) or FACTS in files:
+            return None
+        if not isinstance(body["facts"], dict) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
+            return None
+        whole = all(
+            _plain_size(path) == files[name]["bytes"] and file_sha256(path) == files[name]["sha256"]
+            for name, path in paths.items()
+        )
+        return Result(paths, body["facts"], float(seconds), cached=True) if whole else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        return None
+
+
+def _plain_size(path: Path) -> int:
+    """Bytes of a regular file; a link or a folder has the size of nothing."""
+    state = path.lstat()
+    return state.st_size if stat.S_ISREG(state.st_mode) else -1
+
+
 @dataclass(frozen=True)
-class Kept:
+class CacheEntry:
     """One result, or the checkpoints of a stage that was interrupted. `used` is when it was last made or found."""
 
     path: Path
@@ -126,32 +196,32 @@ class Kept:
         return max(0.0, now - self.used)
 
 
-def contents(folder: Path) -> list[Kept]:
+def contents(folder: Path) -> list[CacheEntry]:
     """What a `StageCache` keeps in `folder`, by stage and age; whatever else lies there is not looked at."""
     found = [*_in(folder, finished=True), *_in(folder / "unfinished", finished=False)]
-    return sorted(found, key=lambda kept: (not kept.finished, kept.stage, kept.used))
+    return sorted(found, key=lambda entry: (not entry.finished, entry.stage, entry.used))
 
 
-def clear(kept: Sequence[Kept], older: float = 0.0) -> list[Kept]:
+def clear(entries: Sequence[CacheEntry], older: float = 0.0) -> list[CacheEntry]:
     """Remove those not used for `older` seconds, and return them.
 
     What is unfinished and changed within `BUSY` stays: a build may be at it. Raises `OSError`.
     """
     now = time.time()
-    gone = [one for one in kept if one.age(now) >= (older if one.finished else max(older, BUSY))]
+    gone = [one for one in entries if one.age(now) >= (older if one.finished else max(older, BUSY))]
     for one in gone:
         shutil.rmtree(one.path)
     return gone
 
 
-def _in(folder: Path, finished: bool) -> list[Kept]:
+def _in(folder: Path, finished: bool) -> list[CacheEntry]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     found = []
     for path in paths:
         name = _NAME.fullmatch(path.name)
-        if name and path.is_dir() and not path.is_symlink() and (path / "facts.json").is_file() == finished:
+        if name and path.is_dir() and not path.is_symlink():
             files = [path, *path.rglob("*")]
             states = [file.lstat() for file in files]
             used = path.stat().st_mtime if finished else max(state.st_mtime for state in states)
-            found.append(Kept(path, name[1], finished, sum(state.st_size for state in states[1:]), used))
+            found.append(CacheEntry(path, name[1], finished, sum(state.st_size for state in states[1:]), used))
     return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from edgeq.cache import Kept, clear, contents
+from edgeq.cache import CacheEntry, clear, contents
 from edgeq.cli.options import config_option
 from edgeq.cli.shell import columns, echo, print_json
 from edgeq.config.build import resolve
@@ -59,7 +59,7 @@ def cache(clearing: bool, days: float | None, folder: str | None, file: Path | N
         columns([["stage", "entries", "MB", "last used"], *_rows(left)])
 
 
-def _facts(where: Path, left: Sequence[Kept], gone: Sequence[Kept] | None) -> dict[str, Any]:
+def _facts(where: Path, left: Sequence[CacheEntry], gone: Sequence[CacheEntry] | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "folder": str(where),
         "bytes": sum(one.bytes for one in left),
@@ -79,18 +79,18 @@ def _facts(where: Path, left: Sequence[Kept], gone: Sequence[Kept] | None) -> di
     return facts
 
 
-def _amount(kept: Sequence[Kept]) -> str:
+def _amount(kept: Sequence[CacheEntry]) -> str:
     count = f"{len(kept)} {'entry' if len(kept) == 1 else 'entries'}"
     return f"{count}, {_megabytes(kept)} MB" if kept else count
 
 
-def _megabytes(kept: Sequence[Kept]) -> str:
+def _megabytes(kept: Sequence[CacheEntry]) -> str:
     return f"{sum(one.bytes for one in kept) / 1e6:.1f}"
 
 
-def _rows(kept: Sequence[Kept]) -> list[list[str]]:
+def _rows(kept: Sequence[CacheEntry]) -> list[list[str]]:
     now = time.time()
-    stages: dict[str, list[Kept]] = {}
+    stages: dict[str, list[CacheEntry]] = {}
     for one in kept:
         stages.setdefault(one.stage if one.finished else f"{one.stage}, unfinished", []).append(one)
     return [

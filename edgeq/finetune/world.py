@@ -58,6 +58,10 @@ class World:
         """Where this process trains, and the first one makes images."""
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
+    def __fingerprint__(self) -> tuple[str, int]:
+        """What a result depends on: the kind of device, and how many processes share out its batches."""
+        return self.device.type, self.size
+
     def check(self, batch: int) -> None:
         """Raise `ConfigError` where a batch cannot be shared out, or a device would have to be."""
 

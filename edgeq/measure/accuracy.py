@@ -71,7 +71,7 @@ class Accuracy:
         """
         counts = (np.unique(values, return_counts=True) for values in (self.predictions, self.labels))
         answered, true = (dict(zip(*(array.tolist() for array in pair), strict=True)) for pair in counts)
-        return 100.0 * sum(count * true.get(label, 0) for label, count in answered.items()) / self.n**2
+        return float(100.0 * sum(count * true.get(label, 0) for label, count in answered.items()) / self.n**2)
 
     def to_json(self) -> dict[str, Any]:
         """`top1` (also as `score`), `top5` and the 95 % interval of `top1` (Wilson), all in percent."""

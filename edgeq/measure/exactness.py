@@ -52,6 +52,24 @@ class Exactness:
         """Something was compared and all of it is equal."""
         return self.values > 0 and self.equal == self.values
 
+    @property
+    def allowed_step(self) -> int:
+        """Largest step that is no mistake: onnxruntime rounds ties its own way, LiteRT as the reference does."""
+        return int(self.reference.startswith("tflite rounding"))
+
+    @property
+    def held(self) -> bool:
+        """Whether something was compared and nothing is further from the reference than `allowed_step`."""
+        return self.values > 0 and (self.beyond == 0 if self.allowed_step else self.exact)
+
+    @property
+    def worst(self) -> tuple[str, int] | None:
+        """The op with the largest step, the earliest of several, and how many of its values differ; None where none
+        does."""
+        differing = {name: step for name, (values, equal, step) in self.per_op.items() if equal != values}
+        name = max(differing, key=differing.__getitem__, default=None)
+        return None if name is None else (name, self.per_op[name][0] - self.per_op[name][1])
+
 
 def compare(expected: npt.NDArray[Any], found: npt.NDArray[Any]) -> Difference:
     """Two integer arrays of one shape, logical order."""

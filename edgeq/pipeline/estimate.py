@@ -19,13 +19,14 @@ import numpy as np
 import torch
 
 from edgeq.config.build import BuildConfig
-from edgeq.data.pictures import find_labelled
+from edgeq.data.pictures import find_plain
 from edgeq.errors import EdgeqError
 from edgeq.finetune.budget import minutes_for, values_of
 from edgeq.finetune.settings import settings_for
 from edgeq.finetune.world import ALONE
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
+from edgeq.limits import read_text
 from edgeq.quant.bits import Scheme
 from edgeq.synth import passes_needed
 from edgeq.synth.base import JOINED
@@ -196,8 +197,10 @@ def _count(evaluation: str, limit: int | None) -> int:
                 version = numpy_format.read_magic(file)
                 read = numpy_format.read_array_header_1_0 if version == (1, 0) else numpy_format.read_array_header_2_0
                 count = int(read(file)[0][0])
-        elif path.suffix == ".csv" or path.is_dir():
-            count = len(find_labelled(path)[0])
+        elif path.suffix == ".csv":
+            count = len(read_text(path).splitlines()) - 1
+        elif path.is_dir():
+            count = sum(len(find_plain(folder)) for folder in (path, *path.iterdir()))
     except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile, EdgeqError):
         pass  # whoever reads the images says what is wrong with them
     count = UNCOUNTED if count is None else count

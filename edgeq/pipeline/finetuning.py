@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from edgeq.cache import Result, StageCache
+from edgeq.cache import Result, StageCache, Workspace
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, MeasurementError
@@ -25,16 +27,20 @@ from edgeq.finetune.student import agreement
 from edgeq.finetune.world import ALONE, World
 from edgeq.graph.ir import Graph
 from edgeq.measure.layers import layer_errors
+from edgeq.pipeline.calibrating import INTEGER, JUDGED, read_integers
+from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
-from edgeq.quant.equalize import EQUALIZED, equalize, rescaled
+from edgeq.quant.equalize import equalize, rescaled
 from edgeq.quant.freeze import freeze
 from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
 from edgeq.zoo.spec import ModelSpec
 
-__all__ = ["COMPARED", "IMAGES", "check_tuning", "choose_tuning", "finetuned", "take_part", "with_images"]
+__all__ = [
+    "COMPARED", "IMAGES", "FinetuneInputs", "check_tuning", "choose_tuning", "finetuned", "take_part", "with_images",
+]  # fmt: skip
 
 IMAGES = 160
 """Fewest calibration images of a build that fine-tunes: a network trained on 32 learns those. A fifth only judges."""
@@ -96,6 +102,29 @@ def _settings(config: BuildConfig, tuning: str, graph: Graph) -> Settings:
     return dataclasses.replace(settings_for(tuning, config.effort, graph), precision=config.precision)
 
 
+@dataclass(frozen=True)
+class FinetuneInputs:
+    """Everything that fine-tuning reads. `graph` is optimised and `raw` still has its batch norms; `low` and `high` are
+    the normalised values of pixel 0 and 255 per channel ``(C,)``. `generator` is the file of a trained one, or None.
+    `scores`: outputs are scores of classes. `world` counts by the kind of its device and its number of processes.
+    """
+
+    graph: Graph
+    raw: Graph
+    images: CalibrationSet
+    input_range: tuple[float, float]
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
+    scheme: Scheme
+    observer: str
+    settings: Settings
+    seed: int
+    generator: Path | None
+    scores: bool
+    world: World
+    environment: Environment
+
+
 def finetuned(
     config: BuildConfig,
     tuning: str,
@@ -108,65 +137,72 @@ def finetuned(
     generator: Path | None = None,
     world: World = ALONE,
 ) -> Result:
-    """The stage: `graph` calibrated on `calibration`, trained by `tuning`, frozen. Leaves integer.safetensors.
+    """The stage: `graph` calibrated on `calibration`, trained by `tuning`, frozen. Its value is the IntegerGraph.
 
     `generator` is the file of a trained one: then ``kd`` trains on images drawn fresh from it. Resumes where an
     interrupted run of as many processes stood. The first process of `world` calls this, the others `take_part`. Raises
     `MeasurementError` when training diverges.
     """
-    settings = _settings(config, tuning, graph)
-    trained = load_generator(generator) if generator is not None and tuning == "kd" else None
-    parts: dict[str, Any] = {
-        "raw": raw.digest(),
-        "graph": graph.digest(),
-        "calibration": calibration.digest(),
-        "scheme": dataclasses.asdict(scheme),
-        "observer": config.observer,
-        "equalized": EQUALIZED,
-        "settings": dataclasses.asdict(settings),
-        "seed": config.seed,
-        "fresh": trained is not None,
-        "scores": spec.task in SCORED and spec.classes > 1,
-        "cuda": torch.cuda.is_available(),
-        "processes": world.size,
-        "edgeq": version("edgeq"),
-    }
-    low, high = (torch.from_numpy(v) for v in spec.channel_range())
+    low, high = spec.channel_range()
+    inputs = FinetuneInputs(
+        graph=graph,
+        raw=raw,
+        images=calibration,
+        input_range=spec.input_range(),
+        low=low,
+        high=high,
+        scheme=scheme,
+        observer=config.observer,
+        settings=_settings(config, tuning, graph),
+        seed=config.seed,
+        generator=generator if tuning == "kd" else None,
+        scores=spec.task in SCORED and spec.classes > 1,
+        world=world,
+        environment=environment(TRAINING, config.threads, world.device),
+    )
+    return cache.run("finetune", inputs, _finetune, read_integers)
+
+
+def _finetune(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
+    keep_freed_memory()
+    with inputs.environment.applied() as made_with:
+        return _train(inputs, space) | {"made_with": made_with}
+
+
+def _train(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
+    graph, images, world, settings = inputs.graph, inputs.images, inputs.world, inputs.settings
+    trained = load_generator(inputs.generator) if inputs.generator is not None else None
     source: Source | None = Drawn(trained.generator, trained.pixel) if trained is not None else None
-
-    def work(folder: Path) -> dict[str, Any]:
-        keep_freed_memory()
-        _, others = held_out(calibration)
-        even = equalize(graph, others, spec.input_range(), scheme)
-        decided = calibrate(even, others, spec.input_range(), scheme=scheme, observer=config.observer)
-        job = Job(
-            even, raw, decided, calibration, low, high, settings, config.seed, source,
-            scores=spec.task in SCORED and spec.classes > 1, checkpoint=cache.scratch("finetune", parts), progress=cache.progress,
-        )  # fmt: skip
-        world.tell(dataclasses.replace(job, progress=Silent()))
-        done = finetune(job, world)
-        frozen = freeze(done.graph, done.decided)
-        write_atomic(folder / "integer.safetensors", frozen.graph.to_bytes())
-        same = agreement(done.student, frozen.graph, calibration.inputs[:COMPARED])
-        rows = layer_errors(even, frozen.graph, calibration.inputs[:8])
-        return {
-            "dead_channels": dict(frozen.dead_channels),
-            "notes": list(frozen.notes),
-            "equalized": len(rescaled(graph, even)),
-            "layers": [dataclasses.asdict(row) for row in rows],
-            "finetune": {
-                "method": tuning,
-                "images": "drawn fresh" if source is not None else calibration.method,
-                "processes": world.size,
-                "device": world.device.type,
-                "precision": settings.precision,
-                **done.facts,
-                "agreement": dataclasses.asdict(same),
-                "curves": {name: _thinned(values) for name, values in done.curves.items()},
-            },
-        }
-
-    return cache.run("finetune", parts, work)
+    _, others = held_out(images)
+    even = equalize(graph, others, inputs.input_range, inputs.scheme)
+    decided = calibrate(even, others, inputs.input_range, scheme=inputs.scheme, observer=inputs.observer)
+    low, high = torch.from_numpy(inputs.low), torch.from_numpy(inputs.high)
+    job = Job(
+        even, inputs.raw, decided, images, low, high, settings, inputs.seed, source,
+        scores=inputs.scores, checkpoint=space.checkpoint, progress=space.progress,
+    )  # fmt: skip
+    world.tell(dataclasses.replace(job, progress=Silent()))
+    done = finetune(job, world)
+    frozen = freeze(done.graph, done.decided)
+    write_atomic(space.folder / INTEGER, frozen.graph.to_bytes())
+    same = agreement(done.student, frozen.graph, images.inputs[:COMPARED])
+    rows = layer_errors(even, frozen.graph, images.inputs[:JUDGED])
+    return {
+        "dead_channels": dict(frozen.dead_channels),
+        "notes": list(frozen.notes),
+        "equalized": len(rescaled(graph, even)),
+        "layers": [row.to_json() for row in rows],
+        "finetune": {
+            "method": settings.method,
+            "images": "drawn fresh" if source is not None else images.method,
+            "processes": world.size,
+            "device": world.device.type,
+            "precision": settings.precision,
+            **done.facts,
+            "agreement": dataclasses.asdict(same),
+            "curves": {name: _thinned(values) for name, values in done.curves.items()},
+        },
+    }
 
 
 def _thinned(values: list[float]) -> list[float]:

@@ -16,6 +16,7 @@ import dataclasses
 import io
 import json
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,14 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from edgeq.cache import Result, StageCache
+from edgeq.cache import Result, StageCache, Workspace
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.errors import UnsupportedError
 from edgeq.files import check_replaceable, staged
 from edgeq.graph.ir import Graph
+from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.pipeline.synthesis import captured, check_method, choose_method, loaded_model, synthesize
 from edgeq.products import CALIBRATION_SET, MARKER
 from edgeq.progress import Progress, Silent
@@ -76,7 +78,7 @@ def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
     folder = config.output or Path("build") / f"{loaded.spec.name}-{_file_name(method)}"
     check_replaceable(folder, CALIBRATION_SET)
     made, calibration = synthesize(config, loaded, raw, method, cache, forbidden=_forbidden(config, loaded, method))
-    measured = _statistics(calibration, raw, loaded.spec, cache)
+    measured = _statistics(config, calibration, raw, loaded.spec, cache)
     facts = {
         "schema": 1,
         "edgeq": version("edgeq"),
@@ -93,7 +95,7 @@ def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, An
         "seconds": made.seconds,
         "sha256": calibration.digest(),
         "notes": dict(calibration.notes),
-        **measured.facts,
+        **{key: value for key, value in measured.facts.items() if key != "made_with"},
     }
     _write_folder(folder, facts, calibration, loaded, raw, made.files.get(GENERATOR))
     return facts | {"folder": str(folder)}
@@ -110,25 +112,38 @@ def _forbidden(config: BuildConfig, loaded: LoadedModel, method: str) -> Evaluat
     return load_images(where, loaded.spec) if where and method.startswith("images:") else None
 
 
-def _statistics(calibration: CalibrationSet, raw: Graph, spec: ModelSpec, cache: StageCache) -> Result:
+@dataclass(frozen=True)
+class StatisticsInputs:
+    """Everything that the comparison of layers reads. `graph` still holds its batch norms; `low` and `high` are the
+    normalised values of pixel 0 and 255 per channel ``(C,)``; `classes` is 0 for what is no classifier."""
+
+    calibration: CalibrationSet
+    graph: Graph
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
+    classes: int
+    environment: Environment
+
+
+def _statistics(
+    config: BuildConfig, calibration: CalibrationSet, raw: Graph, spec: ModelSpec, cache: StageCache
+) -> Result:
     low, high = spec.channel_range()
     classes = spec.classes if spec.task == "classification" else 0
-    parts = {
-        "calibration": calibration.digest(),
-        "graph": raw.digest(),
-        "range": [low.tolist(), high.tolist()],
-        "classes": classes,
-        "edgeq": version("edgeq"),
-    }
+    inputs = StatisticsInputs(calibration, raw, low, high, classes, environment(TRAINING, config.threads))
+    return cache.run("statistics", inputs, _compare)
 
-    def work(folder: Path) -> dict[str, Any]:
-        noise = SYNTHESIZERS.get("noise")(Request(raw, low, high, classes, min(COMPARED, len(calibration)), seed=0))
+
+def _compare(inputs: StatisticsInputs, space: Workspace) -> dict[str, Any]:
+    low, high, raw, calibration = inputs.low, inputs.high, inputs.graph, inputs.calibration
+    with inputs.environment.applied() as made_with:
+        count = min(COMPARED, len(calibration))
+        noise = SYNTHESIZERS.get("noise")(Request(raw, low, high, inputs.classes, count, seed=0))
         return _gaps(calibration, noise, raw) | {
-            "answers": _answers(calibration, raw, classes),
+            "answers": _answers(calibration, raw, inputs.classes),
             "outside": _outside(calibration.inputs, low, high),
+            "made_with": made_with,
         }
-
-    return cache.run("statistics", parts, work)
 
 
 def _gaps(calibration: CalibrationSet, noise: CalibrationSet, raw: Graph) -> dict[str, Any]:

@@ -5,17 +5,20 @@ Both remember the synthesis under the same key, so the images of a build are fou
 
 from __future__ import annotations
 
-from importlib.metadata import version
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from edgeq.cache import Result, StageCache
+from edgeq.cache import Result, StageCache, Workspace
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, calibration_from_images, check_images
-from edgeq.errors import ConfigError
+from edgeq.errors import ArtifactError, ConfigError
 from edgeq.files import write_atomic
 from edgeq.finetune.precision import whole_float32
 from edgeq.finetune.settings import METHODS
@@ -23,12 +26,18 @@ from edgeq.finetune.world import ALONE, World
 from edgeq.graph.capture import capture, capture_program
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
-from edgeq.synth import Request, synthesizer_of
+from edgeq.pipeline.environment import TRAINING, Environment, environment
+from edgeq.synth import SYNTHESIZERS, Request, synthesizer_of
 from edgeq.synth.base import JOINED
 from edgeq.synth.memory import keep_freed_memory
 from edgeq.zoo.load import LoadedModel, load_model
 
-__all__ = ["captured", "check_method", "choose_method", "loaded_model", "synthesize"]
+__all__ = [
+    "PicturesInputs", "SynthesisInputs", "captured", "check_method", "choose_method", "loaded_model", "synthesize",
+]  # fmt: skip
+
+CALIBRATION = "calibration.npz"
+"""The file of a CalibrationSet, in the stage's result and in a build's folder."""
 
 
 def loaded_model(config: BuildConfig) -> LoadedModel:
@@ -75,6 +84,34 @@ def captured(loaded: LoadedModel) -> Graph:
     return capture_program(loaded.module, loaded.spec.name)
 
 
+@dataclass(frozen=True)
+class SynthesisInputs:
+    """Everything that a synthesis reads. `graph` still holds its batch norms; `low` and `high` are the normalised
+    values of pixel 0 and 255 per channel ``(C,)``; `classes` is 0 for what is no classifier. `plugins` are the files of
+    methods that are not edgeq's own, known by their content.
+    """
+
+    graph: Graph
+    method: str
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
+    classes: int
+    images: int
+    seed: int
+    effort: str
+    device: torch.device
+    plugins: tuple[Path, ...]
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class PicturesInputs:
+    """Everything that the stage reads where the user's own pictures calibrate: the pictures, chosen and normalised."""
+
+    pictures: CalibrationSet
+    environment: Environment
+
+
 def synthesize(
     config: BuildConfig,
     loaded: LoadedModel,
@@ -87,45 +124,80 @@ def synthesize(
 ) -> tuple[Result, CalibrationSet]:
     """The stage: images by `method` (never ``auto``), from the cache where an equal run has finished before.
 
-    Reads `images`, `seed` and `effort` of `config`. `forbidden` are images that measure, which ``images:PATH`` must not
-    hold. An interrupted synthesis leaves its finished batches and continues with the same bytes. Methods that go
-    through the network often do so on the device of `world`'s first process, the only one that calls this.
+    Reads `images`, `seed`, `effort` and `threads` of `config`. `forbidden` are images that measure, which
+    ``images:PATH`` must not hold. An interrupted synthesis leaves its finished batches and continues with the same
+    bytes. Methods that go through the network often do so on the device of `world`'s first process, the only one that
+    calls this.
     """
     spec = loaded.spec
-    parts: dict[str, Any] = {"method": method, "images": config.images, "seed": config.seed, "edgeq": version("edgeq")}
-    given: CalibrationSet | None = None
+    around = environment(TRAINING, config.threads, world.device)
     if method.startswith("images:"):
         path = method.removeprefix("images:")
         given = calibration_from_images(path, spec, config.images, config.seed, forbidden=forbidden)
-        parts["pictures"] = given.digest()
-    else:
-        synthesizer = synthesizer_of(method)
-        low, high = spec.channel_range()
-        parts |= {"graph": raw.digest(), "effort": config.effort, "range": [low.tolist(), high.tolist()]}
-        if world.device.type == "cuda":
-            parts["cuda"] = True  # which sums in another order
+        # Decoded above and copied below: no processor, thread or GPU has a part in it.
+        result = cache.run("synthesize", PicturesInputs(given, around), _keep_pictures, _read_images)
+        return result, result.value
+    synthesizer_of(method)  # refuses what there is none of
+    low, high = spec.channel_range()
+    inputs = SynthesisInputs(
+        graph=raw,
+        method=method,
+        low=low,
+        high=high,
+        classes=spec.classes if spec.task == "classification" and spec.classes > 1 else 0,  # one logit: no pull
+        images=config.images,
+        seed=config.seed,
+        effort=config.effort,
+        device=world.device,
+        plugins=_plugins(method),
+        environment=around,
+    )
+    result = cache.run("synthesize", inputs, _synthesize, _read_images)
+    return result, result.value
 
-    def work(folder: Path) -> dict[str, Any]:
-        keep_freed_memory()
-        made = given
-        if made is None:
-            request = Request(
-                graph=raw,
-                low=low,
-                high=high,
-                classes=spec.classes if spec.task == "classification" and spec.classes > 1 else 0,  # one logit: no pull
-                images=config.images,
-                seed=config.seed,
-                effort=config.effort,
-                checkpoint=cache.scratch("synthesize", parts),
-                progress=cache.progress,
-                products=folder,
-                device=world.device,
-            )
-            with whole_float32():
-                made = synthesizer(request)
-        write_atomic(folder / "calibration.npz", made.to_bytes())
-        return {"images": len(made), "sha256": made.digest(), "device": world.device.type}
 
-    result = cache.run("synthesize", parts, work)
-    return result, CalibrationSet.load(result.files["calibration.npz"])
+def _synthesize(inputs: SynthesisInputs, space: Workspace) -> dict[str, Any]:
+    keep_freed_memory()
+    request = Request(
+        graph=inputs.graph,
+        low=inputs.low,
+        high=inputs.high,
+        classes=inputs.classes,
+        images=inputs.images,
+        seed=inputs.seed,
+        effort=inputs.effort,
+        checkpoint=space.checkpoint,
+        progress=space.progress,
+        products=space.folder,
+        device=inputs.device,
+    )
+    with inputs.environment.applied() as made_with, whole_float32():
+        made = synthesizer_of(inputs.method)(request)
+    return _kept(made, space) | {"device": inputs.device.type, "made_with": made_with}
+
+
+def _keep_pictures(inputs: PicturesInputs, space: Workspace) -> dict[str, Any]:
+    with inputs.environment.applied() as made_with:
+        return _kept(inputs.pictures, space) | {"device": "cpu", "made_with": made_with}
+
+
+def _kept(made: CalibrationSet, space: Workspace) -> dict[str, Any]:
+    write_atomic(space.folder / CALIBRATION, made.to_bytes())
+    return {"images": len(made), "sha256": made.digest()}
+
+
+def _read_images(result: Result) -> CalibrationSet:
+    found = CalibrationSet.load(result.files[CALIBRATION])
+    if found.digest() != result.facts["sha256"]:
+        raise ArtifactError("the calibration set is another than the stage made")
+    return found
+
+
+def _plugins(method: str) -> tuple[Path, ...]:
+    """Source files of the methods joined in `method` that others registered."""
+    found = []
+    for part in method.split(JOINED):
+        module = sys.modules.get(getattr(SYNTHESIZERS.get(part), "__module__", ""))
+        if module is not None and module.__name__.partition(".")[0] != "edgeq" and module.__file__:
+            found.append(Path(module.__file__))
+    return tuple(found)

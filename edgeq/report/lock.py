@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from edgeq.errors import ArtifactError
+from edgeq.versions import PACKAGES, package_versions
 
 __all__ = ["PACKAGES", "differences", "lock", "lock_text", "package_versions", "portable", "read_lock"]
 
 SCHEMA = 1
-
-PACKAGES = ("edgeq", "torch", "numpy", "onnx", "onnxruntime", "ai-edge-litert", "tflite-runtime", "flatbuffers")
-"""Packages whose version can change a build's bytes or its measurements."""
 
 _NOT_THE_BUILD = ("output", "cache", "force", "strict", "devices")
 """Settings that say where and how, not what."""
@@ -66,17 +63,6 @@ def lock(
 def lock_text(contents: Mapping[str, Any]) -> str:
     """What stands in the file; equal contents give equal text."""
     return json.dumps(contents, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Version of each installed package in `names`."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def portable(value: Any) -> Any:

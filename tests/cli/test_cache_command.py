@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.cache import StageCache
+from edgeq.cache import StageCache, Workspace, key_of
 from edgeq.progress import Silent
 from tests.cli.console import one_line, run
 
@@ -19,8 +19,8 @@ DAY = 86_400
 
 
 def kept(stage: str, size: int, days: float, folder: str = ".edgeq-cache") -> Path:
-    def work(filling: Path) -> dict[str, int]:
-        (filling / "made").write_bytes(bytes(size))
+    def work(inputs: dict[str, float], space: Workspace) -> dict[str, int]:
+        (space.folder / "made").write_bytes(bytes(size))
         return {}
 
     made = StageCache(Path(folder), Silent()).run(stage, {"size": size, "days": days}, work).files["made"].parent
@@ -35,7 +35,7 @@ def aged(path: Path, days: float) -> None:
 
 
 def unfinished(days: float) -> Path:
-    folder = StageCache(Path(".edgeq-cache"), Silent()).scratch("finetune", {"days": days})
+    folder = Path(".edgeq-cache/unfinished") / f"finetune-{key_of(days)}"
     folder.mkdir(parents=True)
     (folder / "step.pt").write_bytes(bytes(500_000))
     aged(folder, days)
@@ -60,7 +60,7 @@ def test_says_where_how_much_and_how_old() -> None:
 def test_clears_what_was_not_used_for_long() -> None:
     old, used = kept("synthesize", 10, 40), kept("calibrate", 10, 40)
     assert kept("calibrate", 10, 40) == used
-    StageCache(Path(".edgeq-cache"), Silent()).run("calibrate", {"size": 10, "days": 40}, lambda _: {})
+    StageCache(Path(".edgeq-cache"), Silent()).run("calibrate", {"size": 10, "days": 40}, lambda *_: {})
     result = run("cache", "--clear", "--older-than", "30")
     assert (result.exit_code, result.stdout.splitlines()[0][:15]) == (0, "removed 1 entry")
     assert (old.exists(), used.exists()) == (False, True)

@@ -36,7 +36,7 @@ def tiny(norm=True):
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
     monkeypatch.chdir(tmp_path)
     quick = functools.partial(measure_latency, runs=3, seconds=0.05, warmup=0.01)
-    monkeypatch.setattr("edgeq.pipeline.build.measure_latency", quick)
+    monkeypatch.setattr("edgeq.pipeline.measuring.measure_latency", quick)
     network = made(NETWORK)
     network.train()
     rng = np.random.default_rng(0)

@@ -44,7 +44,7 @@ UNIT = {"mean": [0.0] * 3, "std": [1.0] * 3, "padding": 1}
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
     monkeypatch.chdir(tmp_path)
     quick = functools.partial(measure_latency, runs=3, seconds=0.05, warmup=0.01)
-    monkeypatch.setattr("edgeq.pipeline.build.measure_latency", quick)
+    monkeypatch.setattr("edgeq.pipeline.measuring.measure_latency", quick)
     keep(tmp_path, NETWORK, described_as(IMAGENET), made(NETWORK, seed=1))
     images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
     np.savez(tmp_path / "test.npz", images=images, labels=np.arange(40) % 4)

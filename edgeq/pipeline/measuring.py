@@ -1,0 +1,142 @@
+"""The stage that measures what was built: accuracy and agreement beside the float network, latency beside its file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeq.cache import Result, StageCache, Workspace
+from edgeq.config.build import BuildConfig
+from edgeq.config.targets import Target
+from edgeq.data.evaluation import EvaluationSet
+from edgeq.formats import format_of
+from edgeq.graph.ir import Graph
+from edgeq.graph.run import GraphModule
+from edgeq.integer.graph import IntegerGraph
+from edgeq.measure.accuracy import Accuracy
+from edgeq.measure.conditions import Machine, this_machine
+from edgeq.measure.latency import measure_latency
+from edgeq.measure.tasks import Answers, Everything, compare_answers, everything, measure_answers
+from edgeq.pipeline.environment import RUNTIMES, Environment, environment
+from edgeq.progress import Progress
+from edgeq.quant.bits import Scheme
+from edgeq.quant.intake import Intake
+from edgeq.zoo.load import LoadedModel
+from edgeq.zoo.spec import ModelSpec
+
+__all__ = ["FloatNetwork", "MeasureInputs", "measured"]
+
+SIMULATED = 500
+"""Evaluation images, evenly spaced, that the exact reference answers where no runtime can: it is slow."""
+
+
+@dataclass(frozen=True)
+class FloatNetwork:
+    """The network as its user brought it. A module is known by what was captured of it and by its weights' hash."""
+
+    module: torch.nn.Module
+    graph: Graph
+    weights_sha256: str
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, raw: Graph) -> FloatNetwork:
+        """A module as it is; an exported program as the graph that was captured of it."""
+        module = loaded.module
+        whole = module if isinstance(module, torch.nn.Module) else GraphModule(raw).eval()
+        return cls(whole, raw, loaded.weights_sha256())
+
+    def __fingerprint__(self) -> tuple[Graph, str]:
+        return self.graph, self.weights_sha256
+
+
+@dataclass(frozen=True)
+class MeasureInputs:
+    """Everything that measuring reads. `simulated` are the integers the exact reference computes, where the file cannot
+    say them. `network_spec` says how the float network takes images and what its outputs mean, `file_spec` how the file
+    takes them. `threads` are the runtimes'. `machine` is the one whose latency it is.
+    """
+
+    artifact: Path
+    baseline: Path
+    simulated: IntegerGraph | None
+    network: FloatNetwork
+    network_spec: ModelSpec
+    file_spec: ModelSpec
+    evaluation: EvaluationSet | None
+    target: Target
+    weight_bits: int
+    threads: int
+    machine: Machine
+    environment: Environment
+
+
+def measured(
+    config: BuildConfig,
+    target: Target,
+    scheme: Scheme,
+    intake: Intake,
+    network: FloatNetwork,
+    integer: IntegerGraph,
+    files: tuple[Path, Path],
+    evaluation: EvaluationSet | None,
+    cache: StageCache,
+) -> Result:
+    """The stage: `files` are the integer model and the float one, `integer` what the former was meant to be."""
+    inputs = MeasureInputs(
+        *files,
+        simulated=integer if integer.narrow() else None,
+        network=network,
+        network_spec=_anywhere(intake.network),
+        file_spec=_anywhere(intake.spec),
+        evaluation=evaluation and dataclasses.replace(evaluation, source=Path(evaluation.source).name),
+        target=target,
+        weight_bits=scheme.widest_weights,
+        threads=config.bench_threads or target.threads,
+        machine=this_machine(),
+        environment=environment(RUNTIMES, config.threads),
+    )
+    return cache.run("measure", inputs, _measure)
+
+
+def _anywhere(spec: ModelSpec) -> ModelSpec:
+    """`spec` without the place of its images: they are read before, and known by their content."""
+    return dataclasses.replace(spec, evaluation=None)
+
+
+def _measure(inputs: MeasureInputs, space: Workspace) -> dict[str, Any]:
+    made = format_of(inputs.target, inputs.weight_bits)
+    facts: dict[str, Any] = {"accuracy": None}
+    with inputs.environment.applied() as made_with:
+        session = made.open(inputs.artifact, inputs.threads)
+        if inputs.evaluation is not None:
+            whole, exact = inputs.evaluation, inputs.simulated
+            images = whole if exact is None else whole.part(SIMULATED)
+            answer = _Answering(images, space.progress)
+            before = answer(everything(inputs.network.module), inputs.network_spec, "float network")
+            after = answer(everything(session), inputs.file_spec, session.runtime)
+            if exact is not None:
+                facts["simulated"] = {"values": len(exact.narrow()), "images": len(images), "file_score": after.score}
+                after = answer(everything(exact), inputs.file_spec, "exact reference")
+            facts["accuracy"] = compare_answers(before, after) | {"images": images.source, "sha256": images.sha256}
+        elif inputs.simulated is not None:
+            facts["simulated"] = {"values": len(inputs.simulated.narrow())}
+        sample = torch.zeros(1, *inputs.network_spec.input_shape).numpy()
+        facts["latency"] = measure_latency(made.open(inputs.baseline, inputs.threads), session, sample).to_json()
+    return facts | {"made_with": made_with}
+
+
+@dataclass(frozen=True)
+class _Answering:
+    """Answers of a network to `images`, with progress."""
+
+    images: EvaluationSet
+    progress: Progress
+
+    def __call__(self, run: Everything, spec: ModelSpec, whose: str) -> Accuracy | Answers:
+        told: Callable[[int], None] = lambda done: self.progress.step(done, len(self.images), whose)  # noqa: E731
+        return measure_answers(run, self.images.batches(spec), spec, told, f"the {whose}")

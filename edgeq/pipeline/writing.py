@@ -1,0 +1,156 @@
+"""The stages that write the files of a build and prove them: every op's output against the exact reference."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.cache import Result, StageCache, Workspace
+from edgeq.config.build import BuildConfig
+from edgeq.config.targets import Target
+from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import GateError
+from edgeq.export.about import About
+from edgeq.files import write_atomic
+from edgeq.formats import format_of
+from edgeq.graph.ir import Graph
+from edgeq.integer.graph import IntegerGraph
+from edgeq.measure.exactness import Exactness
+from edgeq.pipeline.choices import types_of
+from edgeq.pipeline.environment import RUNTIMES, Environment, environment
+from edgeq.quant.bits import Scheme
+from edgeq.quant.intake import Intake, raw_input
+
+__all__ = ["VerifyInputs", "WriteInputs", "verified", "written"]
+
+VERIFIED = 32
+"""Calibration images whose every op output is compared with the exact reference."""
+
+
+@dataclass(frozen=True)
+class WriteInputs:
+    """Everything that writing reads. `weight_bits` are the most that any weight has, `io` and `weights` types as
+    `edgeq.formats.Format.write` takes them."""
+
+    integer: IntegerGraph
+    float_graph: Graph
+    target: Target
+    weight_bits: int
+    io: str | None
+    weights: str
+    about: About | None
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class VerifyInputs:
+    """Everything that verifying reads. `artifact` is known by its bytes, `images` are float32 ``(N, C, H, W)``."""
+
+    integer: IntegerGraph
+    artifact: Path
+    images: npt.NDArray[np.float32]
+    target: Target
+    weight_bits: int
+    environment: Environment
+
+
+def written(
+    config: BuildConfig,
+    target: Target,
+    scheme: Scheme,
+    intake: Intake,
+    integer: IntegerGraph,
+    graph: Graph,
+    cache: StageCache,
+) -> Result:
+    """The stage: `integer` and the float `graph` as files of the target's format.
+
+    Its value is the paths of both.
+    """
+    io, weights = types_of(config, target, scheme)
+    if integer.activation_types == {"int16"}:
+        weights = config.weight_storage or "int8"
+    told = config.metadata == "yes" if config.metadata else target.metadata
+    about = _about(config, intake, io) if told else None
+    around = environment(RUNTIMES, config.threads)
+    inputs = WriteInputs(integer, graph, target, scheme.widest_weights, io, weights, about, around)
+    suffix = format_of(target, scheme.widest_weights).suffix
+
+    def paths(result: Result) -> tuple[Path, Path]:
+        return result.files[f"model{suffix}"], result.files[f"float{suffix}"]
+
+    return cache.run("write", inputs, _write, paths)
+
+
+def _write(inputs: WriteInputs, space: Workspace) -> dict[str, Any]:
+    made = format_of(inputs.target, inputs.weight_bits)
+    with inputs.environment.applied() as made_with:
+        started = time.monotonic()
+        data = made.write(inputs.integer, inputs.io, inputs.weights, inputs.about)
+        seconds = time.monotonic() - started
+        write_atomic(space.folder / f"model{made.suffix}", data)
+        write_atomic(space.folder / f"float{made.suffix}", made.write_float(inputs.float_graph))
+    return {"io": inputs.io, "weights": inputs.weights, "integer_seconds": seconds, "made_with": made_with}
+
+
+def _about(config: BuildConfig, intake: Intake, io: str | None) -> About:
+    spec = intake.spec
+    told = f"{spec.name}, {config.bits}, by edgeq"
+    labels = spec.labels if len(spec.labels) == spec.classes else ()  # one logit has no output for each of its two
+    return About(spec.name, told, spec.mean, spec.std, labels, raw_input(io) if io and intake.raw else "")
+
+
+def verified(
+    config: BuildConfig,
+    target: Target,
+    scheme: Scheme,
+    integer: IntegerGraph,
+    artifact: Path,
+    calibration: CalibrationSet,
+    cache: StageCache,
+) -> Result:
+    """The stage: the file against the integers it was written from, and what its runtime makes of it.
+
+    Raises `GateError` where the file computes other values than `edgeq verify` accepts; the file stays in the cache.
+    """
+    around = environment(RUNTIMES, config.threads)
+    images = calibration.inputs[:VERIFIED]
+    inputs = VerifyInputs(integer, artifact, images, target, scheme.widest_weights, around)
+    result = cache.run("verify", inputs, _verify, _exactness)
+    _judge(result.value, artifact)
+    return result
+
+
+def _exactness(result: Result) -> Exactness:
+    facts = result.facts["exactness"]
+    return Exactness(**{field.name: facts[field.name] for field in dataclasses.fields(Exactness)})
+
+
+def _judge(found: Exactness, artifact: Path) -> None:
+    if found.held:
+        return
+    op, differing = found.worst or ("no op", 0)
+    allowed = "" if not found.allowed_step else ", where one step is allowed"
+    raise GateError(
+        f"the file's values are not the exact reference's: {differing:,} of {op} differ, by up to {found.max_step} "
+        f"steps{allowed}; {found.values - found.equal:,} of {found.values:,} in all",
+        hint=f"the file was not released and is kept as {artifact}; edgeq cannot write this network yet",
+    )
+
+
+def _verify(inputs: VerifyInputs, space: Workspace) -> dict[str, Any]:
+    made, data = format_of(inputs.target, inputs.weight_bits), inputs.artifact.read_bytes()
+    with inputs.environment.applied() as made_with:
+        exactness = made.verify(inputs.integer, data, inputs.images)
+        census = made.census(data)
+    return {
+        "exactness": dataclasses.asdict(exactness) | {"images": len(inputs.images)},
+        "census": dataclasses.asdict(census) | {"ops": census.ops, "kinds": dict(census.kinds)},
+        "made_with": made_with,
+    }

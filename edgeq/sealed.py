@@ -1,0 +1,51 @@
+"""JSON and bytes with their own sha256 inside, so that a file that was damaged on the disk is never believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, NoReturn
+
+__all__ = ["open_json", "open_sealed", "seal", "seal_json"]
+
+LENGTH = hashlib.sha256().digest_size
+
+
+def seal_json(body: Any) -> str:
+    """`body` as JSON text with its hash. Raises `ValueError` where it holds NaN or an infinity."""
+    text = _canonical(body)
+    return json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "body": body}, sort_keys=True)
+
+
+def open_json(text: str | bytes) -> Any:
+    """What `seal_json` was given. Raises `ValueError` for text that is not what it made."""
+    try:
+        made = json.loads(text, parse_constant=_refuse)
+        body, told = made["body"], made["sha256"]
+        whole = hashlib.sha256(_canonical(body).encode()).hexdigest() == told
+    except (TypeError, KeyError, RecursionError) as error:
+        raise ValueError("no sealed JSON") from error
+    if not whole:
+        raise ValueError("the hash is another")
+    return body
+
+
+def seal(data: bytes) -> bytes:
+    """`data` behind its hash."""
+    return hashlib.sha256(data).digest() + data
+
+
+def open_sealed(data: bytes) -> bytes:
+    """What `seal` was given. Raises `ValueError` for bytes that are not what it made."""
+    told, rest = data[:LENGTH], data[LENGTH:]
+    if hashlib.sha256(rest).digest() != told:
+        raise ValueError("the hash is another")
+    return rest
+
+
+def _canonical(body: Any) -> str:
+    return json.dumps(body, sort_keys=True, allow_nan=False)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")

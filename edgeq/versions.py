@@ -1,0 +1,43 @@
+"""Versions of everything that computes: installed packages, and edgeq's own sources."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["PACKAGES", "package_versions", "source_digest"]
+
+PACKAGES = (
+    "edgeq", "torch", "numpy", "onnx", "onnxruntime", "ai-edge-litert", "tflite-runtime", "flatbuffers", "protobuf",
+    "safetensors", "pillow", "torchmetrics", "pycocotools",
+)  # fmt: skip
+"""Packages whose version can change a build's bytes or its measurements."""
+
+NOT_COMPUTING = ("cli", "report", "device")
+"""Rooms that no stage may import (import-linter sees to it), so that editing them makes no cached result stale."""
+
+
+def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Version of each installed package in `names`; ``python`` is the interpreter."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = platform.python_version() if name == "python" else version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def source_digest() -> str:
+    """sha256 over the sources of edgeq that compute: someone who edits a kernel must not get results of the old one."""
+    folder = Path(__file__).parent
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder)
+        if name.parts[0] not in NOT_COMPUTING:
+            total.update(f"{name.as_posix()}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
