@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli.options import program_option
 from edgeq.cli.shell import columns, echo, print_json, say
 from edgeq.errors import ConfigError
+
+if TYPE_CHECKING:  # numpy takes a while to import
+    from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["evaluate"]
 
@@ -50,22 +53,33 @@ def _answered(path: Path, devices: tuple[str, ...], asked: dict[str, Any]) -> It
     from edgeq.data.evaluation import load_images
     from edgeq.device.open import full_name, open_device
     from edgeq.pipeline.ondevice import eval_on, fed_as, find_artifact, setup_for
-    from edgeq.zoo.load import load_model
 
     artifact = find_artifact(path)
-    source = {"reference": asked["model"]} if asked["model"] else artifact.source
-    if source is None:
-        raise ConfigError(f"{path} does not say how its images are prepared", hint="name the model: --model model.toml")
-    spec = fed_as(artifact, load_model(**source).spec, asked["raw"])
-    where = asked["data"] or spec.evaluation
-    if not where:
-        raise ConfigError("no labelled images", hint="--data test.npz")
+    spec, where = _prepared(path, asked["model"], asked["data"])
+    spec = fed_as(artifact, spec, asked["raw"])
     images = load_images(where, spec, asked["limit"])
     setup = setup_for(artifact, asked["runtime"], asked["threads"], asked["program"])
     for name in map(full_name, devices):
         say(f"{artifact.name}: {len(images)} images on {name}")
         with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
             yield {**eval_on(device, artifact, setup, spec, images, timeout=asked["timeout"]), "device": name}
+
+
+def _prepared(path: Path, model: str | None, data: str | None) -> tuple[ModelSpec, str]:
+    """How images become the file's input, and where they are. Only what the user named is imported."""
+    from edgeq.pipeline.origin import read_origin
+    from edgeq.zoo.load import load_model
+
+    if model:
+        spec = load_model(model).spec
+        where = data or spec.evaluation
+        if not where:
+            raise ConfigError("no labelled images", hint="--data test.npz")
+        return spec, where
+    origin = read_origin(path) if path.is_dir() else None
+    if origin is None:
+        raise ConfigError(f"{path} does not say how its images are prepared", hint="name the model: --model model.toml")
+    return origin.spec, data or origin.images(path)
 
 
 def _tell(facts: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import ConfigError
+from edgeq.limits import read_text
 from edgeq.registry import nearest
 
 if sys.version_info >= (3, 11):
@@ -26,10 +26,10 @@ _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 def read_toml(path: Path) -> Table:
     """The root table of a TOML file. Raises `ConfigError` when it cannot be read or is not TOML."""
     try:
-        return Table(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+        return Table(tomllib.loads(read_text(path)), str(path))
     except OSError as error:
         raise ConfigError(f"cannot read {path}", why=error.strerror or str(error)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML", why=str(error)) from error
 
 
@@ -101,8 +101,7 @@ class Table:
 
     def numbers(self, name: str) -> tuple[float, ...]:
         value = self._need(name)
-        numeric = isinstance(value, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-        if not numeric:
+        if not isinstance(value, list) or not all(map(_finite, value)):
             raise self._wrong(name, "a list of numbers")
         return tuple(float(v) for v in value)
 
@@ -133,4 +132,4 @@ class Table:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.errors import ConfigError, DeviceError
+from edgeq.limits import read_bytes
 
 __all__ = ["Benchmark", "OpTime", "Program", "flags", "parse"]
 
@@ -82,7 +83,7 @@ class Program:
     def read(cls, path: Path) -> Program:
         """Raises `ConfigError` for a file that cannot be read, or that Linux could run and Android cannot."""
         try:
-            data = path.read_bytes()
+            data = read_bytes(path)
         except OSError as error:
             raise ConfigError(f"no benchmark_model at {path}", why=error.strerror or str(error)) from error
         elf = data[:4] == b"\x7fELF"

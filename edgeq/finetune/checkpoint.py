@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from edgeq.files import write_atomic
+from edgeq.limits import check_archive
 
 __all__ = ["read_state", "write_state"]
 
@@ -22,8 +22,9 @@ def read_state(path: Path, processes: int) -> dict[str, Any] | None:
     """What a run of as many processes wrote, on the CPU; None where nothing is there that this version, and this run,
     can continue: it starts anew."""
     try:
+        check_archive(path)
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+    except Exception:  # a damaged file raises a dozen kinds
         return None
     if not isinstance(state, dict) or state.get("form") != FORM or len(state.get("random", ())) != processes:
         return None

@@ -8,11 +8,9 @@ from pathlib import Path
 from edgeq.errors import ArtifactError
 from edgeq.inspection.contents import Contents
 from edgeq.isolation import isolated, read_untrusted
+from edgeq.limits import check_regular, read_bytes
 
 __all__ = ["Entry", "find_model", "inspect", "read_entry"]
-
-LARGEST = 2 << 30
-"""Bytes: both formats end here."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,9 @@ def find_model(path: Path) -> Path:
             f"no model in {path}", why="neither model.tflite nor model.onnx is there",
             hint="give a build's folder, a .tflite or a .onnx",
         )  # fmt: skip
-    if not path.is_file():
+    if not path.exists():
         raise ArtifactError(f"no such file: {path}")
+    check_regular(path)
     return path
 
 
@@ -48,22 +47,16 @@ def inspect(path: Path, *, run: bool = True) -> Contents:
     `run` also lets onnxruntime load an ONNX file and counts what it made of it. Reads the file in a process of its own.
     Raises `ArtifactError` for anything that is no model.
     """
-    return isolated(_inspect, _sized(find_model(path)), run)
+    return isolated(_inspect, find_model(path), run)
 
 
 def read_entry(path: Path) -> Entry:
     """The first input of the model file at `path`; reads it in a process of its own. Raises `ArtifactError`."""
-    return isolated(_entry, _sized(path))
-
-
-def _sized(file: Path) -> Path:
-    if file.stat().st_size > LARGEST:
-        raise ArtifactError(f"{file} is no model", why="it is larger than either format can be")
-    return file
+    return isolated(_entry, path)
 
 
 def _inspect(file: Path, run: bool) -> Contents:
-    data = file.read_bytes()
+    data = read_bytes(file)
     with read_untrusted(f"{file} cannot be read"):
         if data[4:8] == b"TFL3":
             from edgeq.inspection.tflite import read_tflite
@@ -80,7 +73,7 @@ def _inspect(file: Path, run: bool) -> Contents:
 
 
 def _entry(file: Path) -> Entry:
-    data = file.read_bytes()
+    data = read_bytes(file)
     with read_untrusted(f"{file} cannot be read"):
         if file.suffix == ".onnx":
             return _onnx_entry(data)

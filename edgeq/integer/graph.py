@@ -23,6 +23,7 @@ from edgeq.errors import ArtifactError, UnsupportedError
 from edgeq.graph.elementwise import Requantize
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Clamp, Shape, op_from_json, op_to_json
+from edgeq.limits import check_regular
 
 __all__ = ["LIMITS", "IntegerGraph", "Quantization"]
 
@@ -185,6 +186,7 @@ class IntegerGraph:
         from safetensors import SafetensorError, safe_open
 
         try:
+            check_regular(path)
             with safe_open(path, framework="numpy") as file:
                 structure = json.loads((file.metadata() or {})["edgeq"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -205,5 +207,5 @@ class IntegerGraph:
                 quantizations=quantizations,
                 input_shapes={name: tuple(shape) for name, shape in structure["inputs"].items()},
             )
-        except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
+        except (OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             raise ArtifactError(f"{path} is not an integer graph", why=str(error)) from error

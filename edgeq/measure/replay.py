@@ -12,6 +12,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ArtifactError
 from edgeq.integer.graph import IntegerGraph
 from edgeq.isolation import isolated, read_untrusted
+from edgeq.limits import read_bytes
 from edgeq.measure.exactness import Exactness
 from edgeq.measure.simulated import storable
 from edgeq.measure.verify_onnx import Rounding, verify_onnx
@@ -47,8 +48,8 @@ def _compare(folder: Path, images: int, *, seed: int | None, rounding: Rounding)
     if (folder / "model.tflite").is_file():
         from edgeq.measure.verify import verify_tflite
 
-        return verify_tflite(integer, (folder / "model.tflite").read_bytes(), inputs)
-    data = _part(folder, "model.onnx").read_bytes()
+        return verify_tflite(integer, read_bytes(folder / "model.tflite"), inputs)
+    data = read_bytes(_part(folder, "model.onnx"))
     kind: Literal["int8", "uint8"] = "int8" if read_model(data)[0].signed_activations() else "uint8"
     return verify_onnx(integer, data, inputs, kind, rounding=rounding)
 

@@ -28,6 +28,7 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Conv2d, Linear
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
+from edgeq.pipeline.origin import origin_facts
 from edgeq.products import BUILD, MARKER
 from edgeq.quant.bits import parse_bits
 from edgeq.quant.intake import FORMS, Intake, raw_input
@@ -263,6 +264,7 @@ def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:
         runtime=report["conditions"]["runtime"],
         machine=this_machine().to_json(),
         trained=report.get("finetune"),
+        spec=origin_facts(spec, made.config.evaluation or spec.evaluation),
     )
     with staged(folder, BUILD) as staging:
         for source in (made.artifact, made.baseline):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from edgeq.device.transport import ShellTransport
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
 from edgeq.files import staged, write_atomic
 from edgeq.inspection.read import Entry, find_model, read_entry
+from edgeq.limits import read_json
 from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.tasks import Answers, compare_answers, measure_answers
 from edgeq.products import BUILD
@@ -49,12 +50,10 @@ SIGNED = {"session.qdqisint8allowed": "1"}
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file to run: `model`, the float file to time it against, and, where known, what it was built from, as arguments
-    of `edgeq.zoo.load.load_model`."""
+    """A file to run, `model`, and, in the folder of a build, the float file to time it against."""
 
     model: Path
     baseline: Path | None
-    source: Mapping[str, Any] | None
     entry: Entry
 
     @property
@@ -71,22 +70,9 @@ def find_artifact(path: Path) -> Artifact:
         if model.suffix == ".tflite" and file.read(8)[4:] != b"TFL3":
             raise ArtifactError(f"{model} is no TFLite model", why="its first bytes are not those of one")
     if path.is_file():
-        return Artifact(model, None, None, read_entry(model))
+        return Artifact(model, None, read_entry(model))
     baseline = path / f"float{model.suffix}"
-    source = _source(path / "edgeq.lock")
-    return Artifact(model, baseline if baseline.is_file() else None, source, read_entry(model))
-
-
-def _source(lock: Path) -> dict[str, Any] | None:
-    try:
-        told = json.loads(lock.read_text())["config"]
-        found: dict[str, Any] = {key: told.get(key) for key in ("weights", "input_shape", "mean", "std")}
-        reference = told["model"]
-        if found["weights"] is not None and not Path(found["weights"]).is_file():
-            found["weights"] = "random"  # how images are prepared does not depend on them
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-    return found | {"reference": reference} if isinstance(reference, str) else None
+    return Artifact(model, baseline if baseline.is_file() else None, read_entry(model))
 
 
 def fed_as(artifact: Artifact, spec: ModelSpec, raw: bool = False) -> ModelSpec:
@@ -109,9 +95,9 @@ def fed_as(artifact: Artifact, spec: ModelSpec, raw: bool = False) -> ModelSpec:
 def _takes_raw(model: Path) -> bool:
     """Whether the report beside `model` is its own and says so."""
     try:
-        report = json.loads((model.parent / "report.json").read_text(encoding="utf-8"))
+        report = read_json(model.parent / "report.json")
         return bool(report["artifact"]["path"] == model.name) and report.get("raw_pixels") is not None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -231,8 +217,8 @@ def measure_build(
 def _raw(folder: Path) -> Facts:
     """What earlier builds of the same file keep in ``device.json``."""
     try:
-        found = json.loads((folder / "device.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(folder / "device.json")
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -12,6 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from edgeq.errors import ArtifactError
+from edgeq.limits import read_json
 from edgeq.versions import PACKAGES, package_versions
 
 __all__ = ["PACKAGES", "differences", "lock", "lock_text", "package_versions", "portable", "read_lock"]
@@ -37,17 +38,20 @@ def lock(
     machine: Mapping[str, Any],
     packages: Mapping[str, str] | None = None,
     trained: Mapping[str, Any] | None = None,
+    spec: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The lock of one build.
 
     `calibration` holds method, images and sha256; `artifact` path, bytes and sha256; `machine` what
     `Machine.to_json` gives, of which only what decides kernels is kept; `trained` is the report's section of a network
-    that was fine-tuned, of which what no setting says is kept. Absolute paths lose their folders.
+    that was fine-tuned, of which what no setting says is kept; `spec` how images become the network's input and what
+    its outputs mean (`edgeq.pipeline.origin.origin_facts`). Absolute paths lose their folders.
     """
     training = {"finetune": {key: trained[key] for key in ("processes", "device")}} if trained else {}
     return training | {
         "schema": SCHEMA,
-        "model": {"name": model, "weights_sha256": weights_sha256, "graph_sha256": graph_sha256},
+        "model": {"name": model, "weights_sha256": weights_sha256, "graph_sha256": graph_sha256}
+        | ({"spec": dict(spec)} if spec else {}),
         "integer_sha256": integer_sha256,
         "calibration": {key: portable(calibration.get(key)) for key in ("method", "images", "sha256")},
         "artifact": portable(artifact),
@@ -88,7 +92,7 @@ def _absolute(text: str) -> bool:
 def read_lock(path: Path) -> dict[str, Any]:
     """Read what `lock_text` wrote. Raises `ArtifactError` for anything else."""
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
+        contents = read_json(path)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} is not a lock", why=str(error)) from error
     if not isinstance(contents, dict) or contents.get("schema") != SCHEMA:

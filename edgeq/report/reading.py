@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeq.errors import ArtifactError
+from edgeq.limits import read_json
 from edgeq.report.cautions import chance_of
 from edgeq.report.fields import SCHEMA
 from edgeq.report.gate import Gate, failed
 from edgeq.report.validation import Fault, find_faults, without
 
 __all__ = ["SoundReport", "finite", "read_report", "within"]
-
-REPORT_BYTES = 256 * 2**20
-"""A report with every timing of every device has some megabytes: what is larger is none."""
 
 SHOWN = 3
 """Faults of a report that its gate names."""
@@ -32,14 +29,10 @@ def read_report(folder: Path) -> dict[str, Any]:
     if folder.is_file():
         raise ArtifactError(f"{folder} is a file", hint="name the folder of a finished build")
     try:
-        if path.exists() and not path.is_file():
-            raise ArtifactError(f"{path} is no regular file", hint="name the folder of a finished build")
-        if path.stat().st_size > REPORT_BYTES:
-            raise ArtifactError(f"{path} has {path.stat().st_size:,} bytes", why="which no report has")
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = read_json(path)
     except FileNotFoundError as error:
         raise ArtifactError(f"{folder} holds no report.json", hint="name the folder of a finished build") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read", why=str(error)) from error
     found = report.get("schema") if isinstance(report, dict) else None
     if not isinstance(report, dict) or isinstance(found, bool) or found != SCHEMA:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
 from edgeq.isolation import alive
+from edgeq.limits import read_bytes
 from edgeq.runtime.session import Session
 
 __all__ = ["KERNELS", "FileTensor", "LiteRTSession", "interpreter_module"]
@@ -241,7 +242,7 @@ class LiteRTSession(Session):
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise ArtifactError(f"cannot read {path}", why=error.strerror or str(error)) from error
 

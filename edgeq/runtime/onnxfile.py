@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 
 from edgeq.errors import ArtifactError
+from edgeq.limits import read_bytes
 
 __all__ = ["MOVES", "QUANTIZED_SUFFIX", "Grid", "Model", "read_model"]
 
@@ -142,7 +143,7 @@ def read_model(source: Path | bytes) -> tuple[Model, bytes]:
     """
     where = "" if isinstance(source, bytes) else str(source)
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = source if isinstance(source, bytes) else read_bytes(source)
     except OSError as error:
         raise ArtifactError(f"cannot read {where}", why=error.strerror or str(error)) from error
     proto = onnx.ModelProto()

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.errors import ArtifactError
+from edgeq.limits import read_json
+
 __all__ = ["finished", "keep", "kept_notes"]
 
 
@@ -26,9 +29,10 @@ def finished(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
     if folder is None or not _file(folder, index).is_file():
         return None
     try:
-        return np.load(_file(folder, index), allow_pickle=False).astype(np.float32, copy=False)  # type: ignore[no-any-return]
-    except (OSError, ValueError):
-        return None  # a torn file is a batch that never finished
+        images: npt.NDArray[np.float32] = np.load(_file(folder, index), allow_pickle=False)
+        return images.astype(np.float32, copy=False) if images.ndim == 4 and np.isfinite(images).all() else None
+    except Exception:  # a torn file is a batch that never finished; numpy raises a dozen kinds on one
+        return None
 
 
 def kept_notes(folder: Path | None, index: int) -> dict[str, float]:
@@ -36,8 +40,8 @@ def kept_notes(folder: Path | None, index: int) -> dict[str, float]:
     if folder is None or not _notes(folder, index).is_file():
         return {}
     try:
-        return {str(name): float(value) for name, value in json.loads(_notes(folder, index).read_text()).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        return {str(name): float(value) for name, value in read_json(_notes(folder, index)).items()}
+    except (OSError, ValueError, AttributeError, TypeError, ArtifactError):
         return {}
 
 

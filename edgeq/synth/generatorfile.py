@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from edgeq.errors import ArtifactError
+from edgeq.limits import check_regular
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generators import Generator
 
@@ -55,16 +56,23 @@ def generator_bytes(trained: Trained) -> bytes:
 def load_generator(path: Path) -> Trained:
     """Read what `generator_bytes` wrote. Raises `ArtifactError` for anything else."""
     try:
+        check_regular(path)
         with safe_open(str(path), "pt") as file:
             facts = json.loads((file.metadata() or {})["edgeq.generator"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iteration otherwise
         channels, height, width = (int(n) for n in facts["shape"])
-        made = Generator(
-            (channels, height, width), latent=int(facts["latent"]), width=int(facts["width"]),
-            classes=int(facts["classes"]),
-        )  # fmt: skip
-        made.load_state_dict(tensors)
-        return Trained(made.eval(), torch.tensor(facts["low"]), torch.tensor(facts["high"]))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        with torch.device("meta"):  # shapes without memory: the facts may ask for any size, the tensors are there
+            made = Generator(
+                (channels, height, width), latent=int(facts["latent"]), width=int(facts["width"]),
+                classes=int(facts["classes"]),
+            )  # fmt: skip
+        if strange := [name for name, value in tensors.items() if value.dtype not in (torch.float32, torch.int64)]:
+            raise ValueError(f"{strange[0]} is {tensors[strange[0]].dtype}")
+        made.load_state_dict(tensors, assign=True)
+        low, high = (torch.tensor(facts[name], dtype=torch.float32) for name in ("low", "high"))
+        if not low.shape == high.shape == (channels,):
+            raise ValueError(f"low and high must be {channels} numbers")
+        return Trained(made.eval(), low, high)
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{path} is not a generator", why=why) from error

@@ -21,6 +21,7 @@ from torch import Tensor
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import MeasurementError, UnsupportedError
 from edgeq.files import write_atomic
+from edgeq.limits import check_archive
 from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator
 from edgeq.synth.critic import Critic
 from edgeq.synth.distil import Pixel
@@ -194,10 +195,15 @@ class _Run:
         path = self._path()
         if path is None or not os.path.exists(path):
             return
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        self.generator.load_state_dict(state["generator"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = int(state["step"])
+        try:
+            check_archive(path)
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            generator, optimiser, step = state["generator"], state["optimiser"], int(state["step"])
+        except Exception:  # what is damaged is trained anew
+            return
+        self.generator.load_state_dict(generator)
+        self.optimiser.load_state_dict(optimiser)
+        self.step = step
 
     def _path(self) -> Path | None:
         return None if self.request.checkpoint is None else self.request.checkpoint / "generator.pt"

@@ -9,12 +9,15 @@ from typing import Any
 
 from edgeq.config.resources import data_folder
 from edgeq.config.tomlfile import Table, expand, read_toml
-from edgeq.errors import ConfigError
+from edgeq.errors import ArtifactError, ConfigError
+from edgeq.limits import read_text
 from edgeq.registry import nearest
 from edgeq.zoo.spec import TASKS, ModelSpec
-from edgeq.zoo.tasks import read_task
+from edgeq.zoo.tasks import read_task, task_table
 
-__all__ = ["DEFAULT_MODEL", "ModelFile", "read_model_file", "shipped_model", "shipped_models"]
+__all__ = [
+    "DEFAULT_MODEL", "ModelFile", "read_model_file", "read_spec", "shipped_model", "shipped_models", "spec_tables",
+]  # fmt: skip
 
 DEFAULT_MODEL = "signs-mobilenetv2"
 """What `edgeq build` builds where nobody names a model."""
@@ -52,35 +55,58 @@ def read_model_file(path: Path) -> ModelFile:
     """Parse and check a model.toml; relative paths in it are relative to its folder, ``${NAME}`` is expanded."""
     root = read_toml(path).only("name", "network", "input", "output", "task", "evaluation")
     network = root.table("network").only("factory", "arguments", "weights")
-    name = root.text("name")
     return ModelFile(
         path=path,
-        spec=_spec(root, name, path.parent),
+        spec=_spec(root, path.parent),
         factory=_factory(network, path.parent),
         arguments=network.table("arguments").data if "arguments" in network else {},
         weights=_beside(network, "weights", path.parent),
     )
 
 
-def _spec(root: Table, name: str, folder: Path) -> ModelSpec:
-    pixels = root.table("input").only("shape", "mean", "std", "resize", "crop")
-    output = root.table("output").only("task", "classes", "labels")
-    shape = pixels.integers("shape")
-    task, classes = output.choice("task", TASKS), output.integer("classes")
+def _spec(root: Table, folder: Path) -> ModelSpec:
     evaluation = None
     if "evaluation" in root:
         evaluation = str(_beside(root.table("evaluation").only("images"), "images", folder))
+    root.table("output").integer("classes")
+    return read_spec(root, evaluation=evaluation, labels=_labels(root.table("output"), folder))
+
+
+def spec_tables(spec: ModelSpec) -> dict[str, Any]:
+    """The tables of a model.toml that say what `spec` says, but for its evaluation images: data for JSON."""
+    optional = {"resize": spec.resize, "crop": spec.crop}
+    tables: dict[str, Any] = {
+        "name": spec.name,
+        "input": {"shape": list(spec.input_shape), "mean": list(spec.mean), "std": list(spec.std)}
+        | {key: value for key, value in optional.items() if value is not None},
+        "output": {"task": spec.task, "classes": spec.classes} | ({"labels": list(spec.labels)} if spec.labels else {}),
+    }
+    if spec.dense is not None:
+        tables["task"] = task_table(spec.task, spec.dense)
+    return tables
+
+
+def read_spec(root: Table, *, evaluation: str | None, labels: tuple[str, ...] | None = None) -> ModelSpec:
+    """The spec that the tables of a model.toml, or `spec_tables`, make. Opens no file. Raises `ConfigError`.
+
+    `labels` None takes those in the table itself. A network of no known number of outputs has ``classes = 0``.
+    """
+    pixels = root.table("input").only("shape", "mean", "std", "resize", "crop")
+    output = root.table("output").only("task", "classes", "labels")
+    task, classes = output.choice("task", TASKS), output.integer("classes", 0)
+    if labels is None:
+        labels = output.texts("labels") if "labels" in output else ()
     try:
         return ModelSpec(
-            name=name,
-            input_shape=shape,  # type: ignore[arg-type]  # ModelSpec checks that there are three
+            name=root.text("name"),
+            input_shape=pixels.integers("shape"),  # type: ignore[arg-type]  # ModelSpec checks that there are three
             mean=pixels.numbers("mean"),
             std=pixels.numbers("std"),
             resize=pixels.integer("resize") if "resize" in pixels else None,
             crop=pixels.integer("crop") if "crop" in pixels else None,
             task=task,
             classes=classes,
-            labels=_labels(output, folder) if "labels" in output else (),
+            labels=labels,
             dense=read_task(root.table("task"), task, classes) if "task" in root else None,
             evaluation=evaluation,
         )
@@ -91,12 +117,16 @@ def _spec(root: Table, name: str, folder: Path) -> ModelSpec:
 
 
 def _labels(output: Table, folder: Path) -> tuple[str, ...]:
-    """Names of the classes: in place, or one per line of a file beside this one."""
+    """Names of the classes: in place, or one per line of a file beside this one; none where nothing names them."""
+    if "labels" not in output:
+        return ()
     if isinstance(output.data["labels"], list):
         return output.texts("labels")
     path = _beside(output, "labels", folder)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
+    except ArtifactError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"labels {path}", where=output.where, why=str(error)) from error
     return tuple(line.strip() for line in lines if line.strip())

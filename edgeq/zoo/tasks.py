@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from edgeq.config.tomlfile import Table
 from edgeq.decode import Detections, detect, priors
 from edgeq.errors import ConfigError
 
-__all__ = ["KINDS", "Detection", "Segmentation", "Task", "read_task"]
+__all__ = ["KINDS", "Detection", "Segmentation", "Task", "read_task", "task_table"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,15 @@ def read_task(table: Table, task: str, outputs: int) -> Task:
             f"[output] says classes = {outputs}",
         )  # fmt: skip
     return made
+
+
+def task_table(kind: str, task: Task) -> dict[str, Any]:
+    """What `read_task` reads back: numbers, texts and lists of them."""
+    return {"kind": kind, **{name: _listed(value) for name, value in dataclasses.asdict(task).items()}}
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(each) for each in value] if isinstance(value, tuple | list) else value
 
 
 def _segmentation(table: Table) -> Segmentation:

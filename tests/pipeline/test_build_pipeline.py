@@ -249,6 +249,8 @@ def test_a_build_of_a_factory_says_how_its_images_are_prepared(config: BuildConf
     assert (found["images"], found["agreement"]) == (4, 1.0)
     lock = tmp_path / "out" / "edgeq.lock"
     lock.write_text("[]")
+    assert "is not a lock" in CliRunner().invoke(cli, words).stderr
+    lock.unlink()
     assert "how its images are prepared" in CliRunner().invoke(cli, words).stderr
 
 
