@@ -6,6 +6,6 @@ import pytest
 from chance import check
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_random_network_is_itself_in_every_form(seed: int) -> None:
     check(seed)

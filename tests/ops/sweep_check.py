@@ -28,6 +28,7 @@ from edgeq.quant.widths import parted
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.onnxfile import read_model
 from edgeq.runtime.ort import OrtPieces, OrtSession
+from edgeq.runtime.session import Session
 from tests.host import WIDEST
 from tests.ops.sweep import Case, case, form_of
 
@@ -79,8 +80,10 @@ def check(drawn: Case, form: str = "w8a8") -> set[str]:
     integer = _frozen(graph, drawn, form)
     kinds |= {type(node.op).__name__ for node in integer.nodes}
     _integers(integer, drawn.inputs)
-    found = verify_tflite(integer, write_tflite(integer), drawn.inputs)
+    data = write_tflite(integer)
+    found = verify_tflite(integer, data, drawn.inputs)
     assert found.exact, f"model.tflite: {found.first_difference}"
+    _default_kernels(integer, LiteRTSession(data, channels=drawn.shape[0]), drawn.inputs)
     if form == "w8a8":
         for activations in ("uint8", "int8"):
             _onnx(integer, drawn.inputs, activations)  # type: ignore[arg-type]
@@ -169,6 +172,24 @@ def _onnx(graph: IntegerGraph, inputs: np.ndarray, activations: Literal["uint8",
     found = verify_onnx(graph, data, inputs, activations)
     assert found.beyond == 0, f"model.onnx {activations}: {found.first_difference} (largest step {found.max_step})"
     _whole(graph, inputs, activations)
+    if activations == "int8":
+        _default_kernels(graph, OrtSession(data, allow_int8=False), inputs)
+
+
+def _default_kernels(graph: IntegerGraph, session: Session, inputs: np.ndarray) -> None:
+    """The kernels that a session takes by itself, XNNPACK's or float ones between conversions, are within a step: of
+    one op, for a step may become several in the ops behind it."""
+    (entry,) = graph.inputs
+    if len(graph.nodes) > 1 or _drifts(graph):
+        return
+    (node,) = graph.nodes
+    wanted = run(graph, graph.quantizations[entry].quantize(inputs))[node.name].astype(int)
+    off = np.abs(session.run_integers(inputs)[0].astype(int) - wanted).max(initial=0)
+    assert off <= 1, f"{session.runtime} by itself: {node.name} ({node.op}) {off} steps from the reference"
+
+
+def _drifts(graph: IntegerGraph) -> bool:
+    return any(isinstance(node.op, ops.Resize2d) and node.op.mode == "bilinear" for node in graph.nodes)
 
 
 def _whole(graph: IntegerGraph, inputs: np.ndarray, activations: Literal["uint8", "int8"]) -> None:
@@ -176,7 +197,7 @@ def _whole(graph: IntegerGraph, inputs: np.ndarray, activations: Literal["uint8"
 
     Bilinear resizing is left out: onnxruntime has another kernel for it where it keeps channels last, a step away.
     """
-    if any(isinstance(node.op, ops.Resize2d) and node.op.mode == "bilinear" for node in graph.nodes):
+    if _drifts(graph):
         return
     data = write_onnx(graph, activations=activations, io=activations)
     (entry,) = graph.inputs
