@@ -113,5 +113,5 @@ def _bounded(histogram: Histogram, low: float, high: float, cap: float) -> tuple
     is the ReLU); one behind a ReLU6 ends at 6 at most. One that ends at 0 starts below it, its zero point the highest
     integer."""
     if cap <= 0.0:
-        return min(low, -SMALLEST_RANGE), 0.0
+        return (-SMALLEST_RANGE if histogram.nothing else low), 0.0
     return (0.0 if histogram.low >= 0.0 else low), min(high, cap)

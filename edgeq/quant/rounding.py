@@ -94,7 +94,7 @@ def round_layer(
     limit = grid.limits[1]
     alike = alike.to(wide) / max(count, 1)
     diagonal = alike.diagonal(dim1=1, dim2=2)
-    strength = diagonal.mean(1).clamp_min(1e-12)
+    strength = diagonal.mean(1).clamp_min(1e-30)
     damping = strength * (DAMPING + n / max(count, 1))
     alike = alike + torch.diag_embed(damping[:, None].expand(pieces, n))
     if cross is not None:

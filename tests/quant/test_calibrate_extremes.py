@@ -9,13 +9,15 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.export.onnx import optimized_census, write_onnx
 from edgeq.export.tflite import census, write_tflite, write_tflite_float
 from edgeq.graph.capture import capture
-from edgeq.graph.ops import Add
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Add, Clamp
 from edgeq.graph.passes import optimize
 from edgeq.integer.kernel_limits import LARGEST_RATIO
 from edgeq.measure.verify import verify_tflite
 from edgeq.measure.verify_onnx import verify_onnx
-from edgeq.quant.calibrate import calibrate
+from edgeq.quant.calibrate import _bounded, calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.observe import collect, mse
 from edgeq.quant.scheme import Scheme
 from edgeq.runtime.litert import LiteRTSession
 
@@ -79,3 +81,13 @@ def test_a_sum_that_cancels_is_no_finer_than_can_be_told():
     found = calibrate(graph, CalibrationSet(inputs, np.full(2, -1, np.int64), "n"), RANGE, scheme=Scheme()).activations
     parts = max(float(found[name].scale) for name in graph.node("add").inputs)
     assert float(found["add"].scale) == pytest.approx(2 * parts / LARGEST_RATIO["int8"][Add])
+
+
+def test_ranges_keep_what_is_small_and_constants_have_one() -> None:
+    for value in (1e10, 1.0, 1e-9):
+        graph = Graph("net", ("x",), ("y",), (Node("y", Clamp(-np.inf, 0.0), ("x",)),), {}, {"x": (1, 4, 2, 2)})
+        inputs = np.full((2, 4, 2, 2), -value, np.float32)
+        found = collect(graph, {"y": ("y",)}, CalibrationSet(inputs, np.full(2, -1, np.int64), "n"))["y"]
+        low, high = mse(found, 256, None)
+        assert low == pytest.approx(-value, rel=0.02)
+        assert _bounded(found, low, high, 0.0) == (low, 0.0)
