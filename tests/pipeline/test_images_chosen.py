@@ -16,7 +16,7 @@ from edgeq.finetune.world import ALONE, World
 from edgeq.pipeline.build import build
 from edgeq.pipeline.synthesis import captured, loaded_model, synthesize
 from edgeq.progress import Silent
-from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.synth import SYNTHESIZERS, Request, zs_cgan
 
 
 def test_a_build_says_what_it_took_and_where_it_was_computed(config: BuildConfig) -> None:
@@ -35,6 +35,8 @@ def test_a_generator_of_some_of_the_images_draws_no_others(
         given.append(arguments[-2])
         raise KeyboardInterrupt
 
+    quick = zs_cgan.Settings(steps=3, batch=8, latent=8, width=8, retries=1)
+    monkeypatch.setattr("edgeq.synth.zs_cgan.settings_for", lambda effort: quick)
     monkeypatch.setattr("edgeq.pipeline.build.finetuned", stop)
     for method in ("zs-cgan", "leaves+zs-cgan"):
         with pytest.raises(KeyboardInterrupt):

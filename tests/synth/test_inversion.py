@@ -9,7 +9,7 @@ import torch
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Conv2d, GlobalAvgPool, Linear, Reshape
 from edgeq.graph.run import GraphModule
-from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.synth import SYNTHESIZERS, Request, gzsq, inversion
 from edgeq.synth.pictures import dead_leaves
 
 
@@ -31,6 +31,12 @@ def request_():
     return Request(graph, low, high, classes=4, images=12, seed=3, effort="fast")
 
 
+@pytest.fixture
+def few_iterations(monkeypatch):
+    for module in (inversion, gzsq):
+        monkeypatch.setitem(module.ITERATIONS, "fast", 10)
+
+
 def test_leaves_are_pictures_and_repeat():
     one, other = dead_leaves(2, (3, 32, 24), 5), dead_leaves(2, (3, 32, 24), 5)
     assert one.tobytes() == other.tobytes() != dead_leaves(2, (3, 32, 24), 6).tobytes()
@@ -42,7 +48,7 @@ def test_leaves_are_pictures_and_repeat():
 
 
 @pytest.mark.parametrize("method", ["leaves", "inversion", "gzsq", "moments", "noise", "uniform"])
-def test_methods_without_batch_norm_repeat_and_fit(request_, method):
+def test_methods_without_batch_norm_repeat_and_fit(request_, method, few_iterations):
     make = SYNTHESIZERS.get(method)
     one, other = make(request_), make(request_)
     assert one.to_bytes() == other.to_bytes()
@@ -85,8 +91,9 @@ def test_how_far_pixels_move_does_not_depend_on_their_units(request_):
     np.testing.assert_allclose(other.inputs / scale, one.inputs, atol=0.02)
 
 
-def test_interrupted_run_continues_to_the_same_bytes(request_, tmp_path):
-    request = replace(request_, images=40)  # two batches
+def test_interrupted_run_continues_to_the_same_bytes(request_, tmp_path, few_iterations, monkeypatch):
+    monkeypatch.setattr(inversion, "BATCH", 6)
+    request = replace(request_, images=12)  # two batches
 
     class StopError(Exception):
         pass

@@ -12,7 +12,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
-from edgeq.synth import SYNTHESIZERS, Request, mixture, passes_needed, synthesizer_of
+from edgeq.synth import SYNTHESIZERS, Request, gznq, inversion, mixture, passes_needed, synthesizer_of
 from edgeq.synth.base import balanced_labels
 from edgeq.synth.mixture import _turns
 
@@ -46,6 +46,13 @@ class Seen:
 
     def step(self, done, total, note=""):
         self.shares.append(done / total)
+
+
+@pytest.fixture(autouse=True)
+def few_iterations(monkeypatch):
+    """What methods make of each other's shares is the subject here, not how good their images are."""
+    monkeypatch.setattr(gznq, "settings_for", lambda effort: gznq.Settings(coarse=8, fine=20))
+    monkeypatch.setitem(inversion.ITERATIONS, "fast", 10)
 
 
 def test_each_method_makes_its_share_and_they_take_turns(graph):  # noqa: F811
