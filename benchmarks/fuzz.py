@@ -1,12 +1,16 @@
-"""Damaged files through `edgeq inspect` and `edgeq verify`, damaged settings through `edgeq build --plan`.
+"""Damaged and hostile files, reports and devices' answers through every command that reads them.
 
     python benchmarks/fuzz.py --cases 10000          # prints, and writes benchmarks/results/fuzz.md
     python benchmarks/fuzz.py --cases 200 --seed 7 --print
 
-A case damages one file of a finished build, or one TOML, and runs one command on it in a worker process. Wanted are an
-exit code of edgeq's own and one line of what is wrong; a traceback, a worker that dies and one that is silent for
-`PATIENCE` seconds of its processor time are failures (or for `WAIT` by the clock: others use the machine too). Builds
-are of a small network with random weights, made here; same seed, same damage. Verdicts are kept in build/fuzz/: an
+A case damages one thing, its bytes or its structure (`tests/mutants.py`), and runs one command on it in a worker
+process. Wanted are an exit code of edgeq's own and one line, without control characters, of what is wrong. Failures are
+a traceback, a worker that dies, one that is silent for `PATIENCE` seconds of its processor time (or for `WAIT` by the
+clock: others use the machine too), and a success that should not be: `check` and `verify` of a file that is not the one
+that was built, `eval` with a score that is none, outputs that a device has changed on the way, JSON that is none.
+
+Builds are of a small network with random weights, made here; same seed, same damage. The agent runs in a process forked
+from one that has its runtimes loaded, in place of a Python started anew. Verdicts are kept in build/fuzz/: an
 interrupted run goes on where it stopped, and failures run again.
 """
 
@@ -17,10 +21,13 @@ import collections
 import json
 import multiprocessing
 import os
+import shlex
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,13 +36,20 @@ import numpy as np
 from cases import ROOT, commit
 from latency import machine_line
 
+from edgeq.device.transport import Completed
+from edgeq.errors import DeviceError
 from edgeq.files import write_atomic
+
+sys.path.append(str(ROOT))
+from tests.mutants import damage, hostile_json, mutate_onnx, mutate_tflite
 
 CELLS = ROOT / "build" / "fuzz"
 PATIENCE, WAIT = 60.0, 1200.0
+STUCK = 8.0
+"""Seconds that edgeq itself waits for a file or a device that does nothing."""
+
 FINE = {0, 1, 2, 3, 4, 5}
-ARTIFACTS = ("model.tflite", "model.onnx", "integer.safetensors", "calibration.npz")
-TOMLS = ("model.toml", "edgeq.toml", "target.toml")
+IMAGES = 4
 
 NETWORK = """
 from torch import nn
@@ -94,6 +108,9 @@ def prepare(folder: Path) -> None:
     (folder / "net.py").write_text(NETWORK)
     (folder / "model.toml").write_text(MODEL)
     (folder / "edgeq.toml").write_text(SETTINGS)
+    random = np.random.default_rng(0)
+    pixels = random.integers(256, size=(IMAGES, 16, 16, 3), dtype=np.uint8)
+    np.savez(folder / "test.npz", images=pixels, labels=np.arange(IMAGES))
     shutil.copyfile(ROOT / "targets" / "onnx-android.toml", folder / "target.toml")
     torch.manual_seed(0)
     net = runpy.run_path(str(folder / "net.py"))["small"]()
@@ -101,49 +118,39 @@ def prepare(folder: Path) -> None:
     for kind, target in (("tflite", "tflite-arm"), ("onnx", "onnx-x86")):
         build(
             BuildConfig(
-                model=str(folder / "model.toml"), targets=(target,), method="noise", images=4, metadata="yes",
+                model=str(folder / "model.toml"), targets=(target,), method="noise", images=4, metadata="yes", evaluation=str(folder / "test.npz"),
                 cache=folder / "cache", output=folder / kind,
             )
         )  # fmt: skip
 
 
-def damage(data: bytes, random: np.random.Generator, text: bool) -> bytes:
-    """Bytes changed, numbers made extreme, a stretch zeroed or repeated, or the end missing; a `text` stays one."""
-    array = np.frombuffer(data, np.uint8).copy()
-    size, how = len(array), random.integers(6)
-    if text and how in (1, 2, 3):
-        how = 0
-    start = int(random.integers(size))
-    stop = min(size, start + int(random.integers(1, 64)))
-    if how <= 1:
-        places = random.integers(size, size=int(random.integers(1, 12)))
-        signs = np.frombuffer(b"0123456789.-+e[]{}\"'=#,\n aZ/\\", np.uint8) if text else np.arange(256, dtype=np.uint8)
-        array[places] = random.choice(signs, len(places))
-    elif how == 2:
-        place = int(random.integers(max(1, size - 4)))
-        extreme = (0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000)[int(random.integers(5))]
-        array[place : place + 4] = np.frombuffer(np.uint32(extreme).tobytes(), np.uint8)[: len(array) - place]
-    elif how == 3:
-        array[start:stop] = 0
-    elif how == 4:
-        return bytes(np.concatenate([array[:stop], array[start:stop], array[stop:]]))
-    else:
-        return bytes(array[:start])
-    return bytes(array)
+KINDS = (
+    *[("inspect", kind, f"model.{kind}", how) for kind in ("tflite", "onnx") for how in ("bytes", "structure")],
+    *[("verify", kind, f"model.{kind}", how) for kind in ("tflite", "onnx") for how in ("bytes", "structure")],
+    *[("eval", kind, f"model.{kind}", how) for kind in ("tflite", "onnx") for how in ("bytes", "structure")],
+    *[("bench", kind, f"model.{kind}", how) for kind in ("tflite", "onnx") for how in ("bytes", "structure")],
+    *[("check", kind, f"model.{kind}", "bytes") for kind in ("tflite", "onnx")],
+    ("check", "tflite", "report.json", "bytes"),
+    ("check", "onnx", "report.json", "json"),
+    ("eval", "tflite", "report.json", "json"),
+    ("eval", "onnx", "edgeq.lock", "json"),
+    ("verify", "tflite", "integer.safetensors", "bytes"),
+    ("verify", "tflite", "calibration.npz", "bytes"),
+    ("plan", "", "model.toml", "bytes"),
+    ("plan", "", "edgeq.toml", "bytes"),
+    ("plan", "", "target.toml", "bytes"),
+    *[(f"device {verb}", "tflite", "answer", how) for verb in ("probe", "bench") for how in ("json", "bytes")],
+    *[("device eval", "tflite", "answer", how) for how in ("json", "outputs", "status", "job")],
+)
+"""Command, build, what is damaged, and how."""
 
 
 def cases(count: int, seed: int) -> list[dict[str, Any]]:
-    """What to damage and what to run on it, evenly; the first ten are whole, and must be found so."""
-    kinds = [
-        ("inspect", "tflite", "model.tflite"), ("inspect", "onnx", "model.onnx"),
-        ("verify", "tflite", "model.tflite"), ("verify", "onnx", "model.onnx"),
-        ("verify", "tflite", "integer.safetensors"), ("verify", "tflite", "calibration.npz"),
-        ("plan", "", "model.toml"), ("plan", "", "edgeq.toml"), ("plan", "", "target.toml"),
-        ("inspect", "tflite", "model.tflite"),
-    ]  # fmt: skip
+    """What to damage and what to run on it, evenly; the first round is whole, and must be found so."""
     return [
-        {"number": n, "seed": seed * 1_000_003 + n, "command": command, "build": build, "file": file, "whole": n < 10}
-        for n, (command, build, file) in ((n, kinds[n % len(kinds)]) for n in range(count))
+        {"number": n, "seed": seed * 1_000_003 + n, "whole": n < len(KINDS)}
+        | dict(zip(("command", "build", "file", "how"), KINDS[n % len(KINDS)], strict=True))
+        for n in range(count)
     ]
 
 
@@ -155,40 +162,202 @@ def hush() -> None:
     os.dup2(silence, 2)
 
 
+class Agents:
+    """Stands between edgeq and its agent on this machine: runs it quickly, or answers in its place."""
+
+    def __init__(self, call: Callable[..., Completed]) -> None:
+        self._call = call
+        self._recorded: dict[str, tuple[bytes, bytes]] = {}
+        self.change: Callable[[str, bytes, bytes], tuple[int, bytes, bytes]] | None = None
+        """Makes of what was asked, the answer and the outputs, whole, an exit status and what is sent instead."""
+
+    def __call__(self, command: list[str], **options: Any) -> Completed:
+        words = shlex.split(command[-1])
+        place = next((n for n, word in enumerate(words) if word.endswith("/agent.py")), None)
+        if place is None or words[0] not in ("env", *words[place - 1 : place]):
+            return self._call(command, **options)
+        kind, token = words[place + 1], words[words.index("--job") + 1]
+        settings = dict(word.split("=", 1) for word in words[1:place] if "=" in word)
+        request = json.loads(Path(words[place + 2]).read_text()) if kind != "probe" else {}
+        if self.change is None or kind not in self._recorded:
+            done = self._run(words[place + 1 :], settings, options["timeout"])
+            outputs = Path(request["outputs"]) if "outputs" in request else None
+            made = outputs.read_bytes() if outputs is not None and outputs.exists() else b""
+            if done.status == 0 and kind not in self._recorded:
+                self._recorded[kind] = done.stdout.replace(token.encode(), b"@job@"), made
+            if self.change is None:
+                return done
+        status, answer, outputs = self.change(kind, *self._recorded[kind])
+        if "outputs" in request:
+            Path(request["outputs"]).write_bytes(outputs)
+        return Completed(status, answer.replace(b"@job@", token.encode()), "")
+
+    def _run(self, words: list[str], settings: dict[str, str], timeout: float) -> Completed:
+        with tempfile.TemporaryDirectory() as folder:
+            said = Path(folder) / "said"
+            context = multiprocessing.get_context("forkserver")
+            process = context.Process(target=run_agent, args=(words, settings, str(said)))
+            process.start()
+            process.join(timeout)
+            if process.is_alive():
+                process.kill()
+                process.join()
+                raise DeviceError("the device did not answer in time")
+            return Completed(process.exitcode or 0, said.read_bytes() if said.exists() else b"", "")
+
+
+def run_agent(words: list[str], settings: dict[str, str], said: str) -> None:
+    """What a Python started anew would do."""
+    from edgeq.device import agent
+
+    os.environ.update(settings)
+    file = os.open(said, os.O_CREAT | os.O_WRONLY)
+    os.dup2(file, 1)
+    sys.stdout = os.fdopen(1, "w")
+    sys.argv = ["agent.py", *(word for word in words if word != "--tied")]
+    status = agent.main()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def altered(
+    case: dict[str, Any], random: np.random.Generator
+) -> Callable[[str, bytes, bytes], tuple[int, bytes, bytes]]:
+    """A device's answer with the damage of `case`."""
+
+    def change(kind: str, answer: bytes, outputs: bytes) -> tuple[int, bytes, bytes]:
+        if case["whole"]:
+            return 0, answer, outputs
+        if case["how"] == "json":
+            lines = answer.split(b"\n")
+            place = next(n for n, line in enumerate(lines) if line.startswith(b'{"edgeq": "result"'))
+            lines[place] = hostile_json(lines[place].decode(), random).encode()
+            return 0, b"\n".join(lines), outputs
+        if case["how"] == "bytes":
+            return 0, damage(answer, random), outputs
+        if case["how"] == "outputs":
+            changed = bytearray(outputs)
+            changed[int(random.integers(len(changed)))] ^= int(random.integers(1, 256))
+            return 0, answer, bytes(changed[: int(random.integers(1, len(changed) + 1))])
+        if case["how"] == "status":
+            return int(random.integers(1, 256)), answer, outputs
+        return 0, answer.replace(b"@job@", b"0" * 32), outputs
+
+    return change
+
+
 def work(pipe: Connection, folder: Path) -> None:
     """Answer cases until told to stop."""
     hush()
     import torch
     from click.testing import CliRunner
 
+    from edgeq import isolation
     from edgeq.cli import cli
+    from edgeq.device import local
 
+    isolation.PATIENCE = STUCK
+    preload = ["numpy", "onnx", "onnxruntime", "ai_edge_litert.interpreter", "edgeq.device.agent", "edgeq.measure.replay",
+               "edgeq.inspection.onnxfile", "edgeq.inspection.tflite", "edgeq.runtime.foreign"]  # fmt: skip
+    multiprocessing.get_context("forkserver").set_forkserver_preload(preload)
+    forkserver.ensure_running()
     torch.export.export(torch.nn.Identity(), (torch.zeros(1),))  # imports a great deal, which is no case's silence
     os.chdir(folder)
+    os.environ["EDGEQ_DEVICE_CACHE"], os.environ["XDG_CACHE_HOME"] = str(folder / "device"), str(folder / "locks")
+    agents = local.call = Agents(local.call)
     for name in ("tflite", "onnx"):
         shutil.rmtree(folder / f"{name}-damaged", ignore_errors=True)  # a worker that died left one damaged
         shutil.copytree(folder / name, folder / f"{name}-damaged")
     while (case := pipe.recv()) is not None:
         random = np.random.default_rng(case["seed"])
-        source = folder / case["build"] / case["file"]
-        data = source.read_bytes()
-        damaged = data if case["whole"] else damage(data, random, case["file"].endswith(".toml"))
-        place = folder / f"{case['build']}-damaged" / case["file"] if case["build"] else folder / f"x-{case['file']}"
-        place.write_bytes(damaged)
-        arguments = {
-            "inspect": ["inspect", str(place), "--json"],
-            "verify": ["verify", str(place.parent), "--json"],
-            "plan": ["build", "--plan", "--json", "-q"],
-        }[case["command"]]
-        if case["command"] == "plan":
-            flag = {"model.toml": [str(place)], "edgeq.toml": ["--config", str(place)],
-                    "target.toml": ["model.toml", "--target", str(place)]}[case["file"]]  # fmt: skip
-            arguments += flag
-        result = CliRunner().invoke(cli, arguments, prog_name="edgeq")
-        caught = None if isinstance(result.exception, SystemExit | None) else repr(result.exception)
-        place.write_bytes(data)
-        pipe.send({"code": result.exit_code, "caught": caught, "said": result.stderr[-300:], "same": damaged == data})
+        agents.change = None
+        if case["file"] == "answer":
+            agents.change = altered(case, random)
+            name, place, data, damaged = case["how"], folder / "tflite-damaged" / "model.tflite", b"", b"changed"
+        else:
+            data = (folder / case["build"] / case["file"]).read_bytes()
+            name, damaged = ("whole", data) if case["whole"] else changed(case, data, random)
+            place = (
+                folder / f"{case['build']}-damaged" / case["file"] if case["build"] else folder / f"x-{case['file']}"
+            )
+            place.write_bytes(damaged)
+        result = CliRunner().invoke(cli, arguments(case, place), prog_name="edgeq")
+        row = {
+            "code": result.exit_code, "said": result.stderr[-300:], "same": damaged == data, "done": name,
+            "caught": None if isinstance(result.exception, SystemExit | None) else repr(result.exception),
+        }  # fmt: skip
+        row["caught"] = row["caught"] or fault(case | row, result.stdout, result.stderr, place)
+        if data:
+            place.write_bytes(data)
+        pipe.send(row)
     pipe.close()
+
+
+def changed(case: dict[str, Any], data: bytes, random: np.random.Generator) -> tuple[str, bytes]:
+    """The name of what was done to a file, and its new content."""
+    if case["how"] == "structure":
+        return (mutate_onnx if case["build"] == "onnx" else mutate_tflite)(data, random)
+    if case["how"] == "json":
+        return "json", hostile_json(data.decode(), random).encode()
+    return "bytes", damage(data, random, case["file"].endswith(".toml"))
+
+
+def arguments(case: dict[str, Any], place: Path) -> list[str]:
+    """The command line of a case."""
+    folder, limits = str(place.parent), ["--max-drop", "100", "--max-bytes", "4M", "--min-agreement", "0"]
+    quick = ["--seconds", "0.001", "--timeout", str(STUCK), "--json"]
+    if case["command"] == "plan":
+        flag = {"model.toml": [str(place)], "edgeq.toml": ["--config", str(place)],
+                "target.toml": ["model.toml", "--target", str(place)]}[case["file"]]  # fmt: skip
+        return ["build", "--plan", "--json", "-q", *flag]
+    return {
+        "inspect": ["inspect", str(place), "--json"],
+        "verify": ["verify", folder, "-n", "2", "--json"],
+        "check": ["check", folder, *limits, "--json"],
+        "eval": ["eval", folder, "--model", "model.toml", "--data", "test.npz", "--timeout", str(STUCK), "--json"],
+        "bench": ["bench", str(place), *quick],
+        "device probe": ["device", "probe", "local", "--json"],
+        "device bench": ["bench", str(place), *quick],
+        "device eval": ["eval", folder, "--model", "model.toml", "--data", "test.npz", "--json"],
+    }[case["command"]]
+
+
+def fault(row: dict[str, Any], stdout: str, stderr: str, place: Path) -> str | None:
+    """What is wrong with the way a command ended, exit codes aside; None where nothing is."""
+    if not all(sign.isprintable() or sign in "\n\t" for sign in stdout + stderr):
+        return "control characters were printed"
+    if row["code"] not in (0, 1):
+        lines = [line for line in stderr.splitlines() if line.startswith(("edgeq: ", "Error: "))]
+        return None if len(lines) == 1 or row["command"] == "device probe" else "no one line of what is wrong"
+    if row["command"] != "plan" or stdout:
+        try:
+            found = json.loads(stdout, parse_constant=lambda name: float("nan") if name else None)
+            json.dumps(found, allow_nan=False)
+        except ValueError:
+            return "its JSON is none"
+    if row["code"] == 1 or row["same"]:
+        return None
+    if row["command"] in ("check", "verify") and row["file"].startswith("model."):
+        return "passed, though the file is another"
+    if row["done"] in ("external", "outputs", "status", "job"):
+        return "passed, though it must not"
+    if row["file"] == "integer.safetensors" and not same_integers(place):
+        return "passed, though its integers are others"
+    if row["command"].endswith("eval") and not (
+        all(0 <= found[side]["score"] <= 100 for side in ("device_accuracy", "host_accuracy"))
+        and found["images"] == IMAGES
+    ):
+        return "a score that is none"
+    return None
+
+
+def same_integers(place: Path) -> bool:
+    """Whether a graph that was damaged says what it said before."""
+    from edgeq.integer.graph import IntegerGraph
+
+    one, other = (IntegerGraph.load(path) for path in (place, place.parent.parent / "tflite" / place.name))
+    return one.nodes == other.nodes and all(np.array_equal(one.constants[name], array)
+                                            for name, array in other.constants.items())  # fmt: skip
 
 
 def processor_seconds(pid: int | None) -> float:
@@ -272,17 +441,18 @@ def table(rows: list[dict[str, Any]], seed: int) -> str:
     """Markdown: what was damaged, and how the commands ended."""
     codes = sorted({row["code"] for row in rows if row["code"] is not None})
     lines = [
-        "# Damaged files", "",
-        f"Printed by `benchmarks/fuzz.py --cases {len(rows)} --seed {seed}`: each case damages one file and runs one",
-        "command on it. A failure is a traceback, a process that dies, or one that says nothing for",
-        f"{PATIENCE:.0f} s of its processor time.", "",
+        "# Damaged and hostile files", "",
+        f"Printed by `benchmarks/fuzz.py --cases {len(rows)} --seed {seed}`: each case damages one thing and runs one",
+        "command on it. A failure is a traceback, a process that dies, one that says nothing for",
+        f"{PATIENCE:.0f} s of its processor time, control characters in what is printed, and a success that should not",
+        "be: `check` or `verify` of another file than was built, a score that is none, outputs changed on the way.", "",
         f"Machine: {machine_line()}; printed at commit {commit()}; verdicts are kept between runs.", "",
         f"| command | damaged | cases | {' | '.join(f'exit {code}' for code in codes)} | failures |",
         "|---" * (len(codes) + 4) + "|",
     ]  # fmt: skip
     groups: dict[tuple[str, str], list[dict[str, Any]]] = collections.defaultdict(list)
     for row in rows:
-        groups[(row["command"], row["file"])].append(row)
+        groups[(row["command"], f"{row['file']} ({row['how']})")].append(row)
     for (command, file), some in sorted(groups.items()):
         counts = " | ".join(str(sum(r["code"] == code and not r["caught"] for r in some)) for code in codes)
         lines.append(f"| {command} | {file} | {len(some)} | {counts} | {sum(failed(r) for r in some)} |")

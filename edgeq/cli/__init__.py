@@ -7,7 +7,7 @@ import os
 import click
 
 from edgeq.cli.processes import launched, run_as_one_of_several
-from edgeq.cli.shell import Shell, echo
+from edgeq.cli.shell import Shell, echo, end_in_order
 from edgeq.threads import sleep_while_waiting
 
 __all__ = ["cli", "main"]
@@ -60,6 +60,7 @@ cli.params.append(
 def main() -> None:
     """Entry point of the `edgeq` command."""
     sleep_while_waiting(os.environ)  # before anything imports torch
+    end_in_order()
     if launched(os.environ):
         run_as_one_of_several(cli)
     cli(prog_name="edgeq")

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -20,8 +19,6 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from edgeq.finetune.world import Several
 
 __all__ = ["launched", "run_as_one_of_several"]
-
-TERMINATED = 143
 
 
 def launched(environment: Mapping[str, str]) -> bool:
@@ -49,8 +46,8 @@ def run_as_one_of_several(cli: click.Group) -> NoReturn:
 
 
 def _lead(cli: click.Group, world: Several) -> int:
-    # torchrun ends the others when one has failed: what is half written is removed on the way out.
-    signal.signal(signal.SIGTERM, _terminate)
+    # torchrun ends the others when one has failed, by SIGTERM: `edgeq.cli.main` has made an ordinary exit of that, so
+    # what is half written is removed on the way out.
     try:
         cli(prog_name="edgeq", obj=world)
     except SystemExit as end:
@@ -76,7 +73,3 @@ def _follow(world: Several) -> int:
         world.fail(status)
         return status
     return 0
-
-
-def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(TERMINATED)

@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
@@ -24,10 +26,20 @@ from edgeq.errors import EdgeqError, printable
 from edgeq.registry import closest
 
 __all__ = [
-    "BUG", "INTERRUPTED", "PIPE_CLOSED", "Shell", "columns", "echo", "explain", "print_json", "say",
+    "BUG",
+    "INTERRUPTED",
+    "PIPE_CLOSED",
+    "Shell",
+    "columns",
+    "echo",
+    "end_in_order",
+    "explain",
+    "print_json",
+    "say",
 ]  # fmt: skip
 
 BUG, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
+SIGNALLED = 128
 
 
 def say(text: str) -> None:
@@ -67,6 +79,22 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def end_in_order() -> None:
+    """Make an ordinary exit of SIGTERM and SIGHUP, so that connections, processes and temporary folders are left.
+
+    A second signal does not disturb the first one's tidying. Whoever ignores SIGHUP, as `nohup` does, keeps doing so.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    for other in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(SIGNALLED + number)
 
 
 class Shell(click.Group):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
-import tempfile
 from dataclasses import dataclass
 
 from edgeq.device.transport import LONGEST_ANSWER, QUICK, Completed, ShellTransport, call
 from edgeq.errors import ConfigError, DeviceError
+from edgeq.scratch import scratch
 
 __all__ = ["AdbTransport", "Attached", "attached", "only_serial"]
 
@@ -127,10 +127,9 @@ class AdbTransport(ShellTransport):
         if data is None:
             return self._shell(command, timeout, limit)
         given = f"{self.job}/{secrets.token_hex(6)}.in"
-        with tempfile.NamedTemporaryFile(prefix="edgeq-") as file:
-            file.write(data)
-            file.flush()
-            done = _adb(["-s", self.serial, "push", file.name, given], self.name, timeout)
+        with scratch() as folder:
+            (folder / "in").write_bytes(data)
+            done = _adb(["-s", self.serial, "push", str(folder / "in"), given], self.name, timeout)
         if done.status:
             said = f"{done.stdout.decode(errors='replace')}\n{done.stderr}"
             why = re.search(r"remote (.*)", said)

@@ -10,7 +10,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from edgeq.device.job import PROVISIONED
 from edgeq.device.transport import ShellTransport
 from edgeq.device.userland import RUNTIMES
 from edgeq.errors import ConfigError, DeviceError
+from edgeq.scratch import scratch
 
 __all__ = ["plan", "provision"]
 
@@ -70,9 +70,9 @@ def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) ->
     if runtime not in RUNTIMES:
         raise DeviceError(f"no runtime {runtime!r}", hint=", ".join(RUNTIMES))
     target = f"{device.root}/{PROVISIONED}/{runtime}"
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
-        _download(Path(folder), facts["machine"], runtime, device.name)
-        wheels = [device.push(wheel, wheel.name) for wheel in sorted(Path(folder).glob("*.whl"))]
+    with scratch() as folder:
+        _download(folder, facts["machine"], runtime, device.name)
+        wheels = [device.push(wheel, wheel.name) for wheel in sorted(folder.glob("*.whl"))]
     fresh = f"{device.job}/{runtime}"
     script = "import sys, zipfile\nfor name in sys.argv[2:]:\n    zipfile.ZipFile(name).extractall(sys.argv[1])"
     done = device.run([*device.python, "-c", script, fresh, *wheels], timeout=_TIMEOUT)
@@ -91,7 +91,7 @@ def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) ->
 def _download(folder: Path, machine: Mapping[str, Any], runtime: str, where: str) -> None:
     """The newest wheels the device's Python, processor and C library can load. pip's own settings name the index."""
     version = ".".join(machine["python"].split(".")[:2])
-    found = re.search(r"glibc 2\.(\d+)", machine["libc"])
+    found = re.search(r"glibc 2\.([0-9]{1,2})\b", machine["libc"])
     newest = int(found.group(1)) if found else 17
     architecture = machine["architecture"]
     names = [f"manylinux_2_{minor}_{architecture}" for minor in range(17, newest + 1)]

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import signal
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 
 from edgeq.device.transport import LONGEST_ANSWER, QUICK, Completed, ShellTransport, call
 from edgeq.errors import DeviceError
+from edgeq.scratch import scratch
 
 __all__ = ["SshTransport"]
 
@@ -24,6 +23,15 @@ CONNECT = 15.0
 
 LOST = 255
 """What the client exits with when the connection fails. Commands on the device are kept from using it."""
+
+_TIED = """exec 3<&0
+"$@" </dev/null 3<&- & work=$!
+( read -r line <&3; kill $work ) >/dev/null 2>&1 & watch=$!
+trap 'kill $work $watch' TERM
+wait $work; status=$?
+kill $watch 2>/dev/null
+exit $status"""
+"""Ends the connection's process when edgeq is gone, however it went: then the pipe on standard input ends."""
 
 _REMEDIES = (
     ("Host key verification failed", "its host key is not known", "connect once by hand: ssh {host}"),
@@ -48,24 +56,26 @@ class SshTransport(ShellTransport):
 
     def connect(self) -> None:
         """Open the one connection and wait until it stands."""
-        folder = Path(tempfile.mkdtemp(prefix="edgeq-"))  # short: a socket's path has 100 characters
-        self._cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = self._cleanup.enter_context(scratch())  # short: a socket's path has 100 characters
         self._socket = str(folder / "s")
         log = (folder / "log").open("w+b")
         self._cleanup.enter_context(log)
         try:
             master = subprocess.Popen(
-                [*self._client(), "-M", "-N", "-T", self._host],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
+                ["/bin/sh", "-c", _TIED, "ssh", *self._client(), "-M", "-N", "-T", self._host],
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
             )  # fmt: skip
         except FileNotFoundError as error:
-            raise DeviceError("ssh is not installed here", hint="sudo apt-get install openssh-client") from error
+            raise DeviceError("there is no /bin/sh here") from error
         self._cleanup.callback(_end, master)
         until = time.monotonic() + 2 * CONNECT
         while not os.path.exists(self._socket):
             if master.poll() is not None or time.monotonic() > until:
                 log.seek(0)
-                raise self._unreachable(log.read().decode(errors="replace"))
+                said = log.read(1 << 20).decode(errors="replace")
+                if master.poll() == 127:
+                    raise DeviceError("ssh is not installed here", hint="sudo apt-get install openssh-client")
+                raise self._unreachable(said)
             time.sleep(0.02)
 
     def execute(
@@ -109,9 +119,12 @@ def _quote(text: str) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(5)
-        return
-    process.kill()
-    process.wait()
+    """End the master and what ties it to us: they are one process group."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+            break
+    if process.stdin is not None:
+        process.stdin.close()

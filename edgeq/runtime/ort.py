@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from edgeq.errors import ArtifactError, ConfigError, UnsupportedError
 from edgeq.isolation import alive
 from edgeq.runtime.onnxfile import Grid, read_model
 from edgeq.runtime.session import Session
+from edgeq.scratch import scratch
 
 __all__ = ["OrtPieces", "OrtSession"]
 
@@ -110,8 +110,8 @@ class OrtSession(Session):
 
     def optimized(self) -> bytes:
         """The model as onnxruntime runs it on this machine, fusions done."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "optimized.onnx"
+        with scratch() as folder:
+            path = folder / "optimized.onnx"
             self._load(self._data, path)
             return path.read_bytes()
 
