@@ -39,7 +39,7 @@ from edgeq.measure.conditions import this_machine
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
-from edgeq.report.lock import PACKAGES, package_versions
+from edgeq.versions import PACKAGES, package_versions
 
 
 @dataclass(frozen=True)

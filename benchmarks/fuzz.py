@@ -118,8 +118,8 @@ def prepare(folder: Path) -> None:
     for kind, target in (("tflite", "tflite-arm"), ("onnx", "onnx-x86")):
         build(
             BuildConfig(
-                model=str(folder / "model.toml"), targets=(target,), method="noise", images=4, metadata="yes", evaluation=str(folder / "test.npz"),
-                cache=folder / "cache", output=folder / kind,
+                model=str(folder / "model.toml"), targets=(target,), method="noise", images=4, metadata="yes",
+                evaluation=str(folder / "test.npz"), cache=folder / "cache", output=folder / kind,
             )
         )  # fmt: skip
 
@@ -257,8 +257,10 @@ def work(pipe: Connection, folder: Path) -> None:
     from edgeq.device import local
 
     isolation.PATIENCE = STUCK
-    preload = ["numpy", "onnx", "onnxruntime", "ai_edge_litert.interpreter", "edgeq.device.agent", "edgeq.measure.replay",
-               "edgeq.inspection.onnxfile", "edgeq.inspection.tflite", "edgeq.runtime.foreign"]  # fmt: skip
+    preload = [
+        "numpy", "onnx", "onnxruntime", "ai_edge_litert.interpreter", "edgeq.device.agent", "edgeq.measure.replay",
+        "edgeq.inspection.onnxfile", "edgeq.inspection.tflite", "edgeq.runtime.foreign",
+    ]  # fmt: skip
     multiprocessing.get_context("forkserver").set_forkserver_preload(preload)
     forkserver.ensure_running()
     torch.export.export(torch.nn.Identity(), (torch.zeros(1),))  # imports a great deal, which is no case's silence

@@ -22,7 +22,7 @@ from latency import machine_line
 
 from edgeq.errors import UnsupportedError
 from edgeq.files import write_atomic
-from edgeq.report.lock import package_versions
+from edgeq.versions import package_versions
 from edgeq.zoo.pycode import import_callable
 
 GENERATOR = ROOT / "tests" / "export" / "chance.py"

@@ -50,9 +50,9 @@ from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
-from edgeq.report.lock import package_versions
 from edgeq.synth import Request, synthesizer_of
 from edgeq.synth.generatorfile import GENERATOR, load_generator
+from edgeq.versions import package_versions
 
 FOLDER = ROOT / "build" / "low_bit"
 RESULTS = ROOT / "benchmarks" / "results" / "low_bit.md"

@@ -21,7 +21,7 @@ from latency import machine_line, time_pair
 from peers.export import IMAGES, ORDER, folder_of, subject_of
 
 from edgeq.errors import EdgeqError
-from edgeq.report.lock import package_versions
+from edgeq.versions import package_versions
 
 RESULTS = ROOT / "benchmarks" / "results" / "peers_export.md"
 WHY = "## Why"

@@ -37,9 +37,9 @@ from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
-from edgeq.report.lock import package_versions
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.synth import SYNTHESIZERS, Request
+from edgeq.versions import package_versions
 
 FOLDER = ROOT / "build" / "zero_shot"
 BITS = ("w8a8", "w6a6", "w4a8")

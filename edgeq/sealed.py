@@ -1,4 +1,4 @@
-"""JSON and bytes with their own sha256 inside, so that a file that was damaged on the disk is never believed."""
+"""JSON with its own sha256 inside, so that a file that was damaged on the disk is never believed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import hashlib
 import json
 from typing import Any, NoReturn
 
-__all__ = ["open_json", "open_sealed", "seal", "seal_json"]
-
-LENGTH = hashlib.sha256().digest_size
+__all__ = ["open_json", "seal_json"]
 
 
 def seal_json(body: Any) -> str:
@@ -28,19 +26,6 @@ def open_json(text: str | bytes) -> Any:
     if not whole:
         raise ValueError("the hash is another")
     return body
-
-
-def seal(data: bytes) -> bytes:
-    """`data` behind its hash."""
-    return hashlib.sha256(data).digest() + data
-
-
-def open_sealed(data: bytes) -> bytes:
-    """What `seal` was given. Raises `ValueError` for bytes that are not what it made."""
-    told, rest = data[:LENGTH], data[LENGTH:]
-    if hashlib.sha256(rest).digest() != told:
-        raise ValueError("the hash is another")
-    return rest
 
 
 def _canonical(body: Any) -> str:

@@ -14,6 +14,7 @@ from edgeq.cli.shell import echo, print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
 from edgeq.errors import MeasurementError, UnsupportedError
+from edgeq.report.locked import Locked, NotReproduced, load_locked
 from edgeq.threads import one_operation_at_a_time
 from edgeq.zoo.modeltoml import DEFAULT_MODEL
 
@@ -28,6 +29,13 @@ __all__ = ["build"]
 @settings_options(BuildConfig, skip=("model",))
 @config_option
 @program_option
+@click.option(
+    "--locked",
+    "lock",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="build what an edgeq.lock (or the build in a folder) says, and insist on the same bytes",
+)
 @click.option("--plan", is_flag=True, help="print stages, shapes, sizes and unsupported ops; do no work")
 @click.option("--print-config", is_flag=True, help="print every setting and where it came from; do no work")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
@@ -38,6 +46,7 @@ def build(
     /,
     file: Path | None,
     program: Path | None,
+    lock: Path | None,
     plan: bool,
     print_config: bool,
     as_json: bool,
@@ -53,6 +62,7 @@ def build(
     edgeq build --target tflite-arm
     edgeq build resnet20/model.toml --target onnx-x86 --effort best
     edgeq build torchvision:mobilenet_v2 --weights mine.pth --method images:photos/ --target tflite-arm
+    edgeq build resnet20/model.toml --locked theirs/edgeq.lock -o again
     """
     effective = resolve({key: None if value == () else value for key, value in flags.items()}, os.environ, file)
     if print_config:
@@ -63,6 +73,9 @@ def build(
         return
     config = effective.config
     say_file(effective)
+    locked = None if lock is None else load_locked(lock)
+    if locked is not None:
+        config = locked.config(effective)
     if config.model is None:
         say(f"edgeq: no MODEL and no model in edgeq.toml: building the shipped default, {DEFAULT_MODEL}")
         config = dataclasses.replace(config, model=DEFAULT_MODEL)
@@ -76,13 +89,22 @@ def build(
     configs = config.split()
     if not plan:
         _check_outputs(configs)
-    results = [_planned(one) if plan else _built(one, quiet, world) for one in configs]
+    try:
+        results = [_planned(one) if plan else _built(one, quiet, world, locked) for one in configs]
+    except NotReproduced as error:
+        if as_json:
+            print_json({"locked": {"path": str(lock), "same": False, "differences": error.differences}})
+        raise
     if config.devices and not plan:
         results = [_measured_there(one, result, program, quiet) for one, result in zip(configs, results, strict=True)]
     if as_json:
-        print_json(results[0] if len(results) == 1 else results)
+        same = {"locked": {"path": str(lock), "same": True, "differences": []}} if locked and not plan else {}
+        told = [result | same for result in results]
+        print_json(told[0] if len(told) == 1 else told)
     elif not quiet:
         _show(configs, results, plan)
+        if locked is not None and not plan:
+            say(f"edgeq: the same bytes as {locked.path}, in each of {len(locked.contents['files'])} files")
     if plan:
         _refuse(results)
     elif config.strict:
@@ -159,7 +181,7 @@ def _planned(config: BuildConfig) -> dict[str, Any]:
     return plan(config)
 
 
-def _built(config: BuildConfig, quiet: bool, world: World | None) -> dict[str, Any]:
+def _built(config: BuildConfig, quiet: bool, world: World | None, locked: Locked | None) -> dict[str, Any]:
     # torch takes seconds to import: say what is going on before, and only where work is really done.
     from edgeq.cli.progress import progress
 
@@ -168,7 +190,10 @@ def _built(config: BuildConfig, quiet: bool, world: World | None) -> dict[str, A
         from edgeq.pipeline.build import build as run_build
 
         one_operation_at_a_time()
-        return run_build(config, shown) if world is None else run_build(config, shown, world)
+        together: dict[str, Any] = {} if world is None else {"world": world}
+        if locked is not None:
+            together["locked"] = locked
+        return run_build(config, shown, **together)
 
 
 def _show(configs: list[BuildConfig], results: list[dict[str, Any]], plan: bool) -> None:

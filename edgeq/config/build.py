@@ -22,6 +22,7 @@ from edgeq.errors import ConfigError
 __all__ = [
     "CONFIG_FILE",
     "EFFORTS",
+    "FORCEABLE",
     "OBSERVERS",
     "Budget",
     "BuildConfig",
@@ -127,9 +128,20 @@ class BuildConfig:
         return name
 
     def split(self) -> list[BuildConfig]:
-        """One config per target. With several, each writes into its own folder under `output`."""
+        """One config per target. With several, each writes into its own folder under `output`.
+
+        Raises `ConfigError` where two of these would be one folder.
+        """
         if len(self.targets) == 1:
             return [self]
+        stems: dict[str, str] = {}
+        for name in self.targets:  # folders are told apart by these, on some disks without regard to case
+            other = stems.setdefault(Path(name).stem.casefold(), name)
+            if other != name:
+                raise ConfigError(
+                    f"--target {other} --target {name}", why="both would write into one folder, named after the target",
+                    hint="rename one of the files, or build one after the other with an --output each",
+                )  # fmt: skip
         outputs = [None if self.output is None else self.output / Path(name).stem for name in self.targets]
         return [
             dataclasses.replace(self, targets=(name,), output=output)

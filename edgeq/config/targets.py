@@ -19,6 +19,9 @@ IO_TYPES = ("int8", "uint8", "float32")
 WEIGHT_TYPES = {"tflite": ("int8", "int4"), "onnx": ("int8",)}
 """onnxruntime fuses no convolution with weights of four bits."""
 
+LONGEST_NAME = 60
+"""Bytes of a target's name: it stands in a folder's name behind a model's, with a suffix, in at most 255."""
+
 _OF_FORMAT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "tflite": {"runtime": ("litert",), "kernels": ("xnnpack", "builtin"), "activations": ("int8",)},
     "onnx": {"runtime": ("onnxruntime",), "kernels": ("mlas",), "activations": ("int8", "uint8")},
@@ -82,6 +85,7 @@ def _read(path: Path) -> Target:
         "weight_bits", "weight_bits_without_vnni", "threads", "narrow_weights", "metadata",
         "raw_pixels", "session",
     )  # fmt: skip
+    _check_name(path.stem)
     narrow, packed = "weight_bits_without_vnni", "narrow_weights"
     _check_belonging(root)
     return Target(
@@ -101,6 +105,15 @@ def _read(path: Path) -> Target:
         raw_pixels=root.flag("raw_pixels") if "raw_pixels" in root else False,
         session=_session(root),
     )
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that cannot stand in a folder's beside a model's."""
+    if not name.isprintable() or name.startswith((".", "-", " ")) or len(name.encode()) > LONGEST_NAME:
+        raise ConfigError(
+            f"target {name[:20]!r}", hint="rename the file",
+            why=f"names a folder: no control character, no dot, dash or space in front, {LONGEST_NAME} bytes at most",
+        )  # fmt: skip
 
 
 def _check_belonging(root: Table) -> None:

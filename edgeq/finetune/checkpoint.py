@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from edgeq.files import write_atomic
-from edgeq.limits import check_archive
+from edgeq.synth.checkpoint import read_tensors
 
 __all__ = ["read_state", "write_state"]
 
@@ -21,11 +21,7 @@ FORM = 4
 def read_state(path: Path, processes: int) -> dict[str, Any] | None:
     """What a run of as many processes wrote, on the CPU; None where nothing is there that this version, and this run,
     can continue: it starts anew."""
-    try:
-        check_archive(path)
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception:  # a damaged file raises a dozen kinds
-        return None
+    state = read_tensors(path)
     if not isinstance(state, dict) or state.get("form") != FORM or len(state.get("random", ())) != processes:
         return None
     return state

@@ -10,7 +10,6 @@ edgeq.lock                   what it depended on
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import shlex
 import shutil
@@ -28,17 +27,18 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Conv2d, Linear
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
-from edgeq.pipeline.origin import origin_facts
 from edgeq.products import BUILD, MARKER
 from edgeq.quant.bits import parse_bits
 from edgeq.quant.intake import FORMS, Intake, raw_input
 from edgeq.report.cautions import accuracy_cautions, layer_cautions
 from edgeq.report.device import elsewhere, slow_here
 from edgeq.report.html import render
-from edgeq.report.lock import lock, lock_text, package_versions, portable
+from edgeq.report.lock import build_lock, lock_text, portable
+from edgeq.report.locked import Locked
 from edgeq.report.schema import build_report, to_text
 from edgeq.synth.base import JOINED
 from edgeq.synth.sheet import contact_sheet
+from edgeq.versions import package_versions
 from edgeq.zoo.load import LoadedModel
 
 __all__ = ["Made", "command_of", "report_of", "write_folder"]
@@ -50,11 +50,13 @@ MISTAKEN = 0.5
 
 @dataclass(frozen=True)
 class Made:
-    """Everything a finished build made and noted. `facts` are the stages' own: layers, exactness, census, accuracy."""
+    """Everything a finished build made and noted. `inputs` is the part of its lock that was known before it began.
+    `facts` are the stages' own: layers, exactness, census, accuracy."""
 
     config: BuildConfig
     target: Target
     loaded: LoadedModel
+    inputs: Mapping[str, Any]
     graph: Graph
     intake: Intake
     method: str
@@ -247,31 +249,33 @@ def command_of(config: BuildConfig, report: Mapping[str, Any]) -> str:
     return shlex.join(portable([*launcher, *config.arguments()]))
 
 
-def write_folder(made: Made, report: Mapping[str, Any], folder: Path) -> None:
-    """Fill a folder beside `folder` and swap it in; a failure leaves what was there."""
-    spec = made.loaded.spec
+def write_folder(made: Made, report: Mapping[str, Any], folder: Path, locked: Locked | None = None) -> None:
+    """Fill a folder beside `folder` and swap it in; a failure leaves what was there.
+
+    Raises `NotReproduced`, before anything is written, where the files are not those of `locked`.
+    """
     sheet = contact_sheet(made.calibration, made.intake.spec.mean, made.intake.spec.std)
-    contents = lock(
-        model=spec.name,
-        weights_sha256=made.loaded.weights_sha256(),
-        graph_sha256=made.graph.digest(),
+    files = {
+        **{source.name: source.read_bytes() for source in (made.artifact, made.baseline)},
+        "integer.safetensors": made.integer.to_bytes(),
+        "calibration.npz": made.calibration.to_bytes(),
+        "calibration.png": sheet,
+    }
+    contents = build_lock(
+        made.inputs,
+        stages=made.facts["made_with"],
         integer_sha256=made.integer.digest(),
         calibration=report["synthesis"],
         artifact=made.file(),
-        config=dataclasses.asdict(made.config),
-        seeds={"synthesis": made.config.seed},
-        target=dataclasses.asdict(made.target),
+        files=files,
         runtime=report["conditions"]["runtime"],
-        machine=this_machine().to_json(),
         trained=report.get("finetune"),
-        spec=origin_facts(spec, made.config.evaluation or spec.evaluation),
     )
+    if locked is not None:
+        locked.check_files(contents["files"])
     with staged(folder, BUILD) as staging:
-        for source in (made.artifact, made.baseline):
-            shutil.copyfile(source, staging / source.name)
-        write_atomic(staging / "integer.safetensors", made.integer.to_bytes())
-        write_atomic(staging / "calibration.npz", made.calibration.to_bytes())
-        write_atomic(staging / "calibration.png", sheet)
+        for name, data in files.items():
+            write_atomic(staging / name, data)
         write_atomic(staging / "report.json", to_text(report))
         rebuild = command_of(made.config, report)
         write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))

@@ -7,6 +7,7 @@ Data moves down this page. A stage is a function of what stands above it and nev
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from edgeq.cache import Result, StageCache
-from edgeq.config.build import BuildConfig
+from edgeq.config.build import FORCEABLE, BuildConfig
 from edgeq.config.targets import load_target
 from edgeq.data.evaluation import check_images, load_images
 from edgeq.files import check_replaceable
@@ -29,6 +30,7 @@ from edgeq.pipeline.calibrating import calibrated, entry_rows
 from edgeq.pipeline.choices import intake_of, scheme_of
 from edgeq.pipeline.estimate import estimate
 from edgeq.pipeline.finetuning import check_tuning, choose_tuning, finetuned, with_images
+from edgeq.pipeline.locking import check_place, lock_inputs
 from edgeq.pipeline.measuring import FloatNetwork, measured
 from edgeq.pipeline.synthesis import captured, check_method, choose_method, loaded_model, synthesize
 from edgeq.pipeline.writing import verified, written
@@ -38,6 +40,8 @@ from edgeq.quant.intake import FORMS
 from edgeq.quant.scheme import specify
 from edgeq.quant.widths import parted
 from edgeq.report.device import kept_rows, with_devices
+from edgeq.report.lock import MAKING
+from edgeq.report.locked import Locked
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.threads import choose, threads_restored, work_with
 
@@ -47,11 +51,17 @@ STAGES = ("capture", "synthesize", "calibrate", "write", "verify", "measure")
 
 
 @threads_restored()
-def build(config: BuildConfig, progress: Progress | None = None, world: World = ALONE) -> dict[str, Any]:
+def build(
+    config: BuildConfig, progress: Progress | None = None, world: World = ALONE, locked: Locked | None = None
+) -> dict[str, Any]:
     """Build one model for one target and write the artifact folder. Returns the report as written to report.json.
 
     The first process of `world` calls this; the others wait in `take_part`, and fine-tune with it. Raises `EdgeqError`
-    for everything foreseen; whatever happens, the output folder is the previous one or the new one.
+    for everything foreseen, `GateError` among them where the file computes other values than it should; whatever
+    happens, the output folder is the previous one or the new one.
+
+    `locked` is the lock whose bytes must come out, and `config` what it says. Nothing that decides them is then taken
+    from the cache. Raises `ConfigError` where an input is another, `NotReproduced` where a file is.
     """
     progress = progress or Silent()
     torch.manual_seed(config.seed)
@@ -62,7 +72,8 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
     target = load_target(config.target)
     scheme = scheme_of(config, target)
     loaded = loaded_model(config)
-    check_replaceable(config.output_folder(loaded.spec.name), BUILD)
+    folder = config.output_folder(loaded.spec.name)
+    check_replaceable(folder, BUILD)
     started = time.monotonic()
     progress.stage("capture")
     raw = captured(loaded)
@@ -76,20 +87,33 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
     progress.note(str(work_with(choose(config.threads, graph.macs(), config.images))))
     where = config.evaluation or loaded.spec.evaluation
     evaluation = load_images(where, loaded.spec, config.eval_limit) if where else None
-    forced = frozenset(STAGES) if "all" in config.force else frozenset(config.force)
-    cache = StageCache(config.cache, progress, forced)
+    inputs = lock_inputs(asked, target, loaded, graph, evaluation)
+    check_place(config, folder, inputs)
+    if locked is not None:
+        locked.check_inputs(inputs, world.size, world.device.type)
+    forced = {*FORCEABLE} if "all" in config.force else {*config.force, *(MAKING if locked else ())}
+    cache = StageCache(config.cache, progress, frozenset(forced))
+
+    def told(stage: str) -> BuildConfig:
+        """The settings, with as many threads as the lock's build had in this stage."""
+        threads = locked.threads(stage) if locked else None
+        return config if threads is None else dataclasses.replace(config, threads=threads)
 
     method, why = choose_method(config.method, raw)
-    synthesized, calibration = synthesize(config, loaded, raw, method, cache, world=world, forbidden=evaluation)
-    frozen = calibrated(config, graph, intake, scheme, calibration, cache)
+    synthesized, calibration = synthesize(
+        told("synthesize"), loaded, raw, method, cache, world=world, forbidden=evaluation
+    )
+    frozen = calibrated(told("calibrate"), graph, intake, scheme, calibration, cache)
     results = {"synthesize": synthesized, "calibrate": frozen}
     if tuning:
         drawn_by = synthesized.files.get(GENERATOR) if method == "zs-cgan" else None  # or only part of the images
-        frozen = finetuned(config, tuning, loaded.spec, raw, graph, calibration, scheme, cache, drawn_by, world)
+        frozen = finetuned(
+            told("finetune"), tuning, loaded.spec, raw, graph, calibration, scheme, cache, drawn_by, world
+        )
         results["finetune"] = frozen
     integer, fed = intake.integers(frozen.value, scheme.widest_weights), intake.images(calibration)
     stored = storable(integer)
-    results["write"] = written(config, target, scheme, intake, stored, graph, cache)
+    results["write"] = written(told("write"), target, scheme, intake, stored, graph, cache)
     files = artifact, baseline = results["write"].value
     results["verify"] = verified(config, target, scheme, stored, artifact, fed, cache)
     network = FloatNetwork.of(loaded, raw)
@@ -98,6 +122,7 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
         config=asked,
         target=target,
         loaded=loaded,
+        inputs=inputs,
         graph=graph,
         intake=intake,
         method=method,
@@ -109,10 +134,10 @@ def build(config: BuildConfig, progress: Progress | None = None, world: World = 
         facts=_facts(results, entry_rows(intake, integer, fed)) | {"labels": evaluation.note if evaluation else ""},
         seconds=seconds | {stage: result.seconds for stage, result in results.items()},
     )
-    report, folder = report_of(made), config.output_folder(loaded.spec.name)
+    report = report_of(made)
     if rows := kept_rows(report, folder):
         report = with_devices(report, rows)
-    write_folder(made, report, folder)
+    write_folder(made, report, folder, locked)
     return report
 
 

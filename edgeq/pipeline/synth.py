@@ -37,13 +37,14 @@ from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.pipeline.synthesis import captured, check_method, choose_method, loaded_model, synthesize
 from edgeq.products import CALIBRATION_SET, MARKER
 from edgeq.progress import Progress, Silent
-from edgeq.report.lock import lock_text, package_versions, portable
+from edgeq.report.lock import lock_text, portable
 from edgeq.report.statistics import render_statistics
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.synth.sheet import contact_sheet, pixels
 from edgeq.synth.statistics import assignment, layer_gaps, references, seen_moments
 from edgeq.threads import choose, threads_restored, work_with
+from edgeq.versions import package_versions
 from edgeq.zoo.load import LoadedModel
 from edgeq.zoo.spec import ModelSpec
 

@@ -6,6 +6,7 @@ is JSON with sorted keys: equal locks are equal files.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
@@ -13,54 +14,93 @@ from typing import Any
 
 from edgeq.errors import ArtifactError
 from edgeq.limits import read_json
-from edgeq.versions import PACKAGES, package_versions
 
-__all__ = ["PACKAGES", "differences", "lock", "lock_text", "package_versions", "portable", "read_lock"]
+__all__ = ["MAKING", "NOT_THE_BUILD", "build_lock", "differences", "inputs_lock", "lock_text", "portable", "read_lock"]
 
 SCHEMA = 1
 
-_NOT_THE_BUILD = ("output", "cache", "force", "strict", "devices")
+NOT_THE_BUILD = ("output", "cache", "force", "strict", "devices")
 """Settings that say where and how, not what."""
 
+MAKING = ("synthesize", "calibrate", "finetune", "write")
+"""Stages that decide the bytes of a build's files."""
 
-def lock(
+
+def inputs_lock(
     *,
     model: str,
     weights_sha256: str,
     graph_sha256: str,
+    checkpoint: Mapping[str, str] | None,
+    evaluation: Mapping[str, Any] | None,
+    config: Mapping[str, Any],
+    target: Mapping[str, Any],
+    packages: Mapping[str, str],
+    code_sha256: str,
+    machine: Mapping[str, Any],
+    spec: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What is known of a build before it begins: the part of its lock that a rebuild is compared with first.
+
+    `checkpoint` holds name and sha256 of the file that weights came from, `evaluation` name, number and sha256 of
+    evaluation images; None for none. `packages` are versions by name, ``python`` among them. `code_sha256` is
+    `edgeq.versions.source_digest`. Of `machine`, which `Machine.to_json` gives, only what decides kernels is kept.
+    `spec` says how images become the network's input and what its outputs mean (`edgeq.pipeline.origin.origin_facts`).
+    Absolute paths lose their folders.
+    """
+    return {
+        "schema": SCHEMA,
+        "model": {
+            "name": model,
+            "weights_sha256": weights_sha256,
+            "graph_sha256": graph_sha256,
+            "checkpoint": portable(checkpoint),
+            **({"spec": dict(spec)} if spec else {}),
+        },
+        "evaluation": portable(evaluation),
+        "config": {key: portable(value) for key, value in config.items() if key not in NOT_THE_BUILD},
+        "target": portable(target),
+        "packages": dict(packages),
+        "code_sha256": code_sha256,
+        "platform": {key: machine.get(key) for key in ("architecture", "platform", "flags")},
+    }
+
+
+def build_lock(
+    inputs: Mapping[str, Any],
+    *,
+    stages: Mapping[str, Mapping[str, Any]],
     integer_sha256: str,
     calibration: Mapping[str, Any],
     artifact: Mapping[str, Any],
-    config: Mapping[str, Any],
-    seeds: Mapping[str, int],
-    target: Mapping[str, Any],
+    files: Mapping[str, bytes],
     runtime: str,
-    machine: Mapping[str, Any],
-    packages: Mapping[str, str] | None = None,
     trained: Mapping[str, Any] | None = None,
-    spec: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The lock of one build.
+    """The lock of a finished build that began with `inputs` (see `inputs_lock`).
 
-    `calibration` holds method, images and sha256; `artifact` path, bytes and sha256; `machine` what
-    `Machine.to_json` gives, of which only what decides kernels is kept; `trained` is the report's section of a network
-    that was fine-tuned, of which what no setting says is kept; `spec` how images become the network's input and what
-    its outputs mean (`edgeq.pipeline.origin.origin_facts`). Absolute paths lose their folders.
+    `stages` are what each stage noted of its own run, when it really ran: threads, device, packages. `calibration`
+    holds method, images and sha256; `artifact` path, bytes and sha256; `files` the contents of the folder's files, of
+    which number of bytes and sha256 are kept; `trained` is the report's section of a network that was fine-tuned, of
+    which what no setting says is kept.
     """
+    packages = {name: text for noted in stages.values() for name, text in noted["packages"].items()}
+    edgeq = {name: text for name, text in inputs["packages"].items() if name == "edgeq"}
     training = {"finetune": {key: trained[key] for key in ("processes", "device")}} if trained else {}
-    return training | {
-        "schema": SCHEMA,
-        "model": {"name": model, "weights_sha256": weights_sha256, "graph_sha256": graph_sha256}
-        | ({"spec": dict(spec)} if spec else {}),
+    return {
+        **inputs,
+        **training,
+        "packages": {**edgeq, **packages},
+        "stages": {
+            stage: {key: stages[stage][key] for key in ("threads", "device")} for stage in MAKING if stage in stages
+        },
         "integer_sha256": integer_sha256,
         "calibration": {key: portable(calibration.get(key)) for key in ("method", "images", "sha256")},
         "artifact": portable(artifact),
-        "config": {key: portable(value) for key, value in config.items() if key not in _NOT_THE_BUILD},
-        "seeds": dict(seeds),
-        "target": portable(target),
-        "packages": dict(package_versions() if packages is None else packages),
+        "files": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+        },
         "runtime": runtime,
-        "platform": {key: machine.get(key) for key in ("architecture", "platform", "python", "flags")},
     }
 
 

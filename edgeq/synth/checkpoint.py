@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import io
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from edgeq.errors import ArtifactError
-from edgeq.limits import read_json
+from edgeq.limits import check_archive
+from edgeq.sealed import open_json, seal_json
 
-__all__ = ["finished", "keep", "kept_notes"]
+__all__ = ["finished", "keep", "kept_notes", "read_tensors"]
 
 
 def _file(folder: Path, index: int) -> Path:
@@ -25,37 +29,61 @@ def _notes(folder: Path, index: int) -> Path:
 
 
 def finished(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
-    """The images of batch `index` if an earlier run finished them."""
-    if folder is None or not _file(folder, index).is_file():
+    """The images of batch `index` if an earlier run finished them, and they are what it wrote."""
+    if folder is None:
         return None
     try:
-        images: npt.NDArray[np.float32] = np.load(_file(folder, index), allow_pickle=False)
+        told = open_json(_notes(folder, index).read_bytes())
+        data = _file(folder, index).read_bytes()
+        if hashlib.sha256(data).hexdigest() != told["images"]:
+            return None
+        images: npt.NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
         return images.astype(np.float32, copy=False) if images.ndim == 4 and np.isfinite(images).all() else None
-    except Exception:  # a torn file is a batch that never finished; numpy raises a dozen kinds on one
-        return None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # a torn or damaged file is a batch that never finished
 
 
 def kept_notes(folder: Path | None, index: int) -> dict[str, float]:
     """The notes stored with batch `index`; empty where it has none."""
-    if folder is None or not _notes(folder, index).is_file():
+    if folder is None:
         return {}
     try:
-        return {str(name): float(value) for name, value in read_json(_notes(folder, index)).items()}
-    except (OSError, ValueError, AttributeError, TypeError, ArtifactError):
+        told = open_json(_notes(folder, index).read_bytes())
+        return {str(name): float(value) for name, value in told["notes"].items()}
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return {}
 
 
 def keep(
     folder: Path | None, index: int, images: npt.NDArray[np.float32], notes: Mapping[str, float] | None = None
 ) -> None:
-    """Store batch `index`: written beside, then renamed, so that a file that exists is whole. Notes go first."""
+    """Store batch `index`: written beside, then renamed, so that a file that exists is whole. Notes, which hold the
+    images' hash, go first."""
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.save(buffer, images)
+    told = {"images": hashlib.sha256(buffer.getvalue()).hexdigest(), "notes": dict(notes or {})}
     beside = _file(folder, index).with_suffix(".partial")
-    if notes:
-        beside.write_text(json.dumps(dict(notes)))
-        os.replace(beside, _notes(folder, index))
-    with beside.open("wb") as file:
-        np.save(file, images)
+    beside.write_text(seal_json(told))
+    os.replace(beside, _notes(folder, index))
+    beside.write_bytes(buffer.getvalue())
     os.replace(beside, _file(folder, index))
+
+
+def read_tensors(path: Path) -> Any | None:
+    """What ``torch.save`` wrote to `path`, on the CPU, without running anything; None where it is missing or damaged.
+
+    Every part of such a file has a checksum, which torch does not look at.
+    """
+    try:
+        check_archive(path)
+        data = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            stored = all(part.compress_type == zipfile.ZIP_STORED for part in archive.infolist())
+            if not stored or archive.testzip() is not None:
+                return None
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except Exception:  # zipfile, pickle and torch raise a dozen kinds on a bad file
+        return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from torch import Tensor
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import MeasurementError, UnsupportedError
 from edgeq.files import write_atomic
-from edgeq.limits import check_archive
 from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator
+from edgeq.synth.checkpoint import read_tensors
 from edgeq.synth.critic import Critic
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generatorfile import GENERATOR, Trained, generator_bytes
@@ -193,17 +192,12 @@ class _Run:
 
     def _load(self) -> None:
         path = self._path()
-        if path is None or not os.path.exists(path):
+        state = None if path is None else read_tensors(path)
+        if state is None:
             return
-        try:
-            check_archive(path)
-            state = torch.load(path, weights_only=True, map_location="cpu")
-            generator, optimiser, step = state["generator"], state["optimiser"], int(state["step"])
-        except Exception:  # what is damaged is trained anew
-            return
-        self.generator.load_state_dict(generator)
-        self.optimiser.load_state_dict(optimiser)
-        self.step = step
+        self.generator.load_state_dict(state["generator"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = int(state["step"])
 
     def _path(self) -> Path | None:
         return None if self.request.checkpoint is None else self.request.checkpoint / "generator.pt"

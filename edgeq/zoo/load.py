@@ -26,7 +26,10 @@ from edgeq.zoo.timm import timm_model
 from edgeq.zoo.torchvision import import_torchvision, torchvision_model
 from edgeq.zoo.weights import digest, fit, read_weights
 
-__all__ = ["DEFAULT_MODEL", "LoadedModel", "ModelSpec", "import_torchvision", "load_model", "shipped_models"]
+__all__ = [
+    "DEFAULT_MODEL", "LoadedModel", "ModelSpec", "checkpoint_file", "import_torchvision", "load_model",
+    "shipped_models",
+]  # fmt: skip
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -91,6 +94,23 @@ def load_model(
         module = module.eval().float().cpu()
         spec = _tried(spec, module)
     return LoadedModel(spec, module, reference)
+
+
+def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:
+    """The file that weights of `reference` come from; None where they are random, or what a library brings.
+
+    Arguments as for `load_model`. Raises `ConfigError`.
+    """
+    if weights is not None:
+        return None if weights == "random" else Path(weights)
+    loader = _loader(reference)
+    if loader is _from_pt2:
+        return Path(reference)
+    if loader not in (_from_toml, _shipped):
+        return None
+    path = shipped_model(reference) if loader is _shipped else Path(reference)
+    file = read_model_file(path if path.suffix == ".toml" else path / "model.toml")
+    return None if str(file.weights) == "random" else file.weights
 
 
 def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module | ExportedProgram]]:

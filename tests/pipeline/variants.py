@@ -30,6 +30,8 @@ def variants(value: Any, folder: Path) -> Iterator[tuple[str, Any]]:
     """Where something was changed, and `value` with that one change. Files are written into `folder`."""
     if isinstance(value, World):
         yield "", Elsewhere()
+    elif isinstance(value, torch.nn.Module):
+        return  # known by what was captured of it and by its weights, which stand beside it
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             if field.init:

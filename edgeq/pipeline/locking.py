@@ -1,0 +1,76 @@
+"""What a build is known by before it begins, and what it may take the place of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeq.config.build import BuildConfig
+from edgeq.config.targets import Target
+from edgeq.data.evaluation import EvaluationSet
+from edgeq.errors import ArtifactError, ConfigError
+from edgeq.fingerprint import file_sha256
+from edgeq.graph.ir import Graph
+from edgeq.measure.conditions import this_machine
+from edgeq.pipeline.environment import RUNTIMES
+from edgeq.pipeline.origin import origin_facts
+from edgeq.products import MARKER
+from edgeq.report.lock import inputs_lock, portable, read_lock
+from edgeq.versions import package_versions, source_digest
+from edgeq.zoo.load import LoadedModel, checkpoint_file
+
+__all__ = ["check_place", "lock_inputs"]
+
+
+def lock_inputs(
+    config: BuildConfig, target: Target, loaded: LoadedModel, graph: Graph, evaluation: EvaluationSet | None
+) -> dict[str, Any]:
+    """The part of the build's lock that is known before it begins. Raises `ConfigError`."""
+    return inputs_lock(
+        model=loaded.spec.name,
+        weights_sha256=loaded.weights_sha256(),
+        graph_sha256=graph.digest(),
+        checkpoint=_checkpoint(config),
+        evaluation=None
+        if evaluation is None
+        else {"name": Path(evaluation.source).name, "images": len(evaluation), "sha256": evaluation.sha256},
+        config=dataclasses.asdict(config),
+        target=dataclasses.asdict(target),
+        packages=package_versions(("edgeq", *RUNTIMES)),
+        code_sha256=source_digest(),
+        machine=this_machine().to_json(),
+        spec=origin_facts(loaded.spec, config.evaluation or loaded.spec.evaluation),
+    )
+
+
+def _checkpoint(config: BuildConfig) -> dict[str, str] | None:
+    path = checkpoint_file(config.model or "", config.weights)
+    try:
+        return None if path is None else {"name": path.name, "sha256": file_sha256(path)}
+    except OSError as error:
+        raise ConfigError(f"weights file {path} cannot be read", why=error.strerror or str(error)) from error
+
+
+def check_place(config: BuildConfig, folder: Path, inputs: Mapping[str, Any]) -> None:
+    """Raise `ArtifactError` where edgeq chose `folder`, and another network or target has its build there.
+
+    Two models or target files can have one name. A build is of another one if it was named otherwise and is otherwise:
+    new weights of the same model take the place of old ones.
+    """
+    if config.output is not None:
+        return
+    try:
+        there = read_lock(folder / MARKER)
+        told = there["config"]
+        other_model = told["model"] != portable(config.model) and (
+            there["model"]["weights_sha256"] != inputs["model"]["weights_sha256"]
+        )
+        other_target = told["targets"] != portable(config.targets) and there["target"] != inputs["target"]
+        what = f"the model {told['model']}" if other_model else f"the target {', '.join(told['targets'])}"
+    except (ArtifactError, LookupError, TypeError):
+        return
+    if other_model or other_target:
+        raise ArtifactError(f"{folder} would be replaced", why=f"it holds the build of another network or target of "
+                            f"the same name ({what})", hint="choose an --output of its own")  # fmt: skip

@@ -1,0 +1,157 @@
+"""A lock to build from again: its settings, what must be the same before the build begins, and what after it.
+
+A lock is a stranger's file. Its values are read as settings are, and nothing that only the lock names is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.config.build import BuildConfig, Effective, settings_of
+from edgeq.errors import ArtifactError, ConfigError, GateError
+from edgeq.products import MARKER
+from edgeq.report.lock import NOT_THE_BUILD, differences, read_lock
+from edgeq.zoo.modeltoml import shipped_models
+
+__all__ = ["Locked", "NotReproduced", "load_locked"]
+
+INPUTS = ("model", "evaluation", "target", "packages", "code_sha256", "platform")
+"""Parts that a rebuild must agree with before it begins, in the order they are compared."""
+
+COMPARED_BY_CONTENT = (
+    "model.name", "model.checkpoint", "model.spec.name", "model.spec.evaluation", "target.name", "evaluation.name",
+    "platform.platform",
+)  # fmt: skip
+"""Names and forms of what is compared by content, and the kernel's version, which computes nothing."""
+
+ORDER = ("calibration.npz", "integer.safetensors")
+"""Files in the order they are made, so that the first difference is the one the others follow from; then the rest."""
+
+
+class NotReproduced(GateError):  # noqa: N818  # a verdict
+    """A rebuild ended in other bytes than its lock has. `differences` names each file that is another."""
+
+    def __init__(self, locked: Locked, found: list[str]) -> None:
+        super().__init__(
+            f"these are not the bytes of {locked.path}", why=found[0],
+            hint="nothing was written; the same command without --locked keeps what it makes",
+        )  # fmt: skip
+        self.differences = found
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A lock and where it was read."""
+
+    path: Path
+    contents: Mapping[str, Any]
+
+    def config(self, effective: Effective) -> BuildConfig:
+        """The lock's settings. Those that say where and how (output, cache, ...), and where inputs lie, are the user's.
+
+        Raises `ConfigError` where the command line asks for another setting than the lock has, and where the lock names
+        Python: that must be named on the command line.
+        """
+        told, values = self.contents["config"], dict[str, Any]()
+        settings = settings_of(BuildConfig)
+        unknown = sorted({*told} - {*settings})
+        if unknown:
+            raise ConfigError(f"setting {unknown[0]!r}", where=str(self.path), why="this edgeq has no such setting")
+        for name, setting in settings.items():
+            given, origin = getattr(effective.config, name), effective.origin[name]
+            where, value = f"{self.path} {name}", told.get(name)
+            value = setting.default if value in (None, []) else setting.kind.parse(value, where)
+            if name in NOT_THE_BUILD or (_is_place(name, value) and origin != "default"):
+                values[name] = given
+                continue
+            if origin in (setting.flag, "MODEL") and given != value:
+                raise ConfigError(f"{setting.flag} {given}", why=f"{self.path} says {value}",
+                                  hint="leave it out, or build without --locked")  # fmt: skip
+            _refuse_python(name, value, str(self.path))
+            values[name] = value
+        return BuildConfig(**values)
+
+    def check_inputs(self, now: Mapping[str, Any], processes: int, device: str) -> None:
+        """Raise `ConfigError` naming the first of `now`, as `inputs_lock` makes it, that the lock has otherwise."""
+        for part in INPUTS:
+            one, other = ({part: lock.get(part)} for lock in (self.contents, now))
+            if part == "evaluation" and now.get(part) is None:
+                continue  # measures, and has no part in the bytes
+            found = [line for line in differences(one, other) if not line.startswith(COMPARED_BY_CONTENT)]
+            if found:
+                raise ConfigError(f"this build would not be that of {self.path}", why=f"{found[0]} here")
+        trained = self.contents.get("finetune", {})
+        if trained.get("processes", processes) != processes:
+            raise ConfigError(
+                f"{self.path} was fine-tuned by {trained['processes']} processes", why=f"here are {processes}",
+                hint=f"torchrun --nproc-per-node {trained['processes']} -m edgeq build ...",
+            )  # fmt: skip
+        for stage in ("synthesize", "finetune"):
+            there = self.contents["stages"].get(stage, {}).get("device", device)
+            if there != device:
+                raise ConfigError(f"{stage} of {self.path} ran on {there}", why=f"here it would run on {device}")
+
+    def threads(self, stage: str) -> int | None:
+        """Threads that `stage` ran with."""
+        found = self.contents["stages"].get(stage, {}).get("threads")
+        return found if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= 4096 else None
+
+    def check_files(self, files: Mapping[str, Any]) -> None:
+        """Raise `NotReproduced` where `files` (name to bytes and sha256) are not those of the lock."""
+        told = self.contents["files"]
+        names = sorted({*told, *files}, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+        found = [line for name in names for line in _difference(name, told.get(name), files.get(name))]
+        if found:
+            raise NotReproduced(self, found)
+
+
+def load_locked(path: Path) -> Locked:
+    """The lock at `path`, or of the build in the folder `path`. Raises `ArtifactError`."""
+    path = path / MARKER if path.is_dir() else path
+    contents = read_lock(path)
+    for part in ("model", "config", "target", "packages", "platform", "stages", "files"):
+        if not isinstance(contents.get(part), dict):
+            raise ArtifactError(
+                f"{path} cannot be built from",
+                why=f"it has no {part}",
+                hint="it is of another edgeq, or of edgeq synth",
+            )
+    for part in ("stages", "files"):
+        if not all(isinstance(each, dict) for each in contents[part].values()):
+            raise ArtifactError(f"{path} cannot be built from", why=f"its {part} are not what edgeq writes")
+    return Locked(path, contents)
+
+
+def _is_place(name: str, value: Any) -> bool:
+    """Whether a setting says where an input lies: then another place will do, if it holds the same."""
+    if name == "method":
+        return str(value).startswith("images:")
+    if name == "targets":
+        return all(target.endswith(".toml") for target in value)
+    return name in ("model", "weights", "evaluation")
+
+
+def _refuse_python(name: str, value: Any, where: str) -> None:
+    """Code must be named by the person who runs it."""
+    if name == "model":
+        data = value is None or value.startswith(("torchvision:", "timm:")) or value.endswith(".pt2")
+        if not data and value not in shipped_models():
+            raise ConfigError(
+                f"{where} names the model {value!r}", why="what only a lock names is not imported",
+                hint="name MODEL on the command line, too",
+            )  # fmt: skip
+    elif name in ("method", "evaluation") and value and value.rpartition(":")[0].endswith(".py"):
+        raise ConfigError(
+            f"{where} names {value!r}", why="what only a lock names is not imported", hint=f"give --{name}"
+        )
+
+
+def _difference(name: str, one: Any, other: Any) -> list[str]:
+    if one == other:
+        return []
+    if one is None or other is None:
+        return [f"{name} is {'not in the lock' if one is None else 'only in the lock'}"]
+    return [f"{name} is another: sha256 {str(one.get('sha256'))[:12]}... there, {other['sha256'][:12]}... here"]
