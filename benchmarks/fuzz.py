@@ -119,7 +119,8 @@ def prepare(folder: Path) -> None:
         build(
             BuildConfig(
                 model=str(folder / "model.toml"), targets=(target,), method="noise", images=4, metadata="yes",
-                evaluation=str(folder / "test.npz"), cache=folder / "cache", output=folder / kind,
+                evaluation=str(folder / "test.npz"),
+                cache=folder / "cache", output=folder / kind,
             )
         )  # fmt: skip
 
@@ -257,10 +258,8 @@ def work(pipe: Connection, folder: Path) -> None:
     from edgeq.device import local
 
     isolation.PATIENCE = STUCK
-    preload = [
-        "numpy", "onnx", "onnxruntime", "ai_edge_litert.interpreter", "edgeq.device.agent", "edgeq.measure.replay",
-        "edgeq.inspection.onnxfile", "edgeq.inspection.tflite", "edgeq.runtime.foreign",
-    ]  # fmt: skip
+    preload = ["edgeq.device.agent", "edgeq.measure.replay", "edgeq.inspection.onnxfile", "edgeq.inspection.tflite",
+               "edgeq.runtime.foreign", "ai_edge_litert.interpreter"]  # fmt: skip
     multiprocessing.get_context("forkserver").set_forkserver_preload(preload)
     forkserver.ensure_running()
     torch.export.export(torch.nn.Identity(), (torch.zeros(1),))  # imports a great deal, which is no case's silence
@@ -275,7 +274,8 @@ def work(pipe: Connection, folder: Path) -> None:
         agents.change = None
         if case["file"] == "answer":
             agents.change = altered(case, random)
-            name, place, data, damaged = case["how"], folder / "tflite-damaged" / "model.tflite", b"", b"changed"
+            name, place = "whole" if case["whole"] else case["how"], folder / "tflite-damaged" / "model.tflite"
+            data, damaged = b"", b"" if case["whole"] else b"changed"
         else:
             data = (folder / case["build"] / case["file"]).read_bytes()
             name, damaged = ("whole", data) if case["whole"] else changed(case, data, random)

@@ -1,7 +1,7 @@
-"""Damage done to files on purpose: bytes, and the structure of TFLite and ONNX models, of JSON, and of answers.
+"""Damage done on purpose: to bytes, to the structure of TFLite and ONNX models, and to JSON.
 
 Shared by the suite and `benchmarks/fuzz.py`: same seed, same damage. Each function takes what is whole and a random
-generator, and returns what is damaged; where the result must be refused whoever reads it, its name is in `FATAL`.
+generator, and returns what is damaged.
 """
 
 from __future__ import annotations

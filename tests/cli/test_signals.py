@@ -47,8 +47,7 @@ def busy(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks at processes as Linux shows them")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130),
-                                                (signal.SIGKILL, -9)])  # fmt: skip
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_command_on_a_board_is_ended(number: signal.Signals, status: int, tmp_path: Path, busy: Path) -> None:
     try:
         with board_at(tmp_path / "ssh") as board:
