@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgeq.cli.summary import show_check
+from edgeq.cli.summary import show_check, show_report
 from edgeq.config.build import Budget
 from edgeq.report.check import CheckResult, Gate
 from tests.cli.console import one_line, run
@@ -54,6 +54,20 @@ def test_a_missed_limit_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ratio: busy" in capsys.readouterr().out
     show_check(CheckResult("n", "t", (Gate("min-agreement", 0.99, 0.9985, 0.0085, True),)).to_json())
     assert "0.9985" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("after", "style"), [(15.2, "\x1b[1;31m"), (93.39, "")])
+def test_a_great_loss_is_told_first_and_in_red(
+    after: float, style: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    scores = {"n": 1000, "float": {"score": 93.4}, "integer": {"score": after}}
+    show_report({"model": "net", "target": "tflite-arm", "accuracy": scores, "warnings": ["\x1b[32mpassed"]}, Path("x"))
+    said = "".join(capsys.readouterr())
+    assert f"{style}Lost {93.4 - after:.2f} points of top-1" in said
+    assert said.index("Lost") < said.index("note")
+    assert "\x1b[32mpassed" not in said
 
 
 def test_check_reads_the_team_s_budget(gate: Callable[[bool], Seen]) -> None:
