@@ -68,8 +68,12 @@ def _spec(root: Table, folder: Path) -> ModelSpec:
     evaluation = None
     if "evaluation" in root:
         evaluation = str(_beside(root.table("evaluation").only("images"), "images", folder))
-    root.table("output").integer("classes")
-    return read_spec(root, evaluation=evaluation, labels=_labels(root.table("output"), folder))
+    output = root.table("output").only(*_OUTPUT)
+    output.integer("classes")  # at least one, which `read_spec` does not ask for
+    return read_spec(root, evaluation=evaluation, labels=_labels(output, folder))
+
+
+_OUTPUT = ("task", "classes", "labels")
 
 
 def spec_tables(spec: ModelSpec) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def read_spec(root: Table, *, evaluation: str | None, labels: tuple[str, ...] | 
     `labels` None takes those in the table itself. A network of no known number of outputs has ``classes = 0``.
     """
     pixels = root.table("input").only("shape", "mean", "std", "resize", "crop")
-    output = root.table("output").only("task", "classes", "labels")
+    output = root.table("output").only(*_OUTPUT)
     task, classes = output.choice("task", TASKS), output.integer("classes", 0)
     if labels is None:
         labels = output.texts("labels") if "labels" in output else ()
