@@ -39,8 +39,8 @@ class Format(ABC):
         """The same network in float32: the baseline of size and latency."""
 
     @abstractmethod
-    def open(self, path: Path, threads: int) -> Session:
-        """A session with the kernels the target names."""
+    def open(self, path: Path, threads: int, *, timed: bool = True) -> Session:
+        """A session with the kernels the target names. Unless it is to be `timed`, threads that wait for work sleep."""
 
     @abstractmethod
     def verify(self, graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float32]) -> Exactness:
@@ -64,7 +64,7 @@ class TFLite(Format):
 
         return write_tflite_float(graph)
 
-    def open(self, path: Path, threads: int) -> Session:
+    def open(self, path: Path, threads: int, *, timed: bool = True) -> Session:
         from edgeq.runtime.litert import LiteRTSession
 
         return LiteRTSession(path, kernels=self.target.kernels, threads=threads)
@@ -100,10 +100,11 @@ class ONNX(Format):
 
         return write_onnx_float(graph)
 
-    def open(self, path: Path, threads: int) -> Session:
+    def open(self, path: Path, threads: int, *, timed: bool = True) -> Session:
         from edgeq.runtime.ort import OrtSession
 
-        return OrtSession(path, threads=threads, session=self.target.session)
+        waiting = {} if timed else {"session.intra_op.allow_spinning": "0"}
+        return OrtSession(path, threads=threads, session=waiting | dict(self.target.session))
 
     def verify(self, graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float32]) -> Exactness:
         from edgeq.measure.verify_onnx import verify_onnx

@@ -112,7 +112,7 @@ def _measure(inputs: MeasureInputs, space: Workspace) -> dict[str, Any]:
     made = format_of(inputs.target, inputs.weight_bits)
     facts: dict[str, Any] = {"accuracy": None}
     with inputs.environment.applied() as made_with:
-        session = made.open(inputs.artifact, inputs.threads)
+        session = made.open(inputs.artifact, torch.get_num_threads(), timed=False)
         if inputs.evaluation is not None:
             whole, exact = inputs.evaluation, inputs.simulated
             images = whole if exact is None else whole.part(SIMULATED)
@@ -126,7 +126,8 @@ def _measure(inputs: MeasureInputs, space: Workspace) -> dict[str, Any]:
         elif inputs.simulated is not None:
             facts["simulated"] = {"values": len(inputs.simulated.narrow())}
         sample = torch.zeros(1, *inputs.network_spec.input_shape).numpy()
-        facts["latency"] = measure_latency(made.open(inputs.baseline, inputs.threads), session, sample).to_json()
+        timed_float, timed = (made.open(file, inputs.threads) for file in (inputs.baseline, inputs.artifact))
+        facts["latency"] = measure_latency(timed_float, timed, sample).to_json()
     return facts | {"made_with": made_with}
 
 
