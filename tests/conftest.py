@@ -8,12 +8,21 @@ from pathlib import Path
 import pytest
 
 from edgeq.device import transport
+from edgeq.measure.latency import measure_latency
 from edgeq.threads import sleep_while_waiting
 
 # Before anything imports torch, and for the programs that tests start: tests run side by side, and threads of several
 # processes that wait for each other cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sleep_while_waiting(os.environ)
+
+
+@pytest.fixture(autouse=True)
+def quick_latency(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds of tests time few inferences: what the numbers are is the subject of tests of measuring alone."""
+    if request.path.parent.name != "measure":
+        few = {"runs": 3, "seconds": 0.02, "warmup": 0.001}
+        monkeypatch.setattr(measure_latency, "__kwdefaults__", (measure_latency.__kwdefaults__ or {}) | few)
 
 
 @pytest.fixture(autouse=True)

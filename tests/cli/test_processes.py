@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from torch.distributed import TCPStore
 from edgeq.cli import main
 from edgeq.cli.processes import launched, run_as_one_of_several
 from edgeq.cli.shell import Shell
+from tests.warm import warm
 
 NET = """
 from torch import nn
@@ -81,9 +81,8 @@ def two(tmp_path):
 
     def run(*arguments, stand_in=False):
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun keeps it
-        spawn = multiprocessing.get_context("spawn")
         places = [(rank, store.port, tmp_path, arguments, stand_in) for rank in range(2)]
-        processes = [spawn.Process(target=one_of_two, args=place) for place in places]
+        processes = [warm().Process(target=one_of_two, args=place) for place in places]
         for process in processes:
             process.start()
         for process in processes:

@@ -24,6 +24,7 @@ from edgeq.data.evaluation import calibration_from_images
 from edgeq.errors import ArtifactError, ConfigError
 from edgeq.pipeline.build import build
 from edgeq.pipeline.synth import synth
+from edgeq.synth import gznq
 from edgeq.zoo.load import load_model
 from tests.tinymodel import Spy, model_toml
 
@@ -181,8 +182,10 @@ def test_a_build_has_the_same_images(here: Path, monkeypatch: pytest.MonkeyPatch
     assert (here / "built" / "report.json").is_file()
 
 
-def test_interrupted_synthesis_continues_to_the_same_bytes(here: Path) -> None:
-    config = BuildConfig(model="model.toml", images=80, effort="fast", cache=here / "cache", output=here / "out")
+def test_interrupted_synthesis_continues_to_the_same_bytes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = gznq.Settings(coarse=4, fine=6, batch=4)
+    monkeypatch.setattr("edgeq.synth.gznq.settings_for", lambda effort: quick)
+    config = BuildConfig(model="model.toml", images=12, effort="fast", cache=here / "cache", output=here / "out")
     whole = replace(config, cache=here / "whole", output=here / "other")
     synth(whole)
 

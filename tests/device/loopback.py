@@ -97,9 +97,9 @@ def adb_environment(home: Path) -> Iterator[dict[str, str | None]]:
         yield settings
     finally:
         given = os.environ | {key: value for key, value in settings.items() if value is not None}
-        until = time.monotonic() + 10
+        until = time.monotonic() + 120
         while _answers(port) and time.monotonic() < until:  # a server busy with a phone that left may miss the first
-            subprocess.run(["adb", "kill-server"], env=given, capture_output=True, timeout=20)
+            subprocess.run(["adb", "kill-server"], env=given, capture_output=True, timeout=120)
             time.sleep(0.02)
 
 
@@ -107,7 +107,7 @@ def connected(root: Path, features: str = "shell_v2,cmd") -> Phone:
     """A phone whose disk is `root`, known to the adb server the environment names."""
     phone = furnish(root)
     phone.features = features
-    subprocess.run(["adb", "connect", phone.serial], capture_output=True, timeout=20)
+    subprocess.run(["adb", "connect", phone.serial], capture_output=True, timeout=120)
     return phone
 
 
@@ -130,7 +130,7 @@ def _answers(port: int) -> bool:
 
 
 def _await(port: int, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 120
     while time.monotonic() < until and server.poll() is None:
         if _answers(port):
             return

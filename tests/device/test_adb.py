@@ -22,7 +22,7 @@ Phones = Callable[..., Phone]
 
 
 def _await(phone: Phone, *states: str) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         if any(device.serial == phone.serial and device.state in states for device in attached()):
             return
@@ -49,14 +49,14 @@ def test_several_phones_are_listed(phones: Phones, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["bench", str(tiny_model(tmp_path / "tiny")), "--device", "adb"])
     assert done.exit_code == 2, done.output
     with open_device(f"adb:{both[1]}") as device:  # with a serial there is no question
-        assert device.run(["true"], timeout=20).status == 0
+        assert device.run(["true"], timeout=120).status == 0
 
 
 def test_every_call_names_the_serial(phones: Phones) -> None:
     other, meant = phones(), phones()
     with AdbTransport(meant.serial) as device:
         device.push(b"weights", "model.tflite")
-        assert device.run(["true"], timeout=20).status == 0
+        assert device.run(["true"], timeout=120).status == 0
     assert other.asked == []
     assert any(service.startswith("sync:") for service in meant.asked)
 
@@ -185,16 +185,16 @@ def test_a_cable_pulled_while_running_is_no_success(phone: Phone) -> None:
         cut = threading.Timer(0.5, phone.drop)
         cut.start()
         with pytest.raises(DeviceError, match="connection to the device is lost"):
-            device.run(["sleep", "5"], timeout=20)
+            device.run(["sleep", "60"], timeout=120)
         cut.join()
     _await(phone, "device")
     with AdbTransport(phone.serial) as device:
-        assert device.run(["echo", "back"], timeout=20).stdout == b"back\n"
+        assert device.run(["echo", "back"], timeout=120).stdout == b"back\n"
 
 
 def test_garbage_on_both_outputs_is_the_commands_own(phone: Phone) -> None:
     with AdbTransport(phone.serial) as device:
-        done = device.run(["sh", "-c", "printf '\\377\\000x'; printf '\\377edgeq-1 0' >&2; exit 3"], timeout=20)
+        done = device.run(["sh", "-c", "printf '\\377\\000x'; printf '\\377edgeq-1 0' >&2; exit 3"], timeout=120)
     assert (done.status, done.stdout) == (3, b"\xff\0x")
     assert done.stderr.endswith("edgeq-1 0")
 

@@ -30,7 +30,7 @@ def _cut_when(board: Board, sign: Path) -> threading.Thread:
     """Kill this test's own server's connections, and nobody else's, once `sign` is there."""
 
     def cut() -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while not sign.exists() and time.monotonic() < until:
             time.sleep(0.05)
         subprocess.run(["pkill", "-KILL", "-P", str(board.server.pid)])
@@ -68,7 +68,7 @@ def test_a_connection_lost_while_pushing(board: Board, tmp_path: Path) -> None:
         thread.join()
     assert caught.value.exit_status == 4
     cat.unlink()
-    until = time.monotonic() + 5  # what runs there learns of it a moment later
+    until = time.monotonic() + 120  # what runs there learns of it a moment later
     while list((board.cache / "files").rglob("*.part")) and time.monotonic() < until:
         time.sleep(0.05)
     _recovers(board)
@@ -89,7 +89,7 @@ def test_an_agent_killed_on_the_board(board: Board, tmp_path: Path, monkeypatch:
     agent.write_text(f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n")
 
     def kill() -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while not (pid.exists() and pid.read_text()) and time.monotonic() < until:
             time.sleep(0.05)
         os.kill(int(pid.read_text()), signal.SIGKILL)
@@ -138,4 +138,4 @@ def test_two_commands_on_one_board(board: Board) -> None:
     with open_device(board.host), pytest.raises(DeviceError, match="is busy"), open_device(board.host):
         pass
     with open_device(board.host, patience=5) as device:
-        assert device.run(["true"], timeout=20).status == 0
+        assert device.run(["true"], timeout=120).status == 0

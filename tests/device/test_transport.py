@@ -37,16 +37,16 @@ def device(request: pytest.FixtureRequest) -> Iterator[ShellTransport]:
 
 
 def test_words_arrive_as_they_are(device: ShellTransport) -> None:
-    done = device.run(["printf", "%s\\0", *AWKWARD], timeout=20)
+    done = device.run(["printf", "%s\\0", *AWKWARD], timeout=120)
     assert done.stdout.decode().split("\0")[:-1] == AWKWARD
 
 
 def test_exit_statuses_are_the_commands(device: ShellTransport) -> None:
-    assert [device.run(["sh", "-c", f"exit {status}"], timeout=20).status for status in (0, 1, 127, 254)] == [
+    assert [device.run(["sh", "-c", f"exit {status}"], timeout=120).status for status in (0, 1, 127, 254)] == [
         0, 1, 127, 254,
     ]  # fmt: skip
     # 255 is what ssh says when the connection is lost; a command that says it is not a lost connection.
-    assert device.run(["sh", "-c", "exit 255"], timeout=20).status in (254, 255)
+    assert device.run(["sh", "-c", "exit 255"], timeout=120).status in (254, 255)
 
 
 def test_bytes_go_there_and_come_back(device: ShellTransport, tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_a_missing_file_is_an_error(device: ShellTransport) -> None:
 def test_a_slow_command_ends_in_time(device: ShellTransport) -> None:
     started = time.monotonic()
     with pytest.raises(DeviceError, match="did not answer in time"):
-        device.run(["sleep", "60"], timeout=0.5)
-    assert time.monotonic() - started < 10
-    assert device.run(["echo", "again"], timeout=20).stdout == b"again\n"
+        device.run(["sleep", "600"], timeout=0.5)
+    assert time.monotonic() - started < 300  # it does not wait for the command, however busy the machine is
+    assert device.run(["echo", "again"], timeout=120).stdout == b"again\n"
 
 
 def test_a_push_cut_short_leaves_nothing(device: ShellTransport, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,12 +227,12 @@ def test_a_connection_lost_mid_run_is_named_and_the_next_run_works(board: Board)
         cut = threading.Timer(1, subprocess.run, [["pkill", "-KILL", "-P", str(board.server.pid)]])
         cut.start()
         with pytest.raises(DeviceError, match="connection to the device is lost"):
-            device.run(["sleep", "8"], timeout=20)
+            device.run(["sleep", "60"], timeout=120)
         cut.join()
         with pytest.raises(DeviceError, match="connection to the device is lost"):
-            device.run(["echo", "no second connection"], timeout=20)
+            device.run(["echo", "no second connection"], timeout=120)
     with SshTransport("board") as device:
-        assert device.run(["echo", "back"], timeout=20).stdout == b"back\n"
+        assert device.run(["echo", "back"], timeout=120).stdout == b"back\n"
 
 
 def test_nothing_outlives_the_connection(board: Board, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_nothing_outlives_the_connection(board: Board, tmp_path: Path) -> None:
         data = os.urandom(1000)
         with SshTransport("board") as device:
             result = f"{device.job}/result"
-            assert device.run(["cp", device.push(data, "x"), result], timeout=20).status == 0
+            assert device.run(["cp", device.push(data, "x"), result], timeout=120).status == 0
             assert device.pull(result) == data
     assert list((board.cache / "jobs").iterdir()) == []
     assert not list((board.cache / "files").rglob("*.part"))

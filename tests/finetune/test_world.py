@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import multiprocessing
 import os
 import pickle
 
@@ -22,6 +21,7 @@ from edgeq.graph.passes import optimize
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from tests.warm import warm
 
 STEPS = 6
 
@@ -135,8 +135,7 @@ def both(tmp_path_factory):
     except StoppedError:
         assert (folder / "alone" / "state.pt").is_file()
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun keeps it for its processes
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=one_of_two, args=(rank, store.port, folder)) for rank in range(2)]
+    processes = [warm().Process(target=one_of_two, args=(rank, store.port, folder)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:

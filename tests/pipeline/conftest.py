@@ -1,6 +1,5 @@
 """A small network with statistics of its own, labelled images, and the settings of a quick build of it."""
 
-import functools
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 
 from edgeq.config.build import BuildConfig
-from edgeq.measure.latency import measure_latency
 from tests.tinymodel import keep, made, model_toml
 
 NETWORK = """
@@ -35,8 +33,6 @@ def tiny(norm=True):
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
     monkeypatch.chdir(tmp_path)
-    quick = functools.partial(measure_latency, runs=3, seconds=0.05, warmup=0.01)
-    monkeypatch.setattr("edgeq.pipeline.measuring.measure_latency", quick)
     network = made(NETWORK)
     network.train()
     rng = np.random.default_rng(0)
@@ -47,4 +43,6 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
         labels = network.eval()(torch.from_numpy((images / 255 - 0.5) / 0.25).float().permute(0, 3, 1, 2)).argmax(1)
     keep(tmp_path, NETWORK, model_toml(), network)
     np.savez(tmp_path / "test.npz", images=images, labels=labels.numpy())
-    return BuildConfig(model="model.toml", images=8, effort="fast", cache=tmp_path / "cache", output=tmp_path / "out")
+    return BuildConfig(
+        model="model.toml", method="noise", images=8, effort="fast", cache=tmp_path / "cache", output=tmp_path / "out"
+    )

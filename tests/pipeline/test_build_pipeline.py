@@ -20,13 +20,13 @@ from edgeq.pipeline.build import build, choose_method, plan
 from edgeq.report.schema import validate
 from edgeq.runtime.litert import LiteRTSession
 from edgeq.runtime.ort import OrtSession
-from edgeq.synth import zs_cgan
+from edgeq.synth import gznq, zs_cgan
 from edgeq.zoo.load import load_model
 from tests.tinymodel import Spy
 
 
 def test_tflite_build_writes_a_proven_folder(config: BuildConfig) -> None:
-    report = build(config)
+    report = build(replace(config, method="auto"))
     folder = config.output
     assert folder is not None
     assert {path.name for path in folder.iterdir()} == {
@@ -101,8 +101,12 @@ def test_failure_while_writing_keeps_the_previous_artifact(
     assert [p.name for p in config.output.parent.iterdir() if p.name.startswith(("out", ".out"))] == ["out"]
 
 
-def test_interrupted_synthesis_continues_to_the_same_bytes(config: BuildConfig, tmp_path: Path) -> None:
-    config = replace(config, images=96)  # more than one batch
+def test_interrupted_synthesis_continues_to_the_same_bytes(
+    config: BuildConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = gznq.Settings(coarse=4, fine=6, batch=4)
+    monkeypatch.setattr("edgeq.synth.gznq.settings_for", lambda effort: quick)
+    config = replace(config, method="gznq", images=12)  # three batches
     whole = build(replace(config, cache=tmp_path / "whole"))["synthesis"]["sha256"]
 
     class Interrupt(Spy):
@@ -126,7 +130,7 @@ def test_calibration_on_evaluation_images_is_refused(config: BuildConfig) -> Non
 def test_method_that_needs_batch_norm_says_so(config: BuildConfig, tmp_path: Path) -> None:
     text = (tmp_path / "model.toml").read_text().replace('py:tiny"', 'py:tiny"\narguments = { norm = false }')
     (tmp_path / "plain.toml").write_text(text)
-    plain = replace(config, model="plain.toml", weights="random")
+    plain = replace(config, method="auto", model="plain.toml", weights="random")
     with pytest.raises(UnsupportedError, match="batch-norm statistics"):
         build(replace(plain, method="gznq"))
     assert config.output is not None
@@ -225,7 +229,7 @@ def test_a_folder_no_build_made_is_refused_before_any_work(config: BuildConfig, 
 
 
 def test_plan_does_no_work(config: BuildConfig, tmp_path: Path) -> None:
-    facts = plan(config)
+    facts = plan(replace(config, method="auto"))
     assert facts["method"] == "gznq"
     assert facts["parameters"] > 0
     assert facts["macs"] > 0

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from edgeq.config.build import BuildConfig
+from edgeq.config.targets import load_target
+from edgeq.formats import format_of
 from edgeq.pipeline import build as stages
 from edgeq.pipeline import estimate as module
 from edgeq.pipeline.build import build, plan
@@ -111,3 +113,16 @@ def test_a_build_says_its_threads_works_with_them_and_gives_them_back(config: Bu
     assert torch.get_num_threads() == before
     assert plan(replace(quick, threads=1))["threads"] == "1 thread (as requested)"
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_threads_of_a_runtime_spin_only_where_they_are_timed(config: BuildConfig, timed: bool) -> None:
+    build(replace(config, targets=("onnx-x86",), images=2, eval_limit=2))
+    assert config.output is not None
+    session = format_of(load_target("onnx-x86"), 8).open(config.output / "model.onnx", 2, timed=timed)
+    options = session._session.get_session_options()  # type: ignore[attr-defined]
+    try:
+        spinning = options.get_session_config_entry("session.intra_op.allow_spinning")
+    except RuntimeError:  # nobody said, so onnxruntime's threads spin
+        spinning = "1"
+    assert spinning == str(int(timed))

@@ -1,6 +1,5 @@
 """Files that take pixels as they are: answers, in both formats, and what a build says of them."""
 
-import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from edgeq.cli import cli
 from edgeq.config.build import BuildConfig
 from edgeq.errors import EdgeqError
 from edgeq.finetune.settings import settings_for
-from edgeq.measure.latency import measure_latency
 from edgeq.measure.replay import replay
 from edgeq.pipeline.build import build, plan
 from edgeq.pipeline.ondevice import fed_as, find_artifact
@@ -43,8 +41,6 @@ UNIT = {"mean": [0.0] * 3, "std": [1.0] * 3, "padding": 1}
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
     monkeypatch.chdir(tmp_path)
-    quick = functools.partial(measure_latency, runs=3, seconds=0.05, warmup=0.01)
-    monkeypatch.setattr("edgeq.pipeline.measuring.measure_latency", quick)
     keep(tmp_path, NETWORK, described_as(IMAGENET), made(NETWORK, seed=1))
     images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
     np.savez(tmp_path / "test.npz", images=images, labels=np.arange(40) % 4)
