@@ -90,8 +90,7 @@ def _show(found: Exactness, held: bool) -> None:
     if found.first_difference:
         echo(f"first difference  {found.first_difference}")
     steps = found.allowed_step
-    beyond = next((name for name, (_, _, step) in found.per_op.items() if step > steps), None)
-    if steps and beyond is not None:
-        echo(f"first op beyond one step  {beyond}")
+    if steps and found.first_wrong is not None:
+        echo(f"first op beyond one step  {found.first_wrong[0]}")
     allowed = "; one step is allowed" if steps else ""
     echo(f"{'passed' if held else 'failed'}{allowed}")

@@ -63,12 +63,13 @@ class Exactness:
         return self.values > 0 and (self.beyond == 0 if self.allowed_step else self.exact)
 
     @property
-    def worst(self) -> tuple[str, int] | None:
-        """The op with the largest step, the earliest of several, and how many of its values differ; None where none
-        does."""
-        differing = {name: step for name, (values, equal, step) in self.per_op.items() if equal != values}
-        name = max(differing, key=differing.__getitem__, default=None)
-        return None if name is None else (name, self.per_op[name][0] - self.per_op[name][1])
+    def first_wrong(self) -> tuple[str, int, int] | None:
+        """The first op further from the reference than `allowed_step`: its name, how many values differ, and by how
+        much at most. None where there is none."""
+        for name, (values, equal, step) in self.per_op.items():
+            if step > self.allowed_step:
+                return name, values - equal, step
+        return None
 
 
 def compare(expected: npt.NDArray[Any], found: npt.NDArray[Any]) -> Difference:

@@ -135,12 +135,12 @@ def _exactness(result: Result) -> Exactness:
 def _judge(found: Exactness, artifact: Path) -> None:
     if found.held:
         return
-    op, differing = found.worst or ("no op", 0)
-    allowed = "" if not found.allowed_step else ", where one step is allowed"
+    op, differing, step = found.first_wrong or ("no op", 0, 0)
+    allowed = ", where one step is allowed" if found.allowed_step else ""
     raise GateError(
-        f"the file's values are not the exact reference's: {differing:,} of {op} differ, by up to {found.max_step} "
-        f"steps{allowed}; {found.values - found.equal:,} of {found.values:,} in all",
-        hint=f"the file was not released and is kept as {artifact}; edgeq cannot write this network yet",
+        f"the file's values are not the exact reference's{allowed}: first {op}, {differing:,} of whose values differ, by "
+        f"up to {step} steps; {found.values - found.equal:,} of {found.values:,} in all, by up to {found.max_step}",
+        hint=f"nothing was released; the file is kept as {artifact}",
     )
 
 
