@@ -73,6 +73,7 @@ def _measured(path: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
     from edgeq.device.job import bench as measure
     from edgeq.device.open import full_name, open_device
     from edgeq.pipeline.ondevice import find_artifact, setup_for
+    from edgeq.report.device import slow_here
 
     artifact = find_artifact(path)
     setup = setup_for(artifact, asked["runtime"], asked["threads"], asked["program"])
@@ -83,7 +84,11 @@ def _measured(path: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
             device, artifact.model, artifact.baseline, setup,
             seconds=asked["seconds"], cooldown=asked["cooldown"], timeout=asked["timeout"],
         )  # fmt: skip
-    return {"artifact": artifact.name, "device": name} | {k: v for k, v in facts.items() if k != "edgeq"}
+    kept = {key: value for key, value in facts.items() if key != "edgeq"}
+    form, activations = artifact.model.suffix.removeprefix("."), "int8" if artifact.entry.signed else "uint8"
+    if slow := slow_here(facts["machine"]["architecture"], form, activations):
+        kept["notes"] = [*kept.get("notes", ()), slow]
+    return {"artifact": artifact.name, "device": name} | kept
 
 
 def _show(results: list[dict[str, Any]]) -> None:

@@ -17,12 +17,13 @@ __all__ = ["Entry", "find_model", "inspect", "read_entry"]
 class Entry:
     """A model's first input: its type, and what its integers mean. `scale` is 0 where the file does not say.
 
-    A float input has scale 1 and zero point 0.
+    A float input has scale 1 and zero point 0. `signed` says whether the activations of an ONNX file are int8.
     """
 
     type: str
     scale: float
     zero_point: int
+    signed: bool = False
 
 
 def find_model(path: Path) -> Path:
@@ -94,7 +95,8 @@ def _onnx_entry(data: bytes) -> Entry:
     model, _ = read_model(data)
     value = model.inputs[0]
     kind = np.dtype(tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)).name
+    signed = model.signed_activations()
     if kind == "float32":
-        return Entry(kind, 1.0, 0)
+        return Entry(kind, 1.0, 0, signed)
     grid = model.input_grid(value.name)
-    return Entry(kind, *((float(grid.scale), grid.zero_point) if grid else (0.0, 0)))
+    return Entry(kind, *((float(grid.scale), grid.zero_point) if grid else (0.0, 0)), signed)

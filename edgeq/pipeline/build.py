@@ -74,6 +74,8 @@ def build(
     loaded = loaded_model(config)
     folder = config.output_folder(loaded.spec.name)
     check_replaceable(folder, BUILD)
+    where = config.evaluation or loaded.spec.evaluation
+    evaluation = load_images(where, loaded.spec, config.eval_limit) if where else None
     started = time.monotonic()
     progress.stage("capture")
     raw = captured(loaded)
@@ -85,8 +87,6 @@ def build(
     seconds = {"capture": time.monotonic() - started}
     progress.done("capture", seconds["capture"], cached=False)
     progress.note(str(work_with(choose(config.threads, graph.macs(), config.images))))
-    where = config.evaluation or loaded.spec.evaluation
-    evaluation = load_images(where, loaded.spec, config.eval_limit) if where else None
     inputs = lock_inputs(asked, target, loaded, graph, evaluation)
     check_place(config, folder, inputs)
     if locked is not None:

@@ -100,6 +100,13 @@ def test_labels_out_of_range(folder: Path) -> None:
     fails(2, "labels of test.npz go from 1 to 4", "tiny has 4 classes")
 
 
+def test_wrong_images_are_found_before_the_network_is_captured(folder: Path) -> None:
+    text = (folder / "model.toml").read_text().replace("network.py:tiny", "network.py:odd")
+    (folder / "odd.toml").write_text(text)
+    np.savez(folder / "test.npz", images=np.zeros((4, 8, 8, 3), np.uint8), labels=np.arange(4) + 9)
+    fails(2, "labels of test.npz", arguments=("odd.toml", "--weights", "random"))
+
+
 def test_unreadable_images(folder: Path) -> None:
     (folder / "pictures" / "a").mkdir(parents=True)
     (folder / "pictures" / "a" / "broken.png").write_bytes(b"no picture")
