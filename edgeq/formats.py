@@ -67,7 +67,7 @@ class TFLite(Format):
     def open(self, path: Path, threads: int, *, timed: bool = True) -> Session:
         from edgeq.runtime.litert import LiteRTSession
 
-        return LiteRTSession(path, kernels=self.target.kernels, threads=threads)
+        return LiteRTSession(path, kernels=self.target.kernels, threads=threads, nhwc=True)  # as the writers have it
 
     def verify(self, graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float32]) -> Exactness:
         from edgeq.measure.verify import verify_tflite

@@ -104,6 +104,7 @@ ATEN: Registry[Rule] = Registry(
         "edgeq.graph.aten_moves",
         "edgeq.graph.aten_adaptive",
         "edgeq.graph.aten_borders",
+        "edgeq.graph.aten_index",
         "edgeq.graph.aten_means",
         "edgeq.graph.aten_norms",
         "edgeq.graph.aten_shuffle",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgeq.graph import ops
 from edgeq.graph.aten import Call, Value, aten
 
-__all__ = ["MODES", "bordered"]
+__all__ = ["MODES", "bordered", "pieces"]
 
 MODES = ("reflect", "replicate", "circular")
 
@@ -25,7 +25,7 @@ def bordered(call: Call, value: Value, counts: Sequence[int], mode: str) -> Valu
         axis = len(value.shape) - 1 - place
         before, after = _sources(value.shape[axis], int(counts[2 * place]), int(counts[2 * place + 1]), mode)
         if before or after:
-            parts = [*_pieces(call, value, axis, before), value, *_pieces(call, value, axis, after)]
+            parts = [*pieces(call, value, axis, before), value, *pieces(call, value, axis, after)]
             value = call.emit(ops.Concat(axis), *parts)
     return value
 
@@ -39,7 +39,7 @@ def _sources(size: int, before: int, after: int, mode: str) -> tuple[list[int], 
     return list(range(size - before, size)), list(range(after))
 
 
-def _pieces(call: Call, value: Value, axis: int, rows: list[int]) -> list[Value]:
+def pieces(call: Call, value: Value, axis: int, rows: list[int], label: str = "border") -> list[Value]:
     """The rows, those that follow each other in one slice, a repeated one sliced once."""
     runs: list[tuple[int, int]] = []
     for row in rows:
@@ -53,5 +53,5 @@ def _pieces(call: Call, value: Value, axis: int, rows: list[int]) -> list[Value]
             start, stop = [0] * len(value.shape), list(value.shape)
             start[axis], stop[axis] = run
             cut = ops.Slice(tuple(start), tuple(stop), (1,) * len(start))
-            made[run] = call.emit(cut, value, label="border") if run != (0, value.shape[axis]) else value
+            made[run] = call.emit(cut, value, label=label) if run != (0, value.shape[axis]) else value
     return [made[run] for run in runs]

@@ -23,6 +23,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from edgeq.errors import ConfigError, EdgeqError, UnsupportedError
 from edgeq.graph.aten import ATEN, Call, Constant, Rule, Value
+from edgeq.graph.confirming import confirm
 from edgeq.graph.exporting import checked, export, functional, packet, writes_alone
 from edgeq.graph.folding import Folding, is_random
 from edgeq.graph.hints import hint_for
@@ -32,6 +33,8 @@ from edgeq.graph.ops import Op, Shape
 
 __all__ = ["capture", "capture_program", "unsupported_calls"]
 
+OPEN = -1
+"""Stands for a size that depends on values."""
 MODELS = {
     **{f"aten.{name}": "other" for name in ("expand_as", "reshape_as", "to", "type_as", "view_as")},
     **{f"aten.{name}": "self" for name in ("empty_like", "full_like", "new_empty", "new_full", "new_ones", "new_zeros",
@@ -44,10 +47,12 @@ def capture(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph
     """The network as a graph, traced in eval mode at batch 1.
 
     `input_shape` is one sample's, e.g. ``(3, 224, 224)``; ``(1, 3, 224, 224)`` means the same. Raises `ConfigError`
-    when the network does not run on that shape, `UnsupportedError` when it cannot be traced or holds calls edgeq does
-    not know.
+    when the network does not run on that shape, `UnsupportedError` when it cannot be traced, holds calls edgeq does not
+    know, or does not answer twice alike.
     """
-    return capture_program(export(module, input_shape, name), name)
+    graph = capture_program(export(module, input_shape, name), name)
+    confirm(module, graph)
+    return graph
 
 
 def capture_program(program: ExportedProgram, name: str) -> Graph:
@@ -176,11 +181,18 @@ class _Capture:
             value = made.get(getattr(spec.arg, "name", ""))
             if isinstance(value, Value):
                 self._outputs.append(value.key)
+                if value.key in self._inputs:
+                    self.errors.append(UnsupportedError(
+                        "an output is the input itself", where=self._name, hint="leave it out: the app has the image"
+                    ))  # fmt: skip
             else:
                 self.errors.append(UnsupportedError(
                     "an output does not depend on the input", where=self._name,
                     hint="return what is computed from the image alone",
                 ))  # fmt: skip
+
+        if not self._outputs and not self.errors:
+            self.errors.append(UnsupportedError("the network returns nothing", where=self._name))
 
     def _call(self, node: torch.fx.Node) -> Any:
         args: Any = torch.fx.map_arg((node.args, node.kwargs), lambda n: self._values[n])
@@ -209,6 +221,11 @@ class _Capture:
         """What a call gives: an activation, or several, or a constant where all it reads are constants."""
         name = packet(node)
         bound = _bind(node, args) if hasattr(node.target, "_schema") else {}
+        if any(OPEN in shape for shape in results):
+            raise UnsupportedError(
+                f"{node.target} gives a shape that depends on values",
+                hint="index by a list of numbers in place of a mask: mask.nonzero().flatten().tolist()",
+            )
         if is_random(name, bound):
             raise UnsupportedError(
                 f"{node.target} draws random numbers", why="a file gives one answer to one image",
@@ -333,7 +350,13 @@ def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
 def _shapes(value: Any) -> tuple[Shape, ...]:
     """Shapes of a call's results, from torch's own record of them."""
     tensors = value if isinstance(value, (tuple, list)) else (value,)
-    return tuple(tuple(int(size) for size in t.shape) for t in tensors if isinstance(t, Tensor))
+    return tuple(tuple(_size(size) for size in t.shape) for t in tensors if isinstance(t, Tensor))
+
+
+def _size(size: int | torch.SymInt) -> int:
+    """The size, `OPEN` where it depends on values."""
+    known = size if isinstance(size, int) else size.node.maybe_as_int()
+    return OPEN if known is None else int(known)
 
 
 def _stand_in(node: torch.fx.Node) -> Value:

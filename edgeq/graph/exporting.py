@@ -18,7 +18,7 @@ from torch.export.graph_signature import InputKind
 
 from edgeq.errors import ConfigError, UnsupportedError
 
-__all__ = ["checked", "export", "functional", "packet", "quiet", "writes_alone"]
+__all__ = ["checked", "export", "functional", "in_eval_mode", "packet", "quiet", "writes_alone"]
 
 
 def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> ExportedProgram:
@@ -28,18 +28,24 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
     _one_input(module, name)
     floats = (p.dtype for p in module.parameters() if p.is_floating_point())
     example = torch.zeros(full, dtype=next(floats, torch.float32))
+    with in_eval_mode(module), quiet(), _without_stack_traces(), torch.no_grad():
+        try:
+            return torch.export.export(module, (example,))
+        except Exception as error:
+            _run(module, example, name)
+            raise UnsupportedError(
+                "the network cannot be traced", where=name + _line(error), why=_first_line(error),
+                hint="make forward a fixed sequence of tensor calls: no branches or loops that read tensor values",
+            ) from error  # fmt: skip
+
+
+@contextlib.contextmanager
+def in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """Every part in eval mode inside, and as it was behind."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with quiet(), _without_stack_traces(), torch.no_grad():
-            try:
-                return torch.export.export(module, (example,))
-            except Exception as error:
-                _run(module, example, name)
-                raise UnsupportedError(
-                    "the network cannot be traced", where=name + _line(error), why=_first_line(error),
-                    hint="make forward a fixed sequence of tensor calls: no branches or loops that read tensor values",
-                ) from error  # fmt: skip
+        yield
     finally:
         for part, training in modes.items():
             part.training = training
@@ -75,6 +81,11 @@ def _run(module: nn.Module, example: Tensor, name: str) -> None:
 
 
 def _one_input(module: nn.Module, name: str) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            "the network is a TorchScript program", where=name, why="its Python code is lost",
+            hint="capture the module it was made from",
+        )  # fmt: skip
     needed = [
         p.name
         for p in inspect.signature(module.forward).parameters.values()

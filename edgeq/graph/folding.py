@@ -106,7 +106,12 @@ def is_uninitialised(node: torch.fx.Node) -> bool:
     """Does the call read memory nobody has written? One whose every reader overwrites it does not."""
     if str(node.target).split(".")[1:2] == [] or _bare(node) not in _UNINITIALISED:
         return False
-    return not all(_bare(user) in _OVERWRITES and user.args[:1] == (node,) for user in node.users)
+    return not all(_overwrites(user) and user.args[:1] == (node,) for user in node.users)
+
+
+def _overwrites(node: torch.fx.Node) -> bool:
+    """Random calls overwrite as well, and are refused for what they are."""
+    return _bare(node) in _OVERWRITES or _tagged(f"aten.{_bare(node)}", torch.Tag.nondeterministic_seeded)
 
 
 def _bare(node: torch.fx.Node) -> str:

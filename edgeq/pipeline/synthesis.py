@@ -18,7 +18,7 @@ from edgeq.cache import Result, StageCache, Workspace
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, calibration_from_images, check_images
-from edgeq.errors import ArtifactError, ConfigError
+from edgeq.errors import ArtifactError, ConfigError, UnsupportedError
 from edgeq.files import write_atomic
 from edgeq.finetune.precision import whole_float32
 from edgeq.finetune.settings import METHODS
@@ -78,10 +78,16 @@ def choose_method(asked: str, raw: Graph) -> tuple[str, str]:
 
 
 def captured(loaded: LoadedModel) -> Graph:
-    """The network as a graph that still holds its batch norms."""
+    """The network as a graph that still holds its batch norms. Raises `UnsupportedError` for one without weights."""
     if isinstance(loaded.module, torch.nn.Module):
-        return capture(loaded.module, loaded.spec.input_shape, loaded.spec.name)
-    return capture_program(loaded.module, loaded.spec.name)
+        graph = capture(loaded.module, loaded.spec.input_shape, loaded.spec.name)
+    else:
+        graph = capture_program(loaded.module, loaded.spec.name)
+    if not graph.constants:
+        raise UnsupportedError(
+            "there is nothing to quantize", where=loaded.spec.name, why="the network holds no layer with weights"
+        )
+    return graph
 
 
 @dataclass(frozen=True)

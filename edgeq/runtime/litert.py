@@ -83,8 +83,8 @@ class LiteRTSession(Session):
     """A TFLite file with one input, batch 1, loaded from a path or its bytes.
 
     `kernels` is ``xnnpack`` (what devices run), ``builtin`` (optimised, no delegate) or ``reference``. `channels` tells
-    an NHWC from an NCHW input where the shape leaves it open. `keep_all` keeps every intermediate tensor readable.
-    Raises `ArtifactError` for a file the runtime refuses.
+    an NHWC from an NCHW input where the shape leaves it open; `nhwc` settles it. `keep_all` keeps every intermediate
+    tensor readable. Raises `ArtifactError` for a file the runtime refuses.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class LiteRTSession(Session):
         kernels: str = "xnnpack",
         threads: int = 1,
         channels: int | None = None,
+        nhwc: bool = False,
         keep_all: bool = False,
     ) -> None:
         if kernels not in KERNELS:
@@ -124,7 +125,7 @@ class LiteRTSession(Session):
         if len(self._inputs) != 1:
             raise ArtifactError(f"a model with {len(self._inputs)} inputs", where=self._where, hint="one image goes in")
         self._shape: tuple[int, ...] = tuple(int(n) for n in self._inputs[0]["shape"])
-        self._nhwc = _is_nhwc(self._shape, channels)
+        self._nhwc = len(self._shape) == 4 if nhwc else _is_nhwc(self._shape, channels)
         self._ops: list[dict[str, Any]] = self._interpreter._get_ops_details()
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.zoo.elsewhere import suggest
@@ -91,7 +92,7 @@ def load_model(
         spec = replace(spec, input_shape=request.input_shape, resize=None, crop=None)
     spec = replace(spec, mean=request.mean or spec.mean, std=request.std or spec.std)
     if isinstance(module, nn.Module):
-        module = module.eval().float().cpu()
+        module = _ready(module, reference)
         spec = _tried(spec, module)
     return LoadedModel(spec, module, reference)
 
@@ -111,6 +112,14 @@ def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:
     path = shipped_model(reference) if loader is _shipped else Path(reference)
     file = read_model_file(path if path.suffix == ".toml" else path / "model.toml")
     return None if str(file.weights) == "random" else file.weights
+
+
+def _ready(module: nn.Module, reference: str) -> nn.Module:
+    """The network in eval mode, in float32 on the CPU; networks may define what these calls do."""
+    try:
+        return module.eval().float().cpu()
+    except Exception as error:
+        raise ConfigError(f"{reference} cannot be brought to eval mode and float32", why=last_line(error)) from error
 
 
 def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module | ExportedProgram]]:
@@ -177,8 +186,38 @@ def _made(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
         torch.manual_seed(0)  # a factory without weights gives the same network every time
         module = call(import_callable(factory), factory, arguments)
     if not isinstance(module, nn.Module):
-        raise ConfigError(f"factory {factory} returned {type(module).__name__}", why="must return a torch.nn.Module")
+        what = module.__name__ if isinstance(module, type) else type(module).__name__
+        raise ConfigError(
+            f"factory {factory} returned {'the class ' * isinstance(module, type)}{what}",
+            why="must return a torch.nn.Module",
+        )
+    _refuse_unreadable(module, factory)
     return module
+
+
+def _refuse_unreadable(module: nn.Module, factory: str) -> None:
+    """Raise `UnsupportedError` for networks of which torch.export, or float32, cannot hold what they are."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            f"{factory} returned a TorchScript program", why="its Python code is lost",
+            hint="name the class it was made from; its weights: torch.save(script.state_dict(), FILE)",
+        )  # fmt: skip
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            raise UnsupportedError(
+                f"{factory} returned a network with lazy layers", where=name, why="it has no shape yet",
+                hint="run the network once in the factory, on zeros of its input's shape",
+            )  # fmt: skip
+        if tensor.is_meta:
+            raise UnsupportedError(
+                f"{factory} returned a network without values", where=name, why="its device is meta",
+                hint="build it on the cpu, or fill it in the factory: module.to_empty(device='cpu'), then its weights",
+            )  # fmt: skip
+        if tensor.is_complex() or tensor.layout != torch.strided or tensor.is_quantized:
+            kind = tensor.layout if tensor.layout != torch.strided else tensor.dtype
+            raise UnsupportedError(
+                f"{factory} returned a network with {kind} weights", where=name, hint="use dense floating-point weights"
+            )
 
 
 def _weigh(module: nn.Module, weights: str) -> None:
@@ -258,10 +297,12 @@ def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
         raise UnsupportedError(
             f"{spec.name} does not take one image alone", why=str(error), hint="wrap it to take one image"
         ) from error
+    except ValueError:
+        pass  # a forward without a signature; running it shows what it takes
     try:
         with torch.no_grad():
             output = module(torch.zeros(1, *spec.input_shape))
-    except Exception as error:  # whatever the user's forward raises
+    except (Exception, SystemExit) as error:  # whatever the user's forward raises
         raise ConfigError(
             f"{spec.name} cannot take an input of shape {list(spec.input_shape)} (channels, height, width)",
             why=last_line(error),
@@ -269,7 +310,7 @@ def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
         ) from error
     if spec.task != "classification":
         return spec
-    if not isinstance(output, Tensor) or output.numel() != output.shape[-1]:
+    if not isinstance(output, Tensor) or output.dim() == 0 or not 0 < output.numel() == output.shape[-1]:
         one = isinstance(output, Tensor)
         got = list(output.shape) if one else type(output).__name__
         raise ConfigError(

@@ -12,7 +12,7 @@ from edgeq.export.onnx.build import Builder
 from edgeq.export.onnx.context import FloatContext, QuantizedContext, array_range
 from edgeq.export.onnx.emit import emit
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Conv2d, Linear
+from edgeq.graph.ops import Conv2d, Linear, Shape
 from edgeq.graph.passes.lower_hard_swish import raise_hard_swish
 from edgeq.integer.graph import IntegerGraph
 from edgeq.runtime.onnxfile import QUANTIZED_SUFFIX
@@ -82,7 +82,7 @@ def write_onnx(
     return builder.finish(
         graph.name,
         {value: (io, graph.shapes[value]) for value in graph.inputs},
-        {value: (io, graph.shapes[value]) for value in graph.outputs},
+        _outputs(builder, graph, io),
         batch,
     )
 
@@ -99,9 +99,18 @@ def write_onnx_float(graph: Graph, *, batch: int | None = 1) -> bytes:
     return builder.finish(
         graph.name,
         {value: ("float32", graph.shapes[value]) for value in graph.inputs},
-        {value: ("float32", graph.shapes[value]) for value in graph.outputs},
+        _outputs(builder, graph, "float32"),
         batch,
     )
+
+
+def _outputs(builder: Builder, graph: Graph | IntegerGraph, kind: str) -> dict[str, tuple[str, Shape]]:
+    """Type and shape of each output by its name; a value that leaves twice leaves under a second name, as a copy."""
+    made: dict[str, tuple[str, Shape]] = {}
+    for place, value in enumerate(graph.outputs):
+        name = value if value not in made else builder.node("Identity", [value], f"{value}/output{place}")
+        made[name] = (kind, graph.shapes[value])
+    return made
 
 
 def _layers(graph: IntegerGraph) -> list[Node]:

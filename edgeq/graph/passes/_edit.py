@@ -23,6 +23,7 @@ class Edit:
         self._replaced: dict[str, tuple[Node, ...]] = {}
         self._stands_for: dict[str, str] = {}
         self._constants: dict[str, Array] = {}
+        self._new: set[str] = set()
 
     def producer(self, value: str) -> Node | None:
         return self.nodes.get(value)
@@ -37,8 +38,25 @@ class Edit:
         return node.name in self._replaced
 
     def replace(self, node: Node, *new: Node) -> None:
-        """Put `new` nodes in `node`'s place; the last one should carry its name unless `forward` is called too."""
-        self._replaced[node.name] = new
+        """Put `new` nodes in `node`'s place; the last one should carry its name unless `forward` is called too.
+
+        The others get another name where the graph has a value of theirs.
+        """
+        names: dict[str, str] = {}
+        for inner in new:
+            if inner.name != node.name:
+                names[inner.name] = self._free(inner.name)
+                self._new.add(names[inner.name])
+        self._replaced[node.name] = tuple(
+            Node(names.get(n.name, n.name), n.op, tuple(names.get(name, name) for name in n.inputs)) for n in new
+        )
+
+    def _free(self, name: str) -> str:
+        stem, count = name, 0
+        while name in self.graph.shapes or name in self._constants or name in self._new:
+            count += 1
+            name = f"{stem}_{count}"
+        return name
 
     def forward(self, value: str, to: str) -> None:
         """Whoever reads `value` reads `to` from now on."""
@@ -47,7 +65,12 @@ class Edit:
     def constant(self, name: str, array: npt.NDArray[np.float64], node: Node) -> str:
         """Keep `array` for `node`, under `name` unless another node reads or another change writes that name."""
         stem, count = name, 0
-        while name in self._constants or name in self.nodes or any(r is not node for r in self.readers.get(name, [])):
+        while (
+            name in self._constants
+            or name in self.nodes
+            or name in self._new
+            or any(r is not node for r in self.readers.get(name, []))
+        ):
             count += 1
             name = f"{stem}_{count}"
         self._constants[name] = np.ascontiguousarray(array, dtype=np.float32)
