@@ -25,7 +25,7 @@ from edgeq.zoo.pycode import call, import_callable, last_line
 from edgeq.zoo.spec import ModelSpec
 from edgeq.zoo.timm import timm_model
 from edgeq.zoo.torchvision import import_torchvision, torchvision_model
-from edgeq.zoo.weights import digest, fit, read_weights
+from edgeq.zoo.weights import digest, file_and_key, fit, read_weights
 
 __all__ = [
     "DEFAULT_MODEL", "LoadedModel", "ModelSpec", "checkpoint_file", "import_torchvision", "load_model",
@@ -103,7 +103,7 @@ def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:
     Arguments as for `load_model`. Raises `ConfigError`.
     """
     if weights is not None:
-        return None if weights == "random" else Path(weights)
+        return None if weights == "random" else file_and_key(weights)[0]
     loader = _loader(reference)
     if loader is _from_pt2:
         return Path(reference)
@@ -111,7 +111,7 @@ def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:
         return None
     path = shipped_model(reference) if loader is _shipped else Path(reference)
     file = read_model_file(path if path.suffix == ".toml" else path / "model.toml")
-    return None if str(file.weights) == "random" else file.weights
+    return None if str(file.weights) == "random" else file_and_key(str(file.weights))[0]
 
 
 def _ready(module: nn.Module, reference: str) -> nn.Module:

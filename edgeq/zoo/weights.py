@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from edgeq.errors import ConfigError
 from edgeq.limits import check_archive, check_regular, check_unpacked
 
-__all__ = ["SUFFIXES", "digest", "fit", "read_weights"]
+__all__ = ["SUFFIXES", "digest", "file_and_key", "fit", "read_weights"]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".tar", ".ckpt", ".bin")
 """How names of checkpoints end: ``.tar`` is that of ``.pth.tar``, ``.ckpt`` Lightning's, ``.bin`` Hugging Face's."""
@@ -40,7 +40,7 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
     ``module.`` (data parallel) and ``_orig_mod.`` (compiled) are taken off. All tensors are dense, of floats or
     integers. Raises `ConfigError`.
     """
-    path, key = _file_and_key(str(source))
+    path, key = file_and_key(str(source))
     try:
         size = check_regular(path)
     except OSError as error:
@@ -66,7 +66,8 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
 _DENSE = "save dense tensors of floats, such as those of the network before it was quantized"
 
 
-def _file_and_key(source: str) -> tuple[Path, str]:
+def file_and_key(source: str) -> tuple[Path, str]:
+    """The two parts of ``FILE:KEY``; the key is "" where `source` names a file alone."""
     file, colon, key = source.rpartition(":")
     if colon and not os.path.lexists(source) and os.path.lexists(file):
         return Path(file), key
