@@ -138,8 +138,8 @@ def _judge(found: Exactness, artifact: Path) -> None:
     op, differing, step = found.first_wrong or ("no op", 0, 0)
     allowed = ", where one step is allowed" if found.allowed_step else ""
     raise GateError(
-        f"the file's values are not the exact reference's{allowed}: first {op}, {differing:,} of whose values differ, "
-        f"by up to {step} steps; {found.values - found.equal:,} of {found.values:,} in all, by up to {found.max_step}",
+        f"the file's values are not the reference's{allowed}: first {op}, {differing:,} of whose values differ by "
+        f"up to {step} steps; {found.values - found.equal:,} of {found.values:,} in all, by up to {found.max_step}",
         hint=f"nothing was released; the file is kept as {artifact}",
     )
 

@@ -39,7 +39,7 @@ def test_a_file_of_other_values_is_not_released(
     assert result.exit_code == 1, (result.stderr, result.exception)
     line = result.stderr.strip().splitlines()[-1]
     assert "first 3.pointwise, " in line
-    assert "of whose values differ, by up to" in line
+    assert "of whose values differ by up to" in line
     assert "kept as wrong/write-" in line
     assert {path.name: path.read_bytes() for path in config.output.iterdir()} == before
 
