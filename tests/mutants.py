@@ -10,11 +10,12 @@ import copy
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["ONNX", "TFLITE", "damage", "hostile_json", "mutate_onnx", "mutate_tflite"]
+__all__ = ["ONNX", "TFLITE", "Reader", "damage", "hostile_json", "mutate_onnx", "mutate_tflite"]
 
 Random = np.random.Generator
 
@@ -394,3 +395,23 @@ TFLITE: dict[str, Callable[[Any, Random], None]] = {
     "buffer": _t_buffer, "cycle": _t_cycle, "ends": _t_ends, "graphs": _t_graphs, "index": _t_index,
     "labels": _t_labels, "op": _t_op, "option": _t_option, "scale": _t_scale, "shape": _t_shape, "type": _t_type,
 }  # fmt: skip
+
+
+class Reader:
+    """What `inspect`, `bench` and `eval` do behind their wall, for one mutant after the other in one process."""
+
+    def read(self, path: Path) -> str:
+        """Whether it could be read and run; else why not, in edgeq's words."""
+        from edgeq.errors import EdgeqError
+        from edgeq.inspection.read import _entry, _inspect
+        from edgeq.runtime.foreign import _Session
+
+        try:
+            _inspect(path, run=True).to_json()
+            _entry(path)
+            session = _Session(str(path), 3)
+            _, made = session.run(np.zeros((session.batch(), 3, 16, 16), np.float32))
+            session.real_outputs(made)
+        except EdgeqError as error:
+            return str(error)
+        return "fine"

@@ -13,35 +13,17 @@ from edgeq.cli import cli
 from edgeq.errors import ArtifactError, EdgeqError
 from edgeq.export.onnx import write_onnx
 from edgeq.export.tflite import write_tflite
-from edgeq.inspection.read import _entry, _inspect
 from edgeq.isolation import Isolated
 from edgeq.report.check import check
 from edgeq.report.schema import SCHEMA
-from edgeq.runtime.foreign import _Session
 from tests.export.residual import frozen, residual_network
-from tests.mutants import ONNX, TFLITE, damage, hostile_json, mutate_onnx, mutate_tflite
+from tests.mutants import ONNX, TFLITE, Reader, damage, hostile_json, mutate_onnx, mutate_tflite
 
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, bytes]:
     integers = frozen(residual_network())
     return {"tflite": write_tflite(integers, io="int8"), "onnx": write_onnx(integers, activations="int8", io="int8")}
-
-
-class Reader:
-    """What `inspect`, `bench` and `eval` do behind their wall, for one mutant after the other in one process."""
-
-    def read(self, path: Path) -> str:
-        """Whether it could be read and run; else why not, in edgeq's words."""
-        try:
-            _inspect(path, run=True).to_json()
-            _entry(path)
-            session = _Session(str(path), 3)
-            _, made = session.run(np.zeros((session.batch(), 3, 16, 16), np.float32))
-            session.real_outputs(made)
-        except EdgeqError as error:
-            return str(error)
-        return "fine"
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
@@ -51,7 +33,7 @@ def test_mutants_are_read_and_run_or_refused(
     monkeypatch.setattr("edgeq.isolation.PATIENCE", 5.0)
     path = tmp_path / f"model.{kind}"
     said = []
-    seeds = iter(range(30))
+    seeds = iter(range(12))
     while (seed := next(seeds, None)) is not None:
         try:
             with Isolated(Reader) as reader:
@@ -63,17 +45,17 @@ def test_mutants_are_read_and_run_or_refused(
                     seed = next(seeds, None)
         except ArtifactError as error:  # a runtime crashed, or got stuck
             said.append(str(error))
-    assert len(said) == 30
-    assert len(set(said)) > 5
+    assert len(said) == 12
+    assert len(set(said)) > 3
     assert all(line.isprintable() for line in said)
 
 
 def test_there_are_mutants_of_every_kind(models: dict[str, bytes]) -> None:
     """A mutation that can never be drawn, or changes nothing, would prove nothing."""
     for kind, mutate, known in (("onnx", mutate_onnx, ONNX), ("tflite", mutate_tflite, TFLITE)):
-        made = [mutate(models[kind], np.random.default_rng(seed)) for seed in range(150)]
+        made = [mutate(models[kind], np.random.default_rng(seed)) for seed in range(80)]
         assert {name for name, _ in made} == set(known)
-        assert len({data for _, data in made}) > 100
+        assert len({data for _, data in made}) > 50
 
 
 @pytest.mark.parametrize("place", ["../../../etc/passwd", "/etc/passwd", "weights.bin"])
