@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,4 +126,6 @@ def within(found: Any, *path: str) -> Any:
 
 def finite(found: Any) -> float | None:
     """`found` where it is a finite number; None for anything else."""
-    return found if isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found) else None
+    if not isinstance(found, int | float) or isinstance(found, bool):
+        return None
+    return found if -sys.float_info.max <= found <= sys.float_info.max else None  # an integer may be beyond floats
