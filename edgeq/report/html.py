@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from edgeq.errors import printable
 from edgeq.report.advice import steps
 from edgeq.report.charts import (
     FAIR,
@@ -99,11 +100,21 @@ def template(name: str) -> Template:
     here = files("edgeq.report")
     sources = {file: (here / file).read_text(encoding="utf-8") for file in (name, *_SHARED)}
     environment = Environment(
-        loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=DictLoader(sources),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters |= {"bytes": _bytes, "count": _count, "ms": _ms, "share": _share, "signed": _signed}
     environment.globals["style"] = Markup(sources["report.css"])  # noqa: S704  our own file, no input in it
     return environment.get_template(name)
+
+
+def _shown(value: Any) -> Any:
+    """What is printed into a page: text that would turn the direction of reading, or hide, is spelt out."""
+    return printable(value, keep="\n\t") if type(value) is str else value
 
 
 def data_uri(picture: bytes) -> str:

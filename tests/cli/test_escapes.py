@@ -135,3 +135,12 @@ def test_a_report_with_hostile_names(tmp_path: Path) -> None:
         done = run("check", str(tmp_path), "--max-device-ms", "1", "--max-drop", "1", *extra)
         assert done.exit_code in (1, 2), done.output
         assert harmless(done.output)
+
+
+def test_a_page_is_escaped() -> None:
+    from edgeq.report.html import template
+
+    page = template("report.html.j2").environment.from_string('<p title="{{ x }}">{{ x }}</p>')
+    text = page.render(x=HOSTILE + '"></p><script>alert(1)</script>')
+    assert harmless(text)
+    assert "<script" not in text
