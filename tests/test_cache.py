@@ -69,7 +69,7 @@ def test_two_builds_at_once_keep_the_first_result(tmp_path):
 
 def test_what_a_killed_run_left_is_removed(tmp_path):
     entry = next(iter(stage(StageCache(tmp_path, Silent()), {}, []).files.values())).parent
-    leftover = tmp_path / f".{entry.name}.0123456789ab.staging"
+    leftover = tmp_path / f".{entry.name}.edgeq-0123456789ab.staging"
     entry.rename(leftover)
     os.utime(leftover, (1, 1))
     assert not stage(StageCache(tmp_path, Silent()), {}, []).cached

@@ -112,18 +112,13 @@ def build(
 
 
 def _check_outputs(configs: list[BuildConfig]) -> None:
-    """Refuse every folder that may not be replaced before the first of several targets is built."""
+    """Refuse every --output that may not be replaced before the first of several targets is built."""
     from edgeq.files import check_replaceable
     from edgeq.products import BUILD
 
-    name = ""
-    if len(configs) > 1 and configs[0].output is None:  # the folders are called after the network
-        from edgeq.pipeline.synthesis import loaded_model
-
-        name = loaded_model(configs[0]).spec.name
     for config in configs:
-        if config.output is not None or name:
-            check_replaceable(config.output_folder(name), BUILD)
+        if config.output is not None:
+            check_replaceable(config.output, BUILD)
 
 
 def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path | None, quiet: bool) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_an_arm_in_edgeq_toml_is_measured_and_gated(board: Board, userland: User
     done = CliRunner().invoke(cli, ["build", "--effort", "fast"])
     assert done.exit_code == 0, done.output
     assert f"measuring on {board.host}" in done.stderr
-    assert "emulated: integers and accuracy are an Arm's, times are nobody's" in done.stderr
+    assert "emulated: integers and accuracy are an Arm's, times are nobody's" in done.stdout
     report = json.loads(Path("out/report.json").read_text())
     (row,) = report["devices"]
     assert (row["machine"]["emulated"], row["latency"], row["valid"]) == ("cortex-a72", None, False)

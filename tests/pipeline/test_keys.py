@@ -125,6 +125,7 @@ def test_another_task_makes_other_images(config: BuildConfig, tmp_path: Path) ->
         text.replace('"classification"', '"segmentation"').partition("[evaluation]")[0]
     )
     spy = Spy()
+    config = replace(config, method="auto")
     one = build(config)["synthesis"]["sha256"]
     other = build(replace(config, model="plain.toml"), spy)["synthesis"]["sha256"]
     assert spy.cached["synthesize"] is False
