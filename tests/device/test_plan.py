@@ -49,13 +49,16 @@ def _wheels(userland: Userland, folder: Path) -> None:
             name = "-".join([record.parent.name.removesuffix(".dist-info"), *(".".join(kind) for kind in kinds)])
             with zipfile.ZipFile(folder / f"{name}.whl", "w") as wheel:
                 for line in record.read_text().splitlines():
-                    wheel.write(unpacked / line.split(",")[0], line.split(",")[0])
+                    member = line.split(",")[0]
+                    if "/tests/" not in member:  # a third of numpy, which an emulated Arm takes long to unpack
+                        wheel.write(unpacked / member, member)
 
 
-@pytest.mark.parametrize("choice", ["", " --runtime tflite-runtime"])
 def test_a_bare_board_works_once_its_plan_is_followed(
-    choice: str, board: Board, userland: Userland, shell: Any, tmp_path: Path
+    board: Board, userland: Userland, shell: Any, tmp_path: Path
 ) -> None:
+    """With the older runtime; the test below follows the plan as it is, with the default one."""
+    choice = " --runtime tflite-runtime"
     _wheels(userland, tmp_path / "wheels")
     artifact = tiny_model(tmp_path / "tiny-tflite")
     arm_python(board, userland, None)
