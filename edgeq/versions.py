@@ -22,13 +22,16 @@ NOT_COMPUTING = ("cli", "report", "device")
 
 def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Version of each installed package in `names`; ``python`` is the interpreter."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = platform.python_version() if name == "python" else version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {name: found for name in names if (found := _version(name)) is not None}
+
+
+@functools.cache
+def _version(name: str) -> str | None:
+    """Version of one package, None where it is not installed. Reading a package's metadata takes milliseconds."""
+    try:
+        return platform.python_version() if name == "python" else version(name)
+    except PackageNotFoundError:
+        return None
 
 
 @functools.cache

@@ -26,6 +26,12 @@ def quick_latency(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tests write need not outlast a power cut, and a disk takes milliseconds to promise that it does."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks and pushed files of tests stay in the test's folder, so that tests run side by side."""
     monkeypatch.setattr(transport, "cache_folder", lambda: tmp_path / "locks")

@@ -183,7 +183,7 @@ FACTORIES: dict[str, tuple[Callable[[], Any], tuple[int, int, int], str | None]]
                      None),
     "index by values": (lambda: pooled(lambda s, y: y * y[y > 0].sum()), (3, 8, 8), "not supported"),
     "a branch on values": (lambda: pooled(lambda s, y: y if y.sum() > 0 else -y), (3, 8, 8), "cannot be traced"),
-    "a huge constant": (lambda: pooled(lambda s, y: y + torch.ones(2**27, 8).sum()), (3, 8, 8), "makes a constant of"),
+    "a huge constant": (lambda: pooled(lambda s, y: y + torch.ones(2**26, 2).sum()), (3, 8, 8), "makes a constant of"),
     "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 8), nn.Flatten()), (3, 8, 8), "lazy layers"),
     "lazy linear": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), (3, 8, 8), "lazy layers"),
     "scripted": (scripted, (3, 8, 8), "TorchScript program"),
