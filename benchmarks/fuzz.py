@@ -306,7 +306,8 @@ def changed(case: dict[str, Any], data: bytes, random: np.random.Generator) -> t
 
 def arguments(case: dict[str, Any], place: Path) -> list[str]:
     """The command line of a case."""
-    folder, limits = str(place.parent), ["--max-drop", "100", "--max-bytes", "4M", "--min-agreement", "0"]
+    folder = str(place.parent)
+    limits = ["--max-drop", "100", "--max-bytes", "4M", "--min-agreement", "0", "--min-images", "1"]
     quick = ["--seconds", "0.001", "--timeout", str(STUCK), "--json"]
     if case["command"] == "plan":
         flag = {"model.toml": [str(place)], "edgeq.toml": ["--config", str(place)],

@@ -72,7 +72,7 @@ def build(
             echo(effective.to_toml().rstrip("\n"))
         return
     config = effective.config
-    say_file(effective)
+    say_file(effective, file)
     locked = None if lock is None else load_locked(lock)
     if locked is not None:
         config = locked.config(effective)

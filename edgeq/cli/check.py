@@ -46,7 +46,7 @@ def check(
     from edgeq.report.check import check as run_check
 
     effective = resolve(flags | {"devices": devices or None}, os.environ, file)
-    say_file(effective)
+    say_file(effective, file)
     limits = effective.budget.limits
     if all(limit is None for limit in limits.values()):
         raise ConfigError("nothing to check", hint="give a limit such as --max-drop 1.0, or [budget] in edgeq.toml")

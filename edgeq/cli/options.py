@@ -61,9 +61,12 @@ def settings_options(
     return decorate
 
 
-def say_file(effective: Effective) -> None:
-    """Name the settings file where it is not in this folder, and what of it was left out and why."""
-    if effective.file is not None and effective.file.is_absolute():
+def say_file(effective: Effective, given: Path | None) -> None:
+    """Name the settings file where it was found above this folder, and what of it was left out and why.
+
+    `given` is the file that was named on the command line.
+    """
+    if given is None and effective.file is not None and effective.file.is_absolute():
         say(f"edgeq: settings from {effective.file}")
     if effective.unused:
         say(f"edgeq: {effective.file} is about another network: its {', '.join(effective.unused)} are left out")

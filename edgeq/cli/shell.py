@@ -94,6 +94,7 @@ def end_in_order() -> None:
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     for other in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
+    say(f"edgeq: ended by {signal.Signals(number).name}")
     sys.exit(SIGNALLED + number)
 
 

@@ -42,7 +42,7 @@ def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **
     """
     effective = resolve({key: None if value == () else value for key, value in flags.items()}, os.environ, file)
     config = dataclasses.replace(effective.config, output=output)
-    say_file(effective)
+    say_file(effective, file)
     if config.model is None:
         say(f"edgeq: no MODEL and no model in edgeq.toml: using the shipped default, {DEFAULT_MODEL}")
         config = dataclasses.replace(config, model=DEFAULT_MODEL)

@@ -36,7 +36,7 @@ class ClassNames:
             for name in _names(label):
                 self._exact[name].add(index)
                 self._loose[_plain(name)].add(index)
-        self._are_numbers = bool(labels) and all(_NUMBER.fullmatch(label) for label in labels)
+        self.are_numbers = bool(labels) and all(_NUMBER.fullmatch(label) for label in labels)
         self._count = len(labels)
 
     def find(self, name: str) -> int | None:
@@ -46,7 +46,7 @@ class ClassNames:
                 return next(iter(known[key])) if len(known[key]) == 1 else None
         if numbered := _NUMBERED.fullmatch(name):
             return self.find(numbered[2]) if not _NUMBER.fullmatch(numbered[2]) else None
-        if _NUMBER.fullmatch(name) and not self._are_numbers and int(name) < self._count:
+        if _NUMBER.fullmatch(name) and not self.are_numbers and int(name) < self._count:
             return int(name)
         return None
 
@@ -79,7 +79,9 @@ def number_folders(names: Sequence[str], spec: ModelSpec, source: str) -> tuple[
 
 def _numbers(names: Sequence[str], spec: ModelSpec, source: str) -> tuple[list[int], str]:
     if spec.labels:
-        return _matched(names, spec, source), ""
+        numbered = all(map(_NUMBER.fullmatch, names)) and not ClassNames(spec.labels).are_numbers
+        counted, note = _counted([int(name) for name in names], spec) if numbered else ([], "")
+        return (counted, note) if note else (_matched(names, spec, source), "")
     if all(map(_NUMBER.fullmatch, names)):
         return _counted([int(name) for name in names], spec)
     if all(map(_SYNSET.fullmatch, names)) and spec.classes == IMAGENET:

@@ -102,6 +102,12 @@ def everything(model: Session | torch.nn.Module | IntegerGraph) -> Everything:
     return run
 
 
+def _only(outputs: Sequence[npt.NDArray[np.float32]], whose: str) -> npt.NDArray[np.float32]:
+    if not outputs:
+        raise MeasurementError(f"{whose} has no output", hint="is the file whole?")
+    return outputs[0]
+
+
 def measure_answers(
     run: Everything,
     batches: Batches,
@@ -115,7 +121,7 @@ def measure_answers(
     task says or not finite.
     """
     if spec.task == "classification":
-        return evaluate(lambda inputs: run(inputs)[0], batches, done, whose)
+        return evaluate(lambda inputs: _only(run(inputs), whose), batches, done, whose)
     task = spec.dense
     if task is None:
         raise MeasurementError(f"{spec.name} was not measured", why="nothing says what its outputs mean",

@@ -147,6 +147,9 @@ LATENCY: Mapping[str, Entry] = {
     ),
 }
 
+FLOAT32 = 3.5e38
+"""Beyond every finite float32: the values of a network may be anything below."""
+
 FIELDS: Mapping[str, Entry] = {
     "schema": Field("integer", f"version of this table, {SCHEMA}"),
     "edgeq": Field("text", "version of edgeq", optional=True),
@@ -323,8 +326,10 @@ FIELDS: Mapping[str, Entry] = {
                 "number", "share of values at the ends of the integer range", optional=True, low=0, high=1
             ),
             "reads": Field("list of texts", "ops it reads, by `name`; not the network's inputs", optional=True),
-            "low": Field("number", "smallest value of its output in the float network", optional=True),
-            "high": Field("number", "largest", optional=True),
+            "low": Field(
+                "number", "smallest value of its output in the float network", optional=True, low=-FLOAT32, high=FLOAT32
+            ),
+            "high": Field("number", "largest", optional=True, low=-FLOAT32, high=FLOAT32),
             "weight_bits": Field("integer", "of the layer's weights", optional=True, low=1),
             "weight_storage": Field("text", "the type they have in the file", optional=True),
             "activation_bits": Field("integer", "of the op's output", optional=True, low=1),

@@ -68,7 +68,7 @@ class Locked:
                 values[name] = given
                 continue
             if origin in (setting.flag, "MODEL") and given != value:
-                raise ConfigError(f"{setting.flag} {given}", why=f"{self.path} says {value}",
+                raise ConfigError(f"{setting.flag} {_typed(given)}", why=f"{self.path} says {_typed(value)}",
                                   hint="leave it out, or build without --locked")  # fmt: skip
             _refuse_python(name, value, str(self.path))
             values[name] = value
@@ -81,6 +81,7 @@ class Locked:
             if part == "evaluation" and now.get(part) is None:
                 continue  # measures, and has no part in the bytes
             found = [line for line in differences(one, other) if not line.startswith(COMPARED_BY_CONTENT)]
+            found.sort(key=lambda line: not line.startswith("model.weights"))  # the graph holds them, too
             if found:
                 raise ConfigError(f"this build would not be that of {self.path}", why=f"{found[0]} here")
         trained = self.contents.get("finetune", {})
@@ -123,6 +124,11 @@ def load_locked(path: Path) -> Locked:
         if not all(isinstance(each, dict) for each in contents[part].values()):
             raise ArtifactError(f"{path} cannot be built from", why=f"its {part} are not what edgeq writes")
     return Locked(path, contents)
+
+
+def _typed(value: Any) -> str:
+    """A setting as one types it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _is_place(name: str, value: Any) -> bool:

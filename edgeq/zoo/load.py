@@ -21,7 +21,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.zoo.elsewhere import suggest
 from edgeq.zoo.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
-from edgeq.zoo.pycode import call, import_callable, last_line
+from edgeq.zoo.pycode import aside, call, import_callable, last_line
 from edgeq.zoo.spec import ModelSpec
 from edgeq.zoo.timm import timm_model
 from edgeq.zoo.torchvision import import_torchvision, torchvision_model
@@ -300,7 +300,7 @@ def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
     except ValueError:
         pass  # a forward without a signature; running it shows what it takes
     try:
-        with torch.no_grad():
+        with torch.no_grad(), aside():
             output = module(torch.zeros(1, *spec.input_shape))
     except (Exception, SystemExit) as error:  # whatever the user's forward raises
         raise ConfigError(

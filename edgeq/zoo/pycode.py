@@ -23,6 +23,11 @@ def last_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[-1].strip()}" if text else type(error).__name__
 
 
+def aside() -> contextlib.AbstractContextManager[Any]:
+    """While a user's code runs: what it prints goes to standard error, since standard output is edgeq's results."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 def import_callable(reference: str) -> Callable[..., Any]:
     """The function `reference` names. Raises `ConfigError` when it cannot be imported, with the error's last line."""
     source, _, name = reference.rpartition(":")
@@ -31,7 +36,8 @@ def import_callable(reference: str) -> Callable[..., Any]:
     if source.endswith(".py") and not Path(source).is_file():
         raise ConfigError(f"Python file {source} does not exist")
     try:
-        module = _from_file(Path(source)) if source.endswith(".py") else _from_path(source)
+        with aside():
+            module = _from_file(Path(source)) if source.endswith(".py") else _from_path(source)
     except (Exception, SystemExit) as error:
         raise ConfigError(f"cannot import {source}", why=last_line(error)) from error
     function = getattr(module, name, None)
@@ -76,7 +82,8 @@ def _from_file(path: Path) -> ModuleType:
 def call(function: Callable[..., Any], reference: str, arguments: Mapping[str, Any]) -> Any:
     """``function(**arguments)``; whatever it raises becomes a `ConfigError` with the error's last line."""
     try:
-        return function(**arguments)
+        with aside():
+            return function(**arguments)
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:

@@ -8,6 +8,7 @@ import mmap
 import os
 import pickle
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -82,7 +83,9 @@ def _read(path: Path) -> Any:
             raise ConfigError(f"weights file {path} cannot be read", why=_first(error), hint="is it whole?") from error
     _refuse_more_than_tensors(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how torch keeps what is refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _more_than_tensors(path, _first(error)) from error
     except Exception as error:  # a damaged file raises a dozen kinds

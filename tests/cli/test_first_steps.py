@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version
 from pathlib import Path
 
@@ -56,3 +57,26 @@ def test_a_shape_in_the_other_order_is_answered_with_the_right_one() -> None:
     one_line(run("build", "net.py:tiny", "--input-shape", "3,16,3", *known[2:], "--mean", ".5", "--std", ".2"), 2)
     result = run("build", "net.py:grey", "--input-shape", "3,16,1", *known)
     one_line(result, 2, "(channels, height, width)", "it takes 1,3,16")
+
+
+PRINTS = """
+import torch
+from torch import nn
+print("while it is imported")
+class Loud(nn.Module):
+    def __init__(self):
+        super().__init__()
+        print("while it is made")
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+    def forward(self, x):
+        print("while it runs")
+        return self.fc(self.conv(x).mean((2, 3)))
+"""
+
+
+def test_what_a_network_prints_stays_out_of_json() -> None:
+    Path("loud.py").write_text(PRINTS)
+    known = ("--input-shape", "3,8,8", "--mean", ".5,.5,.5", "--std", ".2,.2,.2", "--weights", "random")
+    result = run("build", "loud.py:Loud", *known, "--plan", "--json")
+    assert json.loads(result.stdout)["model"] == "loud-Loud"
+    assert "while it is imported" in result.stderr

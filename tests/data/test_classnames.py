@@ -136,3 +136,8 @@ def test_one_logit_has_two_classes(tmp_path: Path) -> None:
     assert numbered(folders(tmp_path / "b", ("yes", "no")), named) == {0: 1, 1: 0}
     with pytest.raises(ConfigError, match="has 2 classes"):
         replace(spec, labels=("no",))
+
+
+def test_numbers_from_one_are_noticed_beside_labels_too(tmp_path: Path) -> None:
+    found, note = number_folders([str(n) for n in range(1, 11)], NAMED, "photos")
+    assert (found, "folder 1 was taken for class 0" in note) == (list(range(10)), True)

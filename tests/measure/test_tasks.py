@@ -79,3 +79,10 @@ def test_all_outputs_of_a_module_are_numpy():
 
     one, other = everything(Two().eval())(IMAGES)
     assert (one.shape, other.shape) == ((2, 3, 4, 4), (2, 4, 4))
+
+
+def test_a_file_without_an_output_is_said_to_have_none() -> None:
+    spec = ModelSpec("net", (3, 4, 4), (0.5,) * 3, (0.25,) * 3, classes=2)
+    batches = [(np.zeros((1, 3, 4, 4), np.float32), np.zeros(1, np.int64))]
+    with pytest.raises(MeasurementError, match="the file has no output"):
+        measure_answers(lambda inputs: [], batches, spec, whose="the file")
