@@ -169,6 +169,8 @@ class Agents:
     def __init__(self, call: Callable[..., Completed]) -> None:
         self._call = call
         self._recorded: dict[str, tuple[bytes, bytes]] = {}
+        self.whole = True
+        """Whether the model is as it was built, so that the answer is one to change later."""
         self.change: Callable[[str, bytes, bytes], tuple[int, bytes, bytes]] | None = None
         """Makes of what was asked, the answer and the outputs, whole, an exit status and what is sent instead."""
 
@@ -184,7 +186,7 @@ class Agents:
             done = self._run(words[place + 1 :], settings, options["timeout"])
             outputs = Path(request["outputs"]) if "outputs" in request else None
             made = outputs.read_bytes() if outputs is not None and outputs.exists() else b""
-            if done.status == 0 and kind not in self._recorded:
+            if done.status == 0 and self.whole and kind not in self._recorded:
                 self._recorded[kind] = done.stdout.replace(token.encode(), b"@job@"), made
             if self.change is None:
                 return done
@@ -283,6 +285,7 @@ def work(pipe: Connection, folder: Path) -> None:
                 folder / f"{case['build']}-damaged" / case["file"] if case["build"] else folder / f"x-{case['file']}"
             )
             place.write_bytes(damaged)
+        agents.whole = not data or damaged == data
         result = CliRunner().invoke(cli, arguments(case, place), prog_name="edgeq")
         row = {
             "code": result.exit_code, "said": result.stderr[-300:], "same": damaged == data, "done": name,
