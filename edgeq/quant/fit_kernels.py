@@ -142,7 +142,8 @@ class _Fitting:
         unit = float(x.scale) * scale
         # int16 kernels scale sums into 32 bits; int8 ones, where the ratio is above 1, shift them to the left first.
         lowest = MARGIN if x.dtype == "int8" else 0.0
-        largest = np.clip(LARGEST_SUM["int8"] * MARGIN**2 * unit / layer.reach(x), lowest, limit)
+        with np.errstate(over="ignore"):  # sums that cannot come near the limit allow any ratio
+            largest = np.clip(LARGEST_SUM["int8"] * MARGIN**2 * unit / layer.reach(x), lowest, limit)
         changed = self._coarsen(node.name, float(np.max(unit / largest)))
         if self.leaders[node.name] in self.fixed:
             steepest = largest * float(y.scale) / float(x.scale)
