@@ -22,22 +22,22 @@ from latency import machine_line
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
-from edgeq.export.tflite import census, write_tflite
 from edgeq.files import write_atomic
+from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
 from edgeq.measure.latency import measure_latency
 from edgeq.measure.layers import layer_errors
-from edgeq.measure.verify import verify_tflite
+from edgeq.model.load import load_model
+from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.synthesis import captured
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
-from edgeq.runtime.litert import LiteRTSession
 from edgeq.synth import SYNTHESIZERS, Request
-from edgeq.zoo.load import load_model
-from edgeq.zoo.spec import ModelSpec
 
 NAMES = {"resnet20-shifted": 1000, "resnet8": 500, "mobilenetv1-0.25": 500}
 """Evaluation images of each network."""

@@ -21,20 +21,20 @@ from bits16 import prepared
 from cases import ROOT, commit, data_folder
 from latency import machine_line
 
-from edgeq.export.tflite import census, write_tflite
 from edgeq.files import write_atomic
+from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Conv2d, Linear
 from edgeq.graph.run import GraphModule
 from edgeq.measure.accuracy import agreement, evaluate, runner
 from edgeq.measure.layers import layer_errors
-from edgeq.measure.verify import verify_tflite
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.fakequant import fake_quantize
 from edgeq.quant.freeze import freeze
-from edgeq.quant.widths import parted
-from edgeq.runtime.litert import LiteRTSession
+from edgeq.quant.mixed_precision import parted
 
 NAME, LIMIT = "mobilenetv1-0.25", 500
 WORST = (2, 8)

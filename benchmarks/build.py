@@ -24,7 +24,7 @@ from torch import nn
 
 from edgeq.config.build import BuildConfig
 from edgeq.errors import EdgeqError
-from edgeq.zoo.load import load_model
+from edgeq.model.load import load_model
 
 TARGETS = ("tflite-arm", "onnx-x86", "onnx-arm")
 PEER_OF = {"tflite-arm": ("litert_int8_nhwc.tflite", "litert_int8_nchw.tflite"), "onnx-x86": ("ort_u8s8.onnx",)}

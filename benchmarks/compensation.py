@@ -16,7 +16,7 @@ from ptq_pairs import Way, write_page
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
-from edgeq.quant import lockstep
+from edgeq.quant import layerwise as lockstep
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
 

@@ -19,8 +19,8 @@ from edgeq.config.build import BuildConfig
 from edgeq.data.evaluation import load_images
 from edgeq.device.open import open_device
 from edgeq.measure.conditions import this_machine
+from edgeq.model.load import load_model
 from edgeq.pipeline.ondevice import eval_on, find_artifact, setup_for
-from edgeq.zoo.load import load_model
 
 PROCESSORS = {"cortex-a72": "Pi 4", "cortex-a76": "Pi 5"}
 RUNTIMES = {"tflite-arm": ("litert", "tflite-runtime"), "onnx-arm": ("onnxruntime",)}

@@ -30,8 +30,8 @@ from edgeq.config.targets import load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import EdgeqError
 from edgeq.files import write_atomic
-from edgeq.formats import format_of
-from edgeq.graph.capture import capture
+from edgeq.formats.base import format_of
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from cases import NETWORKS
 from torch import Tensor, nn
 
-from edgeq.zoo.pycode import import_callable
-from edgeq.zoo.torchvision import import_torchvision
+from edgeq.model.pycode import import_callable
+from edgeq.model.torchvision import import_torchvision
 
 __all__ = ["SUBJECTS", "Subject", "sane"]
 

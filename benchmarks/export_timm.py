@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from export_networks import Subject
 
-from edgeq.zoo.timm import timm_model
+from edgeq.model.timm import timm_model
 
 __all__ = ["TIMM"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.data.evaluation import EvaluationSet
-from edgeq.runtime.litert import LiteRTSession
-from edgeq.runtime.ort import OrtSession
-from edgeq.runtime.session import Session
-from edgeq.zoo.spec import ModelSpec
+from edgeq.formats.onnx.session import OrtSession
+from edgeq.formats.session import Session
+from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.model.spec import ModelSpec
 
 FLOAT_TYPE = 0  # TensorType.FLOAT32 in the TFLite schema
 
@@ -28,7 +28,7 @@ def ops(path: Path) -> tuple[dict[str, int], int]:
     An .onnx file is counted after onnxruntime's fusions, which is what runs.
     """
     if path.suffix == ".onnx":
-        from edgeq.export.onnx import optimized_census
+        from edgeq.formats.onnx import optimized_census
 
         census = optimized_census(path, "uint8")
         return dict(Counter(census.kinds).most_common()), census.float_ops

@@ -211,7 +211,7 @@ class Agents:
 
 def run_agent(words: list[str], settings: dict[str, str], said: str) -> None:
     """What a Python started anew would do."""
-    from edgeq.device import agent
+    from edgeq.device.runners import agent
 
     os.environ.update(settings)
     file = os.open(said, os.O_CREAT | os.O_WRONLY)
@@ -257,11 +257,17 @@ def work(pipe: Connection, folder: Path) -> None:
 
     from edgeq import isolation
     from edgeq.cli import cli
-    from edgeq.device import local
+    from edgeq.device.transports import local
 
     isolation.PATIENCE = STUCK
-    preload = ["edgeq.device.agent", "edgeq.measure.replay", "edgeq.inspection.onnxfile", "edgeq.inspection.tflite",
-               "edgeq.runtime.foreign", "ai_edge_litert.interpreter"]  # fmt: skip
+    preload = [
+        "edgeq.device.runners.agent",
+        "edgeq.formats.replay",
+        "edgeq.formats.onnx.read",
+        "edgeq.formats.tflite.read",
+        "edgeq.formats.foreign",
+        "ai_edge_litert.interpreter",
+    ]
     multiprocessing.get_context("forkserver").set_forkserver_preload(preload)
     forkserver.ensure_running()
     torch.export.export(torch.nn.Identity(), (torch.zeros(1),))  # imports a great deal, which is no case's silence

@@ -3,7 +3,7 @@
     python benchmarks/fuzz_networks.py --networks 500      # prints, and writes benchmarks/results/fuzz_networks.md
     python benchmarks/fuzz_networks.py --seeds 37 --print  # one that failed, alone
 
-A seed is a network of four to ten steps out of gates, sums, layers and moves, and its noise (`tests/export/chance.py`,
+A seed is a network of four to ten steps out of gates, sums, layers and moves, and its noise (`tests/formats/chance.py`,
 which also says what is checked). A worker process that dies or falls silent (`fuzz.py`) is a failure like a wrong
 value. A network that edgeq refuses is counted with the reason. Verdicts are kept in build/fuzz/: an interrupted run
 goes on where it stopped, and failures run again.
@@ -22,8 +22,8 @@ from latency import machine_line
 
 from edgeq.errors import UnsupportedError
 from edgeq.files import write_atomic
+from edgeq.model.pycode import import_callable
 from edgeq.versions import package_versions
-from edgeq.zoo.pycode import import_callable
 
 GENERATOR = ROOT / "tests" / "export" / "chance.py"
 

@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from cases import NETWORKS, ROOT, ROWS, data_folder
 
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
+from edgeq.model.load import LoadedModel, load_model
 from edgeq.synth.base import Request
 from edgeq.synth.critic import Critic
 from edgeq.synth.gznq import Settings, generator_settings, settings_for, synthesize
 from edgeq.synth.losses import squared_gaps
 from edgeq.synth.sheet import contact_sheet, pixels
-from edgeq.zoo.load import LoadedModel, load_model
 
 IMAGES = 50
 BASE, GENERATOR = settings_for("balanced"), generator_settings("balanced")

@@ -16,18 +16,18 @@ from cases import NETWORKS, ROOT, commit, data_folder
 from latency import machine_line
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.export.tflite import write_tflite
 from edgeq.files import write_atomic
+from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.latency import measure_latency
-from edgeq.measure.verify import verify_tflite
+from edgeq.model.load import load_model
 from edgeq.pipeline.synthesis import captured
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
-from edgeq.runtime.litert import LiteRTSession
-from edgeq.zoo.load import load_model
 
 MODELS = {
     "resnet20": NETWORKS / "resnet20.toml",

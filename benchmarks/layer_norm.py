@@ -17,10 +17,10 @@ from ai_edge_litert import schema_py_generated as schema
 from cases import ROOT, commit
 from latency import machine_line
 
-from edgeq.export.tflite.emit import options_of
-from edgeq.export.tflite.flat import File, Operator, Tensor, serialize
+from edgeq.formats.tflite.emit.layers import options_of
+from edgeq.formats.tflite.flatbuffer import File, Operator, Tensor, serialize
+from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.integer.graph import Quantization
-from edgeq.runtime.litert import LiteRTSession
 
 Array = npt.NDArray[np.float64]
 RESULTS = ROOT / "benchmarks" / "results" / "layer_norm.md"

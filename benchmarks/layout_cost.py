@@ -1,4 +1,4 @@
-"""What carrying torch's padding costs a TFLite file: the figures `edgeq.export.tflite.layout` counts with.
+"""What carrying torch's padding costs a TFLite file: the figures `edgeq.formats.tflite.layout` counts with.
 
     python benchmarks/layout_cost.py          # prints, and writes benchmarks/results/layout_cost.md
 
@@ -21,15 +21,15 @@ from latency import machine_line
 from torch import Tensor, nn
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.export.tflite import layout, write_tflite
 from edgeq.files import write_atomic
-from edgeq.graph.capture import capture
+from edgeq.formats.tflite import layout, write_tflite
+from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.measure.latency import measure_latency
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
-from edgeq.runtime.litert import LiteRTSession
 
 RESULTS = ROOT / "benchmarks" / "results" / "layout_cost.md"
 INTRODUCTION = f"""\

@@ -42,8 +42,8 @@ from edgeq.finetune.settings import Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import Learned, Student, agreement
 from edgeq.finetune.world import ALONE
+from edgeq.integer.storage import reference_run
 from edgeq.measure.accuracy import evaluate, runner
-from edgeq.measure.simulated import reference_run
 from edgeq.pipeline.synthesis import choose_method
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme

@@ -9,7 +9,7 @@ from typing import Any
 
 from cases import ROOT
 
-from edgeq.zoo.pycode import import_callable
+from edgeq.model.pycode import import_callable
 
 IMAGES = 10_000
 

@@ -20,8 +20,8 @@ from cases import ROOT, commit
 from latency import machine_line
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeq.export.onnx.emit_norms import MOST, together_of
 from edgeq.files import write_atomic
+from edgeq.formats.onnx.emit.norms import MOST, together_of
 
 RESULTS = ROOT / "benchmarks" / "results" / "onnx_forms.md"
 SHAPES = ((56, 56, 96), (28, 28, 192), (14, 14, 384), (7, 7, 768))

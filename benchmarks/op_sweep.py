@@ -24,7 +24,7 @@ from latency import machine_line
 
 from edgeq.errors import UnsupportedError
 from edgeq.files import write_atomic
-from edgeq.graph.nearest import NEAREST_MODES, is_certain, nearest_pixels
+from edgeq.graph.ops.nearest import NEAREST_MODES, is_certain, nearest_pixels
 from edgeq.versions import package_versions
 
 sys.path.insert(0, str(ROOT))

@@ -24,19 +24,19 @@ from edgeq.config.targets import load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import calibration_from_images, load_images
 from edgeq.files import write_atomic
-from edgeq.formats import format_of
+from edgeq.formats.base import format_of
+from edgeq.formats.session import Session
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
+from edgeq.model.load import LoadedModel, load_model
 from edgeq.pipeline.synthesis import captured
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
-from edgeq.quant.intake import Intake, normalised, raw_pixels
-from edgeq.runtime.session import Session
+from edgeq.quant.input_transform import Intake, normalised, raw_pixels
 from edgeq.synth import SYNTHESIZERS, Request
-from edgeq.zoo.load import LoadedModel, load_model
 
 TARGETS = ("tflite-arm", "onnx-x86")
 EXACT = 4

@@ -30,8 +30,8 @@ sys.path.insert(0, str(ROOT))
 from edgeq.device.job import Setup, evaluate
 from edgeq.device.open import open_device
 from edgeq.errors import EdgeqError
+from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.measure.conditions import this_machine
-from edgeq.runtime.litert import LiteRTSession
 from tests.device.loopback import adb_environment, board_at, connected, executable
 from tests.device.tiny import tiny_model
 

@@ -29,11 +29,11 @@ from edgeq.finetune.budget import EFFORTS, batch_for, steps_for, values_of
 from edgeq.finetune.loop import Job, finetune
 from edgeq.finetune.settings import METHODS, settings_for
 from edgeq.graph.passes import optimize
+from edgeq.model.load import load_model
 from edgeq.pipeline.synthesis import captured
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.synth.memory import keep_freed_memory
-from edgeq.zoo.load import load_model
 
 MODELS = {name: ROOT / "models" / name / "model.toml" for name in ("signs-mobilenetv2", "signs-fixup")} | {
     name: NETWORKS / f"{name}.toml"

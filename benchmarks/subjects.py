@@ -27,10 +27,10 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.measure.accuracy import Accuracy, Run, evaluate, runner
+from edgeq.model.load import LoadedModel, load_model
+from edgeq.model.pycode import import_callable
 from edgeq.pipeline.synthesis import captured
 from edgeq.quant.bits import parse_bits
-from edgeq.zoo.load import LoadedModel, load_model
-from edgeq.zoo.pycode import import_callable
 
 REAL = "images"
 """Name of real training images where methods that make images are named."""

@@ -30,13 +30,13 @@ from zero_shot import FOLDER
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import write_atomic
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
+from edgeq.model.torchvision import import_torchvision
 from edgeq.synth import SYNTHESIZERS, Request, critic
 from edgeq.synth.gznq import Settings, synthesize
 from edgeq.synth.losses import Moments
 from edgeq.synth.memory import keep_freed_memory
-from edgeq.zoo.torchvision import import_torchvision
 
 EFFORTS = ("fast", "balanced", "best")
 STEPS = 4

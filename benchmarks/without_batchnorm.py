@@ -22,11 +22,11 @@ from latency import machine_line
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.passes import fold_batchnorm
 from edgeq.graph.run import GraphModule
+from edgeq.model.load import load_model
 from edgeq.pipeline.synthesis import captured
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.inversion import Settings, invert
 from edgeq.synth.statistics import layer_gaps, references, seen_moments
-from edgeq.zoo.load import load_model
 
 METHODS = ("noise", "uniform", "gzsq", "moments", "leaves", "inversion")
 VARIANTS = {

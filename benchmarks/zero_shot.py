@@ -28,16 +28,16 @@ from zero_shot_table import results
 from edgeq.cache import StageCache, Workspace
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import EdgeqError, UnsupportedError
-from edgeq.export.tflite import write_tflite
 from edgeq.files import write_atomic
+from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.integer.storage import reference_run
 from edgeq.measure.accuracy import runner
-from edgeq.measure.simulated import reference_run
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
-from edgeq.runtime.litert import LiteRTSession
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.versions import package_versions
 

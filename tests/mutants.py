@@ -403,8 +403,8 @@ class Reader:
     def read(self, path: Path) -> str:
         """Whether it could be read and run; else why not, in edgeq's words."""
         from edgeq.errors import EdgeqError
-        from edgeq.inspection.read import _entry, _inspect
-        from edgeq.runtime.foreign import _Session
+        from edgeq.formats.foreign import _Session
+        from edgeq.formats.read import _entry, _inspect
 
         try:
             _inspect(path, run=True).to_json()

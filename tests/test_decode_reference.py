@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from edgeq.decode import detect, matched, priors
-from edgeq.zoo.load import load_model
+from edgeq.model.load import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("EDGEQ_DATA", ROOT.parent / "shared" / "data"))

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.errors import ArtifactError, EdgeqError
-from edgeq.export.onnx import write_onnx
-from edgeq.export.tflite import write_tflite
+from edgeq.formats.onnx import write_onnx
+from edgeq.formats.tflite import write_tflite
 from edgeq.isolation import Isolated
 from edgeq.report.check import check
 from edgeq.report.schema import SCHEMA
-from tests.export.residual import frozen, residual_network
+from tests.formats.residual import frozen, residual_network
 from tests.mutants import ONNX, TFLITE, Reader, damage, hostile_json, mutate_onnx, mutate_tflite
 
 

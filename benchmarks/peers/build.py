@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cases import CASES, PEERS, ROOT, Case, data_folder
 
 from edgeq.data.evaluation import calibration_from_images
-from edgeq.zoo.load import load_model
+from edgeq.model.load import load_model
 
 HERE = Path(__file__).resolve().parent
 

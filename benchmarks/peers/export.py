@@ -38,12 +38,12 @@ from export import IMAGES, PIXELS, noise
 from export_networks import SUBJECTS, Subject, sane
 from latency import machine_line
 
-import edgeq.export.onnx
-import edgeq.export.tflite  # noqa: F401 - what the writers load is not timed, as it is not with the converters
+import edgeq.formats.onnx
+import edgeq.formats.tflite  # noqa: F401 - what the writers load is not timed, as it is not with the converters
 from edgeq.config.targets import load_target
 from edgeq.errors import EdgeqError
-from edgeq.formats import format_of
-from edgeq.graph.capture import capture
+from edgeq.formats.base import format_of
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.measure.conditions import this_machine
 from edgeq.quant.bits import Scheme

@@ -21,8 +21,8 @@ from foreign import ops, top1
 from latency import machine_line, time_pair
 
 from edgeq.data.evaluation import EvaluationSet, load_images
-from edgeq.zoo.load import load_model
-from edgeq.zoo.spec import ModelSpec
+from edgeq.model.load import load_model
+from edgeq.model.spec import ModelSpec
 
 MADE = {
     PeerFile("litert-torch float", "litert_float_nhwc.tflite"): None,

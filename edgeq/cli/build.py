@@ -14,9 +14,9 @@ from edgeq.cli.shell import echo, print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
 from edgeq.errors import MeasurementError, UnsupportedError
+from edgeq.model.modeltoml import DEFAULT_MODEL
 from edgeq.report.locked import Locked, NotReproduced, load_locked
 from edgeq.threads import one_operation_at_a_time
-from edgeq.zoo.modeltoml import DEFAULT_MODEL
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from edgeq.finetune.world import World

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.table import Table
 
 from edgeq.cli.terminal import console, styled
-from edgeq.export.census import Census
-from edgeq.inspection.contents import Contents, Op, Tensor, peak_memory
+from edgeq.formats.census import Census
+from edgeq.formats.contents import Contents, Op, Tensor, peak_memory
 
 __all__ = ["show_contents"]
 

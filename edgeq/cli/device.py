@@ -30,9 +30,9 @@ device = Shell(
 @_json
 def devices(as_json: bool) -> None:
     """List what --device takes, the Android devices adb knows, and whether the emulated Arm exists on this machine."""
-    from edgeq.device.adb import attached
     from edgeq.device.open import DEVICES
-    from edgeq.device.userland import find_userland
+    from edgeq.device.transports.adb import attached
+    from edgeq.device.transports.emulator import find_userland
     from edgeq.errors import DeviceError
 
     try:
@@ -74,7 +74,7 @@ def probe(name: str, program: Path | None, as_json: bool, wait: float) -> None:
     from edgeq.device.job import probe as look
     from edgeq.device.open import full_name, open_device
     from edgeq.device.provision import plan
-    from edgeq.device.userland import RUNTIMES
+    from edgeq.device.transports.emulator import RUNTIMES
 
     name = full_name(name)
     facts: dict[str, Any] = {}
@@ -121,7 +121,7 @@ def provision(name: str, runtime: str, wait: float) -> None:
 @_json
 def emulator(create: bool, as_json: bool) -> None:
     """Whether there is an emulated Arm on this machine, and make one."""
-    from edgeq.device.userland import create_userland, find_userland
+    from edgeq.device.transports.emulator import create_userland, find_userland
 
     found = create_userland(lambda part: say(f"fetching {part}")) if create else find_userland()
     if as_json:

@@ -13,7 +13,7 @@ from edgeq.cli.shell import columns, echo, print_json, say
 from edgeq.errors import ConfigError
 
 if TYPE_CHECKING:  # numpy takes a while to import
-    from edgeq.zoo.spec import ModelSpec
+    from edgeq.model.spec import ModelSpec
 
 __all__ = ["evaluate"]
 
@@ -67,8 +67,8 @@ def _answered(path: Path, devices: tuple[str, ...], asked: dict[str, Any]) -> It
 
 def _prepared(path: Path, model: str | None, data: str | None) -> tuple[ModelSpec, str]:
     """How images become the file's input, and where they are. Only what the user named is imported."""
+    from edgeq.model.load import load_model
     from edgeq.pipeline.origin import read_origin
-    from edgeq.zoo.load import load_model
 
     if model:
         spec = load_model(model).spec

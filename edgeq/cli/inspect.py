@@ -24,7 +24,7 @@ def inspect(artifact: Path, no_run: bool, as_json: bool) -> None:
     edgeq inspect build/resnet20-tflite-arm
     edgeq inspect theirs.onnx --json
     """
-    from edgeq.inspection.read import inspect as read
+    from edgeq.formats.read import inspect as read
 
     contents = read(artifact, run=not no_run)
     if as_json:

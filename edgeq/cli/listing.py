@@ -34,7 +34,7 @@ def targets(as_json: bool) -> None:
 @_json
 def models(as_json: bool) -> None:
     """List the models that ship with edgeq."""
-    from edgeq.zoo.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
+    from edgeq.model.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
 
     rows: list[dict[str, Any]] = []
     for name in shipped_models():

@@ -13,8 +13,8 @@ import click
 from edgeq.cli.options import config_option, say_file, settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve, settings_of
+from edgeq.model.modeltoml import DEFAULT_MODEL
 from edgeq.threads import one_operation_at_a_time
-from edgeq.zoo.modeltoml import DEFAULT_MODEL
 
 __all__ = ["synth"]
 

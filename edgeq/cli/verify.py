@@ -13,7 +13,7 @@ from edgeq.cli.shell import echo, print_json
 from edgeq.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from edgeq.measure.exactness import Exactness
+    from edgeq.formats.exactness import Exactness
 
 __all__ = ["verify"]
 
@@ -49,7 +49,7 @@ def verify(
     edgeq verify build/resnet20-tflite-arm
     edgeq verify build/resnet20-onnx-x86 --rounding onnxruntime --random 0
     """
-    from edgeq.measure.replay import replay
+    from edgeq.formats.replay import replay
 
     found = replay(folder, images, seed=seed, rounding=rounding)
     changed = _changed(folder)
@@ -70,7 +70,7 @@ def _changed(folder: Path) -> str | None:
     A few images cannot show every change: a weight may matter on others only. A folder without a readable report has
     nothing to compare with.
     """
-    from edgeq.inspection.read import find_model
+    from edgeq.formats.read import find_model
     from edgeq.report.check import read_report
 
     model = find_model(folder)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from edgeq.errors import ConfigError
-from edgeq.zoo.spec import ModelSpec
+from edgeq.model.spec import ModelSpec
 
 __all__ = ["ClassNames", "number_folders"]
 

@@ -23,8 +23,8 @@ from edgeq.data.npz import read_npz
 from edgeq.data.pictures import PICTURES, find_labelled, find_plain, read_picture
 from edgeq.data.truths import ARRAYS, Truths, checked_truths, truths_sha256
 from edgeq.errors import ConfigError, MeasurementError
-from edgeq.zoo.pycode import call, import_callable
-from edgeq.zoo.spec import ModelSpec
+from edgeq.model.pycode import call, import_callable
+from edgeq.model.spec import ModelSpec
 
 __all__ = ["EvaluationSet", "barred", "calibration_from_images", "check_images", "load_images"]
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from edgeq.data.classnames import ClassNames, number_folders
 from edgeq.errors import ConfigError
 from edgeq.limits import check_regular, read_text
-from edgeq.zoo.spec import ModelSpec
+from edgeq.model.spec import ModelSpec
 
 __all__ = ["PICTURES", "find_labelled", "find_plain", "fitted", "read_picture"]
 

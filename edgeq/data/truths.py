@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from edgeq.data.classnames import ClassNames
 from edgeq.errors import ConfigError
-from edgeq.zoo.spec import ModelSpec
-from edgeq.zoo.tasks import Segmentation
+from edgeq.model.spec import ModelSpec
+from edgeq.model.tasks import Segmentation
 
 __all__ = ["ARRAYS", "Truths", "checked_truths", "truths_sha256"]
 

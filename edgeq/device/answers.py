@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgeq.device.agent import MARK, RUNTIMES
+from edgeq.device.runners.agent import MARK, RUNTIMES
 from edgeq.errors import DeviceError
 
 __all__ = ["DTYPES", "read_answer"]

@@ -1,6 +1,6 @@
 """What is asked of a device: what it is, what a file answers there, how long it takes there.
 
-The agent answers, except on Android, which has no Python: there `edgeq.device.phone` does.
+The agent answers, except on Android, which has no Python: there `edgeq.device.runners.phone` does.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.device import agent, phone
-from edgeq.device.adb import AdbTransport
 from edgeq.device.answers import read_answer
+from edgeq.device.runners import agent, phone
 from edgeq.device.transport import ShellTransport
+from edgeq.device.transports.adb import AdbTransport
 from edgeq.errors import DeviceError
 
 __all__ = ["PROVISIONED", "Setup", "bench", "can_run", "evaluate", "probe"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from edgeq.device.adb import AdbTransport, only_serial
-from edgeq.device.local import EmulatorTransport, LocalTransport
-from edgeq.device.ssh import SshTransport
 from edgeq.device.transport import ShellTransport
-from edgeq.device.userland import RUNTIMES, find_userland
+from edgeq.device.transports.adb import AdbTransport, only_serial
+from edgeq.device.transports.emulator import RUNTIMES, find_userland
+from edgeq.device.transports.local import EmulatorTransport, LocalTransport
+from edgeq.device.transports.ssh import SshTransport
 from edgeq.errors import DeviceError
 
 __all__ = ["DEVICES", "full_name", "open_device"]

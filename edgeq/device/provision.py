@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeq.device.adb import AdbTransport
 from edgeq.device.job import PROVISIONED
 from edgeq.device.transport import ShellTransport
-from edgeq.device.userland import RUNTIMES
+from edgeq.device.transports.adb import AdbTransport
+from edgeq.device.transports.emulator import RUNTIMES
 from edgeq.errors import ConfigError, DeviceError
 from edgeq.scratch import scratch
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from edgeq.finetune.kernels import OWN_WAY, added, limits_of, nearest, rescaled, window_mean
 from edgeq.finetune.lsq import fake_quantize
-from edgeq.graph.elementwise import Maximum, Mul, Requantize
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     Add,
@@ -29,18 +28,21 @@ from edgeq.graph.ops import (
     GlobalAvgPool,
     LeakyReLU,
     Linear,
+    Maximum,
     MaxPool2d,
+    Mul,
     Pad,
     Permute,
+    Requantize,
     Reshape,
     Slice,
 )
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
-from edgeq.integer.reference import run as run_reference
+from edgeq.integer.reference.layers import run as run_reference
 from edgeq.quant.calibrate import Calibration
 from edgeq.quant.fakequant import quantize_weight, simulation
-from edgeq.quant.lockstep import settle
+from edgeq.quant.layerwise import settle
 from edgeq.quant.rounding import COMPENSATED
 from edgeq.quant.scheme import fixed_output
 

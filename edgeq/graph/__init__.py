@@ -3,5 +3,3 @@
 `ir` and `ops` are plain data and import no torch, so that writers and the reference can use them; `capture`, `run`
 and `passes` are where torch lives.
 """
-
-from edgeq.graph import elementwise as elementwise  # registers its kinds: a saved graph may hold them

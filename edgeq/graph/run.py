@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.graph import elementwise, norms, ops
+from edgeq.graph import ops
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import Op, Sides
+from edgeq.graph.ops import Op, Sides, elementwise, norms
 
 __all__ = ["GraphModule", "Visit", "function"]
 

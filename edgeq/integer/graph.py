@@ -20,9 +20,8 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from edgeq.errors import ArtifactError, UnsupportedError
-from edgeq.graph.elementwise import Requantize
 from edgeq.graph.ir import Node
-from edgeq.graph.ops import Clamp, Shape, op_from_json, op_to_json
+from edgeq.graph.ops import Clamp, Requantize, Shape, op_from_json, op_to_json
 from edgeq.limits import check_regular
 
 __all__ = ["LIMITS", "IntegerGraph", "Quantization"]

@@ -15,10 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import Mul, Requantize
 from edgeq.graph.ir import Node
-from edgeq.graph.norms import MeanSquare
-from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, Op
+from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, MeanSquare, Mul, Op, Requantize
 from edgeq.integer.graph import IntegerGraph, Quantization
 
 __all__ = [

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import MeasurementError
+from edgeq.formats.session import Session
 from edgeq.measure.statistics import LEVEL, paired_interval, sign_test, wilson_interval
-from edgeq.runtime.session import Session
 
 if TYPE_CHECKING:
     import torch

@@ -198,6 +198,6 @@ def _check_boxes(found: Sequence[Detections], truth: Sequence[Boxes], classes: i
 def _import_torchvision_first() -> None:
     """torchmetrics imports torchvision where it is installed, which fails beside a CPU torch unless done our way."""
     if importlib.util.find_spec("torchvision") is not None:
-        from edgeq.zoo.torchvision import import_torchvision
+        from edgeq.model.torchvision import import_torchvision
 
         import_torchvision()

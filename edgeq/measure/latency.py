@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import MeasurementError
+from edgeq.formats.session import Session
 from edgeq.measure.conditions import Machine, Moment, this_machine
 from edgeq.measure.statistics import median_interval, percentile
-from edgeq.runtime.session import Session
 
 __all__ = ["ENOUGH_RUNS", "Latency", "measure_latency"]
 

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from edgeq.decode import Detections, matched
 from edgeq.errors import MeasurementError
+from edgeq.formats.session import Session
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference import run as run_reference
+from edgeq.integer.reference.layers import run as run_reference
 from edgeq.measure.accuracy import Accuracy, check_finite, compare, evaluate
 from edgeq.measure.dense import Boxes, Dense, dealt_score, detection_score, enlarged, masks_score
-from edgeq.runtime.session import Session
-from edgeq.zoo.spec import ModelSpec
-from edgeq.zoo.tasks import Detection, Segmentation
+from edgeq.model.spec import ModelSpec
+from edgeq.model.tasks import Detection, Segmentation
 
 if TYPE_CHECKING:
     import torch

@@ -27,9 +27,10 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Conv2d, Linear
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
+from edgeq.model.load import LoadedModel
 from edgeq.products import BUILD, MARKER
 from edgeq.quant.bits import parse_bits
-from edgeq.quant.intake import FORMS, Intake, raw_input
+from edgeq.quant.input_transform import FORMS, Intake, raw_input
 from edgeq.report.cautions import accuracy_cautions, layer_cautions
 from edgeq.report.device import elsewhere, slow_here
 from edgeq.report.html import render
@@ -39,7 +40,6 @@ from edgeq.report.schema import build_report, to_text
 from edgeq.synth.base import JOINED
 from edgeq.synth.sheet import contact_sheet
 from edgeq.versions import package_versions
-from edgeq.zoo.load import LoadedModel
 
 __all__ = ["Made", "command_of", "report_of", "write_folder"]
 

@@ -22,9 +22,9 @@ from edgeq.files import check_replaceable
 from edgeq.finetune.budget import minutes_for
 from edgeq.finetune.settings import settings_for
 from edgeq.finetune.world import ALONE, World
-from edgeq.graph.capture import unsupported_calls
+from edgeq.graph.capture.walk import unsupported_calls
 from edgeq.graph.passes import optimize
-from edgeq.measure.simulated import storable
+from edgeq.integer.storage import storable
 from edgeq.pipeline.artifact import Made, report_of, write_folder
 from edgeq.pipeline.calibrating import calibrated, entry_rows
 from edgeq.pipeline.choices import intake_of, scheme_of
@@ -36,9 +36,9 @@ from edgeq.pipeline.synthesis import captured, check_method, choose_method, load
 from edgeq.pipeline.writing import verified, written
 from edgeq.products import BUILD
 from edgeq.progress import Progress, Silent
-from edgeq.quant.intake import FORMS
+from edgeq.quant.input_transform import FORMS
+from edgeq.quant.mixed_precision import parted
 from edgeq.quant.scheme import specify
-from edgeq.quant.widths import parted
 from edgeq.report.device import kept_rows, with_devices
 from edgeq.report.lock import MAKING
 from edgeq.report.locked import Locked

@@ -17,7 +17,7 @@ from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize, rescaled
 from edgeq.quant.freeze import freeze
-from edgeq.quant.intake import Intake
+from edgeq.quant.input_transform import Intake
 
 __all__ = ["INTEGER", "CalibrationInputs", "calibrated", "entry_rows", "read_integers"]
 

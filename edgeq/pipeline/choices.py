@@ -9,9 +9,9 @@ from edgeq.config.targets import WEIGHT_TYPES, Target
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ir import Graph
 from edgeq.measure.conditions import this_machine
+from edgeq.model.spec import ModelSpec
 from edgeq.quant.bits import Scheme
-from edgeq.quant.intake import Intake, normalised, raw_pixels
-from edgeq.zoo.spec import ModelSpec
+from edgeq.quant.input_transform import Intake, normalised, raw_pixels
 
 __all__ = ["intake_of", "scheme_of", "types_of"]
 

@@ -27,6 +27,7 @@ from edgeq.finetune.student import agreement
 from edgeq.finetune.world import ALONE, World
 from edgeq.graph.ir import Graph
 from edgeq.measure.layers import layer_errors
+from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.calibrating import INTEGER, JUDGED, read_integers
 from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.progress import Silent
@@ -36,7 +37,6 @@ from edgeq.quant.equalize import equalize, rescaled
 from edgeq.quant.freeze import freeze
 from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
-from edgeq.zoo.spec import ModelSpec
 
 __all__ = [
     "COMPARED", "IMAGES", "FinetuneInputs", "check_tuning", "choose_tuning", "finetuned", "take_part", "with_images",

@@ -14,12 +14,12 @@ from edgeq.errors import ArtifactError, ConfigError
 from edgeq.fingerprint import file_sha256
 from edgeq.graph.ir import Graph
 from edgeq.measure.conditions import this_machine
+from edgeq.model.load import LoadedModel, checkpoint_file
 from edgeq.pipeline.environment import RUNTIMES
 from edgeq.pipeline.origin import origin_facts
 from edgeq.products import MARKER
 from edgeq.report.lock import inputs_lock, portable, read_lock
 from edgeq.versions import package_versions, source_digest
-from edgeq.zoo.load import LoadedModel, checkpoint_file
 
 __all__ = ["check_place", "lock_inputs"]
 

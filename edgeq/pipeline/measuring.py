@@ -14,7 +14,7 @@ from edgeq.cache import Result, StageCache, Workspace
 from edgeq.config.build import BuildConfig
 from edgeq.config.targets import Target
 from edgeq.data.evaluation import EvaluationSet
-from edgeq.formats import format_of
+from edgeq.formats.base import format_of
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
@@ -22,12 +22,12 @@ from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.conditions import Machine, this_machine
 from edgeq.measure.latency import measure_latency
 from edgeq.measure.tasks import Answers, Everything, compare_answers, everything, measure_answers
+from edgeq.model.load import LoadedModel
+from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.environment import RUNTIMES, Environment, environment
 from edgeq.progress import Progress
 from edgeq.quant.bits import Scheme
-from edgeq.quant.intake import Intake
-from edgeq.zoo.load import LoadedModel
-from edgeq.zoo.spec import ModelSpec
+from edgeq.quant.input_transform import Intake
 
 __all__ = ["FloatNetwork", "MeasureInputs", "measured"]
 

@@ -20,22 +20,22 @@ import numpy.typing as npt
 from edgeq.config.targets import Target
 from edgeq.data.evaluation import EvaluationSet
 from edgeq.device.job import Setup, bench, can_run, evaluate
-from edgeq.device.local import LocalTransport
 from edgeq.device.open import full_name, open_device
 from edgeq.device.transport import ShellTransport
+from edgeq.device.transports.local import LocalTransport
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
 from edgeq.files import staged, write_atomic
-from edgeq.inspection.read import Entry, find_model, read_entry
+from edgeq.formats.foreign import ForeignSession
+from edgeq.formats.read import Entry, find_model, read_entry
 from edgeq.limits import read_json
 from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.tasks import Answers, compare_answers, measure_answers
+from edgeq.model.spec import ModelSpec
 from edgeq.products import BUILD
 from edgeq.report.check import read_report
 from edgeq.report.device import device_row, with_devices
 from edgeq.report.html import render
 from edgeq.report.schema import to_text
-from edgeq.runtime.foreign import ForeignSession
-from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["Artifact", "eval_on", "expect_device", "fed_as", "find_artifact", "measure_build", "setup_for"]
 

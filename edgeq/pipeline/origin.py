@@ -10,11 +10,11 @@ from typing import Any
 
 from edgeq.config.tomlfile import Table
 from edgeq.errors import ConfigError
+from edgeq.model.modeltoml import read_model_file, read_spec, shipped_model, shipped_models, spec_tables
+from edgeq.model.spec import ModelSpec
+from edgeq.model.tasks import Detection
 from edgeq.products import MARKER
 from edgeq.report.lock import portable, read_lock
-from edgeq.zoo.modeltoml import read_model_file, read_spec, shipped_model, shipped_models, spec_tables
-from edgeq.zoo.spec import ModelSpec
-from edgeq.zoo.tasks import Detection
 
 __all__ = ["Origin", "origin_facts", "read_origin"]
 

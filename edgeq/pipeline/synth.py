@@ -33,6 +33,8 @@ from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.errors import UnsupportedError
 from edgeq.files import check_replaceable, staged
 from edgeq.graph.ir import Graph
+from edgeq.model.load import LoadedModel
+from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.pipeline.synthesis import captured, check_method, choose_method, loaded_model, synthesize
 from edgeq.products import CALIBRATION_SET, MARKER
@@ -45,8 +47,6 @@ from edgeq.synth.sheet import contact_sheet, pixels
 from edgeq.synth.statistics import assignment, layer_gaps, references, seen_moments
 from edgeq.threads import choose, threads_restored, work_with
 from edgeq.versions import package_versions
-from edgeq.zoo.load import LoadedModel
-from edgeq.zoo.spec import ModelSpec
 
 __all__ = ["STAGES", "synth"]
 

@@ -23,14 +23,14 @@ from edgeq.files import write_atomic
 from edgeq.finetune.precision import whole_float32
 from edgeq.finetune.settings import METHODS
 from edgeq.finetune.world import ALONE, World
-from edgeq.graph.capture import capture, capture_program
+from edgeq.graph.capture.walk import capture, capture_program
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
+from edgeq.model.load import LoadedModel, load_model
 from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.synth import SYNTHESIZERS, Request, synthesizer_of
 from edgeq.synth.base import JOINED
 from edgeq.synth.memory import keep_freed_memory
-from edgeq.zoo.load import LoadedModel, load_model
 
 __all__ = [
     "PicturesInputs", "SynthesisInputs", "captured", "check_method", "choose_method", "loaded_model", "synthesize",

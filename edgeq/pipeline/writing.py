@@ -16,16 +16,16 @@ from edgeq.config.build import BuildConfig
 from edgeq.config.targets import Target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import GateError
-from edgeq.export.about import About
 from edgeq.files import write_atomic
-from edgeq.formats import format_of
+from edgeq.formats.base import format_of
+from edgeq.formats.exactness import Exactness
+from edgeq.formats.metadata import About
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
-from edgeq.measure.exactness import Exactness
 from edgeq.pipeline.choices import types_of
 from edgeq.pipeline.environment import RUNTIMES, Environment, environment
 from edgeq.quant.bits import Scheme
-from edgeq.quant.intake import Intake, raw_input
+from edgeq.quant.input_transform import Intake, raw_input
 
 __all__ = ["VerifyInputs", "WriteInputs", "verified", "written"]
 
@@ -36,7 +36,7 @@ VERIFIED = 32
 @dataclass(frozen=True)
 class WriteInputs:
     """Everything that writing reads. `weight_bits` are the most that any weight has, `io` and `weights` types as
-    `edgeq.formats.Format.write` takes them."""
+    `edgeq.formats.base.Format.write` takes them."""
 
     integer: IntegerGraph
     float_graph: Graph

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.graph.elementwise import GELU, TABULATED
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
+from edgeq.graph.ops import GELU, TABULATED, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
 
 __all__ = ["LayerBits", "Scheme", "activation_bits", "asked_layers", "parse_bits", "weight_bits"]
 
@@ -134,7 +133,7 @@ def activation_bits(
     graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme, widths: Mapping[str, int]
 ) -> dict[str, int]:
     """Bits of every group of values that share a quantization, by the group's name; `widths` are 8 or 16 of every value
-    (`edgeq.quant.widths`).
+    (`edgeq.quant.mixed_precision`).
 
     Few bits are for what convolutions and linears multiply and for what activation functions make. Eight remain for
 

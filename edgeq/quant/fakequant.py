@@ -12,7 +12,7 @@ from torch import Tensor
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp, Conv2d, Linear
 from edgeq.integer.graph import Quantization
-from edgeq.quant.weightrange import max_scales, mse_scales
+from edgeq.quant.weight_scales import max_scales, mse_scales
 
 __all__ = ["LINEAR", "fake_quantize", "quantize_weight", "simulation", "weight_integers"]
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graph.elementwise import Requantize
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Conv2d, GlobalAvgPool, Linear, Softmax
+from edgeq.graph.ops import Conv2d, GlobalAvgPool, Linear, Requantize, Softmax
 from edgeq.integer.graph import Quantization
 from edgeq.integer.kernel_limits import (
     FINEST_LOGITS,

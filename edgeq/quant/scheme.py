@@ -12,12 +12,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import TABULATED, Requantize, fixed_grid
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import RELU, RELU6, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, Linear, Op, Pad, Reshape, Slice
+from edgeq.graph.ops import (
+    RELU,
+    RELU6,
+    TABULATED,
+    UNIT,
+    Add,
+    Clamp,
+    Conv2d,
+    GlobalAvgPool,
+    Linear,
+    Op,
+    Pad,
+    Requantize,
+    Reshape,
+    Slice,
+    fixed_grid,
+)
 from edgeq.integer.graph import Quantization
 from edgeq.quant.bits import Scheme, activation_bits
-from edgeq.quant.widths import value_widths
+from edgeq.quant.mixed_precision import value_widths
 
 __all__ = [
     "Derived",

@@ -12,9 +12,9 @@ from typing import Any
 
 from edgeq.config.build import BuildConfig, Effective, settings_of
 from edgeq.errors import ArtifactError, ConfigError, GateError
+from edgeq.model.modeltoml import shipped_models
 from edgeq.products import MARKER
 from edgeq.report.lock import NOT_THE_BUILD, differences, read_lock
-from edgeq.zoo.modeltoml import shipped_models
 
 __all__ = ["Locked", "NotReproduced", "load_locked"]
 

@@ -20,9 +20,7 @@ import numpy.typing as npt
 import torch
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import Maximum, Mul, Unary, gates_itself
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.norms import MeanSquare, Rsqrt
 from edgeq.graph.ops import (
     Add,
     AvgPool2d,
@@ -32,15 +30,21 @@ from edgeq.graph.ops import (
     GlobalAvgPool,
     LeakyReLU,
     Linear,
+    Maximum,
     MaxPool2d,
+    MeanSquare,
+    Mul,
     Op,
     Pad,
     Permute,
     Reshape,
     Resize2d,
+    Rsqrt,
     Shape,
     Slice,
+    Unary,
 )
+from edgeq.graph.patterns import gates_itself
 from edgeq.graph.run import function
 
 __all__ = ["ADJUSTMENTS", "Statistics", "estimate_faithful", "estimate_moments"]

@@ -22,8 +22,8 @@ from networks import detector  # noqa: E402
 from scenes import SIZE  # noqa: E402
 from training import Settings, run, scenes_to_train_on  # noqa: E402
 
-from edgeq.zoo.modeltoml import read_model_file  # noqa: E402
-from edgeq.zoo.tasks import Detection  # noqa: E402
+from edgeq.model.modeltoml import read_model_file  # noqa: E402
+from edgeq.model.tasks import Detection  # noqa: E402
 
 MIRROR, WIDTH = np.array([2, 1, 0, 3]), np.array([1.0, 0.0, 1.0, 0.0])
 """A box seen in a mirror is ``abs(WIDTH - box[MIRROR])``."""

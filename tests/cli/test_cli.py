@@ -20,8 +20,8 @@ from edgeq.cli.build import _insist
 from edgeq.cli.summary import show_plan, show_report
 from edgeq.config.build import BuildConfig
 from edgeq.errors import DeviceError, GateError, MeasurementError, UnsupportedError
+from edgeq.model.modeltoml import DEFAULT_MODEL
 from edgeq.progress import Progress
-from edgeq.zoo.modeltoml import DEFAULT_MODEL
 from tests.cli.console import one_line, run
 
 pytestmark = pytest.mark.usefixtures("in_a_folder")

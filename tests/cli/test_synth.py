@@ -22,10 +22,10 @@ from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import calibration_from_images
 from edgeq.errors import ArtifactError, ConfigError
+from edgeq.model.load import load_model
 from edgeq.pipeline.build import build
 from edgeq.pipeline.synth import synth
 from edgeq.synth import gznq
-from edgeq.zoo.load import load_model
 from tests.tinymodel import Spy, model_toml
 
 FILES = {"calibration.npz", "images.npz", "contact.png", "statistics.html", "statistics.json", "edgeq.lock", "png"}

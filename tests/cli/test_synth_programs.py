@@ -17,12 +17,12 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.data.calibration import CalibrationSet
-from edgeq.export.onnx import write_onnx_float
-from edgeq.export.tflite import write_tflite_float
+from edgeq.formats.onnx import write_onnx_float
+from edgeq.formats.tflite import write_tflite_float
 from edgeq.graph.passes import optimize
+from edgeq.model.load import load_model
 from edgeq.pipeline.synthesis import captured
 from edgeq.report.snippets import snippets
-from edgeq.zoo.load import load_model
 
 
 def printed(name: str) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from edgeq.data.classnames import ClassNames, number_folders
 from edgeq.data.evaluation import calibration_from_images, load_images
 from edgeq.errors import ConfigError
-from edgeq.zoo.spec import ModelSpec
+from edgeq.model.spec import ModelSpec
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPEC = ModelSpec("digits", (3, 4, 4), (0.5,) * 3, (0.25,) * 3, classes=10)

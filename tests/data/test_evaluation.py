@@ -17,9 +17,9 @@ from edgeq.data import evaluation as data
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, calibration_from_images, load_images
 from edgeq.errors import ConfigError
-from edgeq.zoo.load import import_torchvision
-from edgeq.zoo.spec import ModelSpec
-from edgeq.zoo.tasks import Detection, Segmentation
+from edgeq.model.load import import_torchvision
+from edgeq.model.spec import ModelSpec
+from edgeq.model.tasks import Detection, Segmentation
 
 SPEC = ModelSpec("tiny", (3, 6, 8), (0.5,) * 3, (0.25,) * 3, classes=4)
 GREY = ModelSpec("grey", (1, 6, 8), (0.5,), (0.25,), classes=4)

@@ -16,8 +16,8 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import load_images
 from edgeq.data.npz import read_npz
 from edgeq.errors import ArtifactError, ConfigError, EdgeqError
-from edgeq.zoo.spec import ModelSpec
-from edgeq.zoo.tasks import Detection
+from edgeq.model.spec import ModelSpec
+from edgeq.model.tasks import Detection
 
 SPEC = ModelSpec("tiny", (3, 6, 8), (0.5,) * 3, (0.25,) * 3, classes=4)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from edgeq.data.evaluation import calibration_from_images, load_images
 from edgeq.data.pictures import FORMATS, read_picture
 from edgeq.errors import ConfigError, EdgeqError
-from edgeq.zoo.spec import ModelSpec
+from edgeq.model.spec import ModelSpec
 
 Pixels = npt.NDArray[np.uint8]
 

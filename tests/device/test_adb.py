@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgeq.cli import cli
-from edgeq.device.adb import AdbTransport, attached, only_serial
 from edgeq.device.open import open_device
+from edgeq.device.transports.adb import AdbTransport, attached, only_serial
 from edgeq.errors import ConfigError, DeviceError
 from tests.device.daemon import Phone
 from tests.device.tiny import tiny_model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.device.benchmark_model import Benchmark, OpTime, Program, flags, parse
+from edgeq.device.runners.benchmark_model import Benchmark, OpTime, Program, flags, parse
 from edgeq.errors import ConfigError, DeviceError
 
 # TensorFlow 1.12, 2018: no seconds, other words in the summary, one inference is "curr" alone.

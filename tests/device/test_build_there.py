@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgeq.cli import cli
-from edgeq.device.phone import PROGRAM
-from edgeq.device.userland import Userland
+from edgeq.device.runners.phone import PROGRAM
+from edgeq.device.transports.emulator import Userland
 from edgeq.errors import DeviceError
 from edgeq.pipeline import ondevice
 from tests.device.conftest import arm_python

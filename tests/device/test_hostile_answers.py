@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.device import benchmark_model, job
+from edgeq.device import job
 from edgeq.device.answers import read_answer
 from edgeq.device.job import Setup, bench, evaluate
-from edgeq.device.local import LocalTransport
+from edgeq.device.runners import benchmark_model
 from edgeq.device.transport import call
+from edgeq.device.transports.local import LocalTransport
 from edgeq.errors import DeviceError
 
 WORD = "0123456789abcdef"

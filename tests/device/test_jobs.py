@@ -12,22 +12,22 @@ import pytest
 from click.testing import CliRunner
 
 from edgeq.cli import cli
-from edgeq.device import agent
 from edgeq.device.job import Setup, bench, evaluate, probe
-from edgeq.device.local import LocalTransport
 from edgeq.device.open import open_device
 from edgeq.device.provision import plan
+from edgeq.device.runners import agent
 from edgeq.device.transport import ShellTransport
-from edgeq.device.userland import Userland
+from edgeq.device.transports.emulator import Userland
+from edgeq.device.transports.local import LocalTransport
 from edgeq.errors import DeviceError
-from edgeq.export.onnx import write_onnx
+from edgeq.formats.onnx import write_onnx
+from edgeq.formats.onnx.session import OrtSession
+from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.pipeline.ondevice import SIGNED
-from edgeq.runtime.litert import LiteRTSession
-from edgeq.runtime.ort import OrtSession
 from tests.device.conftest import arm_python
 from tests.device.loopback import Board
 from tests.device.tiny import tiny_model
-from tests.export.residual import frozen, residual_network
+from tests.formats.residual import frozen, residual_network
 
 LITERT = Setup("litert", "xnnpack")
 

@@ -17,20 +17,20 @@ import pytest
 from click.testing import CliRunner
 
 from edgeq.cli import cli
-from edgeq.device import android
-from edgeq.device import phone as runner
-from edgeq.device.adb import AdbTransport, attached
 from edgeq.device.job import Setup, bench, evaluate, probe
 from edgeq.device.open import open_device
-from edgeq.device.phone import PROGRAM
-from edgeq.device.userland import Userland
+from edgeq.device.runners import android
+from edgeq.device.runners import phone as runner
+from edgeq.device.runners.phone import PROGRAM
+from edgeq.device.transports.adb import AdbTransport, attached
+from edgeq.device.transports.emulator import Userland
 from edgeq.errors import DeviceError
-from edgeq.export.onnx import write_onnx
-from edgeq.runtime.litert import LiteRTSession
+from edgeq.formats.onnx import write_onnx
+from edgeq.formats.tflite.session import LiteRTSession
 from tests.device.daemon import Phone
 from tests.device.loopback import executable
 from tests.device.tiny import tiny_model
-from tests.export.residual import frozen, residual_network
+from tests.formats.residual import frozen, residual_network
 
 STANDIN = Path(__file__).with_name("standin.py")
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.device.local import LocalTransport
 from edgeq.device.open import open_device
-from edgeq.device.ssh import SshTransport
 from edgeq.device.transport import ShellTransport
+from edgeq.device.transports.local import LocalTransport
+from edgeq.device.transports.ssh import SshTransport
 from edgeq.errors import DeviceError
 from tests.device.loopback import Board
 

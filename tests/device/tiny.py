@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeq.export.tflite import write_tflite, write_tflite_float
-from tests.export.residual import frozen, residual_network
+from edgeq.formats.tflite import write_tflite, write_tflite_float
+from tests.formats.residual import frozen, residual_network
 
 
 def tiny_model(folder: Path) -> Path:

@@ -10,11 +10,11 @@ from edgeq.data.evaluation import EvaluationSet, barred, load_images
 from edgeq.errors import MeasurementError
 from edgeq.finetune.loop import Job, finetune
 from edgeq.finetune.settings import Settings
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
+from edgeq.model.spec import ModelSpec
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
-from edgeq.zoo.spec import ModelSpec
 
 EVALUATION = EvaluationSet(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), "test.npz", "0")
 SPEC = ModelSpec("net", (3, 8, 8), (0.5,) * 3, (0.5,) * 3, classes=2)

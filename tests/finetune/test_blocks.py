@@ -6,7 +6,7 @@ import torch
 from edgeq.finetune.discrepancy import block_gap
 from edgeq.finetune.sources import ImageSet
 from edgeq.finetune.taps import block_ends
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 
 

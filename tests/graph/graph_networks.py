@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
-from edgeq.zoo.load import import_torchvision
+from edgeq.model.load import import_torchvision
 
 
 def settled(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -14,26 +14,35 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.graph.capture import capture, capture_program, unsupported_calls
-from edgeq.graph.elementwise import ELU, GELU, Affine, HardSwish, Maximum, Mish, Mul, Sigmoid, Softplus, Tanh
+from edgeq.graph.capture.walk import capture, capture_program, unsupported_calls
 from edgeq.graph.ops import (
+    ELU,
+    GELU,
     Add,
+    Affine,
     AvgPool2d,
     BatchNorm,
     Clamp,
     Concat,
     Conv2d,
     GlobalAvgPool,
+    HardSwish,
     LeakyReLU,
     Linear,
+    Maximum,
     MaxPool2d,
+    Mish,
+    Mul,
     Op,
     Pad,
     Permute,
     Reshape,
     Resize2d,
+    Sigmoid,
     Slice,
     Softmax,
+    Softplus,
+    Tanh,
 )
 from edgeq.graph.passes import optimize
 

@@ -11,9 +11,9 @@ from graph_networks import same, settled
 from torch import Tensor, nn
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph import exporting
-from edgeq.graph.capture import capture, capture_program
-from edgeq.graph.exporting import export, functional, writes_alone
+from edgeq.graph.capture import torch_export as exporting
+from edgeq.graph.capture.torch_export import export, functional, writes_alone
+from edgeq.graph.capture.walk import capture, capture_program
 
 
 class Residual(nn.Module):

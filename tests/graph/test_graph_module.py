@@ -15,25 +15,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgeq.errors import ConfigError
-from edgeq.graph.elementwise import (
-    GELU,
-    TABULATED,
-    Affine,
-    HardSigmoid,
-    HardSwish,
-    Maximum,
-    Mul,
-    Requantize,
-    Sigmoid,
-    Tanh,
-)
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.norms import MeanSquare, Rsqrt
 from edgeq.graph.ops import (
+    GELU,
     OPS,
     RELU,
     RELU6,
+    TABULATED,
     Add,
+    Affine,
     AvgPool2d,
     BatchNorm,
     Clamp,
@@ -41,17 +31,26 @@ from edgeq.graph.ops import (
     Conv2d,
     ConvTranspose2d,
     GlobalAvgPool,
+    HardSigmoid,
+    HardSwish,
     LeakyReLU,
     Linear,
+    Maximum,
     MaxPool2d,
+    MeanSquare,
+    Mul,
     Op,
     Pad,
     Permute,
+    Requantize,
     Reshape,
     Resize2d,
+    Rsqrt,
     Shape,
+    Sigmoid,
     Slice,
     Softmax,
+    Tanh,
 )
 from edgeq.graph.run import GraphModule
 

@@ -10,10 +10,10 @@ from odd_networks import FACTORIES, Net, pooled
 from torch import Tensor
 
 from edgeq.errors import EdgeqError, UnsupportedError
-from edgeq.graph import capture as capturing
-from edgeq.graph.aten import ATEN, Call, Value
-from edgeq.graph.capture import capture, unsupported_calls
-from edgeq.zoo.load import load_model
+from edgeq.graph.capture import walk as capturing
+from edgeq.graph.capture.aten import ATEN, Call, Value
+from edgeq.graph.capture.walk import capture, unsupported_calls
+from edgeq.model.load import load_model
 
 
 @pytest.mark.parametrize("name", FACTORIES)

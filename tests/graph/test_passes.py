@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.capture import capture
-from edgeq.graph.elementwise import HardSigmoid, HardSwish, Maximum, Mul, Sigmoid
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     NEGATIVE,
@@ -25,12 +24,17 @@ from edgeq.graph.ops import (
     BatchNorm,
     Clamp,
     Conv2d,
+    HardSigmoid,
+    HardSwish,
     LeakyReLU,
     Linear,
+    Maximum,
     MaxPool2d,
+    Mul,
     Op,
     Pad,
     Reshape,
+    Sigmoid,
     Slice,
 )
 from edgeq.graph.passes import PASSES, fold_batchnorm, fold_pad, fuse_activation, optimize, simplify

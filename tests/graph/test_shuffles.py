@@ -6,7 +6,7 @@ import pytest
 from graph_networks import same
 from torch import nn
 
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ops import Permute
 
 

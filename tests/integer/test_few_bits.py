@@ -13,16 +13,16 @@ import torch
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.export.onnx import write_onnx
-from edgeq.export.tflite import census, write_tflite
+from edgeq.formats.onnx import write_onnx
+from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.tflite.read import read_tflite
+from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape
 from edgeq.graph.run import GraphModule
-from edgeq.inspection.tflite import read_tflite
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference import run
-from edgeq.measure.verify import verify_tflite
-from edgeq.measure.verify_onnx import verify_onnx
+from edgeq.integer.reference.layers import run
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze

@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 
 from edgeq.errors import UnsupportedError
-from edgeq.export.onnx import write_onnx
-from edgeq.export.tflite import write_tflite
-from edgeq.graph.elementwise import Mul
-from edgeq.graph.norms import MeanSquare
-from edgeq.graph.ops import RELU, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, Op, Reshape
+from edgeq.formats.onnx import write_onnx
+from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.session import KERNELS, LiteRTSession
+from edgeq.graph.ops import RELU, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, MeanSquare, Mul, Op, Reshape
 from edgeq.integer.graph import Quantization
 from edgeq.integer.kernel_limits import LARGEST_RATIO, SMALLEST_MEAN, check_kernels, largest_sums
-from edgeq.integer.reference import run
-from edgeq.measure.verify_onnx import verify_onnx
-from edgeq.runtime.litert import KERNELS, LiteRTSession
+from edgeq.integer.reference.layers import run
 from tests.host import LARGEST
 from tests.ops.flow import Flow, assert_exact, quantization
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import MeasurementError
+from edgeq.formats.session import Session
 from edgeq.measure.accuracy import Accuracy, agreement, compare, evaluate, runner
-from edgeq.runtime.session import Session
 
 Floats = npt.NDArray[np.float32]
 

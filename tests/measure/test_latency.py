@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pytest
 
 from edgeq.errors import MeasurementError
+from edgeq.formats.session import Session
 from edgeq.measure.conditions import Machine, Moment
 from edgeq.measure.latency import ENOUGH_RUNS, MOST_RUNS, Latency, measure_latency
-from edgeq.runtime.session import Session
 
 SAMPLE = np.zeros((1, 3, 4, 4), np.float32)
 MACHINE = Machine("Test", "x86_64", 4, ("avx2",), None, "Linux 6", "3.11", False, None, False)

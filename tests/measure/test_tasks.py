@@ -5,8 +5,8 @@ import pytest
 
 from edgeq.errors import MeasurementError
 from edgeq.measure.tasks import Answers, compare_answers, everything, measure_answers
-from edgeq.zoo.spec import ModelSpec
-from edgeq.zoo.tasks import Detection, Segmentation
+from edgeq.model.spec import ModelSpec
+from edgeq.model.tasks import Detection, Segmentation
 
 SHAPE = {"input_shape": (3, 4, 4), "mean": (0.0,) * 3, "std": (1.0,) * 3}
 SEGMENTER = ModelSpec("seg", **SHAPE, task="segmentation", classes=2, dense=Segmentation(("none", "sign")))

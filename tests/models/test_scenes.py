@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 
 from edgeq.decode import decode_boxes, iou
 from edgeq.measure.dense import Boxes, detection_score, segmentation_score
-from edgeq.zoo.load import load_model
-from edgeq.zoo.modeltoml import read_model_file, shipped_model
-from edgeq.zoo.pycode import import_callable
-from edgeq.zoo.tasks import Detection, Segmentation
+from edgeq.model.load import load_model
+from edgeq.model.modeltoml import read_model_file, shipped_model
+from edgeq.model.pycode import import_callable
+from edgeq.model.tasks import Detection, Segmentation
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "scenes"
 NETWORKS = ("scenes-segmenter", "scenes-detector")

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from edgeq.zoo.modeltoml import DEFAULT_MODEL, ModelFile, read_model_file, shipped_model, shipped_models
-from edgeq.zoo.pycode import import_callable
+from edgeq.model.modeltoml import DEFAULT_MODEL, ModelFile, read_model_file, shipped_model, shipped_models
+from edgeq.model.pycode import import_callable
 
 NETWORKS = ("signs-mobilenetv2", "signs-fixup")
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from edgeq.data.evaluation import load_images
-from edgeq.zoo.load import load_model
+from edgeq.model.load import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = ROOT / "benchmarks" / "networks"

@@ -15,12 +15,12 @@ import numpy.typing as npt
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from edgeq.export.tflite import write_tflite
+from edgeq.formats.exactness import Exactness
+from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Op, Shape
 from edgeq.integer.graph import IntegerGraph, Quantization
-from edgeq.measure.exactness import Exactness
-from edgeq.measure.verify import verify_tflite
 from tests.host import LARGEST
 
 EXAMPLES = settings(

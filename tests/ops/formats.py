@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.export.onnx import optimized_census, write_onnx
-from edgeq.export.tflite import census, write_tflite
-from edgeq.graph.capture import capture
+from edgeq.formats.onnx import optimized_census, write_onnx
+from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
-from edgeq.measure.verify import verify_tflite
-from edgeq.measure.verify_onnx import verify_onnx
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze

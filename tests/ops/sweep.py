@@ -19,8 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeq.graph import elementwise, norms  # noqa: F401 - they register op kinds
-from edgeq.graph.ops import OPS, Shape
+from edgeq.graph.ops import (
+    OPS,
+    Shape,
+    elementwise,  # noqa: F401 - they register op kinds
+    norms,  # noqa: F401 - they register op kinds
+)
 
 __all__ = ["GENERATORS", "Case", "Draw", "Network", "case", "form_of"]
 

@@ -9,26 +9,26 @@ import numpy as np
 import torch
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.export.onnx import write_onnx, write_onnx_float
-from edgeq.export.tflite import write_tflite, write_tflite_float
-from edgeq.graph import elementwise, norms, ops
-from edgeq.graph.capture import capture
+from edgeq.formats.onnx import write_onnx, write_onnx_float
+from edgeq.formats.onnx.file import read_model
+from edgeq.formats.onnx.session import OrtPieces, OrtSession
+from edgeq.formats.onnx.verify import FED, cut_at_integers, integer_tensors, verify_onnx
+from edgeq.formats.session import Session
+from edgeq.formats.tflite import write_tflite, write_tflite_float
+from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.graph import ops
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Conv2d, Linear, Op
+from edgeq.graph.ops import Conv2d, Linear, Op, elementwise, norms
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule, function
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference import run
-from edgeq.measure.verify import verify_tflite
-from edgeq.measure.verify_onnx import FED, cut_at_integers, integer_tensors, verify_onnx
+from edgeq.integer.reference.layers import run
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.mixed_precision import parted
 from edgeq.quant.scheme import Scheme
-from edgeq.quant.widths import parted
-from edgeq.runtime.litert import LiteRTSession
-from edgeq.runtime.onnxfile import read_model
-from edgeq.runtime.ort import OrtPieces, OrtSession
-from edgeq.runtime.session import Session
 from tests.host import WIDEST
 from tests.ops.sweep import Case, case, form_of
 

@@ -11,16 +11,16 @@ from torch import nn
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
-from edgeq.export.onnx import optimized_census, write_onnx, write_onnx_float
-from edgeq.export.tflite import census, write_tflite, write_tflite_float
 from edgeq.finetune.student import Student, agreement
-from edgeq.graph.capture import capture
+from edgeq.formats.onnx import optimized_census, write_onnx, write_onnx_float
+from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.formats.tflite import census, write_tflite, write_tflite_float
+from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Conv2d, ConvTranspose2d, Slice
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
-from edgeq.measure.verify import verify_tflite
-from edgeq.measure.verify_onnx import verify_onnx
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.freeze import freeze

@@ -8,9 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
-from edgeq.export.tflite import write_tflite
-from edgeq.graph.elementwise import ELU, GELU, HardSigmoid, Maximum, Mish, Mul, Sigmoid, Softplus, Tanh
-from edgeq.graph.ops import NEGATIVE, UNIT, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Slice
+from edgeq.formats.tflite import write_tflite
+from edgeq.graph.ops import (
+    ELU,
+    GELU,
+    NEGATIVE,
+    UNIT,
+    Add,
+    Clamp,
+    Conv2d,
+    GlobalAvgPool,
+    HardSigmoid,
+    LeakyReLU,
+    Maximum,
+    Mish,
+    Mul,
+    Sigmoid,
+    Slice,
+    Softplus,
+    Tanh,
+)
 from edgeq.integer.graph import Quantization
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, zero_points
 

@@ -9,12 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
-from edgeq.export.onnx import optimized_census, write_onnx
-from edgeq.graph.elementwise import ELU, GELU, HardSigmoid, Mish, Mul, Sigmoid, Softplus, Tanh
-from edgeq.graph.ops import Add, GlobalAvgPool, LeakyReLU, Slice
-from edgeq.integer.reference import run
-from edgeq.measure.verify_onnx import verify_onnx
-from edgeq.runtime.onnxfile import read_model
+from edgeq.formats.onnx import optimized_census, write_onnx
+from edgeq.formats.onnx.file import read_model
+from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.graph.ops import (
+    ELU,
+    GELU,
+    Add,
+    GlobalAvgPool,
+    HardSigmoid,
+    LeakyReLU,
+    Mish,
+    Mul,
+    Sigmoid,
+    Slice,
+    Softplus,
+    Tanh,
+)
+from edgeq.integer.reference.layers import run
 from tests.ops.flow import EXAMPLES, Flow, quantization, scales, seeds, used_range, zero_points
 
 EVERY = np.arange(-128, 128).reshape(1, 256)

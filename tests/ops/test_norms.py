@@ -14,23 +14,22 @@ from torch import Tensor, nn
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
-from edgeq.export.onnx import optimized_census, write_onnx, write_onnx_float
-from edgeq.export.tflite import census, write_tflite, write_tflite_float
-from edgeq.graph.capture import capture
+from edgeq.formats.onnx import optimized_census, write_onnx, write_onnx_float
+from edgeq.formats.onnx.session import OrtSession
+from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.formats.tflite import census, write_tflite, write_tflite_float
+from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
-from edgeq.graph.norms import MeanSquare, Rsqrt
-from edgeq.graph.ops import Add, Conv2d, Linear, Permute, Reshape
+from edgeq.graph.ops import Add, Conv2d, Linear, MeanSquare, Permute, Reshape, Rsqrt
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference import run
-from edgeq.measure.verify import verify_tflite
-from edgeq.measure.verify_onnx import verify_onnx
+from edgeq.integer.reference.layers import run
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.scheme import Scheme
-from edgeq.runtime.litert import LiteRTSession
-from edgeq.runtime.ort import OrtSession
 from edgeq.synth.weightstats import estimate_faithful, estimate_moments
 from tests.host import WIDEST
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, used_range, wide, zero_points

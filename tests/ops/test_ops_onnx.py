@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeq.export.onnx import optimized_census, write_onnx
-from edgeq.graph.elementwise import Maximum
+from edgeq.formats.onnx import optimized_census, write_onnx
+from edgeq.formats.onnx.session import OrtSession
+from edgeq.formats.onnx.verify import verify_onnx
 from edgeq.graph.ops import (
     RELU,
     RELU6,
@@ -20,6 +21,7 @@ from edgeq.graph.ops import (
     GlobalAvgPool,
     LeakyReLU,
     Linear,
+    Maximum,
     MaxPool2d,
     Pad,
     Permute,
@@ -29,9 +31,7 @@ from edgeq.graph.ops import (
     Softmax,
 )
 from edgeq.integer.graph import Quantization
-from edgeq.integer.reference import run
-from edgeq.measure.verify_onnx import verify_onnx
-from edgeq.runtime.ort import OrtSession
+from edgeq.integer.reference.layers import run
 from tests.ops.flow import Flow, quantization, scales, seeds, zero_points
 
 FEW = settings(

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
-from edgeq.export.onnx import write_onnx
-from edgeq.export.tflite import census, write_tflite
-from edgeq.export.tflite.emit_moves import FEW
-from edgeq.export.tflite.layout import plan
+from edgeq.formats.onnx import write_onnx
+from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.tflite.emit.moves import FEW
+from edgeq.formats.tflite.layout import plan
 from edgeq.graph.ops import RELU, Add, Concat, Conv2d, Linear, Permute, Reshape
-from edgeq.measure.verify_onnx import verify_onnx
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, seeds
 
 sizes = st.integers(1, 5)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ops import Resize2d
 from edgeq.graph.passes import optimize
 from tests.ops.formats import Forward, both_formats

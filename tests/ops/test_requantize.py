@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 
 from edgeq.errors import UnsupportedError
-from edgeq.export.tflite import census, write_tflite
-from edgeq.graph.elementwise import Requantize
-from edgeq.graph.ops import LeakyReLU
+from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.graph.ops import LeakyReLU, Requantize
 from edgeq.integer.kernel_limits import check_kernels
-from edgeq.integer.reference import run
+from edgeq.integer.reference.layers import run
 from edgeq.quant.scheme import widened
-from edgeq.runtime.litert import LiteRTSession
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, wide, zero_points
 
 EVERY_8 = np.arange(-128, 128).reshape(1, 256)

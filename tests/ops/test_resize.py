@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from edgeq.export.tflite.layout import plan
+from edgeq.formats.tflite.layout import plan
 from edgeq.graph.ops import Concat, Conv2d, GlobalAvgPool, Permute, Reshape, Resize2d
-from edgeq.integer.resize import mirrors, resize
+from edgeq.integer.reference.resize import mirrors, resize
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, seeds, zero_points
 
 sizes = st.integers(1, 13)

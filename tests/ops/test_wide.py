@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.export.tflite import write_tflite
-from edgeq.graph.elementwise import ELU, GELU, HardSigmoid, HardSwish, Mul, Sigmoid, Tanh
+from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.read import read_tflite
 from edgeq.graph.ops import (
+    ELU,
+    GELU,
     RELU,
     RELU6,
     UNIT,
@@ -20,19 +22,23 @@ from edgeq.graph.ops import (
     Concat,
     Conv2d,
     GlobalAvgPool,
+    HardSigmoid,
+    HardSwish,
     LeakyReLU,
     Linear,
     MaxPool2d,
+    Mul,
     Pad,
     Permute,
     Reshape,
     Resize2d,
+    Sigmoid,
     Slice,
     Softmax,
+    Tanh,
 )
-from edgeq.inspection.tflite import read_tflite
 from edgeq.integer.graph import Quantization
-from edgeq.integer.reference import run
+from edgeq.integer.reference.layers import run
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, used_range, wide
 
 EVERY = np.arange(-(1 << 15), 1 << 15).reshape(1, 1 << 16)

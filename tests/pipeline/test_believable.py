@@ -13,9 +13,9 @@ import torch
 
 from edgeq.config.build import BuildConfig
 from edgeq.errors import MeasurementError
+from edgeq.model.load import load_model
 from edgeq.pipeline.build import build
 from edgeq.report.check import check
-from edgeq.zoo.load import load_model
 from tests.tinymodel import keep, made, model_toml
 
 ONE = """

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from edgeq.cli import cli
 from edgeq.config.build import BuildConfig
 from edgeq.errors import ConfigError, EdgeqError
-from edgeq.inspection.tflite import read_tflite
+from edgeq.formats.replay import replay
+from edgeq.formats.tflite.read import read_tflite
 from edgeq.integer.graph import IntegerGraph
-from edgeq.measure.replay import replay
-from edgeq.measure.simulated import reference_run, storable
+from edgeq.integer.storage import reference_run, storable
 from edgeq.pipeline.build import build, plan
 from edgeq.report.schema import validate
 

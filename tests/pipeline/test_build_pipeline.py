@@ -15,13 +15,13 @@ from edgeq.cli import cli
 from edgeq.config.build import BuildConfig
 from edgeq.errors import ArtifactError, ConfigError, EdgeqError, UnsupportedError
 from edgeq.finetune.settings import Settings, settings_for
+from edgeq.formats.onnx.session import OrtSession
+from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.graph.ir import Graph
+from edgeq.model.load import load_model
 from edgeq.pipeline.build import build, choose_method, plan
 from edgeq.report.schema import validate
-from edgeq.runtime.litert import LiteRTSession
-from edgeq.runtime.ort import OrtSession
 from edgeq.synth import gznq, zs_cgan
-from edgeq.zoo.load import load_model
 from tests.tinymodel import Spy
 
 

@@ -9,7 +9,7 @@ import torch
 
 from edgeq.config.build import BuildConfig
 from edgeq.config.targets import load_target
-from edgeq.formats import format_of
+from edgeq.formats.base import format_of
 from edgeq.graph.passes import optimize
 from edgeq.pipeline import estimate as module
 from edgeq.pipeline import measuring, writing

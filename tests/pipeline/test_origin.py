@@ -16,12 +16,12 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.errors import ConfigError, EdgeqError
-from edgeq.export.tflite import write_tflite
+from edgeq.formats.tflite import write_tflite
+from edgeq.model.spec import ModelSpec
+from edgeq.model.tasks import Detection, Segmentation
 from edgeq.pipeline.origin import origin_facts, read_origin
 from edgeq.report.lock import build_lock, inputs_lock, lock_text
-from edgeq.zoo.spec import ModelSpec
-from edgeq.zoo.tasks import Detection, Segmentation
-from tests.export.residual import frozen, residual_network
+from tests.formats.residual import frozen, residual_network
 
 CLASSES = ("cat", "/etc/passwd", "~dog", "fish")
 SPECS = [

@@ -15,13 +15,13 @@ from edgeq.cli import cli
 from edgeq.config.build import BuildConfig
 from edgeq.errors import EdgeqError
 from edgeq.finetune.settings import settings_for
-from edgeq.measure.replay import replay
+from edgeq.formats.onnx.session import OrtSession
+from edgeq.formats.replay import replay
+from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.model.load import load_model
 from edgeq.pipeline.build import build, plan
 from edgeq.pipeline.ondevice import fed_as, find_artifact
 from edgeq.report.schema import validate
-from edgeq.runtime.litert import LiteRTSession
-from edgeq.runtime.ort import OrtSession
-from edgeq.zoo.load import load_model
 from tests.tinymodel import keep, made, model_toml
 
 NETWORK = """

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.config.build import BuildConfig
-from edgeq.export.about import About
-from edgeq.formats import ONNX, TFLite
+from edgeq.formats.base import ONNX, TFLite
+from edgeq.formats.metadata import About
 from edgeq.integer.graph import IntegerGraph
 from edgeq.pipeline.build import build
 

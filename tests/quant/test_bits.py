@@ -14,7 +14,7 @@ from edgeq.quant.bits import Scheme, parse_bits, weight_bits
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.fakequant import quantize_weight, weight_integers
 from edgeq.quant.freeze import freeze
-from edgeq.quant.weightrange import max_scales, mse_scales
+from edgeq.quant.weight_scales import max_scales, mse_scales
 
 RANGE = (-2.0, 2.0)
 

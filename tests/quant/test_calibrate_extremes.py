@@ -6,20 +6,20 @@ import torch
 from torch import nn
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.export.onnx import optimized_census, write_onnx
-from edgeq.export.tflite import census, write_tflite, write_tflite_float
-from edgeq.graph.capture import capture
+from edgeq.formats.onnx import optimized_census, write_onnx
+from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.formats.tflite import census, write_tflite, write_tflite_float
+from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp
 from edgeq.graph.passes import optimize
 from edgeq.integer.kernel_limits import LARGEST_RATIO
-from edgeq.measure.verify import verify_tflite
-from edgeq.measure.verify_onnx import verify_onnx
 from edgeq.quant.calibrate import _bounded, calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.observe import collect, mse
 from edgeq.quant.scheme import Scheme
-from edgeq.runtime.litert import LiteRTSession
 
 RANGE = (-2.5, 2.5)
 

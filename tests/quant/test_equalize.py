@@ -10,7 +10,7 @@ from torch import nn
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.finetune.student import Student
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.quant.bits import Scheme

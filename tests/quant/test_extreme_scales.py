@@ -15,20 +15,20 @@ from torch import Tensor, nn
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
-from edgeq.export.onnx import write_onnx
-from edgeq.export.tflite import write_tflite
-from edgeq.graph.capture import capture
+from edgeq.formats.onnx import write_onnx
+from edgeq.formats.onnx.session import OrtSession
+from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.session import KERNELS, LiteRTSession
+from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.measure.verify import verify_tflite
-from edgeq.measure.verify_onnx import verify_onnx
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import Frozen, freeze
-from edgeq.runtime.litert import KERNELS, LiteRTSession
-from edgeq.runtime.ort import OrtSession
 from tests.host import WIDEST
 
 RANGE = (-2.0, 2.0)

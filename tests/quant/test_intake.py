@@ -14,12 +14,12 @@ from edgeq.graph.ops import Add, Conv2d, MaxPool2d, Op, Sides, Slice
 from edgeq.graph.passes.fold_input import fold_input
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference import run
+from edgeq.integer.reference.layers import run
+from edgeq.model.spec import ModelSpec
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
-from edgeq.quant.intake import normalised, raw_pixels
+from edgeq.quant.input_transform import normalised, raw_pixels
 from edgeq.quant.scheme import Scheme
-from edgeq.zoo.spec import ModelSpec
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5,) * 3, (0.5,) * 3)

@@ -7,18 +7,17 @@ import pytest
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.export.tflite import write_tflite
-from edgeq.graph.elementwise import Requantize
+from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.read import read_tflite
+from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape
-from edgeq.inspection.tflite import read_tflite
+from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Requantize, Reshape
 from edgeq.integer.graph import IntegerGraph
-from edgeq.measure.verify import verify_tflite
 from edgeq.quant.bits import Scheme, weight_bits
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.mixed_precision import parted
 from edgeq.quant.scheme import specify
-from edgeq.quant.widths import parted
 
 RANGE = (-2.0, 2.0)
 

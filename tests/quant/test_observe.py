@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.graph.elementwise import HardSigmoid, HardSwish, Mul, Sigmoid
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, LeakyReLU
+from edgeq.graph.ops import Add, Clamp, HardSigmoid, HardSwish, LeakyReLU, Mul, Sigmoid
+from edgeq.quant.consumer_function import transfer
 from edgeq.quant.observe import BINS, OBSERVERS, Histogram, collect, mse
-from edgeq.quant.transfer import transfer
 
 
 def histogram(values):

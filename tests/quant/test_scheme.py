@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import RELU6, UNIT, Add, Clamp, Concat, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape, Softmax
+from edgeq.graph.ops import (
+    RELU6,
+    UNIT,
+    Add,
+    Clamp,
+    Concat,
+    Conv2d,
+    GlobalAvgPool,
+    Linear,
+    MaxPool2d,
+    Reshape,
+    Softmax,
+)
 from edgeq.quant.bits import Scheme
 from edgeq.quant.scheme import Derived, Fixed, Own, Shared, fixed_output, grid, specify
 

@@ -11,11 +11,13 @@ import torch
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
-from edgeq.export.onnx import write_onnx
-from edgeq.export.tflite import write_tflite
-from edgeq.graph.elementwise import ELU, GELU, HardSwish, Mish, Mul, Sigmoid, Softplus
+from edgeq.formats.onnx import write_onnx
+from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
+    ELU,
+    GELU,
     NEGATIVE,
     RELU,
     UNIT,
@@ -24,18 +26,22 @@ from edgeq.graph.ops import (
     Concat,
     Conv2d,
     GlobalAvgPool,
+    HardSwish,
     LeakyReLU,
     Linear,
     MaxPool2d,
+    Mish,
+    Mul,
     Op,
     Reshape,
+    Sigmoid,
+    Softplus,
 )
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.kernel_limits import check_kernels
-from edgeq.integer.reference import run
-from edgeq.measure.verify import verify_tflite
+from edgeq.integer.reference.layers import run
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze

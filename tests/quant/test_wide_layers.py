@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.export.onnx import write_onnx, write_onnx_float
-from edgeq.export.tflite import write_tflite
-from edgeq.graph.capture import capture
+from edgeq.formats.onnx import write_onnx, write_onnx_float
+from edgeq.formats.onnx.session import OrtSession
+from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.session import KERNELS, LiteRTSession
+from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
-from edgeq.measure.verify import verify_tflite
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
-from edgeq.runtime.litert import KERNELS, LiteRTSession
-from edgeq.runtime.ort import OrtSession
 from tests.host import WIDEST
 from tests.quant.test_extreme_scales import sqnr
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeq.export.census import Census
+from edgeq.formats.census import Census
 from edgeq.measure.accuracy import Accuracy, compare
 from edgeq.measure.conditions import Machine, Moment
 from edgeq.measure.latency import Latency

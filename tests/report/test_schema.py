@@ -135,7 +135,7 @@ def test_numbers_of_numpy_become_plain(report: Report) -> None:
 
 
 def test_pick_reads_attributes_and_properties() -> None:
-    from edgeq.export.census import Census
+    from edgeq.formats.census import Census
     from edgeq.report.fields import FIELDS, Section
 
     section = FIELDS["census"]

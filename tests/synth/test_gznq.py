@@ -9,7 +9,7 @@ from torch import nn
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ArtifactError, UnsupportedError
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.synth.base import SYNTHESIZERS, Request
 from edgeq.synth.critic import Company, Critic, resized, rounded, swing
 from edgeq.synth.distil import Stall, schedule, smoothed

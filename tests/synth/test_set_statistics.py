@@ -10,7 +10,7 @@ from torch import nn
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
 from edgeq.synth.statistics import BATCH, Reference, assignment, layer_gaps, references, seen_moments
 

@@ -6,9 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from edgeq.graph.elementwise import GELU, HardSwish, Maximum, Mul, Sigmoid, Tanh
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import RELU, RELU6, Add, Clamp, Concat, Conv2d, LeakyReLU, Linear, MaxPool2d, Reshape, Slice
+from edgeq.graph.ops import (
+    GELU,
+    RELU,
+    RELU6,
+    Add,
+    Clamp,
+    Concat,
+    Conv2d,
+    HardSwish,
+    LeakyReLU,
+    Linear,
+    Maximum,
+    MaxPool2d,
+    Mul,
+    Reshape,
+    Sigmoid,
+    Slice,
+    Tanh,
+)
 from edgeq.graph.run import GraphModule
 from edgeq.synth.gzsq import z_score
 from edgeq.synth.losses import Moments

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.run import GraphModule
 from edgeq.synth.base import SYNTHESIZERS, Request, passes_needed
 from edgeq.synth.losses import Moments, stored_moments

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgeq.errors import ArtifactError, UnsupportedError
-from edgeq.graph.capture import capture
+from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.synth.base import SYNTHESIZERS, Request
 from edgeq.synth.critic import Critic

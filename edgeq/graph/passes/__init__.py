@@ -11,15 +11,15 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.passes.count_padding import count_padding
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_pad import fold_pad, refuse_infinite
+from edgeq.graph.passes.fold_pixel_shuffle import shuffle_weights
 from edgeq.graph.passes.fuse_activation import fuse_activation
-from edgeq.graph.passes.hard_gates import hard_gates
+from edgeq.graph.passes.insert_rescale_before_concat import part_grids
 from edgeq.graph.passes.lower_hard_swish import lower_hard_swish
 from edgeq.graph.passes.lower_transposed import lower_transposed
-from edgeq.graph.passes.part_grids import part_grids
-from edgeq.graph.passes.shuffle_weights import shuffle_weights
+from edgeq.graph.passes.recompose_hard_activations import hard_gates
 from edgeq.graph.passes.simplify import simplify
-from edgeq.graph.passes.sink_moves import sink_moves
-from edgeq.graph.passes.unshare import unshare
+from edgeq.graph.passes.sink_layout_ops import sink_moves
+from edgeq.graph.passes.untie_weights import unshare
 
 __all__ = [
     "PASSES",

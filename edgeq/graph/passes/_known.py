@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from edgeq.graph.elementwise import ELU, GELU, HardSigmoid, HardSwish, Maximum, Mish, Mul, Sigmoid, Softplus, Tanh
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import (
+    ELU,
+    GELU,
     Add,
     AvgPool2d,
     Clamp,
     Concat,
     Conv2d,
     GlobalAvgPool,
+    HardSigmoid,
+    HardSwish,
     LeakyReLU,
     Linear,
+    Maximum,
     MaxPool2d,
+    Mish,
+    Mul,
     Pad,
     Reshape,
+    Sigmoid,
     Slice,
     Softmax,
+    Softplus,
+    Tanh,
 )
 
 __all__ = ["non_negative"]

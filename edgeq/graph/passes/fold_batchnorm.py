@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
-from edgeq.graph.elementwise import Affine
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import BatchNorm, Conv2d, ConvTranspose2d, Linear, Reshape
+from edgeq.graph.ops import Affine, BatchNorm, Conv2d, ConvTranspose2d, Linear, Reshape
 from edgeq.graph.passes._edit import Edit
 
 __all__ = ["fold_batchnorm"]

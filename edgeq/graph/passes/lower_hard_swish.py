@@ -6,9 +6,10 @@ parts it does have, and onnxruntime, too. MobileNetV3 takes a third of the time 
 
 from __future__ import annotations
 
-from edgeq.graph.elementwise import HardSigmoid, HardSwish, Mul, gates_itself
 from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import HardSigmoid, HardSwish, Mul
 from edgeq.graph.passes._edit import Edit
+from edgeq.graph.patterns import gates_itself
 
 __all__ = ["lower_hard_swish", "raise_hard_swish"]
 

@@ -3,9 +3,8 @@ a product."""
 
 from __future__ import annotations
 
-from edgeq.graph.elementwise import Mul
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Op, Pad, Permute, Reshape, Resize2d, Slice
+from edgeq.graph.ops import Add, Clamp, Mul, Op, Pad, Permute, Reshape, Resize2d, Slice
 from edgeq.graph.passes._edit import Edit
 from edgeq.graph.passes._known import non_negative
 

@@ -1,0 +1,309 @@
+"""A TFLite file on an Android device, run by `benchmark_model`: what it answers there, and how long it takes there.
+
+Latency, memory and the profile of ops come from separate runs, because watching memory or ops costs time. Integer and
+float file are timed in turns, a process each. Outputs come one image at a time, through the tool's own value files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.device.runners import agent, android
+from edgeq.device.runners.benchmark_model import Benchmark, Program, flags, parse
+from edgeq.device.transport import Completed
+from edgeq.device.transports.adb import AdbTransport
+from edgeq.errors import ConfigError, DeviceError
+from edgeq.formats.foreign import file_tensors
+from edgeq.isolation import isolated
+
+__all__ = ["PROGRAM", "Phone", "find_program", "probe"]
+
+PROGRAM = "EDGEQ_BENCHMARK_MODEL"
+"""Names the tool's file on this machine where the command line does not."""
+
+PAIRS = 5
+"""Processes of each file that are timed."""
+
+WARMUP = 0.2
+"""Seconds."""
+
+_KILLED = {132: "it uses instructions the processor lacks", 134: "it gave up", 137: "it was killed", 139: "it crashed"}
+
+_TIMES = r"([0-9]{1,9})m([0-9]{1,2}(?:\.[0-9]{1,9})?)s"
+"""A time as a shell's `times` prints it."""
+
+_TIED = """exec 3<&0
+( {command}
+) </dev/null & work=$!
+( read -r line <&3; kill -9 $work ) >/dev/null 2>&1 & watch=$!
+wait $work; status=$?
+kill -9 $watch 2>/dev/null
+times >&2
+exit $status"""
+"""Ends a program with its connection: `adb` keeps standard input open as long as somebody is there. A shell that has
+just been forked loses gentler signals, and the watcher would then hold the connection. `times` says what the program
+took of the processor."""
+
+
+def find_program(given: Path | None = None) -> Program:
+    """The tool, from the command line or the environment. Raises `DeviceError` when nobody has said where it is."""
+    named = given or os.environ.get(PROGRAM)
+    if not named:
+        raise DeviceError(
+            "files run on Android through benchmark_model, and nobody has said where it is",
+            hint=f"--benchmark-model PATH or {PROGRAM}; docs/devices.md says where to get it",
+        )
+    return Program.read(Path(named))
+
+
+def probe(device: AdbTransport, given: Path | None = None) -> dict[str, Any]:
+    """What the device is and does, and whether `benchmark_model` starts there. Raises `DeviceError`."""
+    facts = android.machine(device)
+    found: dict[str, Any] = {"works": False, "version": None, "numpy": None, "why": ""}
+    try:
+        program = find_program(given)
+        phone = Phone(device, program)
+    except DeviceError as error:
+        found["why"] = error.why or f"not said where it is: --benchmark-model PATH or {PROGRAM}"
+    else:
+        found |= {"version": program.name} | phone.starts()
+    return {
+        "machine": facts, "moment": android.moment(device), "runtimes": {"benchmark_model": found},
+        "free_bytes": facts["free_bytes"],
+    }  # fmt: skip
+
+
+class Phone:
+    """`benchmark_model` on a connected device. `raw` keeps all it printed, by what it was run for."""
+
+    def __init__(self, device: AdbTransport, program: Program) -> None:
+        """Raises `DeviceError` when the tool is not for the device's processor."""
+        self.device, self.program = device, program
+        self.machine = android.machine(device)
+        self.raw: dict[str, str] = {}
+        program.fits(self.machine["abis"], device.name)
+        self._path = device.push(program.path, "benchmark_model")
+        device.execute(f"chmod 700 {shlex.quote(self._path)}")
+        self._own = 0.0
+        self._pinned: list[int] = []
+
+    def starts(self) -> dict[str, Any]:
+        """Whether the tool runs at all: without a file to time it says so and ends with 1."""
+        done = self._call(f"exec {self._command([])} 2>&1", 60)
+        said = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
+        works = done.status < 126
+        return {"works": works, "why": "" if works else _KILLED.get(done.status) or (said or ["it does not start"])[-1]}
+
+    def bench(
+        self, model: Path, baseline: Path | None, *, threads: int, xnnpack: bool, seconds: float, cooldown: float,
+        timeout: float,
+    ) -> dict[str, Any]:  # fmt: skip
+        """The same facts the agent gives, and what only this tool says. Raises `DeviceError`."""
+        self._pin(threads)
+        files = {"float": baseline, "model": model} if baseline else {"model": model}
+        paths = {name: self.device.push(file, file.name) for name, file in files.items()}
+        # As many inferences in all as the agent wants pairs.
+        each: dict[str, Any] = {
+            "threads": threads, "xnnpack": xnnpack, "runs": -(-agent.LEAST_PAIRS // PAIRS),
+            "seconds": seconds / PAIRS / len(files), "warmup": WARMUP,
+        }  # fmt: skip
+        time.sleep(cooldown)
+        before = self._moment()
+        timed: dict[str, list[Benchmark]] = {name: [] for name in paths}
+        for place in range(PAIRS):
+            for name in list(paths)[:: 1 if place % 2 == 0 else -1]:
+                timed[name].append(self._run(f"latency {name} {place}", flags(paths[name], **each), timeout))
+        after = self._moment()
+        memory, profile = {}, {}
+        for name, path in paths.items():
+            memory[name] = self._run(f"memory {name}", flags(path, **each, memory=True), timeout)
+            profile[name] = self._run(f"profile {name}", flags(path, **each, profile=True), timeout)
+        emulated = self.machine["emulated"]
+        found = [f"this build of benchmark_model does not know {flag}" for flag in timed["model"][-1].ignored]
+        found += _unsteady(timed) + android.doubts(before, after, self.machine["cores"])
+        if emulated:
+            found.insert(0, "emulated: integers and accuracy are real, times are nobody's")
+        own = timed["model"][-1]
+        return {
+            "latency": None if emulated else _latency(timed),
+            "threads": threads,
+            "doubts": found,
+            "valid": not found,
+            "notes": _notes(own, xnnpack),
+            "before": before,
+            "after": after,
+            "machine": self.machine,
+            "affinity": self._pinned,
+            "ops": {op.op: op.count for op in profile["model"].profile},
+            "profile": {name: [asdict(op) for op in run.profile] for name, run in profile.items()},
+            "memory": {
+                name: {"peak_bytes": run.peak_bytes, "grown_bytes": run.grown_bytes} for name, run in memory.items()
+            },
+            "peak_bytes": memory["model"].peak_bytes,
+            "delegated": {"nodes": own.delegated, "of": own.nodes, "whole": own.whole},
+            "runtime": self.program.name,
+            "program_sha256": self.program.sha256,
+            "kernels": "xnnpack" if xnnpack else "builtin",
+            "expect_no_gain": not self.machine["dot_product"],
+            "raw": self.raw,
+        }
+
+    def evaluate(
+        self, model: Path, batch: npt.NDArray[Any], *, threads: int, xnnpack: bool, timeout: float
+    ) -> tuple[list[npt.NDArray[Any]], dict[str, Any]]:
+        """Raw outputs ``(N, ...)`` for samples in the type and layout the file takes; and the facts."""
+        given, made = isolated(file_tensors, str(model))
+        if "," in given.name:
+            raise ConfigError(f"benchmark_model cannot name the input {given.name!r}", hint="a comma ends a name there")
+        self._pin(threads)
+        job, batch = self.device.job, np.ascontiguousarray(batch)
+        path, inputs = self.device.push(model, model.name), self.device.push(batch.tobytes(), "inputs.bin")
+        size, name = batch[0].nbytes, given.name.replace(":", "::")
+        words = [
+            *flags(path, threads=threads, xnnpack=xnnpack, runs=1, seconds=0, warmup=0),
+            f"--input_layer={given.name}", f"--input_layer_shape={','.join(map(str, given.shape))}",
+            f"--input_layer_value_files={name}:{job}/in", f"--output_filepath={job}/out",
+        ]  # fmt: skip
+        here = shlex.quote(job)
+        loop = (
+            f"cd {here} && : > outputs && i=0 && while [ $i -lt {len(batch)} ]; do "
+            f"dd if={shlex.quote(inputs)} of=in bs={size} skip=$i count=1 2>/dev/null || exit; "
+            f"rm -f out; {self._command(words)} >log 2>&1 || {{ s=$?; tail -c 4000 log; exit $s; }}; "
+            "[ -s out ] || { echo 'ERROR: this build has no --output_filepath'; exit 1; }; "
+            f"cat out >> outputs || exit; i=$((i+1)); done; cat log; sha256sum outputs"
+        )
+        before = self._moment()
+        done = self._call(loop, timeout)
+        said = self.raw["eval"] = done.stdout.decode(errors="replace")
+        if done.status:
+            raise self._refused(done, said)
+        if ignored := self._parsed(said).ignored:
+            raise DeviceError("this build of benchmark_model cannot be given images", where=self.device.name,
+                              why=f"it does not know {', '.join(ignored)}", hint="use a newer build")  # fmt: skip
+        shapes = [(tensor.shape, tensor.dtype) for tensor in made]
+        wanted = len(batch) * sum(int(np.prod(shape)) * kind.itemsize for shape, kind in shapes)
+        data = self.device.pull(f"{job}/outputs", timeout=timeout, most=wanted)
+        if len(data) != wanted or hashlib.sha256(data).hexdigest() not in said:
+            raise DeviceError("the device's answers are damaged", where=self.device.name,
+                              why=f"{len(data)} bytes came, {wanted} should", hint="try again")  # fmt: skip
+        facts = {
+            "images": len(batch), "sha256": hashlib.sha256(data).hexdigest(), "ops": {}, "peak_bytes": None,
+            "before": before, "after": self._moment(), "machine": self.machine, "runtime": self.program.name,
+            "kernels": "xnnpack" if xnnpack else "builtin",
+        }  # fmt: skip
+        return _outputs(data, len(batch), shapes), facts
+
+    def _pin(self, threads: int) -> None:
+        """Use the fastest cores, when they are enough and the device can be told."""
+        fast = self.machine["big_cores"]
+        self._pinned = fast if self.machine["pinning"] and threads <= len(fast) < (self.machine["cores"] or 0) else []
+
+    def _moment(self) -> dict[str, Any]:
+        return android.moment(self.device, own=self._own, affinity=self._pinned)
+
+    def _command(self, words: Sequence[str]) -> str:
+        pinned = ["taskset", android.mask(self._pinned)] if self._pinned else []
+        return shlex.join([*pinned, self._path, *words])
+
+    def _run(self, what: str, words: Sequence[str], timeout: float) -> Benchmark:
+        done = self._call(f"exec {self._command(words)} 2>&1", timeout)
+        self.raw[what] = done.stdout.decode(errors="replace")
+        if done.status:
+            raise self._refused(done, self.raw[what])
+        return self._parsed(self.raw[what])
+
+    def _parsed(self, said: str) -> Benchmark:
+        try:
+            return parse(said)
+        except DeviceError as error:
+            raise DeviceError(error.what, where=self.device.name, why=error.why, hint=error.hint) from error
+
+    def _call(self, command: str, timeout: float) -> Completed:
+        done = self.device.execute(_TIED.format(command=command), timeout=timeout)
+        taken = re.findall(_TIMES, done.stderr)[-2:]  # user and system, of what the shell waited for
+        self._own += sum(60 * int(minutes) + float(seconds) for minutes, seconds in taken)
+        return done
+
+    def _refused(self, done: Completed, said: str) -> DeviceError:
+        lines = [line.strip() for line in (said + "\n" + done.stderr).splitlines() if line.strip()]
+        lines = [line for line in lines if not re.fullmatch(r"\d+m[\d.]+s\s+\d+m[\d.]+s", line)]
+        errors = [line for line in lines if line.startswith(("ERROR", "FATAL"))]
+        why = _KILLED.get(done.status) or (errors or lines or [f"exit status {done.status}"])[-1][:300]
+        hint = "run it by hand with the same file to see more"
+        if "No space left" in said:
+            hint = f"free some space there; adb -s {self.device.serial} shell rm -rf {self.device.root} helps"
+        elif done.status in (126, 127, 132):
+            hint = f"use a build for {(self.machine['abis'] or ['this processor'])[0]}"
+        elif done.status == 137:
+            hint = "close other apps there, then run again"
+        return DeviceError("benchmark_model failed on the device", where=self.device.name, why=why, hint=hint)
+
+
+def _outputs(
+    data: bytes, images: int, shapes: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
+) -> list[npt.NDArray[Any]]:
+    """One array ``(N, ...)`` per output, out of all outputs of the first image, of the second, and so on."""
+    rows = np.frombuffer(data, np.uint8).reshape(images, -1)
+    found, start = [], 0
+    for shape, kind in shapes:
+        end = start + int(np.prod(shape)) * kind.itemsize
+        found.append(np.ascontiguousarray(rows[:, start:end]).view(kind).reshape(images * shape[0], *shape[1:]))
+        start = end
+    return found
+
+
+def _latency(timed: Mapping[str, Sequence[Benchmark]]) -> dict[str, Any]:
+    """Medians over processes of their medians, or of their means where the build prints no median."""
+    found: dict[str, Any] = {}
+    for name, runs in timed.items():
+        lowest = [run.min_ms for run in runs if run.min_ms is not None]
+        highest = [run.p95_ms for run in runs if run.p95_ms is not None]
+        found[name] = {
+            "median_ms": statistics.median(_middle(run) for run in runs),
+            "p90_ms": None,
+            "p95_ms": statistics.median(highest) if highest else None,
+            "min_ms": min(lowest) if lowest else None,
+            "runs": sum(run.runs for run in runs),
+            "of": "medians" if all(run.median_ms is not None for run in runs) else "means",
+        }
+    if "float" in timed:
+        pairs = zip(timed["model"], timed["float"], strict=True)
+        found["ratio"] = statistics.median(_middle(own) / _middle(base) for own, base in pairs)
+    return found
+
+
+def _middle(run: Benchmark) -> float:
+    return run.median_ms or run.mean_ms
+
+
+def _unsteady(timed: Mapping[str, Sequence[Benchmark]]) -> list[str]:
+    """Too few inferences, or times too far apart, between processes or inside one."""
+    found = []
+    for name, runs in timed.items():
+        called = "integer" if name == "model" else name
+        inside = statistics.median(run.std_ms / run.mean_ms if run.std_ms and run.mean_ms else 0.0 for run in runs)
+        if max(agent.spread([_middle(run) for run in runs]), inside) > agent.MOST_SPREAD:
+            found.append(f"timings of the {called} file spread too wide")
+        if (count := sum(run.runs for run in runs)) < agent.LEAST_PAIRS:
+            found.append(f"only {count} inferences of the {called} file, {agent.LEAST_PAIRS} are needed")
+    return found
+
+
+def _notes(run: Benchmark, xnnpack: bool) -> list[str]:
+    """What a reader of the times should know, though it does not make them wrong."""
+    if not xnnpack or run.whole is not False:
+        return []
+    share = f"{run.delegated} of {run.nodes} ops" if run.nodes else "a part of the ops"
+    return [f"XNNPACK took {share}, the rest ran as builtin kernels"]

@@ -1,0 +1,1 @@
+"""What carries bytes and commands to a device: this host, ssh, adb, an emulated Arm."""

@@ -1,7 +1,0 @@
-"""ONNX: the QDQ and float writers, and what a file or the runtime that loaded it is made of."""
-
-from edgeq.export.onnx.inspect import census, optimized_census
-from edgeq.export.onnx.metadata import described
-from edgeq.export.onnx.writer import write_onnx, write_onnx_float
-
-__all__ = ["census", "described", "optimized_census", "write_onnx", "write_onnx_float"]

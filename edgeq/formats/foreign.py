@@ -1,0 +1,90 @@
+"""Run a TFLite or ONNX file of unknown origin: the sessions of this package in a process of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.formats.onnx.session import OrtSession
+from edgeq.formats.tflite.session import FileTensor, LiteRTSession
+from edgeq.isolation import Isolated, read_untrusted
+
+__all__ = ["ForeignSession", "file_tensors"]
+
+CHUNK = 64
+"""Samples that cross over to the other process at once: bounds what is in memory twice."""
+
+
+class ForeignSession:
+    """A model file with one input, told apart by its suffix. Use it as a context manager.
+
+    Raises `ArtifactError` from every method when the file is damaged, crashes its runtime or gets it stuck.
+    """
+
+    def __init__(self, model: Path, channels: int) -> None:
+        """Load `model`; `channels` are those of its input, for files whose shape leaves the layout open."""
+        self._inside = Isolated(_Session, str(model), channels)
+        batch = int(self._inside.call("batch"))
+        self._chunk = batch * max(1, CHUNK // batch)
+
+    def run(self, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], list[npt.NDArray[Any]]]:
+        """Return what the file was given and made of real `inputs` ``(N, C, H, W)``, both as the file has them."""
+        parts = [
+            self._inside.call("run", inputs[start : start + self._chunk])
+            for start in range(0, len(inputs), self._chunk)
+        ]
+        fed = np.concatenate([part[0] for part in parts])
+        return fed, [np.concatenate(outputs) for outputs in zip(*(part[1] for part in parts), strict=True)]
+
+    def real_outputs(self, raw: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+        """Return the file's outputs, from here or another machine, as real values in logical order."""
+        found: list[npt.NDArray[np.float32]] = self._inside.call("real_outputs", list(raw))
+        return found
+
+    def __enter__(self) -> ForeignSession:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._inside.__exit__(*error)
+
+
+def file_tensors(model: str) -> tuple[FileTensor, list[FileTensor]]:
+    """Input and outputs of a TFLite file. Call it through `edgeq.isolation.isolated`."""
+    with read_untrusted(f"{model} cannot be loaded"):
+        return LiteRTSession(model).file_tensors
+
+
+class _Session:
+    """What lives in the other process."""
+
+    def __init__(self, model: str, channels: int) -> None:
+        self._model = model
+        self._session: LiteRTSession | OrtSession
+        with read_untrusted(f"{model} cannot be loaded"):
+            if model.endswith(".onnx"):
+                self._session = OrtSession(Path(model))
+            else:
+                self._session = LiteRTSession(model, channels=channels)
+
+    def batch(self) -> int:
+        return (self._session.file_batch or 1) if isinstance(self._session, OrtSession) else 1
+
+    def run(self, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], list[npt.NDArray[Any]]]:
+        with read_untrusted(f"{self._model} cannot be run"):
+            if isinstance(self._session, OrtSession):
+                fed = self._session.file_input(inputs)
+                raw = self._session.run_raw(fed)
+            else:
+                samples = [self._session.file_input(sample[None]) for sample in inputs]
+                fed, raw = np.concatenate(samples), self._session.run_raw(samples)
+            if any(len(output) != len(inputs) for output in raw):
+                raise ValueError("an output has another number of rows than the input")
+            return fed, raw
+
+    def real_outputs(self, raw: list[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+        with read_untrusted(f"outputs of {self._model} cannot be read"):
+            return self._session.real_outputs(raw)

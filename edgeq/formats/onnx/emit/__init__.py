@@ -1,0 +1,1 @@
+"""ONNX nodes for the ops of the graph, in one file per op family."""

@@ -1,0 +1,74 @@
+"""Replay a finished build: its file, op by op, against the exact reference of the integers it was written from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import ArtifactError
+from edgeq.formats.exactness import Exactness
+from edgeq.formats.onnx.file import read_model
+from edgeq.formats.onnx.verify import Rounding, verify_onnx
+from edgeq.integer.graph import IntegerGraph
+from edgeq.integer.storage import storable
+from edgeq.isolation import isolated, read_untrusted
+from edgeq.limits import read_bytes
+
+__all__ = ["replay"]
+
+
+def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Rounding = "tflite") -> Exactness:
+    """Every op of the model in `folder` on its first `images` calibration images, or on noise drawn from `seed`.
+
+    `rounding` is whose arithmetic an ONNX file is held to; a TFLite file knows one only. Runs in a process of its own.
+    Raises `ArtifactError` where it is no folder of a whole build or its files are damaged.
+    """
+    if folder.is_file():
+        raise ArtifactError(
+            f"{folder} is a file", why="the integers it is held to lie beside it in the folder of its build",
+            hint="name that folder; edgeq inspect reads any file",
+        )  # fmt: skip
+    return isolated(_replay, folder, images, seed=seed, rounding=rounding)
+
+
+def _replay(folder: Path, images: int, *, seed: int | None, rounding: Rounding) -> Exactness:
+    with read_untrusted(
+        f"the model in {folder} cannot be replayed", "it is damaged, or not of this build: build again"
+    ):
+        return _compare(folder, images, seed=seed, rounding=rounding)
+
+
+def _compare(folder: Path, images: int, *, seed: int | None, rounding: Rounding) -> Exactness:
+    integer = storable(IntegerGraph.load(_part(folder, "integer.safetensors")))
+    inputs = _inputs(folder, integer, images, seed)
+    if (folder / "model.tflite").is_file():
+        from edgeq.formats.tflite.verify import verify_tflite
+
+        return verify_tflite(integer, read_bytes(folder / "model.tflite"), inputs)
+    data = read_bytes(_part(folder, "model.onnx"))
+    kind: Literal["int8", "uint8"] = "int8" if read_model(data)[0].signed_activations() else "uint8"
+    return verify_onnx(integer, data, inputs, kind, rounding=rounding)
+
+
+def _part(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise ArtifactError(f"no {name} in {folder}", hint="give the folder that edgeq build left")
+    return folder / name
+
+
+def _inputs(folder: Path, integer: IntegerGraph, images: int, seed: int | None) -> npt.NDArray[np.float32]:
+    (entry,) = integer.inputs
+    shape = integer.shapes[entry][1:]
+    if seed is not None:
+        grid = integer.quantizations[entry]
+        low, high = grid.dequantize(np.array(grid.limits))
+        drawn = np.random.default_rng(seed).uniform(low, high, (images, *shape))
+        return drawn.astype(np.float32)
+    found = CalibrationSet.load(_part(folder, "calibration.npz")).inputs[:images]
+    if found.shape[1:] != shape:
+        raise ArtifactError(f"the images in {folder} do not fit its model", why=f"{found.shape[1:]}, not {shape}")
+    return found

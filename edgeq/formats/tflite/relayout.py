@@ -1,0 +1,113 @@
+"""Reshapes and permutations in a file of another order: what they cost there, which is mostly nothing.
+
+A chain of them is followed as one order of the elements its first value holds. A layer that is fully connected reads
+any order, its weights rearranged; elsewhere the end of the chain is put into the order of its shape, by one TRANSPOSE
+if by any: a channel shuffle is one, a detector's rows of boxes or a flattened 1 x 1 map are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgeq.errors import UnsupportedError
+from edgeq.formats.tflite.order import Order, Turn, natural, permuted, turn
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Add, Clamp, LeakyReLU, Linear, Maximum, Mul, Permute, Requantize, Reshape, Unary
+from edgeq.integer.graph import IntegerGraph
+
+__all__ = ["Mirror", "Moves", "Network", "follow"]
+
+Network = Graph | IntegerGraph
+Mirror = tuple[bool, bool]
+
+ELEMENTWISE = (Add, Clamp, LeakyReLU, Maximum, Mul, Requantize, Unary)
+"""Ops that do not mind the order, as long as all they read has the same."""
+
+
+@dataclass
+class Moves:
+    """`alias`: values that share a tensor with their source. `orders`: of values that do not lie as their shape says.
+    `turns`: what puts the others there."""
+
+    alias: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    turns: dict[str, Turn] = field(default_factory=dict)
+
+
+def follow(graph: Network, mirror: Mirror) -> Moves:
+    """Decide for every reshape and permutation. `UnsupportedError` for one no transposition computes."""
+    readers: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    try:
+        return _followed(graph, mirror, readers, free=True)
+    except _MixedError:  # two orders meet
+        return _followed(graph, mirror, readers, free=False)
+
+
+class _MixedError(Exception):
+    """An elementwise op would read two orders."""
+
+
+def _followed(graph: Network, mirror: Mirror, readers: Mapping[str, list[Node]], *, free: bool) -> Moves:
+    """`free`: elementwise ops between a chain and a fully connected layer may keep the chain's order."""
+    moves = Moves()
+
+    def order(name: str) -> Order:
+        return moves.orders.get(name) or natural(graph.shapes[name], mirror)
+
+    for node in graph.nodes:
+        sources = graph.activations(node)
+        if isinstance(node.op, (Reshape, Permute)):
+            found = order(sources[0])
+            if isinstance(node.op, Permute):
+                after = permuted(found, graph.shapes[sources[0]], node.op.order)
+                if after is None:
+                    raise _untransposable(node)
+                found = after
+            wanted = natural(graph.shapes[node.name], mirror)
+            if _passes(graph, node.name, readers):
+                moves.alias[node.name] = sources[0]
+            elif not (free and _tolerated(graph, node.name, readers)):
+                change = turn(found, wanted)
+                if change is None:
+                    raise _untransposable(node)
+                moves.turns[node.name] = change
+                continue
+            if found != wanted:
+                moves.orders[node.name] = found
+        elif isinstance(node.op, ELEMENTWISE) and any(name in moves.orders for name in sources):
+            if any(order(name) != order(sources[0]) for name in sources):
+                raise _MixedError
+            moves.orders[node.name] = order(sources[0])
+    return moves
+
+
+def _passes(graph: Network, name: str, readers: Mapping[str, list[Node]]) -> bool:
+    """Do all readers see through to the tensor behind? Further moves do, and layers that are fully connected."""
+    those = readers.get(name, [])
+    return (
+        bool(those) and name not in graph.outputs and all(isinstance(r.op, (Linear, Permute, Reshape)) for r in those)
+    )
+
+
+def _tolerated(graph: Network, name: str, readers: Mapping[str, list[Node]]) -> bool:
+    """Does everything downstream take any order, through elementwise ops, until a fully connected layer?"""
+    those = readers.get(name, [])
+    if not those or name in graph.outputs or len(graph.shapes[name]) != 2:
+        return False
+    return all(
+        isinstance(r.op, (Linear, Permute, Reshape))
+        or (isinstance(r.op, ELEMENTWISE) and _tolerated(graph, r.name, readers))
+        for r in those
+    )
+
+
+def _untransposable(node: Node) -> UnsupportedError:
+    return UnsupportedError(
+        f"{type(node.op).__name__} cuts across the axes of what it reads", where=node.name,
+        why="in NHWC its values lie in another order than in the model's NCHW, and no transposition joins the two",
+        hint="flatten straight into a linear layer, or reshape along whole dimensions",
+    )  # fmt: skip

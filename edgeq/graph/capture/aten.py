@@ -1,0 +1,138 @@
+"""ATen call -> op: one registry of small functions, looked up by the call's name without its overload.
+
+A rule reads its call's arguments by their schema names (so `conv2d.default` and `conv2d.padding` are one rule), emits
+ops and returns the value that stands for the call's result. Calls whose tensor arguments are all constants never come
+here: `capture` evaluates those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from edgeq.errors import UnsupportedError
+from edgeq.graph.ops import Op, Pair, Shape
+from edgeq.registry import Registry
+
+__all__ = ["ATEN", "Call", "Constant", "Rule", "Value", "aten", "axis_of"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """An activation. `key` names it until capture is over; `seen` is the shape torch saw, which may lack the batch."""
+
+    key: str
+    shape: Shape
+    seen: Shape
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A parameter, buffer or what was computed from them, under its parameter path."""
+
+    name: str
+    tensor: Tensor
+
+
+Emit = Callable[[Op, Sequence["Value | Constant"], str], Value]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One ATen call: name, arguments by schema name (`Value` or `Constant` where torch has tensors), result shapes."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    shapes: tuple[Shape, ...]
+    sink: Emit
+
+    @property
+    def shape(self) -> Shape:
+        return self.shapes[0]
+
+    def __getitem__(self, argument: str) -> Any:
+        return self.arguments[argument]
+
+    def get(self, argument: str, default: Any = None) -> Any:
+        found = self.arguments.get(argument)
+        return default if found is None else found
+
+    def value(self, argument: str = "self") -> Value:
+        """The activation given as `argument`; `UnsupportedError` for a constant or one without a batch dimension."""
+        return self.activation(self.arguments[argument])
+
+    def activation(self, given: Any) -> Value:
+        if not isinstance(given, Value):
+            raise self.unsupported("an activation is combined with a constant", _CONSTANT_HINT)
+        if given.shape != given.seen:
+            raise self.unsupported("the batch dimension was squeezed or reshaped away before it", _BATCH_HINT)
+        return given
+
+    def constant(self, argument: str) -> Constant | None:
+        """The parameter given as `argument`, None where it is absent."""
+        given = self.arguments.get(argument)
+        if given is None or isinstance(given, Constant):
+            return given
+        raise self.unsupported(
+            f"its {argument} is computed from the input, not a parameter", "use a constant parameter"
+        )
+
+    def pair(self, argument: str, default: Pair | None = None) -> Pair:
+        """Torch's one-or-two numbers, as two."""
+        given = self.get(argument, [])
+        numbers = [given] if isinstance(given, int) else list(given)
+        if not numbers and default is not None:
+            return default
+        return (int(numbers[0]), int(numbers[-1]))
+
+    def emit(self, op: Op, *inputs: Value | Constant | None, label: str = "") -> Value:
+        return self.sink(op, [i for i in inputs if i is not None], label)
+
+    def unsupported(self, why: str, hint: str = "") -> UnsupportedError:
+        return UnsupportedError(f"{self.name} is not supported in this form", why=why, hint=hint)
+
+
+Rule = Callable[[Call], "Value | tuple[Value, ...]"]
+ATEN: Registry[Rule] = Registry(
+    "aten",
+    modules=(
+        "edgeq.graph.capture.elementwise",
+        "edgeq.graph.capture.layers",
+        "edgeq.graph.capture.moves",
+        "edgeq.graph.capture.pooling",
+        "edgeq.graph.capture.padding",
+        "edgeq.graph.capture.indexing",
+        "edgeq.graph.capture.means",
+        "edgeq.graph.capture.norms",
+        "edgeq.graph.capture.shuffle",
+        "edgeq.graph.capture.transposed",
+    ),
+)
+"""Rules by ATen name, e.g. ``aten.conv2d``."""
+
+_CONSTANT_HINT = (
+    "fold it into a neighbouring convolution; input normalisation belongs in [input] mean and std of model.toml"
+)
+_BATCH_HINT = "use flatten(1), or name the dimensions to squeeze"
+
+
+_R = TypeVar("_R", bound=Rule)
+
+
+def aten(*names: str) -> Callable[[_R], _R]:
+    """Register a rule under each name, in-place spellings (``relu_``) included."""
+
+    def add(rule: _R) -> _R:
+        for name in names:
+            ATEN.register(f"aten.{name}")(rule)
+        return rule
+
+    return add
+
+
+def axis_of(dim: int, rank: int) -> int:
+    """A dimension counted from the front."""
+    return dim + rank if dim < 0 else dim

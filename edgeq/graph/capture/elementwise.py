@@ -1,0 +1,222 @@
+"""Rules for ATen calls that compute value by value: arithmetic of two values or with constants, smooth activations.
+
+Arithmetic with a constant is an `Affine`, which folds into the layer before it; what is left is made of few kinds:
+a difference is a sum, SiLU a sigmoid and a product, a hard sigmoid an affine and a clamp, hard swish its own kind.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgeq.graph import ops
+from edgeq.graph.capture.aten import Call, Constant, Value, aten
+from edgeq.graph.capture.channels import as_channels
+from edgeq.graph.ops import ELU, GELU, Affine, HardSwish, Maximum, Mish, Mul, Sigmoid, Softplus, Tanh
+
+__all__: list[str] = []
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+SOFTPLUS_THRESHOLD = 10
+"""From here on it differs from its input by less than 5e-5."""
+
+Operand = Value | Constant | float
+
+
+@aten("add", "add_")
+def _add(call: Call) -> Value:
+    return _sum(call, call["self"], _times(call, call["other"], call.get("alpha", 1)))
+
+
+@aten("sub", "sub_", "subtract")
+def _sub(call: Call) -> Value:
+    return _sum(call, call["self"], _times(call, call["other"], -call.get("alpha", 1)))
+
+
+@aten("rsub")
+def _rsub(call: Call) -> Value:
+    return _sum(call, call["other"], _times(call, call["self"], -call.get("alpha", 1)))
+
+
+@aten("neg", "neg_")
+def _neg(call: Call) -> Value:
+    return _affine(call, call.value(), -1.0, 0.0)
+
+
+@aten("mul", "mul_", "multiply")
+def _mul(call: Call) -> Value:
+    left, right = call["self"], call["other"]
+    if isinstance(left, Value) and isinstance(right, Value):
+        return call.emit(Mul(), *_pair(call, left, right))
+    value, factor = (left, right) if isinstance(left, Value) else (right, left)
+    return _affine(call, call.activation(value), factor, 0.0)
+
+
+@aten("div", "div_", "divide", "true_divide")
+def _div(call: Call) -> Value:
+    divisor = call["other"]
+    if call.get("rounding_mode") is not None or isinstance(divisor, Value) or not isinstance(call["self"], Value):
+        raise call.unsupported("it divides by an activation, or to whole numbers", "multiply, or divide by a constant")
+    inverse = Constant(divisor.name, 1 / divisor.tensor) if isinstance(divisor, Constant) else 1 / float(divisor)
+    return _affine(call, call.value(), inverse, 0.0)
+
+
+@aten("sigmoid", "sigmoid_")
+def _sigmoid(call: Call) -> Value:
+    return call.emit(Sigmoid(), call.value())
+
+
+@aten("tanh", "tanh_")
+def _tanh(call: Call) -> Value:
+    return call.emit(Tanh(), call.value())
+
+
+@aten("hardswish", "hardswish_")
+def _hardswish(call: Call) -> Value:
+    return call.emit(HardSwish(), call.value())
+
+
+@aten("gelu", "gelu_")
+def _gelu(call: Call) -> Value:
+    return call.emit(GELU(call.get("approximate", "none") == "tanh"), call.value())
+
+
+@aten("elu", "elu_")
+def _elu(call: Call) -> Value:
+    numbers = (float(call.get(name, 1.0)) for name in ("alpha", "scale", "input_scale"))
+    return call.emit(ELU(*numbers), call.value())
+
+
+@aten("selu", "selu_")
+def _selu(call: Call) -> Value:
+    return call.emit(ELU(SELU_ALPHA, SELU_SCALE), call.value(), label="selu")
+
+
+@aten("celu", "celu_")
+def _celu(call: Call) -> Value:
+    alpha = float(call.get("alpha", 1.0))
+    return call.emit(ELU(alpha, 1.0, 1 / alpha), call.value(), label="celu")
+
+
+@aten("mish", "mish_")
+def _mish(call: Call) -> Value:
+    return call.emit(Mish(), call.value())
+
+
+@aten("softplus")
+def _softplus(call: Call) -> Value:
+    beta, threshold = float(call.get("beta", 1.0)), float(call.get("threshold", 20.0))
+    if threshold < SOFTPLUS_THRESHOLD:
+        raise call.unsupported(
+            f"it is linear from {threshold:g} on", f"use a threshold of {SOFTPLUS_THRESHOLD} or more"
+        )
+    value = call.value() if beta == 1 else _affine(call, call.value(), beta, 0.0, "beta")
+    made = call.emit(Softplus(), value)
+    return made if beta == 1 else _affine(call, made, 1 / beta, 0.0, "beta")
+
+
+@aten("log_sigmoid", "log_sigmoid_forward")
+def _log_sigmoid(call: Call) -> Value:
+    """``-softplus(-x)``."""
+    made = call.emit(Softplus(), _affine(call, call.value(), -1.0, 0.0, "negative"))
+    return _affine(call, made, -1.0, 0.0, "log_sigmoid")
+
+
+@aten("silu", "silu_")
+def _silu(call: Call) -> Value:
+    value = call.value()
+    return call.emit(Mul(), value, call.emit(Sigmoid(), value))
+
+
+@aten("hardsigmoid", "hardsigmoid_")
+def _hardsigmoid(call: Call) -> Value:
+    line = _affine(call, call.value(), 1 / 6, 0.5, "hardsigmoid")
+    return call.emit(ops.UNIT, line, label="hardsigmoid")
+
+
+@aten("prelu", "_prelu_kernel")
+def _prelu(call: Call) -> Value:
+    """One slope: a leaky ReLU. One per channel: ``max(x, slope * x)`` where all are within ±1, so that both lie on one
+    grid; else ``relu(x) + min(slope * x, 0)``, where slopes below zero are negated before and after. No runtime has an
+    integer kernel for it that a delegate or onnxruntime takes."""
+    value, slope = call.value(), call.constant("weight")
+    if slope is None:
+        raise call.unsupported("it has no slope", "give nn.PReLU its parameter")
+    slopes = slope.tensor.flatten()
+    if bool((slopes == slopes[0]).all()):
+        return call.emit(ops.LeakyReLU(float(slopes[0])), value)
+    per_channel = Constant(slope.name, slopes.view(-1, *[1] * (len(value.shape) - 2)))
+    if bool((slopes.abs() <= 1).all()):
+        return call.emit(Maximum(), value, _affine(call, value, per_channel, 0.0, "slope"), label="prelu")
+    size, sign = per_channel.tensor.abs(), torch.where(per_channel.tensor < 0, -1.0, 1.0)
+    below = call.emit(ops.NEGATIVE, _affine(call, value, Constant(slope.name, size), 0.0, "slope"), label="below")
+    if bool((sign < 0).any()):
+        below = _affine(call, below, Constant(f"{slope.name}.sign", sign), 0.0, "sign")
+    return call.emit(ops.Add(), call.emit(ops.RELU, value, label="above"), below)
+
+
+def _times(call: Call, operand: Operand, factor: float) -> Operand:
+    if factor == 1:
+        return operand
+    if isinstance(operand, Value):
+        return _affine(call, call.activation(operand), float(factor), 0.0)
+    return Constant(operand.name, operand.tensor * factor) if isinstance(operand, Constant) else operand * factor
+
+
+def _sum(call: Call, left: Operand, right: Operand) -> Value:
+    if isinstance(left, Value) and isinstance(right, Value):
+        return call.emit(ops.Add(), *_pair(call, left, right))
+    value, shift = (left, right) if isinstance(left, Value) else (right, left)
+    return _affine(call, call.activation(value), 1.0, shift)
+
+
+def _pair(call: Call, left: Value, right: Value) -> tuple[Value, Value]:
+    one, other = call.activation(left), call.activation(right)
+    if len(one.shape) != len(other.shape):
+        raise call.unsupported(
+            f"it broadcasts {list(one.shape)} with {list(other.shape)}", "give both the same number of dimensions"
+        )
+    return one, other
+
+
+def _affine(call: Call, value: Value, scale: Operand, shift: Operand, label: str = "") -> Value:
+    """``value * scale + shift``; the two are numbers, or constants with a number per channel at most, be that the first
+    dimension or the last."""
+    if len(value.shape) < 2:
+        raise call.unsupported("its input has no channels", "compute on (N, C, ...)")
+    names = ("scale", "shift")
+    if any(_along_last(value, given) for given in (scale, shift)):
+        picture, back = as_channels(call, value)
+        scale, shift = (_as_vector(given) for given in (scale, shift))
+        return back(_affine(call, picture, scale, shift, label), value.shape[-1:])
+    constants = [_vector(call, value, given, name) for given, name in zip((scale, shift), names, strict=True)]
+    return call.emit(Affine(), value, *constants, label=label)
+
+
+def _along_last(value: Value, given: Operand) -> bool:
+    """Is it one number per channel of a value with channels last?"""
+    if not isinstance(given, Constant) or len(value.shape) < 3:
+        return False
+    *others, last = given.tensor.shape or (1,)
+    return last > 1 and last == value.shape[-1] and all(size == 1 for size in others)
+
+
+def _as_vector(given: Operand) -> Operand:
+    """A constant per channel of a picture."""
+    return Constant(given.name, given.tensor.reshape(-1, 1, 1)) if isinstance(given, Constant) else given
+
+
+def _vector(call: Call, value: Value, given: Operand, name: str) -> Constant:
+    """A constant operand as one number per channel."""
+    channels = value.shape[1]
+    if not isinstance(given, Constant):
+        return Constant(name, torch.full((channels,), float(given)))  # type: ignore[arg-type]
+    shape = tuple(given.tensor.shape)
+    places = (1,) * (len(value.shape) - len(shape)) + shape
+    if len(shape) > len(value.shape) or any(size != 1 and place != 1 for place, size in enumerate(places)):
+        raise call.unsupported(
+            f"a constant of shape {list(shape)} meets {list(value.shape)}",
+            "one number, or one per channel as (C, 1, 1), can be folded into a convolution",
+        )
+    flat: Tensor = given.tensor.reshape(-1).float()
+    return Constant(given.name, flat.expand(channels).clone())

@@ -1,0 +1,43 @@
+"""Rules for picking rows, columns or channels by a constant index: slices, joined in its order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from edgeq.graph import ops
+from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
+from edgeq.graph.capture.padding import pieces
+
+MOST_PIECES = 64
+"""Slices of one picked value; more would cost a device more than the layers around them."""
+
+
+@aten("index")
+def _index(call: Call) -> Value:
+    given = [(axis, index) for axis, index in enumerate(call["indices"]) if index is not None]
+    if len(given) != 1:
+        raise call.unsupported("it picks along several dimensions at once", "index one dimension at a time")
+    ((axis, index),) = given
+    return _picked(call, axis, index)
+
+
+@aten("index_select")
+def _index_select(call: Call) -> Value:
+    return _picked(call, axis_of(int(call["dim"]), len(call.value().shape)), call["index"])
+
+
+def _picked(call: Call, axis: int, index: Any) -> Value:
+    value = call.value()
+    if not isinstance(index, Constant) or index.tensor.dim() != 1 or axis == 0:
+        raise call.unsupported(
+            "its index is computed from the input, has several dimensions, or picks images",
+            "index channels, rows or columns by a constant list",
+        )
+    places = index.tensor.nonzero().flatten() if index.tensor.dtype == torch.bool else index.tensor
+    rows = [int(place) % value.shape[axis] for place in places.tolist()]
+    parts = pieces(call, value, axis, rows, "index")
+    if not 0 < len(parts) <= MOST_PIECES:
+        raise call.unsupported(f"its index picks {len(parts)} pieces", f"pick 1 to {MOST_PIECES} runs of neighbours")
+    return parts[0] if len(parts) == 1 else call.emit(ops.Concat(axis), *parts)

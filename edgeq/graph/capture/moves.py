@@ -1,0 +1,217 @@
+"""Rules for ATen calls that only move, select or rename values, or do nothing in evaluation mode."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from edgeq.graph import ops
+from edgeq.graph.capture.aten import Call, Value, aten, axis_of
+from edgeq.graph.capture.padding import MODES, bordered
+from edgeq.graph.ops import Shape
+from edgeq.graph.ops.nearest import is_certain, nearest_pixels
+
+__all__ = ["permuted", "reshaped"]
+
+
+# Values that pass through untouched. In evaluation mode dropout is one of them.
+@aten("contiguous", "detach", "detach_", "clone", "alias", "lift_fresh", "lift_fresh_copy", "positive")
+def _identity(call: Call) -> Value:
+    return call.arguments["self"]  # type: ignore[no-any-return]
+
+
+@aten("dropout", "dropout_", "feature_dropout", "feature_dropout_", "alpha_dropout", "native_dropout")
+def _dropout(call: Call) -> Value:
+    if call.get("train", False):
+        raise call.unsupported("the network was exported in training mode", "call model.eval() before exporting")
+    return call["self" if "self" in call.arguments else "input"]  # type: ignore[no-any-return]
+
+
+@aten("to", "_to_copy", "type_as")
+def _cast(call: Call) -> Value:
+    dtype = str(call.get("dtype", "torch.float32"))
+    if dtype not in ("torch.float32", "torch.float16", "torch.bfloat16", "torch.float64"):
+        raise call.unsupported(f"it casts to {dtype}", "keep the network in float32")
+    return call["self"]  # type: ignore[no-any-return]
+
+
+@aten("cat", "concat", "concatenate")
+def _cat(call: Call) -> Value:
+    values = [call.activation(given) for given in call["tensors"]]
+    axis = axis_of(int(call.get("dim", 0)), len(call.shape))
+    if axis == 0:
+        raise call.unsupported("it joins along the batch", "join channels: torch.cat(values, dim=1)")
+    return values[0] if len(values) == 1 else call.emit(ops.Concat(axis), *values)
+
+
+@aten("flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "view_copy", "_reshape_alias", "unflatten")
+def _reshape(call: Call) -> Value:
+    return reshaped(call, call["self"], call.shape)
+
+
+@aten("permute", "transpose", "t", "numpy_T", "swapaxes", "movedim")
+def _permute(call: Call) -> Value:
+    value = call.value()
+    return permuted(call, value, _order(call, len(value.shape)))
+
+
+def permuted(call: Call, value: Value, order: Shape) -> Value:
+    """A permutation that moves only dimensions of size 1 is a reshape; any other reorders memory."""
+    moved = [axis for axis in order if value.shape[axis] > 1]
+    if order[0] == 0 and moved == sorted(moved):
+        return reshaped(call, value, tuple(value.shape[axis] for axis in order))
+    if order[0] != 0:
+        raise call.unsupported("it moves the batch dimension", "keep the batch in front")
+    return call.emit(ops.Permute(order), value)
+
+
+def _order(call: Call, rank: int) -> Shape:
+    """Where each dimension of the result comes from."""
+    if "dims" in call.arguments:
+        return tuple(axis_of(int(axis), rank) for axis in call["dims"])
+    order = list(range(rank))
+    if "source" in call.arguments:
+        pairs = zip(_numbers(call["source"]), _numbers(call["destination"]), strict=True)
+        places = {axis_of(to, rank): axis_of(source, rank) for source, to in pairs}
+        rest = iter([axis for axis in order if axis not in places.values()])
+        return tuple(places[place] if place in places else next(rest) for place in order)
+    if "transpose" in call.name or "swapaxes" in call.name:
+        names = ("dim0", "dim1") if "dim0" in call.arguments else ("axis0", "axis1")
+        one, other = (axis_of(int(call[name]), rank) for name in names)
+    else:  # t and numpy_T reverse what are at most two dimensions here
+        if rank > 2:
+            raise call.unsupported("it reverses all dimensions", "name them: x.permute(0, 2, 3, 1)")
+        one, other = 0, rank - 1
+    order[one], order[other] = order[other], order[one]
+    return tuple(order)
+
+
+def _numbers(given: int | list[int]) -> list[int]:
+    return [given] if isinstance(given, int) else list(given)
+
+
+_RESIZES = {
+    "upsample_bilinear2d": "bilinear",
+    "upsample_nearest2d": "nearest",
+    "_upsample_nearest_exact2d": "nearest-exact",
+}
+
+
+@aten(*_RESIZES)
+def _resize(call: Call) -> Value:
+    """Torch computes positions with the scale it was given, and with the sizes' quotient only where it was given none;
+    every file knows the sizes alone."""
+    value = call.activation(call.get("input", call.get("self")))
+    size = (call.shape[2], call.shape[3])
+    mode = _RESIZES[call.name.split(".")[1]]
+    scales = call.get("scale_factors") or [call.get("scales_h"), call.get("scales_w")]
+    for scale, before, after in zip(scales, value.shape[2:], size, strict=True):
+        if scale is not None and not _scale_fits(float(scale), before, after, mode, call.get("align_corners", False)):
+            raise call.unsupported(
+                f"{before} x {scale} is no whole number of pixels",
+                "give F.interpolate a size, a scale that fits, or recompute_scale_factor=True",
+            )
+    if size == value.shape[2:]:
+        return value
+    for before, after in zip(value.shape[2:], size, strict=True):
+        if mode != "bilinear" and not is_certain(before, after, mode):
+            raise call.unsupported(
+                f"from {before} to {after} pixels torch takes others in another memory layout", 'use mode="nearest"'
+            )
+    return call.emit(ops.Resize2d(size, mode, mode == "bilinear" and bool(call.get("align_corners", False))), value)
+
+
+def _scale_fits(scale: float, before: int, after: int, mode: str, align_corners: bool) -> bool:
+    """Whether resizing `before` pixels by `scale` is resizing them to `after`."""
+    if mode == "bilinear":
+        return align_corners or scale * before == after
+    return bool(np.array_equal(nearest_pixels(before, after, mode, 1 / scale), nearest_pixels(before, after, mode)))
+
+
+@aten("expand", "expand_as", "expand_copy")
+def _expand(call: Call) -> Value:
+    """One pixel repeated over a picture; products and sums that repeat it themselves read the one (`simplify`)."""
+    value = call.activation(call.get("self", call.get("input")))
+    if value.shape == call.shape:
+        return value
+    if len(value.shape) != 4 or value.shape[2:] != (1, 1) or call.shape[:2] != value.shape[:2]:
+        raise call.unsupported(
+            f"it repeats {list(value.shape)} to {list(call.shape)}",
+            "leave it out before a product or a sum, which repeat by themselves",
+        )
+    return call.emit(ops.Resize2d((call.shape[2], call.shape[3]), "nearest"), value)
+
+
+def reshaped(call: Call, value: Value, shape: Shape) -> Value:
+    """`value` under another shape; one without a batch dimension is remembered and settled by the next reshape."""
+    if not isinstance(value, Value):
+        raise call.unsupported("it reshapes a constant")
+    if value.shape == shape:
+        return replace(value, seen=shape)
+    if not shape or shape[0] != 1 or len(shape) < 2:
+        return replace(value, seen=shape)
+    label = "flatten" if len(shape) == 2 else "reshape"
+    return replace(call.emit(ops.Reshape(shape[1:]), value, label=label), seen=shape)
+
+
+@aten("pad", "constant_pad_nd")
+def _pad(call: Call) -> Value:
+    value, given = call.value(), [int(count) for count in call["pad"]]
+    mode = call.get("mode", "constant")
+    if mode in MODES:
+        return bordered(call, value, given, mode)
+    filling = float(call.get("value", 0.0))
+    if mode != "constant" or filling not in (0.0, -math.inf):
+        raise call.unsupported(f"mode {mode!r}, value {call.get('value', 0)}", "pad with zeros, or repeat the border")
+    free = [0] * (len(value.shape) - len(given) // 2)
+    before, after = (*free, *given[0::2][::-1]), (*free, *given[1::2][::-1])  # torch lists the last dimension first
+    if before[0] or after[0]:
+        raise call.unsupported("it pads the batch", "pad channels, height or width")
+    if min(given, default=0) < 0:  # a negative count cuts
+        start = tuple(max(0, -b) for b in before)
+        stop = tuple(s - max(0, -a) for s, a in zip(value.shape, after, strict=True))
+        value = call.emit(ops.Slice(start, stop, (1,) * len(start)), value)
+        before, after = tuple(max(0, b) for b in before), tuple(max(0, a) for a in after)
+    return call.emit(ops.Pad(before, after, filling < 0), value) if any((*before, *after)) else value
+
+
+@aten("slice", "narrow")
+def _slice(call: Call) -> Value:
+    value = call.value()
+    axis = axis_of(int(call.get("dim", 0)), len(value.shape))
+    size, start, length = value.shape[axis], int(call.get("start", 0)), call.get("length")
+    stop = size if length is None else start + int(length)
+    stop = int(call.get("end", stop))
+    first, last, step = slice(start, stop, int(call.get("step", 1))).indices(size)
+    return _cut(call, value, axis, first, last, step)
+
+
+@aten("select")
+def _select(call: Call) -> Value:
+    value = call.value()
+    axis = axis_of(int(call["dim"]), len(value.shape))
+    index = int(call["index"]) % value.shape[axis]
+    return reshaped(call, _cut(call, value, axis, index, index + 1, 1), call.shape)
+
+
+@aten("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk")
+def _split(call: Call) -> tuple[Value, ...]:
+    value = call.value()
+    axis = axis_of(int(call.get("dim", 0)), len(value.shape))
+    ends = list(itertools.accumulate(shape[axis] for shape in call.shapes))
+    starts = [0, *ends[:-1]]
+    return tuple(_cut(call, value, axis, first, last, 1) for first, last in zip(starts, ends, strict=True))
+
+
+def _cut(call: Call, value: Value, axis: int, first: int, last: int, step: int) -> Value:
+    if (first, last, step) == (0, value.shape[axis], 1):
+        return value
+    if axis == 0:
+        raise call.unsupported("it slices the batch", "slice channels, height or width")
+    ranges = [(0, size, 1) for size in value.shape]
+    ranges[axis] = (first, last, step)
+    start, stop, steps = (tuple(column) for column in zip(*ranges, strict=True))
+    return call.emit(ops.Slice(start, stop, steps), value)

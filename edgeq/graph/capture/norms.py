@@ -1,0 +1,86 @@
+"""Rules for norms that look at every input anew: over channels, groups of them, or all of a map.
+
+Made of a mean as a convolution, a sum, a mean of squares, an inverse square root and a product, all of which both
+runtimes have in integers; the scale and shift per channel become part of the layer that follows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from edgeq.graph import ops
+from edgeq.graph.capture.aten import Call, Constant, Value, aten
+from edgeq.graph.capture.channels import as_channels
+from edgeq.graph.capture.moves import reshaped
+from edgeq.graph.ops import MOST_SQUARES, Affine, MeanSquare, Mul, Rsqrt
+
+
+@aten("layer_norm", "native_layer_norm")
+def _layer_norm(call: Call) -> Value:
+    tail = tuple(int(size) for size in call["normalized_shape"])
+    return _over_last(call, call.value("input"), tail, float(call.get("eps", 1e-5)), centred=True)
+
+
+@aten("rms_norm")
+def _rms_norm(call: Call) -> Value:
+    tail = tuple(int(size) for size in call["normalized_shape"])
+    eps = float(call.get("eps", torch.finfo(torch.float32).eps))
+    return _over_last(call, call.value("input"), tail, eps, centred=False)
+
+
+@aten("group_norm", "native_group_norm")
+def _group_norm(call: Call) -> Value:
+    groups = int(call.get("num_groups", call.get("group", 1)))
+    return _in_groups(call, call.value("input"), groups, float(call.get("eps", 1e-5)))
+
+
+@aten("instance_norm")
+def _instance_norm(call: Call) -> Value:
+    if not call.get("use_input_stats", True):
+        raise call.unsupported("it normalises with running statistics", "use nn.BatchNorm2d with the same statistics")
+    value = call.value("input")
+    return _in_groups(call, value, value.shape[1], float(call.get("eps", 1e-5)))
+
+
+def _over_last(call: Call, value: Value, tail: ops.Shape, eps: float, *, centred: bool) -> Value:
+    if len(tail) >= len(value.shape) or value.shape[len(value.shape) - len(tail) :] != tail:
+        raise call.unsupported(f"it norms {list(tail)} of {list(value.shape)}", "leave the batch out of the norm")
+    picture, back = as_channels(call, value, len(tail))
+    return back(_affine(call, _normed(call, picture, eps, centred=centred)), tail)
+
+
+def _in_groups(call: Call, value: Value, groups: int, eps: float) -> Value:
+    """Each of `groups` runs of channels over all of the map."""
+    shape = value.shape
+    rows = reshaped(call, value, (1, groups, math.prod(shape[1:]) // groups))
+    picture, back = as_channels(call, rows)
+    made = back(_normed(call, picture, eps, centred=True), rows.shape[2:])
+    return _affine(call, reshaped(call, made, shape))
+
+
+def _normed(call: Call, x: Value, eps: float, *, centred: bool) -> Value:
+    """``(1, C, H, W)`` over its channels."""
+    channels = x.shape[1]
+    if channels > MOST_SQUARES:
+        raise call.unsupported(
+            f"it sums {channels} squares", f"a 32-bit sum holds {MOST_SQUARES}: norm over channels, or smaller groups"
+        )
+    if centred:
+        weight = Constant("mean.weight", torch.full((1, channels, 1, 1), -1 / channels))
+        mean = call.emit(ops.Conv2d(), x, weight, label="mean")
+        x = call.emit(ops.Add(), x, mean, label="centred")
+    power = call.emit(MeanSquare(eps), x, label="power")
+    return call.emit(Mul(), x, call.emit(Rsqrt(), power, label="rsqrt"), label="normed")
+
+
+def _affine(call: Call, x: Value) -> Value:
+    """The norm's own scale and shift, one per channel of `x`."""
+    weight, bias = call.constant("weight"), call.constant("bias")
+    if weight is None and bias is None:
+        return x
+    ones, zeros = torch.ones(x.shape[1]), torch.zeros(x.shape[1])
+    scale = Constant("scale", ones) if weight is None else Constant(weight.name, weight.tensor.reshape(-1))
+    shift = Constant("shift", zeros) if bias is None else Constant(bias.name, bias.tensor.reshape(-1))
+    return call.emit(Affine(), x, scale, shift)

@@ -1,0 +1,67 @@
+"""Rules for adaptive pools: one pool where the windows are alike, else pools of slices, one axis after the other."""
+
+from __future__ import annotations
+
+from edgeq.graph import ops
+from edgeq.graph.capture.aten import Call, Value, aten
+
+Windows = list[tuple[int, int]]
+Pool = type[ops.AvgPool2d] | type[ops.MaxPool2d]
+
+
+@aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
+def _adaptive_avg_pool2d(call: Call) -> Value:
+    value = call.value()
+    if call.shape[2:] == (1, 1) and value.shape[2:] != (1, 1):
+        return call.emit(ops.GlobalAvgPool(), value)
+    return _adaptive(call, value, ops.AvgPool2d)
+
+
+@aten("adaptive_max_pool2d")
+def _adaptive_max_pool2d(call: Call) -> Value:
+    return _adaptive(call, call.value(), ops.MaxPool2d)
+
+
+def _adaptive(call: Call, value: Value, pool: Pool) -> Value:
+    if len(value.shape) != 4:
+        raise call.unsupported(f"its input has shape {list(value.shape)}", "pool (N, C, H, W)")
+    (height, width), (rows, columns) = value.shape[2:], call.shape[2:]
+    if height % rows == 0 and width % columns == 0:
+        kernel = (height // rows, width // columns)
+        return value if kernel == (1, 1) else call.emit(pool(kernel, kernel), value)
+    for axis, out in ((2, rows), (3, columns)):
+        parts = [_pooled(call, value, axis, run, pool) for run in _runs(_windows(value.shape[axis], out))]
+        value = parts[0] if len(parts) == 1 else call.emit(ops.Concat(axis), *parts)
+    return value
+
+
+def _windows(size: int, out: int) -> Windows:
+    """Torch's window of each output: from ``floor(i n / m)`` up to ``ceil((i + 1) n / m)``."""
+    return [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+
+
+def _runs(windows: Windows) -> list[Windows]:
+    """Windows in a row that are equally long and equally far apart: each run is one pool."""
+    runs: list[Windows] = []
+    for window in windows:
+        run = runs[-1] if runs else []
+        alike = run and window[1] - window[0] == run[0][1] - run[0][0] and window[0] > run[-1][0]
+        if alike and (len(run) == 1 or window[0] - run[-1][0] == run[1][0] - run[0][0]):
+            run.append(window)
+        else:
+            runs.append([window])
+    return runs
+
+
+def _pooled(call: Call, value: Value, axis: int, run: Windows, pool: Pool) -> Value:
+    """The run's outputs along `axis`, from the part of the picture its windows see."""
+    start, stop = [0] * 4, list(value.shape)
+    start[axis], stop[axis] = run[0][0], run[-1][1]
+    if (start[axis], stop[axis]) != (0, value.shape[axis]):
+        value = call.emit(ops.Slice(tuple(start), tuple(stop), (1,) * 4), value, label="part")
+    kernel, stride = [1, 1], [1, 1]
+    kernel[axis - 2] = run[0][1] - run[0][0]
+    stride[axis - 2] = run[1][0] - run[0][0] if len(run) > 1 else kernel[axis - 2]
+    if kernel == stride == [1, 1]:
+        return value
+    return call.emit(pool((kernel[0], kernel[1]), (stride[0], stride[1])), value)

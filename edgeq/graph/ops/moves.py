@@ -1,0 +1,103 @@
+"""Ops that move or select values and compute none: their output has the quantization of their input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edgeq.graph.ops.base import Op, Shape, register, require
+
+__all__ = ["Concat", "Pad", "Permute", "Reshape", "Slice"]
+
+
+@register
+@dataclass(frozen=True)
+class Concat(Op):
+    """Join along a dimension counted from the front, batch included (1 is channels)."""
+
+    axis: int = 1
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) >= 1 and 1 <= self.axis < len(inputs[0]), self, inputs, f"cannot join along {self.axis}")
+        rest = {(*s[: self.axis], *s[self.axis + 1 :]) for s in inputs}
+        require(len(rest) == 1, self, inputs, "other dimensions differ")
+        first = inputs[0]
+        return (*first[: self.axis], sum(s[self.axis] for s in inputs), *first[self.axis + 1 :])
+
+
+@register
+@dataclass(frozen=True)
+class Pad(Op):
+    """Surround with zeros (real 0.0). ``before`` and ``after`` hold one count per dimension, batch included.
+
+    ``lowest`` surrounds with minus infinity: the padding of the max pools behind it, of which `optimize` makes it part.
+    """
+
+    before: Shape = ()
+    after: Shape = ()
+    lowest: bool = False
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) == 1, self, inputs, "takes one input")
+        (shape,) = inputs
+        counts = (*self.before, *self.after)
+        fits = len(self.before) == len(self.after) == len(shape) and min(counts) >= 0
+        require(
+            fits and not (self.before[0] or self.after[0]), self, inputs, f"cannot pad by {self.before}, {self.after}"
+        )
+        return tuple(b + s + a for b, s, a in zip(self.before, shape, self.after, strict=True))
+
+
+@register
+@dataclass(frozen=True)
+class Slice(Op):
+    """``x[start:stop:step]`` along every dimension (batch: all of it); ``stop`` is exclusive and within the shape."""
+
+    start: Shape = ()
+    stop: Shape = ()
+    step: Shape = ()
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) == 1, self, inputs, "takes one input")
+        (shape,) = inputs
+        ok = len(self.start) == len(self.stop) == len(self.step) == len(shape) and all(
+            0 <= a < b <= s and k > 0 for a, b, k, s in zip(self.start, self.stop, self.step, shape, strict=True)
+        )
+        require(ok, self, inputs, f"cannot take {self.start}:{self.stop}:{self.step}")
+        sizes = (len(range(a, b, k)) for a, b, k in zip(self.start, self.stop, self.step, strict=True))
+        return (shape[0], *tuple(sizes)[1:])
+
+
+@register
+@dataclass(frozen=True)
+class Reshape(Op):
+    """Same values in torch's order, new ``shape`` per sample (batch dimension kept and not listed)."""
+
+    shape: Shape = ()
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) == 1, self, inputs, "takes one input")
+        require(math.prod(inputs[0][1:]) == math.prod(self.shape), self, inputs, f"cannot become {self.shape}")
+        return (inputs[0][0], *self.shape)
+
+
+@register
+@dataclass(frozen=True)
+class Permute(Op):
+    """Reorder dimensions as `torch.permute` does; ``order`` lists all of them, the batch (0) first."""
+
+    order: Shape = ()
+    shares_quantization: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) == 1, self, inputs, "takes one input")
+        (shape,) = inputs
+        fits = sorted(self.order) == list(range(len(shape))) and self.order[:1] == (0,)
+        require(fits, self, inputs, f"cannot be ordered as {self.order}")
+        return tuple(shape[i] for i in self.order)

@@ -1,0 +1,42 @@
+"""What norms over a pixel's channels are made of, beside the ops there are anyway.
+
+A layer norm is ``d = x - mean(x)`` (a convolution and a sum), ``d * rsqrt(mean(d^2) + eps)``, and a scale and a shift
+per channel, which become part of the layer that follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeq.graph.ops.base import Op, Shape, register, require
+from edgeq.graph.ops.elementwise import Unary
+
+__all__ = ["MOST_SQUARES", "MeanSquare", "Rsqrt"]
+
+MOST_SQUARES = (2**31 - 1) // 255**2
+"""Channels whose squares an int32 sum holds, whatever they are."""
+
+
+@register
+@dataclass(frozen=True)
+class MeanSquare(Op):
+    """Mean over channels of the squares, plus `eps`: ``(N, C, H, W)`` to ``(N, 1, H, W)``."""
+
+    eps: float = 1e-5
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) == 1 and len(inputs[0]) == 4, self, inputs, "takes one (N, C, H, W) input")
+        n, c, h, w = inputs[0]
+        require(c <= MOST_SQUARES, self, inputs, f"sums more than {MOST_SQUARES} squares")
+        return (n, 1, h, w)
+
+    def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
+        _, c, h, w = inputs[0]
+        return c * h * w
+
+
+@register
+@dataclass(frozen=True)
+class Rsqrt(Unary):
+    """``1 / sqrt(x)`` of what is above 0."""

@@ -1,0 +1,46 @@
+"""8-bit and 16-bit ops in one network: a requantization wherever a value of one width is read at the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Requantize
+from edgeq.graph.passes._edit import Edit
+
+__all__ = ["part_widths", "without_widths"]
+
+
+def part_widths(graph: Graph, widths: Mapping[str, int], ends: int | None = None) -> Graph:
+    """`graph` with values brought to the width of the ops that read them, once however many read them there.
+
+    `widths`: 8 or 16 of every value; an op reads what it makes. `ends`: the width of network outputs, None for what
+    they have. The very same graph where nothing is to be done.
+    """
+    copies: dict[tuple[str, int], Node] = {}
+    nodes: list[Node] = []
+
+    def at(value: str, bits: int) -> str:
+        if widths[value] == bits:
+            return value
+        if (value, bits) not in copies:
+            copies[value, bits] = Node(f"{value}/a{bits}", Requantize(bits), (value,))
+            nodes.append(copies[value, bits])
+        return copies[value, bits].name
+
+    for node in graph.nodes:
+        if not isinstance(node.op, Requantize):
+            bits = widths[node.name]
+            inputs = tuple(name if name in graph.constants else at(name, bits) for name in node.inputs)
+            node = Node(node.name, node.op, inputs)
+        nodes.append(node)
+    outputs = tuple(at(name, ends or widths[name]) for name in graph.outputs)
+    return graph.replace(nodes=tuple(nodes), outputs=outputs) if copies else graph
+
+
+def without_widths(graph: Graph) -> Graph:
+    """`graph` as it was before `part_widths`: in float there are none."""
+    edit = Edit(graph)
+    for node in graph.of_kind(Requantize):
+        edit.forward(node.name, node.inputs[0])
+    return edit.done()

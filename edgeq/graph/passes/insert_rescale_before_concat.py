@@ -1,0 +1,33 @@
+"""Values whose grid is fixed out of joins with values of another.
+
+All that a Concat joins has one quantization. A sigmoid's ends at 1: whatever it were joined with would end there too.
+Such a value is put on the joint grid first, by a leaky ReLU of slope 1: the identity, a table or a multiplication in
+every runtime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ops import Concat, LeakyReLU, fixed_grid
+from edgeq.graph.passes._edit import Edit
+
+__all__ = ["part_grids"]
+
+Demand = tuple[float, int] | str | None
+
+
+def part_grids(graph: Graph) -> Graph:
+    edit = Edit(graph)
+    demands: dict[str, Demand] = {name: name for name in graph.inputs}
+    for node in graph.nodes:
+        found = [demands[name] for name in graph.activations(node)]
+        demands[node.name] = found[0] if node.op.shares_quantization else fixed_grid(node.op)
+        if not isinstance(node.op, Concat) or len(set(found)) == 1:
+            continue
+        demands[node.name] = None
+        moved = {name: f"{node.name}.grid{place}" for place, name in enumerate(node.inputs) if found[place] is not None}
+        copies = [Node(copy, LeakyReLU(1.0), (name,)) for name, copy in moved.items()]
+        edit.replace(node, *copies, replace(node, inputs=tuple(moved.get(name, name) for name in node.inputs)))
+    return edit.done()

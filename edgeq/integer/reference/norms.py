@@ -1,0 +1,86 @@
+"""Means of squares and inverse square roots as LiteRT's reference kernels compute them.
+
+A mean of squares is BATCH_MATMUL of a pixel's channels with themselves. An inverse square root starts at 1, after
+shifts by pairs of bits, and takes five Newton steps in fixed point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.graph.ops import MeanSquare
+from edgeq.integer.fixedpoint import Int, high_product, multiply, multiply_wide, quantize_multiplier
+from edgeq.integer.graph import LIMITS, Quantization
+
+__all__ = ["eps_steps", "mean_square", "rsqrt", "rsqrt_table", "sum_grid"]
+
+Array = npt.NDArray[Any]
+
+ONE = 1 << 28
+"""1 with three integer bits."""
+HALF_ROOT = 1518500250
+"""Half the root of 2, with none."""
+HEADROOM = 20
+
+
+def eps_steps(op: MeanSquare, output: Quantization) -> int:
+    """What `eps` is on the output's grid, as far as that goes."""
+    steps = round(op.eps / float(output.scale))
+    return min(steps, output.limits[1] - int(output.zero_point))
+
+
+def sum_grid(output: Quantization, channels: int) -> Quantization:
+    """The grid of a mean of so many squares, read as their sum."""
+    return replace(output, scale=np.asarray(output.scale * np.float32(channels)))
+
+
+def mean_square(op: MeanSquare, x: Array, source: Quantization, output: Quantization) -> Int:
+    """int8 or int16 ``(N, 1, H, W)`` of such ``(N, C, H, W)``."""
+    centred = x.astype(np.int64) - int(source.zero_point)
+    total = (centred * centred).sum(axis=1, keepdims=True)
+    ratio = quantize_multiplier(float(source.scale) ** 2 / float(sum_grid(output, x.shape[1]).scale))
+    scale = multiply_wide if source.dtype == "int16" else multiply
+    return np.clip(scale(total, ratio) + int(output.zero_point) + eps_steps(op, output), *output.limits)
+
+
+def rsqrt(x: Array, source: Quantization, output: Quantization) -> Int:
+    """int8 of integers at or above the input's zero point; at it, the largest there is."""
+    steps = x.astype(np.int64) - int(source.zero_point)
+    fraction, exponent = _inverse_root(np.maximum(steps, 1))
+    data = multiply(np.ones_like(steps), (fraction, exponent + HEADROOM))
+    ratio = quantize_multiplier(1.0 / (np.sqrt(np.float64(source.scale)) * float(output.scale)))
+    made = multiply(data, (ratio[0], ratio[1] - HEADROOM)) + int(output.zero_point)
+    return np.where(steps == 0, LIMITS[output.dtype][1], np.clip(made, *output.limits))
+
+
+def rsqrt_table(source: Quantization, output: Quantization) -> npt.NDArray[np.int8]:
+    """Of every int8 from -128 to 127, ``(256,)``; what is below the zero point does not occur."""
+    every = np.maximum(np.arange(-128, 128), int(source.zero_point))
+    return rsqrt(every, source, output).astype(np.int8)
+
+
+def _inverse_root(x: Int) -> tuple[Int, Int]:
+    """Fraction and exponent of ``1 / sqrt(x)`` for whole numbers above 0."""
+    pairs = np.maximum((31 - _bits(x)) // 2 - 1, 0)
+    value = x << (2 * pairs)
+    half_input, root = _nearest_half(value >> 1), np.full_like(x, ONE)
+    for _ in range(5):
+        cube = high_product(high_product(root, root), root) << 6
+        root = (high_product(np.full_like(x, 3 * ONE // 2), root) - high_product(half_input, cube)) << 3
+    root, shift = high_product(root, np.full_like(x, HALF_ROOT)), 11 - pairs
+    root, shift = np.where(shift < 0, root << np.maximum(-shift, 0), root), np.maximum(shift, 0)
+    return np.where(x <= 1, (1 << 31) - 1, root), np.where(x <= 1, 0, -shift)
+
+
+def _bits(x: Int) -> Int:
+    """How many bits each positive number takes."""
+    return np.asarray(np.frexp(x.astype(np.float64))[1], np.int64)
+
+
+def _nearest_half(x: Int) -> Int:
+    """Halves up."""
+    return np.asarray((x + 1) >> 1)

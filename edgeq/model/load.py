@@ -1,0 +1,324 @@
+"""The model contract: what MODEL may be on a command line, and how each becomes a network in eval mode.
+
+A name in `models/`, ``torchvision:NAME``, ``timm:NAME``, a model.toml (or its folder), ``file.py:factory``,
+``package.module:factory``, or a ``.pt2`` exported program. Python is imported only where the user, or the file the
+user named, names it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.model.elsewhere import suggest
+from edgeq.model.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
+from edgeq.model.pycode import aside, call, import_callable, last_line
+from edgeq.model.spec import ModelSpec
+from edgeq.model.timm import timm_model
+from edgeq.model.torchvision import import_torchvision, torchvision_model
+from edgeq.model.weights import digest, file_and_key, fit, read_weights
+
+__all__ = [
+    "DEFAULT_MODEL", "LoadedModel", "ModelSpec", "checkpoint_file", "import_torchvision", "load_model",
+    "shipped_models",
+]  # fmt: skip
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready for capture: eval mode, float32, on the CPU. `reference` is what the user typed."""
+
+    spec: ModelSpec
+    module: nn.Module | ExportedProgram
+    reference: str
+
+    def weights_sha256(self) -> str:
+        """sha256 of the state dict: what edgeq.lock calls the weights."""
+        state = self.module.state_dict
+        return digest(state if isinstance(state, Mapping) else state())  # an exported program's is no method
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The command line's own say about the model, which beats what files say."""
+
+    reference: str
+    weights: str | None
+    input_shape: tuple[int, int, int] | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+
+def load_model(
+    reference: str,
+    *,
+    weights: str | None = None,
+    input_shape: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> LoadedModel:
+    """Load MODEL. `weights` is a file, or ``random`` (seeded, for structure tests), or None for the model's own.
+
+    `input_shape` ``(C, H, W)``, `mean` and `std` replace what the model states. The network has run once on zeros when
+    this returns, so its input shape and number of classes are right. Raises `ConfigError`, `UnsupportedError`.
+    """
+    shape = None if input_shape is None else tuple(int(v) for v in input_shape)
+    if shape is not None and len(shape) != 3:
+        raise ConfigError(f"input shape {list(shape)}", why="must be channels, height, width")
+    request = _Request(
+        reference,
+        weights,
+        shape,
+        None if mean is None else tuple(mean),
+        None if std is None else tuple(std),
+    )
+    if shape is not None and min(shape) < 1:
+        raise ConfigError(f"input shape {list(shape)}", why="sizes must be at least 1")
+    loader = _loader(reference)
+    spec, module = loader(request)
+    if request.input_shape is not None and request.input_shape != spec.input_shape:
+        # Another size than the file's: its resize and crop belong to the old one.
+        spec = replace(spec, input_shape=request.input_shape, resize=None, crop=None)
+    spec = replace(spec, mean=request.mean or spec.mean, std=request.std or spec.std)
+    if isinstance(module, nn.Module):
+        module = _ready(module, reference)
+        spec = _tried(spec, module)
+    return LoadedModel(spec, module, reference)
+
+
+def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:
+    """The file that weights of `reference` come from; None where they are random, or what a library brings.
+
+    Arguments as for `load_model`. Raises `ConfigError`.
+    """
+    if weights is not None:
+        return None if weights == "random" else file_and_key(weights)[0]
+    loader = _loader(reference)
+    if loader is _from_pt2:
+        return Path(reference)
+    if loader not in (_from_toml, _shipped):
+        return None
+    path = shipped_model(reference) if loader is _shipped else Path(reference)
+    file = read_model_file(path if path.suffix == ".toml" else path / "model.toml")
+    return None if str(file.weights) == "random" else file_and_key(str(file.weights))[0]
+
+
+def _ready(module: nn.Module, reference: str) -> nn.Module:
+    """The network in eval mode, in float32 on the CPU; networks may define what these calls do."""
+    try:
+        return module.eval().float().cpu()
+    except Exception as error:
+        raise ConfigError(f"{reference} cannot be brought to eval mode and float32", why=last_line(error)) from error
+
+
+def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module | ExportedProgram]]:
+    if reference.startswith("torchvision:"):
+        return _from_torchvision
+    if reference.startswith("timm:"):
+        return _from_timm
+    path = Path(reference)
+    if path.suffix == ".pt2":
+        return _from_pt2
+    if path.suffix == ".toml" or (path / "model.toml").is_file():
+        return _from_toml
+    if ":" in reference:
+        return _from_factory
+    if path.suffix in (".onnx", ".tflite"):
+        raise ConfigError(
+            f"{reference} is an exported file, not a PyTorch network",
+            why="edgeq quantizes the network it was exported from",
+            hint="give that network: file.py:factory --weights FILE, torchvision:NAME, timm:NAME, or a .pt2 that "
+            f"torch.export.save wrote; edgeq inspect {reference} shows what is in the file",
+        )
+    if path.suffix in (".pt", ".pth", ".safetensors"):
+        raise ConfigError(
+            f"{reference} is no model",
+            why="weights alone do not say what the network is",
+            hint=f"name its factory: file.py:factory --weights {reference}, or write a model.toml",
+        )
+    if path.suffix == ".py":
+        raise ConfigError(f"{reference} names no network", hint=f"name its function, too: {reference}:FUNCTION")
+    if path.is_dir():
+        raise ConfigError(f"{reference} holds no model.toml", hint="write one, or name a factory: file.py:factory")
+    if path.name != reference:
+        raise ConfigError(
+            f"{reference} does not exist", hint="MODEL is a name, a model.toml, file.py:factory or a .pt2"
+        )
+    return _shipped
+
+
+def _shipped(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    if request.reference not in shipped_models() and (elsewhere := suggest(request.reference)):
+        raise ConfigError(f"unknown model {request.reference!r}", hint=elsewhere)
+    return _from_toml(replace(request, reference=str(shipped_model(request.reference))))
+
+
+def _from_toml(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    path = Path(request.reference)
+    file = read_model_file(path if path.suffix == ".toml" else path / "model.toml")
+    module = _made(file.factory, file.arguments)
+    _weigh(module, request.weights or str(file.weights))
+    return file.spec, module
+
+
+def _from_factory(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    module = _made(request.reference, {})
+    if request.weights is not None:
+        _weigh(module, request.weights)
+    source, _, function = request.reference.rpartition(":")
+    stem = Path(source).stem if source.endswith(".py") else source.rpartition(".")[2]
+    return _guessed_spec(request, f"{stem}-{function}", module), module
+
+
+def _made(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a factory without weights gives the same network every time
+        module = call(import_callable(factory), factory, arguments)
+    if not isinstance(module, nn.Module):
+        what = module.__name__ if isinstance(module, type) else type(module).__name__
+        raise ConfigError(
+            f"factory {factory} returned {'the class ' * isinstance(module, type)}{what}",
+            why="must return a torch.nn.Module",
+        )
+    _refuse_unreadable(module, factory)
+    return module
+
+
+def _refuse_unreadable(module: nn.Module, factory: str) -> None:
+    """Raise `UnsupportedError` for networks of which torch.export, or float32, cannot hold what they are."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            f"{factory} returned a TorchScript program", why="its Python code is lost",
+            hint="name the class it was made from; its weights: torch.save(script.state_dict(), FILE)",
+        )  # fmt: skip
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            raise UnsupportedError(
+                f"{factory} returned a network with lazy layers", where=name, why="it has no shape yet",
+                hint="run the network once in the factory, on zeros of its input's shape",
+            )  # fmt: skip
+        if tensor.is_meta:
+            raise UnsupportedError(
+                f"{factory} returned a network without values", where=name, why="its device is meta",
+                hint="build it on the cpu, or fill it in the factory: module.to_empty(device='cpu'), then its weights",
+            )  # fmt: skip
+        if tensor.is_complex() or tensor.layout != torch.strided or tensor.is_quantized:
+            kind = tensor.layout if tensor.layout != torch.strided else tensor.dtype
+            raise UnsupportedError(
+                f"{factory} returned a network with {kind} weights", where=name, hint="use dense floating-point weights"
+            )
+
+
+def _weigh(module: nn.Module, weights: str) -> None:
+    if weights != "random":
+        fit(module, read_weights(Path(weights)), weights)
+
+
+def _guessed_spec(request: _Request, name: str, module: nn.Module | None) -> ModelSpec:
+    """A spec where no file states one: timm's ``default_cfg`` where there is one, else ImageNet's mean and std."""
+    stated = getattr(module, "default_cfg", None)
+    stated = stated if isinstance(stated, Mapping) else {}
+    shape = request.input_shape or (tuple(stated["input_size"]) if "input_size" in stated else None)
+    if shape is None:
+        raise ConfigError(
+            f"{request.reference} does not say its input shape", hint="give --input-shape C,H,W, or write a model.toml"
+        )
+    assumed = tuple(field for field in ("mean", "std") if field not in stated and getattr(request, field) is None)
+    mean, std = ((0.5,), (0.5,)) if shape[0] == 1 else (IMAGENET_MEAN, IMAGENET_STD)
+    return ModelSpec(
+        name=name,
+        input_shape=shape,
+        mean=request.mean or tuple(stated.get("mean", mean)),
+        std=request.std or tuple(stated.get("std", std)),
+        assumed=assumed,
+    )
+
+
+def _from_torchvision(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    name = request.reference.partition(":")[2]
+    spec, module = torchvision_model(name, request.weights)
+    if request.weights is not None:
+        _weigh(module, request.weights)
+    return spec, module
+
+
+def _from_timm(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    name = request.reference.partition(":")[2]
+    if request.weights is None:
+        raise ConfigError(f"timm:{name} needs weights", why="edgeq fetches none of timm's", hint="give --weights FILE")
+    state = None if request.weights == "random" else read_weights(Path(request.weights))
+    spec, module = timm_model(name, state)
+    if state is not None:
+        fit(module, state, request.weights)
+    return spec, module
+
+
+def _from_pt2(request: _Request) -> tuple[ModelSpec, ExportedProgram]:
+    from edgeq.model.pt2 import load_program
+
+    if request.weights is not None:
+        raise ConfigError("--weights with a .pt2", why="an exported program carries its own weights")
+    program, shape, classes = load_program(Path(request.reference))
+    if request.input_shape not in (None, shape):
+        raise ConfigError(
+            f"{request.reference} was exported for input {list(shape)}", why=f"not {list(request.input_shape or ())}"
+        )
+    spec = _guessed_spec(replace(request, input_shape=shape), Path(request.reference).stem, None)
+    return replace(spec, classes=classes), program
+
+
+def _other_order(spec: ModelSpec, module: nn.Module) -> str:
+    """Advice where the network takes what was given as height, width, channels."""
+    height, width, channels = spec.input_shape
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, channels, height, width))
+    except Exception:  # whatever the user's forward raises
+        return ""
+    return f"it takes {channels},{height},{width}"
+
+
+def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
+    """Run the network once: its input must fit, and a classifier's outputs must be as many as the spec says."""
+    try:
+        inspect.signature(module.forward).bind(None)
+    except TypeError as error:
+        raise UnsupportedError(
+            f"{spec.name} does not take one image alone", why=str(error), hint="wrap it to take one image"
+        ) from error
+    except ValueError:
+        pass  # a forward without a signature; running it shows what it takes
+    try:
+        with torch.no_grad(), aside():
+            output = module(torch.zeros(1, *spec.input_shape))
+    except (Exception, SystemExit) as error:  # whatever the user's forward raises
+        raise ConfigError(
+            f"{spec.name} cannot take an input of shape {list(spec.input_shape)} (channels, height, width)",
+            why=last_line(error),
+            hint=_other_order(spec, module),
+        ) from error
+    if spec.task != "classification":
+        return spec
+    if not isinstance(output, Tensor) or output.dim() == 0 or not 0 < output.numel() == output.shape[-1]:
+        one = isinstance(output, Tensor)
+        got = list(output.shape) if one else type(output).__name__
+        raise ConfigError(
+            f"{spec.name} is no classifier",
+            why=f"it returns {got}, not (1, classes)",
+            hint="state [output] task in a model.toml" if one else "wrap it to return one tensor",
+        )
+    one_logit = (spec.classes, output.numel()) == (2, 1)
+    if spec.classes not in (0, output.numel()) and not one_logit:
+        raise ConfigError(f"{spec.name} has {output.numel()} outputs", why=f"its spec says classes = {spec.classes}")
+    return replace(spec, classes=output.numel())

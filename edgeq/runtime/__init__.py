@@ -1,1 +1,0 @@
-"""Load an artifact in its real runtime, run a batch, say which kernels ran."""
