@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -64,7 +65,7 @@ def _importing_from(folder: Path, *, last: bool = False) -> Iterator[None]:
 def _from_file(path: Path) -> ModuleType:
     """Import by path under a name of its own; modules beside the file can be imported while it is."""
     path = path.resolve()
-    name = f"_edgeq_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"_edgeq_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not Python source")
