@@ -55,12 +55,12 @@ class TFLite(Format):
     suffix = ".tflite"
 
     def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
-        from edgeq.formats.tflite import write_tflite
+        from edgeq.formats.tflite.writer import write_tflite
 
         return write_tflite(graph, io=io, weights=weights, about=about)
 
     def write_float(self, graph: Graph) -> bytes:
-        from edgeq.formats.tflite import write_tflite_float
+        from edgeq.formats.tflite.writer import write_tflite_float
 
         return write_tflite_float(graph)
 
@@ -75,7 +75,7 @@ class TFLite(Format):
         return verify_tflite(graph, data, inputs)
 
     def census(self, data: bytes) -> Census:
-        from edgeq.formats.tflite import census
+        from edgeq.formats.tflite.census import census
 
         return census(data)
 
@@ -88,7 +88,8 @@ class ONNX(Format):
         return "uint8" if self.target.activations == "uint8" else "int8"
 
     def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
-        from edgeq.formats.onnx import described, write_onnx
+        from edgeq.formats.onnx.metadata import described
+        from edgeq.formats.onnx.writer import write_onnx
 
         kind = cast(Literal["float32", "int8", "uint8"], io)
         bits: Literal[7, 8] = 7 if self.weight_bits <= 7 else 8
@@ -96,7 +97,7 @@ class ONNX(Format):
         return data if about is None else described(data, about)
 
     def write_float(self, graph: Graph) -> bytes:
-        from edgeq.formats.onnx import write_onnx_float
+        from edgeq.formats.onnx.writer import write_onnx_float
 
         return write_onnx_float(graph)
 
@@ -112,7 +113,7 @@ class ONNX(Format):
         return verify_onnx(graph, data, inputs, self._activations)
 
     def census(self, data: bytes) -> Census:
-        from edgeq.formats.onnx import optimized_census
+        from edgeq.formats.onnx.census import optimized_census
 
         return optimized_census(data, self._activations)
 
