@@ -1,4 +1,4 @@
-"""Python the user named (``file.py:callable``, ``package.module:callable``): imported, called, failures in one line."""
+"""Import and call Python that the user named (``file.py:callable``, ``package.module:callable``)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["call", "import_callable", "last_line"]
 
 
 def last_line(error: BaseException) -> str:
-    """What a traceback would end with."""
+    """The last line that a traceback of this error would have."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[-1].strip()}" if text else type(error).__name__
 
 
 def aside() -> contextlib.AbstractContextManager[Any]:
-    """While a user's code runs: what it prints goes to standard error, since standard output is edgeq's results."""
+    """Context for a user's code: its prints go to standard error, because standard output has edgeq's results."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
