@@ -1,5 +1,4 @@
-"""The two file formats behind one interface: write, open, verify, count. What differs between them is here and nowhere
-else in the pipeline."""
+"""`Format`: the interface of a file format (write, open, verify, census), and the formats that implement it."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ __all__ = ["Format", "format_of"]
 
 
 class Format(ABC):
-    """What a build does with one kind of file, for one target."""
+    """A file format as a build uses it, for one target."""
 
     suffix: str
 
@@ -52,6 +51,8 @@ class Format(ABC):
 
 
 class TFLite(Format):
+    """TFLite files, run by LiteRT."""
+
     suffix = ".tflite"
 
     def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
@@ -81,6 +82,8 @@ class TFLite(Format):
 
 
 class ONNX(Format):
+    """ONNX files in QDQ form, run by onnxruntime."""
+
     suffix = ".onnx"
 
     @property
@@ -119,5 +122,5 @@ class ONNX(Format):
 
 
 def format_of(target: Target, weight_bits: int) -> Format:
-    """The format a target names. `weight_bits` is what the quantizer used, for writers that can check it."""
+    """The format that a target names. `weight_bits` are those of the quantizer; a writer may check them."""
     return {"tflite": TFLite, "onnx": ONNX}[target.format](target, weight_bits)
