@@ -23,7 +23,7 @@ OWN_WAY = (Add, AvgPool2d, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, Mul)
 """Ops whose results are not simply rounded to the nearest step, or not in float32."""
 
 AWAY = 1 + 2.0**-20
-"""Factor on values after the first rounding, so that a tie of the kernel does not miss by float32's last bit."""
+"""Times a half-rounded value: what is a tie for the kernel must not fall short of one by float32's last bit."""
 
 HALF = 2.0**-13
 """Tie tolerance for integer means, in output steps; non-ties are further from a tie than this."""
@@ -85,5 +85,5 @@ def window_mean(value: Tensor, step: Tensor, zero: int) -> Tensor:
 
 
 def limits_of(op: Op) -> Clamp | None:
-    """The clamp on the results of `op`: the op itself, or the activation fused into it."""
+    """What limits the results of `op`: itself, or an activation fused into it."""
     return op if isinstance(op, Clamp) else getattr(op, "activation", None)
