@@ -261,7 +261,9 @@ FIELDS: Mapping[str, Entry] = {
         {
             "method": Field("text", "what trained it"),
             "images": Field("text", "what made the images it was trained on, beside a generator it plays against"),
-            "processes": Field("integer", "that trained it, each on its share of every batch", optional=True, low=1),
+            "processes": Field(
+                "integer", "processes that trained it; written by earlier versions", optional=True, low=1
+            ),
             "device": Field("text", "what they trained on: cpu or cuda", optional=True),
             "precision": Field(
                 "text", "float32, or mixed: the float network and the generator in bfloat16", optional=True

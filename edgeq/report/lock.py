@@ -75,21 +75,17 @@ def build_lock(
     artifact: Mapping[str, Any],
     files: Mapping[str, bytes],
     runtime: str,
-    trained: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The lock of a finished build that began with `inputs` (see `inputs_lock`).
 
     `stages` are what each stage noted of its own run, when it really ran: threads, device, packages. `calibration`
     holds method, images and sha256; `artifact` path, bytes and sha256; `files` the contents of the folder's files, of
-    which number of bytes and sha256 are kept; `trained` is the report's section of a network that was fine-tuned, of
-    which what no setting says is kept.
+    which number of bytes and sha256 are kept.
     """
     packages = {name: text for noted in stages.values() for name, text in noted["packages"].items()}
     edgeq = {name: text for name, text in inputs["packages"].items() if name == "edgeq"}
-    training = {"finetune": {key: trained[key] for key in ("processes", "device")}} if trained else {}
     return {
         **inputs,
-        **training,
         "packages": {**edgeq, **packages},
         "stages": {
             stage: {key: stages[stage][key] for key in ("threads", "device")} for stage in MAKING if stage in stages

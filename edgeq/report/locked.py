@@ -74,7 +74,7 @@ class Locked:
             values[name] = value
         return BuildConfig(**values)
 
-    def check_inputs(self, now: Mapping[str, Any], processes: int, device: str) -> None:
+    def check_inputs(self, now: Mapping[str, Any], device: str) -> None:
         """Raise `ConfigError` naming the first of `now`, as `inputs_lock` makes it, that the lock has otherwise."""
         for part in INPUTS:
             one, other = ({part: lock.get(part)} for lock in (self.contents, now))
@@ -84,12 +84,6 @@ class Locked:
             found.sort(key=lambda line: not line.startswith("model.weights"))  # the graph holds them, too
             if found:
                 raise ConfigError(f"this build would not be that of {self.path}", why=f"{found[0]} here")
-        trained = self.contents.get("finetune", {})
-        if trained.get("processes", processes) != processes:
-            raise ConfigError(
-                f"{self.path} was fine-tuned by {trained['processes']} processes", why=f"here are {processes}",
-                hint=f"torchrun --nproc-per-node {trained['processes']} -m edgeq build ...",
-            )  # fmt: skip
         for stage in ("synthesize", "finetune"):
             there = self.contents["stages"].get(stage, {}).get("device", device)
             if there != device:

@@ -93,7 +93,6 @@ def test_other_bytes_are_named_and_nothing_is_written(edit: Edit) -> None:
         (lambda lock: lock["platform"].update(flags=["sve"]), "platform.flags"),
         (lambda lock: lock["evaluation"].update(sha256="0"), "evaluation.sha256"),
         (lambda lock: lock.update(code_sha256="0"), "code_sha256"),
-        (lambda lock: lock.update(finetune={"processes": 4, "device": "cpu"}), "fine-tuned by 4 processes"),
         (lambda lock: lock["stages"]["synthesize"].update(device="tpu"), "ran on tpu"),
         (lambda lock: lock["config"].update(seed=-1), "seed -1"),
         (lambda lock: lock["config"].update(colour="red"), "setting 'colour'"),
