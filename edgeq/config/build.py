@@ -17,6 +17,7 @@ from edgeq.config import settings
 from edgeq.config.find import CONFIG_FILE, find_config
 from edgeq.config.settings import Kind
 from edgeq.config.tomlfile import read_toml
+from edgeq.config.typed import refuse_unknown
 from edgeq.errors import ConfigError
 
 __all__ = [
@@ -278,12 +279,15 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     from_file: Mapping[str, Any] = {}
     if table is not None:
         names = list(settings_of(BuildConfig))
-        table.only(*names, *_SINGULAR, "budget")
-        from_file = {_SINGULAR.get(key, key): value for key, value in table.data.items() if key != "budget"}
+        refuse_unknown(table, (*names, *_SINGULAR, "budget"), str(path))
+        from_file = {_SINGULAR.get(key, key): value for key, value in table.items() if key != "budget"}
         for one, several in _SINGULAR.items():
             if one in table and several in table:
-                raise ConfigError(f"both {one} and {several} are given", where=table.where)
-    limits = table.table("budget").only(*settings_of(Budget)).data if table is not None and "budget" in table else {}
+                raise ConfigError(f"both {one} and {several} are given", where=str(path))
+    limits = table.get("budget", {}) if table is not None else {}
+    if not isinstance(limits, dict):
+        raise ConfigError(f"budget = {limits!r}", where=str(path), why="must be a table")
+    refuse_unknown(limits, tuple(settings_of(Budget)), f"{path} [budget]")
     asked = flags.get("model") or environment.get("EDGEQ_MODEL")
     unused: tuple[str, ...] = ()
     if asked and from_file.get("model", asked) != asked:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeq.config.tomlfile import Table
 from edgeq.errors import ConfigError
 from edgeq.model.modeltoml import read_model_file, read_spec, shipped_model, shipped_models, spec_tables
 from edgeq.model.spec import ModelSpec
@@ -58,13 +57,15 @@ def read_origin(folder: Path) -> Origin | None:
     path = folder / MARKER
     if not path.exists():
         return None
-    root = Table(read_lock(path), str(path))
-    model = root.table("model")
-    named = _described(root.data)
-    if "spec" not in model:
+    lock, where = read_lock(path), f"{path} [model.spec]"
+    named = _described(lock)
+    model = lock.get("model")
+    tables = model.get("spec", ...) if isinstance(model, dict) else None
+    if tables is ...:
         return named
-    tables = model.table("spec")
-    spec = read_spec(tables, evaluation=_images(tables))
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{path} describes no network", hint="was the lock written by edgeq?")
+    spec = read_spec(tables, where)
     anchors = zip(spec.dense.maps, spec.dense.sizes, strict=True) if isinstance(spec.dense, Detection) else ()
     for what, size in (
         ("input shape", math.prod(spec.input_shape)),
@@ -72,14 +73,10 @@ def read_origin(folder: Path) -> Origin | None:
         ("anchors of [task]", sum(math.prod(each) * len(sides) for each, sides in anchors)),
     ):
         if size > LARGEST:
-            raise ConfigError(f"{what} too large", where=tables.where, hint="was the lock written by edgeq?")
+            raise ConfigError(f"{what} too large", where=where, hint="was the lock written by edgeq?")
     if spec.evaluation is None and named is not None and named.spec.name == spec.name:
         spec = replace(spec, evaluation=named.spec.evaluation)
     return Origin(spec)
-
-
-def _images(tables: Table) -> str | None:
-    return tables.table("evaluation").text("images") if "evaluation" in tables else None
 
 
 def _described(lock: Mapping[str, Any]) -> Origin | None:

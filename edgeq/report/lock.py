@@ -10,12 +10,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
+
+from edgeq.config.typed import Count
 from edgeq.errors import ArtifactError
 from edgeq.limits import read_json
 
-__all__ = ["MAKING", "NOT_THE_BUILD", "build_lock", "differences", "inputs_lock", "lock_text", "portable", "read_lock"]
+__all__ = [
+    "MAKING", "NOT_THE_BUILD", "BuildLock", "build_lock", "differences", "inputs_lock", "lock_text", "portable",
+    "read_lock",
+]  # fmt: skip
 
 SCHEMA = 1
 
@@ -24,6 +31,32 @@ NOT_THE_BUILD = ("output", "cache", "force", "strict", "devices")
 
 MAKING = ("synthesize", "calibrate", "finetune", "write")
 """Stages that decide the bytes of a build's files."""
+
+
+class LockedStage(msgspec.Struct):
+    """What a stage that decides bytes really ran with."""
+
+    threads: Annotated[int, Meta(ge=1, le=4096)]
+    device: str
+
+
+class LockedFile(msgspec.Struct):
+    """A file of the build."""
+
+    bytes: Count
+    sha256: str
+
+
+class BuildLock(msgspec.Struct):
+    """The parts of a lock that a rebuild reads. They are compared as they are, so not everything in them has a type."""
+
+    model: dict[str, Any]
+    config: dict[str, Any]
+    target: dict[str, Any]
+    packages: dict[str, str]
+    platform: dict[str, Any]
+    stages: dict[str, LockedStage]
+    files: dict[str, LockedFile]
 
 
 def inputs_lock(

@@ -96,8 +96,8 @@ def test_other_bytes_are_named_and_nothing_is_written(edit: Edit) -> None:
         (lambda lock: lock["stages"]["synthesize"].update(device="tpu"), "ran on tpu"),
         (lambda lock: lock["config"].update(seed=-1), "seed -1"),
         (lambda lock: lock["config"].update(colour="red"), "setting 'colour'"),
-        (lambda lock: lock.pop("stages"), "has no stages"),
-        (lambda lock: lock.update(files={"a": 1}), "files are not what edgeq writes"),
+        (lambda lock: lock.pop("stages"), "stages is missing"),
+        (lambda lock: lock.update(files={"a": 1}), "files['a'] must be an object"),
         (lambda lock: lock.update(schema=99), "not a lock of schema"),
     ],
 )
