@@ -13,7 +13,7 @@ from edgeq.model.modeltoml import read_model_file, read_spec, shipped_model, shi
 from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import Detection
 from edgeq.products import MARKER
-from edgeq.report.lock import portable, read_lock
+from edgeq.report.lock import portable, read_lock, spec_digest
 
 __all__ = ["Origin", "origin_facts", "read_origin"]
 
@@ -52,7 +52,7 @@ def read_origin(folder: Path) -> Origin | None:
     """What the lock in `folder` says; None where there is no lock, or one of an edgeq that kept less.
 
     Where the lock names no images, those of the model.toml it was built from are taken, if that lies where it did.
-    Raises `ConfigError` for a lock that is damaged or contradicts itself.
+    Raises `ConfigError` for a lock that is damaged, contradicts itself, or was changed by hand.
     """
     path = folder / MARKER
     if not path.exists():
@@ -60,12 +60,16 @@ def read_origin(folder: Path) -> Origin | None:
     lock, where = read_lock(path), f"{path} [model.spec]"
     named = _described(lock)
     model = lock.get("model")
-    tables = model.get("spec", ...) if isinstance(model, dict) else None
-    if tables is ...:
+    if isinstance(model, dict) and "spec" not in model:
         return named
-    if not isinstance(tables, dict):
+    if not isinstance(model, dict) or not isinstance(tables := model["spec"], dict):
         raise ConfigError(f"{path} describes no network", hint="was the lock written by edgeq?")
     spec = read_spec(tables, where)
+    if model.get("spec_sha256", digest := spec_digest(tables)) != digest:
+        raise ConfigError(
+            f"{path} was changed by hand", why="its model.spec is not the one that the build wrote",
+            hint="build again, with the right values in model.toml",
+        )  # fmt: skip
     anchors = zip(spec.dense.maps, spec.dense.sizes, strict=True) if isinstance(spec.dense, Detection) else ()
     for what, size in (
         ("input shape", math.prod(spec.input_shape)),

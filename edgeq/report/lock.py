@@ -21,7 +21,7 @@ from edgeq.limits import read_json
 
 __all__ = [
     "MAKING", "NOT_THE_BUILD", "BuildLock", "build_lock", "differences", "inputs_lock", "lock_text", "portable",
-    "read_lock",
+    "read_lock", "spec_digest",
 ]  # fmt: skip
 
 SCHEMA = 1
@@ -78,8 +78,8 @@ def inputs_lock(
     `checkpoint` holds name and sha256 of the file that weights came from, `evaluation` name, number and sha256 of
     evaluation images; None for none. `packages` are versions by name, ``python`` among them. `code_sha256` is
     `edgeq.versions.source_digest`. Of `machine`, which `Machine.to_json` gives, only what decides kernels is kept.
-    `spec` says how images become the network's input and what its outputs mean (`edgeq.pipeline.origin.origin_facts`).
-    Absolute paths lose their folders.
+    `spec` says how images become the network's input and what its outputs mean (`edgeq.pipeline.origin.origin_facts`);
+    its hash stands beside it, so that a change by hand is noticed. Absolute paths lose their folders.
     """
     return {
         "schema": SCHEMA,
@@ -88,7 +88,7 @@ def inputs_lock(
             "weights_sha256": weights_sha256,
             "graph_sha256": graph_sha256,
             "checkpoint": portable(checkpoint),
-            **({"spec": dict(spec)} if spec else {}),
+            **({"spec": dict(spec), "spec_sha256": spec_digest(spec)} if spec else {}),
         },
         "evaluation": portable(evaluation),
         "config": {key: portable(value) for key, value in config.items() if key not in NOT_THE_BUILD},
@@ -97,6 +97,11 @@ def inputs_lock(
         "code_sha256": code_sha256,
         "platform": {key: machine.get(key) for key in ("architecture", "platform", "flags")},
     }
+
+
+def spec_digest(spec: Mapping[str, Any]) -> str:
+    """sha256, as hex digits, of a lock's ``model.spec``."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
 
 
 def build_lock(
