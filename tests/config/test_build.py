@@ -9,7 +9,7 @@ import click
 import pytest
 
 from edgeq.cli.build import build
-from edgeq.config.build import Budget, BuildConfig, resolve, settings_of
+from edgeq.config.build import Budget, BuildConfig, refuse_misspelt, resolve, settings_of
 from edgeq.config.settings import parse_size
 from edgeq.errors import ConfigError
 
@@ -140,10 +140,12 @@ def test_mistakes_elsewhere_name_their_place() -> None:
 
 def test_a_variable_that_is_almost_a_setting_is_not_passed_over() -> None:
     with pytest.raises(ConfigError, match="there is no setting EDGEQ_EFORT") as refused:
-        resolve({}, {"EDGEQ_EFORT": "fast"})
+        refuse_misspelt({"EDGEQ_EFORT": "fast"})
     assert refused.value.hint == "EDGEQ_EFFORT is one"
+    with pytest.raises(ConfigError, match=r"there is no setting EDGEQ_LARGETS_FILE .*EDGEQ_LARGEST_FILE is one"):
+        refuse_misspelt({"EDGEQ_LARGETS_FILE": "16G"})
     others = ("DATA", "TRACEBACK", "SSH_CONFIG", "DEVICE_CACHE", "DEBIAN", "BENCHMARK_MODEL", "EMULATED")
-    assert resolve({}, {f"EDGEQ_{name}": "x" for name in others}).config.effort == "balanced"
+    refuse_misspelt({f"EDGEQ_{name}": "x" for name in others})
 
 
 def test_target_in_file_and_environment() -> None:
