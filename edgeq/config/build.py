@@ -39,9 +39,13 @@ OBSERVERS = ("minmax", "percentile", "mse")
 ALIKE = 0.88
 """Similarity above which an unknown variable counts as a typo: a letter or two in a dozen."""
 VARIABLES = (
-    "EDGEQ_BENCHMARK_MODEL", "EDGEQ_DEBIAN", "EDGEQ_DEVICE_CACHE", "EDGEQ_LARGEST_FILE", "EDGEQ_SSH_CONFIG",
+    "EDGEQ_BENCHMARK_MODEL",
+    "EDGEQ_DEBIAN",
+    "EDGEQ_DEVICE_CACHE",
+    "EDGEQ_LARGEST_FILE",
+    "EDGEQ_SSH_CONFIG",
     "EDGEQ_TRACEBACK",
-)  # fmt: skip
+)
 """Environment variables that edgeq reads beside those of the settings."""
 FORCEABLE = ("all", "synthesize", "statistics", "calibrate", "finetune", "write", "verify", "measure")
 FINETUNE = ("none", "kd", "zaq", "dfq-akd")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -54,15 +55,24 @@ def _converted(kind: Any, wanted: str, separators: str = "") -> Callable[[Any, s
     """How a value of the type `kind` is read: a text is what TOML would have given, several of them split."""
 
     def parse(value: Any, where: str) -> Any:
-        given = value.strip() if isinstance(value, str) else value
+        given = value
         if separators and not isinstance(value, list | tuple):
-            given = [part.strip() for part in re.split(f"[{separators}]", str(value))]
+            given = re.split(f"[{separators}]", str(value))
+        given = [_number(part) for part in given] if isinstance(given, list | tuple) else _number(given)
         try:
-            return msgspec.convert(given, kind, strict=False)
+            return msgspec.convert(given, kind)
         except msgspec.ValidationError as error:
             raise _bad(value, where, wanted) from error
 
     return parse
+
+
+def _number(value: Any) -> Any:
+    """The number that a text spells; what spells none stays as it is."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value) if isinstance(value, str) and "_" not in value else value
+    return value
 
 
 def parse_size(value: Any, where: str = "size") -> int:

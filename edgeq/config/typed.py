@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import reprlib
 import sys
 import types
 import typing
@@ -22,15 +23,27 @@ from edgeq.errors import ConfigError
 from edgeq.registry import nearest
 
 __all__ = [
-    "Bits", "Count", "Fault", "Keys", "Name", "Number", "Positive", "describe", "find_faults", "members", "read",
-    "refuse_unknown", "struct_of",
-]  # fmt: skip
+    "Bits",
+    "Count",
+    "Fault",
+    "Keys",
+    "Name",
+    "Number",
+    "Positive",
+    "describe",
+    "find_faults",
+    "members",
+    "read",
+    "refuse_unknown",
+    "struct_of",
+]
 
 FAR = 1e18
 """Limits this far from 0 keep out nonsense and are not worth telling."""
 
-SHOWN = 200
-"""Characters of a wrong value that an error repeats."""
+_VALUE = reprlib.Repr()
+"""Writes a wrong value for an error: a stranger's may be long or nested deeply."""
+_VALUE.maxlevel, _VALUE.maxlist, _VALUE.maxdict, _VALUE.maxstring, _VALUE.maxlong = 4, 20, 20, 200, 200
 
 Keys = tuple[str | int, ...]
 T = TypeVar("T")
@@ -76,7 +89,7 @@ class Fault:
             return ConfigError(f"unknown key {key!r}", where=where, hint=nearest(str(key), list(self.known)))
         if self.problem == "missing":
             return ConfigError(f"key {key!r} is missing", where=where)
-        what, words = f"{key} = {repr(self.value)[:SHOWN]}", inspect.type_info(self.kind)
+        what, words = f"{key} = {_VALUE.repr(self.value)}", inspect.type_info(self.kind)
         if isinstance(words, inspect.LiteralType):
             return ConfigError(what, where=where, hint=nearest(str(self.value), [str(each) for each in words.values]))
         return ConfigError(what, where=where, why=f"must be {_article(describe(self.kind))}".replace("object", "table"))

@@ -342,6 +342,7 @@ def _locked(device: str, patience: float) -> Iterator[None]:
             yield
     except Timeout as error:
         raise DeviceError(
-            f"{device} is busy", why="another edgeq on this machine is using it",
+            f"{device} is busy",
+            why="another edgeq on this machine is using it",
             hint="wait for it, or give --wait SECONDS",
-        ) from error  # fmt: skip
+        ) from error

@@ -67,9 +67,10 @@ def read_origin(folder: Path) -> Origin | None:
     spec = read_spec(tables, where)
     if model.get("spec_sha256", digest := spec_digest(tables)) != digest:
         raise ConfigError(
-            f"{path} was changed by hand", why="its model.spec is not the one that the build wrote",
+            f"{path} was changed by hand",
+            why="its model.spec is not the one that the build wrote",
             hint="build again, with the right values in model.toml",
-        )  # fmt: skip
+        )
     anchors = zip(spec.dense.maps, spec.dense.sizes, strict=True) if isinstance(spec.dense, Detection) else ()
     for what, size in (
         ("input shape", math.prod(spec.input_shape)),

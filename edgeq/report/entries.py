@@ -8,9 +8,25 @@ import msgspec
 from msgspec import Meta
 
 __all__ = [
-    "LARGEST", "LONGEST", "Amount", "AtLeastOne", "Celsius", "Count", "Decibels", "Float32", "Number", "Percent",
-    "Points", "Positive", "Section", "Share", "Text", "Time", "Whole", "says",
-]  # fmt: skip
+    "LARGEST",
+    "LONGEST",
+    "Amount",
+    "AtLeastOne",
+    "Celsius",
+    "Count",
+    "Decibels",
+    "Float32",
+    "Number",
+    "Percent",
+    "Points",
+    "Positive",
+    "Section",
+    "Share",
+    "Text",
+    "Time",
+    "Whole",
+    "says",
+]
 
 LONGEST = 10_000
 """Characters a text may have."""

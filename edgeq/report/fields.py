@@ -28,7 +28,7 @@ from edgeq.report.entries import (
     Time,
     Whole,
     says,
-)  # fmt: skip
+)
 
 __all__ = ["SCHEMA", "Report"]
 

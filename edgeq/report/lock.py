@@ -20,9 +20,17 @@ from edgeq.errors import ArtifactError
 from edgeq.limits import read_json
 
 __all__ = [
-    "MAKING", "NOT_THE_BUILD", "BuildLock", "build_lock", "differences", "inputs_lock", "lock_text", "portable",
-    "read_lock", "spec_digest",
-]  # fmt: skip
+    "MAKING",
+    "NOT_THE_BUILD",
+    "BuildLock",
+    "build_lock",
+    "differences",
+    "inputs_lock",
+    "lock_text",
+    "portable",
+    "read_lock",
+    "spec_digest",
+]
 
 SCHEMA = 1
 

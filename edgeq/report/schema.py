@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -22,70 +22,21 @@ from edgeq.report.validation import report_faults
 __all__ = ["SCHEMA", "build_report", "documentation", "pick", "to_text", "validate"]
 
 
-def build_report(
-    *,
-    model: str,
-    target: str,
-    method: str,
-    bits: str,
-    seed: int,
-    artifact: object,
-    float_bytes: int,
-    census: object,
-    exactness: object,
-    accuracy: object,
-    latency: object,
-    synthesis: object,
-    seconds: Mapping[str, float | None],
-    conditions: object,
-    layers: Sequence[object] = (),
-    dead_channels: int = 0,
-    equalized: int | None = None,
-    baselines: Sequence[object] = (),
-    warnings: Sequence[str] = (),
-    network: object = None,
-    method_reason: str | None = None,
-    edgeq: str | None = None,
-    raw_pixels: object = None,
-    simulated: object = None,
-    finetune: object = None,
-) -> dict[str, Any]:
+def build_report(*, float_bytes: int, seconds: Mapping[str, float | None], **sections: object) -> dict[str, Any]:
     """The report of one build, whole and checked.
 
-    Every section may be a mapping, an object with `to_json`, or any object with attributes of the section's keys
-    (`Census`, `Exactness`, `LayerError`); what a section does not know is left out. `accuracy`, `exactness`, `latency`
-    and `census` may be None. Raises `ArtifactError` naming the keys that are missing or of the wrong type.
+    `sections` are the other keys of `Report`. Each may be a mapping, an object with `to_json`, or any object with
+    attributes of the section's keys (`Census`, `Exactness`, `LayerError`); what a section does not know is left out.
+    An optional key that is None is absent, and lists are empty where nothing is given. Raises `ArtifactError` naming
+    the keys that are missing or of the wrong type, and `TypeError` for a section that is none.
     """
-    given = {
-        "schema": SCHEMA,
-        "edgeq": edgeq,
-        "model": model,
-        "network": network,
-        "target": target,
-        "method": method,
-        "method_reason": method_reason,
-        "bits": bits,
-        "seed": seed,
-        "artifact": artifact,
-        "float": {"bytes": float_bytes},
-        "accuracy": accuracy,
-        "exactness": exactness,
-        "census": census,
-        "latency": latency,
-        "synthesis": synthesis,
-        "raw_pixels": raw_pixels,
-        "simulated": simulated,
-        "finetune": finetune,
-        "seconds": {name: seconds.get(name) for name in members(Seconds)},
-        "dead_channels": dead_channels,
-        "equalized": equalized,
-        "layers": list(layers),
-        "baselines": list(baselines),
-        "warnings": list(warnings),
-        "conditions": conditions,
-    }
-    optional = [key for key, (_, required) in members(Report).items() if not required]
-    report = pick({key: value for key, value in given.items() if value is not None or key not in optional}, Report)
+    fields = members(Report)
+    if unknown := sorted(sections.keys() - fields.keys()):
+        raise TypeError(f"{unknown[0]} is no key of a report")
+    given: dict[str, object] = {"schema": SCHEMA, "dead_channels": 0, "layers": (), "baselines": (), "warnings": ()}
+    given |= {**sections, "float": {"bytes": float_bytes}}
+    given["seconds"] = {name: seconds.get(name) for name in members(Seconds)}
+    report = pick({key: value for key, value in given.items() if value is not None or fields[key][1]}, Report)
     _insist_whole(report)
     return report
 
@@ -151,9 +102,9 @@ def documentation() -> str:
         "keys marked *or null* may hold null. A reader should refuse a `schema` it does not know and ignore keys it",
         "does not know. A latency counts only while `latency.valid` is true.",
         "",
-        "Numbers are finite, lie in the range that the type states, and are no further from 0 than "
-        f"{LARGEST:g}; strings",
-        f"have at most {LONGEST:,} characters. `edgeq check` fails a report that breaks this or contradicts itself:",
+        f"Numbers are finite, lie in the range that the type states, and are no further from 0 than {LARGEST:.0e}.",
+        f"Strings have at most {LONGEST:,} characters. "
+        "`edgeq check` fails a report that breaks this or contradicts itself:",
         "more values equal than were compared, a `score` that is not `top1`, a `difference` that is not that of the",
         "scores, more images changed than `agreement` allows, activations of fewer than 8 bits without `simulated`.",
         "",

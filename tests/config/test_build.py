@@ -40,6 +40,16 @@ def test_flag_beats_environment_beats_file_beats_default() -> None:
     assert origin == ["--seed", "EDGEQ_IMAGES", "edgeq.toml", "default"]
 
 
+def test_numbers_are_read_as_python_spells_them() -> None:
+    write("mean = 0.5\nstd = [1, 0.25]\n")
+    found = resolve({"max_drop": ".5", "images": " 8 "}, {"EDGEQ_INPUT_SHAPE": "3x8x9"})
+    assert (found.config.mean, found.config.std, found.config.input_shape) == ((0.5,), (1.0, 0.25), (3, 8, 9))
+    assert (found.budget.max_drop, found.config.images) == (0.5, 8)
+    for wrong in ("1_0", "8.5", "1e400", True, "nan"):
+        with pytest.raises(ConfigError, match="must be a whole number"):
+            resolve({"images": wrong}, {})
+
+
 def test_falsy_values_are_values() -> None:
     write("seed = 5\nstrict = true\n[budget]\nmax_drop = 2.0\n")
     found = resolve({"seed": "0", "strict": False, "max_drop": "0"}, {})
