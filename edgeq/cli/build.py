@@ -58,7 +58,7 @@ def build(
     edgeq build torchvision:mobilenet_v2 --weights mine.pth --method images:photos/ --target tflite-arm
     edgeq build resnet20/model.toml --locked theirs/edgeq.lock -o again
     """
-    effective = resolve({key: None if value == () else value for key, value in flags.items()}, os.environ, file)
+    effective = resolve(flags, os.environ, file)
     if print_config:
         if as_json:
             print_json(effective.to_json())

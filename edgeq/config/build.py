@@ -330,7 +330,7 @@ def _pick(
         (setting.variable, environment.get(setting.variable) or None, ""),
         (str(path), given.get(setting.name), f"{path} "),
     ):
-        if value is not None:
+        if value is not None and value != ():  # click's word for an option that may be repeated, and was not given
             parsed = setting.kind.parse(value, where + (setting.name if where else source))
             if where and path.parent != Path():
                 parsed = _anchored(setting, parsed, path.parent)

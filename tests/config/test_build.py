@@ -66,7 +66,7 @@ def test_command_line_says_the_same_again() -> None:
     assert words[:3] == ["edgeq", "build", "nets.py:make"]
     command = click.Command("build", params=build.params, callback=lambda **given: given)
     given = command.main(words[2:], standalone_mode=False)
-    again = resolve({k: None if v == () else v for k, v in given.items() if k in settings_of(BuildConfig)}, {})
+    again = resolve({k: v for k, v in given.items() if k in settings_of(BuildConfig)}, {})
     assert again.config == config
 
 
