@@ -220,7 +220,7 @@ SUBJECTS: dict[str, Subject] = {
 
 @torch.no_grad()
 def sane(module: nn.Module, shape: Shape, seed: int = 0) -> nn.Module:
-    """`module` with Kaiming weights, small biases, slopes of -0.1 to 0.5, and batch-norm statistics of a batch of noise; in eval mode."""
+    """`module` with Kaiming weights, small biases, slopes in -0.1..0.5, batch norms of noise; in eval mode."""
     generator = torch.Generator().manual_seed(seed)
     norms = []
     for part in module.modules():
