@@ -24,6 +24,38 @@ def _moment(when: str) -> Section:
     )
 
 
+TIMES: Mapping[str, Entry] = {
+    "ratio": Field(
+        "number", "median of integer / float over pairs timed back to back; below 1 is faster", low=SHORTEST
+    ),
+    "ratio_interval": Field("list of numbers", "95 % interval of the median ratio, low and high", optional=True, low=0),
+    "float_median_ms": Field("number", "milliseconds of one inference of the float file, median", low=SHORTEST),
+    "integer_median_ms": Field("number", "the same of the integer file", low=SHORTEST),
+    "p90_ms": Field("number", "integer file, 90th percentile; null on Android", nullable=True, low=SHORTEST),
+    "float_p90_ms": Field("number", "float file, 90th percentile", optional=True, low=SHORTEST),
+    "min_ms": Field("number", "integer file, shortest", optional=True, low=SHORTEST),
+    "float_min_ms": Field("number", "float file, shortest", optional=True, low=SHORTEST),
+    "spread": Field(
+        "number", "integer file: middle half of the timings as a share of the median", optional=True, low=0
+    ),
+    "float_spread": Field("number", "float file: the same", optional=True, low=0),
+    "runs": Field("integer", "timings of the integer file; where there is a float file, pairs", low=1),
+    "inferences_per_run": Field("integer", "inferences per timing, more than 1 for short ones", optional=True, low=1),
+    "threads": Field("integer", "threads of the runtime", optional=True, low=1),
+    "valid": Field("yes/no", "whether these timings may be believed", optional=True),
+    "reason": Field("text", "why not; null when valid", nullable=True, optional=True),
+}
+"""A latency, of the building machine and of a device alike."""
+
+ACTIVITY: Mapping[str, Entry] = {
+    "others": Field("number", "cores kept busy by other programs meanwhile, on average", nullable=True, low=0),
+    "stolen": Field(
+        "number", "share of the processor time that a hypervisor took", nullable=True, optional=True, low=0
+    ),
+    "processor_share": Field("number", "share of the time this process was on a processor", nullable=True, low=0),
+}
+"""What a machine did while it was measured."""
+
 DEVICE: Mapping[str, Entry] = {
     "name": Field("text", "as `--device` names it"),
     "earlier": Field("yes/no", "present where an earlier build of the same file was measured there", optional=True),
@@ -72,13 +104,7 @@ DEVICE: Mapping[str, Entry] = {
     ),
     "latency": Section(
         "integer and float file timed there in turns; null where there are no times, as in an emulator",
-        {
-            "ratio": Field("number", "median of integer / float over pairs; below 1 is faster", low=SHORTEST),
-            "float_median_ms": Field("number", "milliseconds of one inference of the float file, median", low=SHORTEST),
-            "integer_median_ms": Field("number", "the same of the integer file", low=SHORTEST),
-            "p90_ms": Field("number", "integer file, 90th percentile", nullable=True, low=SHORTEST),
-            "runs": Field("integer", "timings of the integer file", low=1),
-        },
+        {**TIMES, "conditions": Section("what else happened meanwhile", ACTIVITY, optional=True)},
         nullable=True,
     ),
     "threads": Field("integer", "threads of the runtime while timed", low=1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgeq.report.devicefields import DEVICE
+from edgeq.report.devicefields import ACTIVITY, DEVICE, TIMES
 from edgeq.report.entries import SHORTEST, Entry, Field, Rows, Section
 
 __all__ = ["FIELDS", "SCHEMA"]
@@ -106,25 +106,10 @@ ACCURACY: Mapping[str, Entry] = {
 }
 
 LATENCY: Mapping[str, Entry] = {
-    "ratio": Field(
-        "number", "median of integer / float over pairs timed back to back; below 1 is faster", low=SHORTEST
-    ),
-    "ratio_interval": Field("list of numbers", "95 % interval of the median ratio, low and high", optional=True, low=0),
-    "float_median_ms": Field("number", "milliseconds of one inference of the float file, median", low=SHORTEST),
-    "integer_median_ms": Field("number", "the same of the integer file", low=SHORTEST),
+    **TIMES,
     "p90_ms": Field("number", "integer file, 90th percentile", low=SHORTEST),
-    "float_p90_ms": Field("number", "float file, 90th percentile", optional=True, low=SHORTEST),
-    "min_ms": Field("number", "integer file, shortest", optional=True, low=SHORTEST),
-    "float_min_ms": Field("number", "float file, shortest", optional=True, low=SHORTEST),
-    "spread": Field(
-        "number", "integer file: middle half of the timings as a share of the median", optional=True, low=0
-    ),
-    "float_spread": Field("number", "float file: the same", optional=True, low=0),
-    "runs": Field("integer", "pairs timed", low=1),
-    "inferences_per_run": Field("integer", "inferences per timing, more than 1 for short ones", optional=True, low=1),
     "threads": Field("integer", "threads of the runtime", low=1),
     "valid": Field("yes/no", "whether these timings may be believed"),
-    "reason": Field("text", "why not; null when valid", nullable=True, optional=True),
     "conditions": Section(
         "what the timings depend on",
         {
@@ -133,8 +118,7 @@ LATENCY: Mapping[str, Entry] = {
             "kernels": Field("text", "kernels asked for, such as xnnpack or mlas"),
             "before": _moment("before"),
             "after": _moment("after"),
-            "others": Field("number", "cores kept busy by other work meanwhile, on average", nullable=True, low=0),
-            "processor_share": Field("number", "share of the time this process was on a processor", low=0),
+            **ACTIVITY,
         },
     ),
     "samples": Section(
