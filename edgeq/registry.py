@@ -8,13 +8,16 @@ when a name is asked for that is not built in.
 from __future__ import annotations
 
 import difflib
+import functools
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from edgeq.errors import ConfigError
 
-__all__ = ["Registry", "closest", "nearest", "plugins"]
+__all__ = ["OBSERVERS", "Registry", "closest", "nearest", "plugins"]
 
 Entry = TypeVar("Entry")
 
@@ -70,6 +73,20 @@ class Registry(Generic[Entry]):
             self._entries[name] = _loaded(point, self.kind)
         return self._entries[name]
 
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._entries or name in plugins(self.kind)
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """Source file of the entry called `name` where it is not edgeq's own: what it computes is known by its content.
+
+        Raises `ConfigError` as `get` does.
+        """
+        module = sys.modules.get(getattr(self.get(name), "__module__", ""))
+        if module is None or module.__name__.partition(".")[0] == "edgeq" or not module.__file__:
+            return ()
+        return (Path(module.__file__),)
+
     def entries(self) -> list[Entry]:
         """Every entry: built-in ones in the order they were registered, then those of other packages."""
         self._load()
@@ -82,6 +99,7 @@ class Registry(Generic[Entry]):
                 import_module(module)
 
 
+@functools.cache
 def plugins(kind: str) -> dict[str, metadata.EntryPoint]:
     """What other packages add to the registry of `kind`, by name; nothing of it is loaded."""
     return {point.name: point for point in metadata.entry_points(group=f"edgeq.{kind}s")}
@@ -97,3 +115,7 @@ def _loaded(point: metadata.EntryPoint, kind: str) -> Any:
             why=f"{type(error).__name__}: {error}",
             hint="update or uninstall that package",
         ) from error
+
+
+OBSERVERS: Registry[Any] = Registry("observer", ("edgeq.quant.observe",))
+"""The rules of `edgeq.quant.observe`. It stands below all rooms because settings are checked against it."""

@@ -31,8 +31,15 @@ from edgeq.files import write_atomic
 from edgeq.registry import Registry
 
 __all__ = [
-    "LONGEST_ANSWER", "QUICK", "TRANSPORTS", "Completed", "Listed", "ShellTransport", "cache_folder", "call",
-]  # fmt: skip
+    "LONGEST_ANSWER",
+    "QUICK",
+    "TRANSPORTS",
+    "Completed",
+    "Listed",
+    "ShellTransport",
+    "cache_folder",
+    "call",
+]
 
 QUICK = 30.0
 """Seconds for a command that only looks around."""
@@ -254,7 +261,12 @@ class ShellTransport(ABC):
     def execute(
         self, command: str, *, data: bytes | None = None, timeout: float = QUICK, limit: int = LONGEST_ANSWER
     ) -> Completed:
-        """Carry one shell command to the device. Raises `DeviceError` when the connection, not the command, fails."""
+        """Carry one shell command to the device, with `data` as its standard input.
+
+        Without `data`, standard input stays open and empty until the command ends: what runs there can tell by its end
+        that the connection is gone. `call` does that with ``held=True``. Raises `DeviceError` when the connection, not
+        the command, fails, after `timeout` seconds, and beyond `limit` bytes of output.
+        """
 
     def __enter__(self) -> ShellTransport:
         try:

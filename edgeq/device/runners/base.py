@@ -58,6 +58,8 @@ class Pace:
 class Runner(ABC):
     """Runs files on `device`, a connected one."""
 
+    runtimes: ClassVar[tuple[str, ...]]
+    """Runtimes it can run files with, as `Setup.runtime` names them."""
     can_provision: ClassVar[bool] = False
     """Whether `edgeq device provision` can put a runtime there for it."""
 
@@ -68,8 +70,12 @@ class Runner(ABC):
     def probe(self, *, program: Path | None, timeout: float) -> dict[str, Any]:
         """Facts of the device: `machine`, `moment`, `runtimes` by name, `free_bytes`. Raises `DeviceError`."""
 
-    def check(self, setup: Setup) -> None:  # noqa: B027  # most runners take every setup
+    def check(self, setup: Setup) -> None:
         """Raises `DeviceError` when files are not run like this on such a device, before anything is pushed."""
+        if setup.runtime not in self.runtimes:
+            raise DeviceError(
+                f"{setup.runtime} does not run there", where=self.device.name, hint=f"one of {', '.join(self.runtimes)}"
+            )
 
     @abstractmethod
     def evaluate(

@@ -73,6 +73,8 @@ def find_program(given: Path | None = None) -> Program:
 class PhoneRunner(Runner):
     """`benchmark_model` on a device whose shell is Android's."""
 
+    runtimes = ("litert",)
+
     def probe(self, *, program: Path | None = None, timeout: float = 300.0) -> dict[str, Any]:
         """What the device is and does, and whether `benchmark_model` starts there."""
         facts = android.machine(self.device)
@@ -85,21 +87,26 @@ class PhoneRunner(Runner):
         else:
             found |= {"version": tool.name} | phone.starts()
         return {
-            "machine": facts, "moment": android.moment(self.device), "runtimes": {"benchmark_model": found},
+            "machine": facts,
+            "moment": android.moment(self.device),
+            "runtimes": {"benchmark_model": found},
             "free_bytes": facts["free_bytes"],
-        }  # fmt: skip
+        }
 
     def check(self, setup: Setup) -> None:
         if setup.runtime == "onnxruntime":
             raise DeviceError(
-                "ONNX files cannot be run on Android from here", where=self.device.name,
-                why="onnxruntime publishes no program for its command line", hint="docs/devices.md says how by hand",
-            )  # fmt: skip
+                "ONNX files cannot be run on Android from here",
+                where=self.device.name,
+                why="onnxruntime publishes no program for its command line",
+                hint="docs/devices.md says how by hand",
+            )
         if setup.runtime != "litert" or setup.kernels not in ("xnnpack", "builtin"):
             raise DeviceError(
-                f"{setup.runtime} with {setup.kernels} kernels does not run on Android", where=self.device.name,
+                f"{setup.runtime} with {setup.kernels} kernels does not run on Android",
+                where=self.device.name,
                 hint="benchmark_model holds a runtime of its own: leave --runtime out",
-            )  # fmt: skip
+            )
         find_program(setup.program)
 
     def evaluate(
@@ -250,10 +257,14 @@ class _Phone:
         own = timed["model"]
         runs = sum(run.runs for run in own)
         found = doubts(
-            self.machine, android.limited(before), android.limited(after),
-            [_middle(run) for run in timed.get("float", ())], [_middle(run) for run in own], runs=runs,
+            self.machine,
+            android.limited(before),
+            android.limited(after),
+            [_middle(run) for run in timed.get("float", ())],
+            [_middle(run) for run in own],
+            runs=runs,
             working=sum(run.runs * run.mean_ms for each in timed.values() for run in each) / 1000,
-        )  # fmt: skip
+        )
         if self.machine["emulated"]:
             return found
         for name, each in timed.items():

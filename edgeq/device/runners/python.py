@@ -43,8 +43,8 @@ def packed() -> bytes:
     buffer = io.BytesIO()
     sources = {path.name: path.read_bytes() for path in sorted(Path(agent.__file__).parent.glob("*.py"))}
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in {f"edgeq_agent/{name}": data for name, data in sources.items()}.items():
-            archive.writestr(zipfile.ZipInfo(name), data)
+        for name, data in sources.items():
+            archive.writestr(zipfile.ZipInfo(f"edgeq_agent/{name}"), data)
         archive.writestr(zipfile.ZipInfo("__main__.py"), _START)
     return buffer.getvalue()
 
@@ -58,6 +58,7 @@ def agent_digest() -> str:
 class PythonRunner(Runner):
     """The agent, by the device's Python."""
 
+    runtimes = tuple(agent.RUNTIMES)
     can_provision = True
 
     def probe(self, *, program: Path | None = None, timeout: float = 300.0) -> dict[str, Any]:
@@ -124,13 +125,16 @@ class PythonRunner(Runner):
             base, own, inferences=facts["inferences_per_run"], threads=facts["threads"], doubts=found
         )
         facts |= {
-            "latency": latency, "doubts": found, "valid": not found,
+            "latency": latency,
+            "doubts": found,
+            "valid": not found,
             "expect_no_gain": not facts["machine"]["dot_product"],
-        }  # fmt: skip
+        }
         if facts["machine"]["emulated"]:
             return {key: value for key, value in facts.items() if key != "samples"} | {
-                "latency": None, "peak_bytes": None,
-            }  # fmt: skip
+                "latency": None,
+                "peak_bytes": None,
+            }
         return facts
 
     def _ask(self, words: list[str], timeout: float, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -143,9 +147,11 @@ class PythonRunner(Runner):
         given = device.environment.get("PYTHONPATH", "")
         wanted = f"{runtimes}/{request['runtime']}" if request else ""
         environment = {
-            "EDGEQ_RUNTIMES": runtimes, "PYTHONPATH": ":".join(path for path in (wanted, given) if path),
-            "EDGEQ_PYTHON": json.dumps(list(device.python)), "OMP_NUM_THREADS": str((request or {}).get("threads", 1)),
-        }  # fmt: skip
+            "EDGEQ_RUNTIMES": runtimes,
+            "PYTHONPATH": ":".join(path for path in (wanted, given) if path),
+            "EDGEQ_PYTHON": json.dumps(list(device.python)),
+            "OMP_NUM_THREADS": str((request or {}).get("threads", 1)),
+        }
         token = secrets.token_hex(16)
         command = [*device.python, path, *words, "--job", token, "--tied"]
         done = device.run(command, timeout=timeout, environment=environment)
@@ -157,40 +163,52 @@ class PythonRunner(Runner):
 
 def _request(setup: Setup) -> dict[str, Any]:
     return {
-        "runtime": setup.runtime, "kernels": setup.kernels, "threads": setup.threads, "session": dict(setup.session),
-    }  # fmt: skip
+        "runtime": setup.runtime,
+        "kernels": setup.kernels,
+        "threads": setup.threads,
+        "session": dict(setup.session),
+    }
 
 
 def _no_answer(device: ShellTransport, status: int, said: str) -> DeviceError:
     foreign = "ELF" in said  # what a shell says that takes another processor's program for a script
     if status == 126 or (status == 127 and foreign):
         return DeviceError(
-            "Python does not start on the device", where=device.name,
+            "Python does not start on the device",
+            where=device.name,
             why="it is no program for this processor" if foreign else said,
             hint="install a Python for its processor there: sudo apt-get install --reinstall python3",
-        )  # fmt: skip
+        )
     if status == 127:
         return DeviceError(
-            "there is no Python on the device", where=device.name, why=said,
+            "there is no Python on the device",
+            where=device.name,
+            why=said,
             hint="sudo apt-get install python3 python3-venv, there",
-        )  # fmt: skip
+        )
     if status in (132, -4):
         return DeviceError(
-            "the runtime on the device uses instructions its processor lacks", where=device.name,
+            "the runtime on the device uses instructions its processor lacks",
+            where=device.name,
             hint="install a build for this processor: edgeq device provision",
-        )  # fmt: skip
+        )
     if status in (134, 135, 136, 139, -6, -7, -8, -11):
         return DeviceError(
-            "the runtime on the device crashed on this file", where=device.name,
+            "the runtime on the device crashed on this file",
+            where=device.name,
             why=f"ended by {signal.Signals(status - 128 if status > 0 else -status).name}",
             hint="it is damaged, or this runtime has a fault: try another version of it",
-        )  # fmt: skip
+        )
     if status in (137, -9):
         return DeviceError(
-            "the agent was killed on the device", where=device.name, why="out of memory, or by somebody",
+            "the agent was killed on the device",
+            where=device.name,
+            why="out of memory, or by somebody",
             hint="free some memory there, then run again",
-        )  # fmt: skip
+        )
     return DeviceError(
-        "the agent on the device gave no answer", where=device.name, why=said or f"exit status {status}",
+        "the agent on the device gave no answer",
+        where=device.name,
+        why=said or f"exit status {status}",
         hint="run again; edgeq device probe tells what is there",
-    )  # fmt: skip
+    )

@@ -127,11 +127,13 @@ class AdbTransport(ShellTransport):
             phones = []
         return super().listed() + [
             Listed(
-                f"adb:{one.serial}", one.model or "Android", one.state == "device",
+                f"adb:{one.serial}",
+                one.model or "Android",
+                one.state == "device",
                 f"{one.state}: edgeq device probe adb:{one.serial}",
             )
             for one in phones
-        ]  # fmt: skip
+        ]
 
     def by_hand(self, command: str) -> str:
         return f"adb -s {self.serial} shell {command}"
