@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from edgeq.device.job import PROVISIONED
+from edgeq.device.runners.python import PROVISIONED
 from edgeq.device.userland import Userland
 from tests.device.conftest import arm_python
 from tests.device.loopback import Board, executable

@@ -71,26 +71,31 @@ def find_program(given: Path | None = None) -> Program:
 
 @RUNNERS.register("benchmark_model")
 class PhoneRunner(Runner):
-    """`benchmark_model` on a device whose shell is Android's."""
+    """`benchmark_model` on a device whose shell is Android's. `raw` keeps all it printed, by what it was run for."""
 
     runtimes = ("litert",)
 
+    def __init__(self, device: ShellTransport) -> None:
+        super().__init__(device)
+        self.raw: dict[str, str] = {}
+        self._own = 0.0
+        self._pinned: list[int] = []
+
     def probe(self, *, program: Path | None = None, timeout: float = 300.0) -> dict[str, Any]:
         """What the device is and does, and whether `benchmark_model` starts there."""
-        facts = android.machine(self.device)
+        self.machine = android.machine(self.device)
         found: dict[str, Any] = {"works": False, "version": None, "numpy": None, "why": ""}
         try:
-            tool = find_program(program)
-            phone = _Phone(self.device, tool)
+            self._put(program)
         except DeviceError as error:
             found["why"] = error.why or f"not said where it is: --benchmark-model PATH or {PROGRAM}"
         else:
-            found |= {"version": tool.name} | phone.starts()
+            found |= {"version": self.program.name} | self._starts()
         return {
-            "machine": facts,
+            "machine": self.machine,
             "moment": android.moment(self.device),
             "runtimes": {"benchmark_model": found},
-            "free_bytes": facts["free_bytes"],
+            "free_bytes": self.machine["free_bytes"],
         }
 
     def check(self, setup: Setup) -> None:
@@ -109,57 +114,15 @@ class PhoneRunner(Runner):
             )
         find_program(setup.program)
 
-    def evaluate(
-        self,
-        model: Path,
-        batch: npt.NDArray[Any],
-        setup: Setup,
-        *,
-        timeout: float,
-        expected: Sequence[npt.NDArray[Any]] | None = None,
-    ) -> tuple[list[npt.NDArray[Any]], dict[str, Any]]:
-        return self._phone(setup).evaluate(
-            model, batch, threads=setup.threads, xnnpack=setup.kernels == "xnnpack", timeout=timeout
-        )
-
     def bench(self, model: Path, baseline: Path | None, setup: Setup, pace: Pace) -> dict[str, Any]:
-        return self._phone(setup).bench(
-            model, baseline, threads=setup.threads, xnnpack=setup.kernels == "xnnpack", pace=pace
-        )
-
-    def _phone(self, setup: Setup) -> _Phone:
-        return _Phone(self.device, find_program(setup.program))
-
-
-class _Phone:
-    """The tool, pushed to a connected device. `raw` keeps all it printed, by what it was run for."""
-
-    def __init__(self, device: ShellTransport, program: Program) -> None:
-        """Raises `DeviceError` when the tool is not for the device's processor."""
-        self.device, self.program = device, program
-        self.machine = android.machine(device)
-        self.raw: dict[str, str] = {}
-        program.fits(self.machine["abis"], device.name)
-        self._path = device.push(program.path, "benchmark_model")
-        device.execute(f"chmod 700 {shlex.quote(self._path)}")
-        self._own = 0.0
-        self._pinned: list[int] = []
-
-    def starts(self) -> dict[str, Any]:
-        """Whether the tool runs at all: without a file to time it says so and ends with 1."""
-        done = self._call(f"exec {self._command([])} 2>&1", 60)
-        said = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
-        works = done.status < 126
-        return {"works": works, "why": "" if works else _KILLED.get(done.status) or (said or ["it does not start"])[-1]}
-
-    def bench(self, model: Path, baseline: Path | None, *, threads: int, xnnpack: bool, pace: Pace) -> dict[str, Any]:
-        """The same facts the agent gives, and what only this tool says. Raises `DeviceError`."""
-        self._pin(threads)
+        """The same facts the agent gives, and what only this tool says."""
+        self._prepare(setup)
+        xnnpack = setup.kernels == "xnnpack"
         files = {"float": baseline, "model": model} if baseline else {"model": model}
         paths = {name: self.device.push(file, file.name) for name, file in files.items()}
         # As many inferences in all as the agent times pairs.
         each: dict[str, Any] = {
-            "threads": threads, "xnnpack": xnnpack, "runs": -(-pace.least // PAIRS),
+            "threads": setup.threads, "xnnpack": xnnpack, "runs": -(-pace.least // PAIRS),
             "seconds": pace.seconds / PAIRS / len(files), "warmup": WARMUP,
         }  # fmt: skip
         time.sleep(pace.cooldown)
@@ -176,8 +139,8 @@ class _Phone:
         found = self._doubts(timed, before, after)
         own = timed["model"][-1]
         return {
-            "latency": None if self.machine["emulated"] else _latency(timed, threads, found),
-            "threads": threads,
+            "latency": None if self.machine["emulated"] else _latency(timed, setup.threads, found),
+            "threads": setup.threads,
             "doubts": found,
             "valid": not found,
             "notes": _notes(own, xnnpack),
@@ -200,18 +163,24 @@ class _Phone:
         }
 
     def evaluate(
-        self, model: Path, batch: npt.NDArray[Any], *, threads: int, xnnpack: bool, timeout: float
+        self,
+        model: Path,
+        batch: npt.NDArray[Any],
+        setup: Setup,
+        *,
+        timeout: float,
+        expected: Sequence[npt.NDArray[Any]] | None = None,
     ) -> tuple[list[npt.NDArray[Any]], dict[str, Any]]:
-        """Raw outputs ``(N, ...)`` for samples in the type and layout the file takes; and the facts."""
         given, made = isolated(file_tensors, str(model))
         if "," in given.name:
             raise ConfigError(f"benchmark_model cannot name the input {given.name!r}", hint="a comma ends a name there")
-        self._pin(threads)
+        self._prepare(setup)
+        xnnpack = setup.kernels == "xnnpack"
         job, batch = self.device.job, np.ascontiguousarray(batch)
         path, inputs = self.device.push(model, model.name), self.device.push(batch.tobytes(), "inputs.bin")
         size, name = batch[0].nbytes, given.name.replace(":", "::")
         words = [
-            *flags(path, threads=threads, xnnpack=xnnpack, runs=1, seconds=0, warmup=0),
+            *flags(path, threads=setup.threads, xnnpack=xnnpack, runs=1, seconds=0, warmup=0),
             f"--input_layer={given.name}", f"--input_layer_shape={','.join(map(str, given.shape))}",
             f"--input_layer_value_files={name}:{job}/in", f"--output_filepath={job}/out",
         ]  # fmt: skip
@@ -243,10 +212,26 @@ class _Phone:
         }  # fmt: skip
         return _outputs(data, len(batch), shapes), facts
 
-    def _pin(self, threads: int) -> None:
-        """Use the fastest cores, when they are enough and the device can be told."""
-        fast = self.machine["big_cores"]
-        self._pinned = fast if self.machine["pinning"] and threads <= len(fast) < (self.machine["cores"] or 0) else []
+    def _put(self, program: Path | None) -> None:
+        """Push the tool. Raises `DeviceError` when it is not for the device's processor."""
+        self.program = find_program(program)
+        self.program.fits(self.machine["abis"], self.device.name)
+        self._path = self.device.push(self.program.path, "benchmark_model")
+        self.device.execute(f"chmod 700 {shlex.quote(self._path)}")
+
+    def _starts(self) -> dict[str, Any]:
+        """Whether the tool runs at all: without a file to time it says so and ends with 1."""
+        done = self._call(f"exec {self._command([])} 2>&1", 60)
+        said = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
+        works = done.status < 126
+        return {"works": works, "why": "" if works else _KILLED.get(done.status) or (said or ["it does not start"])[-1]}
+
+    def _prepare(self, setup: Setup) -> None:
+        """Push the tool, and use the fastest cores when they are enough and the device can be told."""
+        self.machine = android.machine(self.device)
+        self._put(setup.program)
+        fast, cores = self.machine["big_cores"], self.machine["cores"] or 0
+        self._pinned = fast if self.machine["pinning"] and setup.threads <= len(fast) < cores else []
 
     def _doubts(self, timed: Mapping[str, Sequence[Benchmark]], before: Facts, after: Facts) -> list[str]:
         """Why not to believe these times, by the limits of every device and by what Android says.
