@@ -399,14 +399,14 @@ def _plain(name: str) -> str:
 @contextlib.contextmanager
 def _locked(device: str, patience: float) -> Iterator[None]:
     """Hold the device: two jobs at once would disturb each other's timing. The kernel lets go when we die."""
-    folder = cache_folder() / "devices"
+    path = cache_folder() / "devices" / f"{hashlib.sha256(device.encode()).hexdigest()[:16]}.lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # then no other edgeq of this user can write a lock either
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError:  # then no other edgeq of this user can hold the lock either
         yield
         return
-    path = folder / f"{hashlib.sha256(device.encode()).hexdigest()[:16]}.lock"
-    with path.open("w") as file:
+    with file:
         until = time.monotonic() + patience
         while True:
             try:
@@ -415,9 +415,10 @@ def _locked(device: str, patience: float) -> Iterator[None]:
             except OSError as error:
                 if time.monotonic() >= until:
                     raise DeviceError(
-                        f"{device} is busy", why="another edgeq on this machine is using it",
+                        f"{device} is busy",
+                        why="another edgeq on this machine is using it",
                         hint="wait for it, or give --wait SECONDS",
-                    ) from error  # fmt: skip
+                    ) from error
                 time.sleep(0.2)
         yield
 

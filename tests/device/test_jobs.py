@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgeq.cli import cli
+from edgeq.device import job, transport
 from edgeq.device.job import Pace, Setup, bench, evaluate, probe
 from edgeq.device.open import open_device
 from edgeq.device.provision import plan
@@ -89,6 +90,19 @@ def test_bench_times_both_files_in_turns(artifact: Path) -> None:
     assert found["latency"]["runs"] == 20
     assert "20 runs are too few, 50 are needed" in found["doubts"]
     assert found["valid"] == found["latency"]["valid"] == (not found["doubts"])
+
+
+def test_this_machine_is_timed_where_nothing_can_be_cached(
+    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(transport, "cache_folder", lambda: tmp_path / "file" / "edgeq")
+    monkeypatch.setenv("EDGEQ_DEVICE_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a $HOME"))
+    (tmp_path / "a $HOME").mkdir()
+    found = job.bench_here(artifact / "model.tflite", None, LITERT)
+    assert found["latency"]["runs"] == 3
+    assert list((tmp_path / "a $HOME").iterdir()) == []
 
 
 def _with_agent(monkeypatch: pytest.MonkeyPatch, body: str | bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -21,8 +23,10 @@ class LocalTransport(ShellTransport):
         """`folder` is where its files go instead of the user's cache."""
         super().__init__(name, patience=patience)
         self.python = (sys.executable,)
+        if path := os.environ.get("PYTHONPATH"):
+            self.environment = {"PYTHONPATH": path}
         if folder is not None:
-            self.folder = str(folder)
+            self.folder = re.sub(r'([\\$`"])', r"\\\1", str(folder))
 
     @classmethod
     def matches(cls, name: str) -> bool:
