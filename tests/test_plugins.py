@@ -129,3 +129,20 @@ def test_a_synthesizer_is_one_of_the_methods() -> None:
     assert SYNTHESIZERS.get("nothing").__module__ == "boxes"
     done = CliRunner().invoke(cli, ["methods", "--json"])
     assert "nothing" in {row["name"] for row in json.loads(done.stdout)}, done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("local", "LocalTransport"),
+        ("pi@board", "SshTransport"),
+        ("pi@[fe80::1]", "SshTransport"),
+        ("ssh:board", "SshTransport"),
+        ("adb", "AdbTransport"),
+        ("adb:10.0.0.9:5555", "AdbTransport"),
+        ("emulator:cortex-a72", "EmulatorTransport"),
+        ("box:7@home", "Box"),
+    ],
+)
+def test_a_name_belongs_to_one_kind(name: str, kind: str) -> None:
+    assert [each.__name__ for each in TRANSPORTS.entries() if each.matches(name)] == [kind]

@@ -54,7 +54,7 @@ class SshTransport(ShellTransport):
     @classmethod
     def matches(cls, name: str) -> bool:
         kind, _, rest = name.partition(":")
-        return bool(rest) if kind == "ssh" else "@" in name
+        return bool(rest) if kind == "ssh" else "@" in kind
 
     @classmethod
     def open(cls, name: str, *, runtime: str, patience: float) -> SshTransport:
