@@ -25,7 +25,7 @@ from edgeq.device.runners.phone import PROGRAM
 from edgeq.device.transports.adb import AdbTransport, attached
 from edgeq.device.userland import Userland
 from edgeq.errors import DeviceError
-from edgeq.formats.onnx import write_onnx
+from edgeq.formats.onnx.writer import write_onnx
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.measure.validity import disturbances
 from tests.device.daemon import Phone
