@@ -15,7 +15,7 @@ from torch import Tensor
 from edgeq.finetune.lsq import round_away
 from edgeq.graph.ops import Add, AvgPool2d, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, Mul, Op
 from edgeq.integer.fixedpoint import quantize_multiplier
-from edgeq.integer.reference.layers import ADD_HEADROOM
+from edgeq.integer.reference.elementwise import ADD_HEADROOM
 
 __all__ = ["OWN_WAY", "added", "limits_of", "nearest", "rescaled", "window_mean"]
 

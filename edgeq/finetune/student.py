@@ -39,7 +39,7 @@ from edgeq.graph.ops import (
 )
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
-from edgeq.integer.reference.layers import run as run_reference
+from edgeq.integer.reference import run as run_reference
 from edgeq.quant.calibrate import Calibration
 from edgeq.quant.fakequant import quantize_weight, simulation
 from edgeq.quant.layerwise import settle

@@ -114,6 +114,10 @@ class Graph:
     def of_kind(self, *kinds: type[Op]) -> Iterator[Node]:
         return (node for node in self.nodes if isinstance(node.op, kinds))
 
+    def layers(self) -> Iterator[Node]:
+        """The convolutions and linear layers, in order."""
+        return (node for node in self.nodes if node.op.is_layer)
+
     def macs(self) -> int:
         """Multiply-accumulates of one forward pass at batch 1."""
         return sum(n.op.macs([self.shapes[i] for i in n.inputs], self.shapes[n.name]) for n in self.nodes)

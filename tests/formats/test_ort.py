@@ -8,7 +8,7 @@ import pytest
 
 from edgeq.errors import ArtifactError, ConfigError, EdgeqError
 from edgeq.formats.onnx import census, write_onnx, write_onnx_float
-from edgeq.formats.onnx.reference.layers import run_ort_rounding
+from edgeq.formats.onnx.reference import run_ort_rounding
 from edgeq.formats.onnx.session import OrtSession
 from edgeq.integer.graph import IntegerGraph
 from tests.formats.residual import frozen, images, residual_network

@@ -13,7 +13,7 @@ from edgeq.formats.tflite.session import KERNELS, LiteRTSession
 from edgeq.graph.ops import RELU, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, MeanSquare, Mul, Op, Reshape
 from edgeq.integer.graph import Quantization
 from edgeq.integer.kernel_limits import LARGEST_RATIO, SMALLEST_MEAN, check_kernels, largest_sums
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from tests.host import LARGEST
 from tests.ops.flow import Flow, assert_exact, quantization
 

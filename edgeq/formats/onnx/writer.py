@@ -9,9 +9,7 @@ import numpy as np
 from edgeq.errors import UnsupportedError
 from edgeq.formats.onnx.builder import Builder
 from edgeq.formats.onnx.context import FloatContext, QuantizedContext, array_range
-from edgeq.formats.onnx.emit import elementwise as emit_elementwise  # noqa: F401 - they register emitters
-from edgeq.formats.onnx.emit import norms as emit_norms  # noqa: F401 - they register emitters
-from edgeq.formats.onnx.emit.layers import emit
+from edgeq.formats.onnx.emit import emit
 from edgeq.formats.onnx.file import QUANTIZED_SUFFIX
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Conv2d, Linear, Shape
