@@ -123,8 +123,8 @@ class IntegerGraph:
 
     def _check_clamp(self, node: Node) -> None:
         """A clamp on a grid that others decide, such as the network input's, may leave nothing that the grid holds."""
-        clamp = None if node.op.fused_activation else node.op.clamp
-        if clamp is None:
+        clamp = node.op.clamp
+        if clamp is None or clamp is not node.op:  # a fused one ends the grid that it was calibrated with
             return
         q = self.quantizations[node.name]
         low, high = (float(q.dequantize(np.asarray(end))) for end in q.limits)

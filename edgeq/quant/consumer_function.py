@@ -6,14 +6,13 @@ Errors are then worth what that function makes of them: below -3 a hard swish is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Clamp, LeakyReLU, MeanSquare, Mul, Rsqrt, Unary
+from edgeq.graph.ops import LeakyReLU, MeanSquare, Mul, Rsqrt
 from edgeq.graph.patterns import gates_itself
 from edgeq.graph.run import function
 from edgeq.quant.observe import Transfer
@@ -36,8 +35,8 @@ def transfer(graph: Graph, name: str) -> Transfer | None:
     readers = graph.consumers()[name]
     if len(readers) == 2:
         return _gated(graph, readers)
-    op: Any = readers[0].op if len(readers) == 1 else None
-    if isinstance(op, (Clamp, LeakyReLU, Unary)) and not (isinstance(op, LeakyReLU) and op.slope == 1):
+    op = readers[0].op if len(readers) == 1 else None
+    if op is not None and op.unary and op != LeakyReLU(1):
         return _of_arrays(function(op))
     return None
 

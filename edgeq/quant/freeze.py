@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import BatchNorm, Conv2d, Linear
+from edgeq.graph.ops import BatchNorm
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.kernel_limits import LARGEST_SUM, check_kernels
 from edgeq.quant.calibrate import Calibration
@@ -56,7 +56,7 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
     nodes: list[Node] = []
     dead: dict[str, int] = {}
     for node in graph.nodes:
-        if not isinstance(node.op, (Conv2d, Linear)):
+        if not node.op.is_layer:
             nodes.append(node)
             continue
         weight_name = node.inputs[1]

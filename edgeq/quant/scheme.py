@@ -174,8 +174,8 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
 
 def _shares(node: Node, bits: int) -> bool:
     """Whether the output of `node`, of so many bits, lies on the grid of what it reads."""
-    clamp = None if node.op.fused_activation else node.op.clamp
-    if clamp is not None:
+    clamp = node.op.clamp
+    if clamp is node.op:
         return clamp not in (WIDE_RESCALING if bits == 16 else RESCALING)
     return node.op.shares_quantization
 
