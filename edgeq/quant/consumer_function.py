@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import LeakyReLU, MeanSquare, Mul, Rsqrt
+from edgeq.graph.ops import LeakyReLU, MeanSquare, Mul, OpTable, Rsqrt
 from edgeq.graph.patterns import gates_itself
 from edgeq.graph.run import function
 from edgeq.quant.observe import Transfer
 
 __all__ = ["transfer"]
 
-NORMS = {MeanSquare: 0.25, Rsqrt: 0.5}
+NORMS = OpTable("is no part of a norm", {MeanSquare: 0.25, Rsqrt: 0.5})
 """The powers that lengths of vectors, or inverse ones, are judged by: their relative errors are those of what they
 scale, but a root instead of a logarithm lets go of vectors that are all but 0."""
 
@@ -29,8 +29,8 @@ def transfer(graph: Graph, name: str) -> Transfer | None:
     if name in graph.outputs:
         return None
     made = graph.node(name)
-    if made is not None and type(made.op) in NORMS:
-        power = NORMS[type(made.op)]
+    power = None if made is None else NORMS.find(type(made.op))
+    if power is not None:
         return lambda x: np.maximum(x, 0.0) ** power
     readers = graph.consumers()[name]
     if len(readers) == 2:

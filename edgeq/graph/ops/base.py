@@ -24,12 +24,16 @@ Sides = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class SlidingWindow:
-    """A window that moves over height and width; `padding` is ``(top, bottom, left, right)`` in pixels."""
+    """A window that moves over height and width; `padding` is ``(top, bottom, left, right)`` in pixels.
+
+    `border` is what padding counts as: "zero", "lowest" (it never wins a maximum) or "left out" (of a mean).
+    """
 
     kernel: Pair
     stride: Pair
     dilation: Pair
     padding: Sides
+    border: str = "zero"
 
 
 @dataclass(frozen=True)

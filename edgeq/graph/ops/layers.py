@@ -113,6 +113,8 @@ class Linear(Fusing):
 
 @dataclass(frozen=True)
 class _Pool2d(Op):
+    """A window over every channel on its own."""
+
     kernel: Pair = (2, 2)
     stride: Pair = (2, 2)
     padding: Sides = (0, 0, 0, 0)
@@ -129,7 +131,12 @@ class _Pool2d(Op):
         return (n, c, oh, ow)
 
     def sliding_window(self, inputs: Sequence[Shape]) -> SlidingWindow:
-        return SlidingWindow(self.kernel, self.stride, (1, 1), self.padding)
+        return SlidingWindow(self.kernel, self.stride, (1, 1), self.padding, self.border)
+
+    @property
+    def border(self) -> str:
+        """What padding counts as (`SlidingWindow`)."""
+        return "lowest"
 
     def scales_with_input(self, inputs: Sequence[Shape], output: Shape) -> bool:
         return True
@@ -151,6 +158,10 @@ class AvgPool2d(_Pool2d):
 
     count_padding: bool = False
     gains_bits: ClassVar[bool] = True
+
+    @property
+    def border(self) -> str:
+        return "zero" if self.count_padding else "left out"
 
     @property
     def pads(self) -> bool:
