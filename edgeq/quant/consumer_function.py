@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import LeakyReLU, MeanSquare, Mul, OpTable, Rsqrt
+from edgeq.graph.ops import LeakyReLU, MeanSquare, OpTable, Rsqrt
 from edgeq.graph.patterns import gates_itself
 from edgeq.graph.run import function
 from edgeq.quant.observe import Transfer
@@ -43,9 +43,11 @@ def transfer(graph: Graph, name: str) -> Transfer | None:
 
 def _gated(graph: Graph, readers: Sequence[Node]) -> Transfer | None:
     """``x * gate(x)`` where the two readers are a gate that nothing else reads, and the product."""
-    gate, product = sorted(readers, key=lambda node: isinstance(node.op, Mul))
-    if not isinstance(product.op, Mul) or gates_itself(graph, product) != gate:
+    pairs = ((readers[0], readers[1]), (readers[1], readers[0]))
+    found = next((pair for pair in pairs if gates_itself(graph, pair[1]) == pair[0]), None)
+    if found is None:
         return None
+    gate, product = found
     if graph.consumers()[gate.name] != (product,) or gate.name in graph.outputs:
         return None
     kernel = function(gate.op)

@@ -172,9 +172,9 @@ def _not_in_weights(graph: Graph, spec: ModelSpec) -> str:
     if entry in graph.outputs:
         return "the input is also an output"
     for node in graph.consumers()[entry]:
-        if not isinstance(node.op, Conv2d):
+        if not node.op.is_layer or len(graph.shapes[node.inputs[1]]) != 4:
             return f"{node.name} reads the input and is no convolution"
-        if any(node.op.padding) and any(spec.mean):
+        if node.op.pads and any(spec.mean):
             pixels = ", ".join(f"{255 * mean:.6g}" for mean in spec.mean)
             return f"{node.name} pads with the mean ({pixels}), which one zero point at pixel 0 does not say"
     return ""
