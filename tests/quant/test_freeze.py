@@ -124,7 +124,7 @@ def test_a_batch_norm_left_behind_is_refused(graph):
     nodes = (graph.nodes[0], Node("n", BatchNorm(), ("a", *ones)))
     left = graph.replace(nodes=nodes, outputs=("n",), constants={**graph.constants, **ones})
     decided = calibrate(graph, images(), RANGE, scheme=Scheme())
-    with pytest.raises(UnsupportedError, match="batch norm"):
+    with pytest.raises(UnsupportedError, match="BatchNorm, which has constants"):
         freeze(left, decided)
 
 

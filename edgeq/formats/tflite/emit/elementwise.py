@@ -177,7 +177,11 @@ def _hard_sigmoid(e: Emitter, node: Node, op: ops.HardSigmoid) -> None:
     channels = shape[-1]
     image = shape if len(shape) == 4 else (1, 1, math.prod(shape[:-1]), channels)
     if source is None:
-        raise UnsupportedError("a hard sigmoid alone has no float form in TFLite", where=node.name)
+        raise UnsupportedError(
+            "a hard sigmoid alone has no float form in TFLite",
+            where=node.name,
+            hint="TFLite has it as a part of a hard swish",
+        )
     layer, zero = HardSigmoidLayer.reading(source), np.zeros((), np.int32)
     w = e.constant("weight", np.full((1, 1, 1, channels), layer.weight, np.int8), Quantization(layer.scale, zero))  # type: ignore[arg-type]
     biases = Quantization(source.scale * layer.scale, zero, e.sums)
