@@ -18,7 +18,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.formats.tflite.order import Order, Turn, natural, positions
 from edgeq.formats.tflite.padding import Axis, Window, fit, pad_and_fit
 from edgeq.formats.tflite.relayout import Mirror, Moves, Network, follow
-from edgeq.graph.ir import Node
+from edgeq.graph.ir import Node, with_op
 from edgeq.graph.ops import Pair, Resize2d, Shape, SlidingWindow
 from edgeq.integer.reference.resize import mirrors
 
@@ -153,10 +153,9 @@ def _move_cost(graph: Network, moves: Moves) -> float:
 def _turns(graph: Network, mirror: Mirror) -> bool:
     """Does every resize give the same integers in this mirror?"""
     return all(
-        mirrors(size, out, node.op)
-        for node in graph.nodes
-        if isinstance(node.op, Resize2d)
-        for turned, size, out in zip(mirror, graph.shapes[node.inputs[0]][2:], node.op.size, strict=True)
+        mirrors(size, out, op)
+        for node, op in with_op(graph.nodes, Resize2d)
+        for turned, size, out in zip(mirror, graph.shapes[node.inputs[0]][2:], op.size, strict=True)
         if turned
     )
 
