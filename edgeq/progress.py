@@ -1,4 +1,4 @@
-"""How long work says where it is: a small protocol, and the silent default."""
+"""Progress of long work: the protocol that receives it, and the silent default."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Progress", "Silent"]
 
 
 class Progress(Protocol):
-    """Told what happens; decides how to show it."""
+    """Receives the progress of stages, and decides how to show it."""
 
     def stage(self, name: str) -> None:
         """A stage of the pipeline begins."""
@@ -24,7 +24,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Shows nothing."""
+    """The default: shows nothing."""
 
     def stage(self, name: str) -> None: ...
 

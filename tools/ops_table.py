@@ -18,9 +18,9 @@ import torch
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
-from edgeq.formats.onnx import write_onnx, write_onnx_float
 from edgeq.formats.onnx.reference import run_ort_rounding
-from edgeq.formats.tflite import write_tflite, write_tflite_float
+from edgeq.formats.onnx.writer import write_onnx, write_onnx_float
+from edgeq.formats.tflite.writer import write_tflite, write_tflite_float
 from edgeq.graph import ops
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import OPS, Op, Shape
