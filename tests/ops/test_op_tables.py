@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections import Counter
@@ -73,6 +74,33 @@ def test_an_op_like_elu_is_its_class_and_one_file_per_stage():
     assert set(Counter(str(Path(path).parent) for path in found).values()) == {1}
     assert all(Path(path).stem == "elementwise" for path in found)
     assert len(found) <= 7  # the class, capture, float, reference, and an emitter per format, with room for one
+
+
+FAMILIES = ("graph/ops/", "graph/capture/", "graph/run/", "graph/passes/", "integer/reference/")
+FAMILIES += ("formats/tflite/emit/", "formats/onnx/emit/", "formats/onnx/reference/")
+ABOUT = {
+    "graph/ir.py": "finds nodes by the class of their op",
+    "graph/patterns.py": "gates and their products",
+    "finetune/kernels.py": "the student's rule for each op",
+    "synth/weightstats.py": "statistics behind each op",
+    "formats/tflite/relayout.py": "reshapes and permutations",
+}
+"""Files that are about the ops whose classes they ask for; all others ask for traits."""
+
+
+def test_files_that_are_not_about_an_op_ask_for_its_traits():
+    asking = set()
+    for file in (ROOT / "edgeq").rglob("*.py"):
+        path = file.relative_to(ROOT / "edgeq").as_posix()
+        if not path.startswith((*FAMILIES, "model/")):  # edgeq/model reads Python's own syntax trees
+            calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+            if any(ast.unparse(call.func) == "isinstance" and asks_op(call.args[0]) for call in calls):
+                asking.add(path)
+    assert asking == set(ABOUT)
+
+
+def asks_op(argument: ast.expr) -> bool:
+    return (isinstance(argument, ast.Attribute) and argument.attr == "op") or ast.unparse(argument) == "op"
 
 
 def test_what_places_finds_of_formats_and_transports_includes_their_own_files():
