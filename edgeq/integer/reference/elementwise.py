@@ -17,13 +17,13 @@ import numpy.typing as npt
 from edgeq.graph import ops
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import OpTable
-from edgeq.integer.fixedpoint import Int, multiply, multiply_wide, quantize_multiplier
+from edgeq.integer.fixedpoint import multiply, multiply_wide, quantize_multiplier
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.reference.rescale import requantize, scale_of
 from edgeq.integer.reference.table import KERNELS, Array
 from edgeq.integer.reference.wide import WIDE
 
-__all__ = ["ADD_HEADROOM", "HardSigmoidLayer", "answers", "hard_sigmoid", "product"]
+__all__ = ["ADD_HEADROOM", "HardSigmoidLayer", "answers"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,13 +35,6 @@ ADD_HEADROOM = {"int8": 20, "int16": 15}
 
 LARGEST_BIAS = {"int8": 2.0**30, "int16": 2.0**45}
 """By the type of activations: half of what the kernels' sums hold, as in `edgeq.quant.freeze`."""
-
-
-def product(x: Array, y: Array, one: Quantization, other: Quantization, output: Quantization) -> Int:
-    """int8 product of two int8 arrays, which broadcast."""
-    total = (x.astype(np.int64) - int(one.zero_point)) * (y.astype(np.int64) - int(other.zero_point))
-    ratio = one.scale * other.scale / output.scale  # float32, as the kernel has it
-    return np.clip(multiply(total, quantize_multiplier(ratio)) + int(output.zero_point), *output.limits)
 
 
 def answers(op: ops.Unary, source: Quantization, output: Quantization) -> npt.NDArray[np.int8]:
@@ -120,16 +113,6 @@ class HardSigmoidLayer:
         return cls(round(slope / float(scale)), scale, round(0.5 / float(np.float32(x) * scale)))
 
 
-def hard_sigmoid(x: Array, source: Quantization, output: Quantization) -> Int:
-    """int8 or int16 hard sigmoid, as that convolution. An int16 grid goes on below 0: there a ReLU ends it."""
-    layer = HardSigmoidLayer.reading(source)
-    total = (x.astype(np.int64) - int(source.zero_point)) * layer.weight + layer.bias
-    ratio = np.asarray(float(source.scale) * float(layer.scale) / float(output.scale))
-    if source.dtype == "int16":
-        return np.clip(multiply_wide(total, quantize_multiplier(ratio)), 0, output.limits[1])
-    return np.clip(multiply(total, quantize_multiplier(ratio)) + int(output.zero_point), *output.limits)
-
-
 @KERNELS.rule(ops.Add)
 def _add(graph: IntegerGraph, node: Node, op: ops.Add, inputs: list[Array]) -> Array:
     output = graph.quantizations[node.name]
@@ -162,12 +145,20 @@ def _requantized(graph: IntegerGraph, node: Node, op: ops.Requantize, inputs: li
 @KERNELS.rule(ops.Mul)
 def _mul(graph: IntegerGraph, node: Node, op: ops.Mul, inputs: list[Array]) -> Array:
     one, other, output = (graph.quantizations[name] for name in (*node.inputs, node.name))
-    return product(inputs[0], inputs[-1], one, other, output)
+    total = (inputs[0].astype(np.int64) - int(one.zero_point)) * (inputs[-1].astype(np.int64) - int(other.zero_point))
+    ratio = one.scale * other.scale / output.scale  # float32, as the kernel has it
+    return requantize(total, quantize_multiplier(ratio), output, None, multiply)
 
 
 @KERNELS.rule(ops.HardSigmoid)
 def _hard_sigmoid(graph: IntegerGraph, node: Node, op: ops.HardSigmoid, inputs: list[Array]) -> Array:
-    return hard_sigmoid(inputs[0], graph.quantizations[node.inputs[0]], graph.quantizations[node.name])
+    """The convolution that `HardSigmoidLayer` is. An int16 grid goes on below 0: there a ReLU ends it."""
+    source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
+    layer = HardSigmoidLayer.reading(source)
+    total = (inputs[0].astype(np.int64) - int(source.zero_point)) * layer.weight + layer.bias
+    ratio = quantize_multiplier(np.asarray(scale_of(source) * float(layer.scale) / scale_of(output)))
+    wide = source.dtype == "int16"
+    return requantize(total, ratio, output, ops.RELU if wide else None, multiply_wide if wide else multiply)
 
 
 @KERNELS.rule(ops.Maximum)

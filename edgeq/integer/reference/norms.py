@@ -19,7 +19,7 @@ from edgeq.integer.reference.softmax import softmax
 from edgeq.integer.reference.table import KERNELS, Array
 from edgeq.integer.reference.wide import WIDE, wide_softmax
 
-__all__ = ["eps_steps", "mean_square", "rsqrt", "rsqrt_table", "sum_grid"]
+__all__ = ["eps_steps", "rsqrt", "rsqrt_table", "sum_grid"]
 
 ONE = 1 << 28
 """1 with three integer bits."""
@@ -37,15 +37,6 @@ def eps_steps(op: ops.MeanSquare, output: Quantization) -> int:
 def sum_grid(output: Quantization, channels: int) -> Quantization:
     """The grid of a mean of so many squares, read as their sum."""
     return replace(output, scale=np.asarray(output.scale * np.float32(channels)))
-
-
-def mean_square(op: ops.MeanSquare, x: Array, source: Quantization, output: Quantization) -> Int:
-    """int8 or int16 ``(N, 1, H, W)`` of such ``(N, C, H, W)``."""
-    centred = x.astype(np.int64) - int(source.zero_point)
-    total = (centred * centred).sum(axis=1, keepdims=True)
-    ratio = quantize_multiplier(float(source.scale) ** 2 / float(sum_grid(output, x.shape[1]).scale))
-    scale = multiply_wide if source.dtype == "int16" else multiply
-    return np.clip(scale(total, ratio) + int(output.zero_point) + eps_steps(op, output), *output.limits)
 
 
 def rsqrt(x: Array, source: Quantization, output: Quantization) -> Int:
@@ -89,7 +80,12 @@ def _nearest_half(x: Int) -> Int:
 
 @KERNELS.rule(ops.MeanSquare)
 def _mean_square(graph: IntegerGraph, node: Node, op: ops.MeanSquare, inputs: list[Array]) -> Array:
-    return mean_square(op, inputs[0], graph.quantizations[node.inputs[0]], graph.quantizations[node.name])
+    source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
+    centred = inputs[0].astype(np.int64) - int(source.zero_point)
+    total = (centred * centred).sum(axis=1, keepdims=True)
+    ratio = quantize_multiplier(float(source.scale) ** 2 / float(sum_grid(output, inputs[0].shape[1]).scale))
+    scale = multiply_wide if source.dtype == "int16" else multiply
+    return np.clip(scale(total, ratio) + int(output.zero_point) + eps_steps(op, output), *output.limits)
 
 
 @KERNELS.rule(ops.Rsqrt)

@@ -14,7 +14,7 @@ from edgeq.graph.ops import GELU, Add, Clamp, HardSigmoid, LeakyReLU, Maximum, M
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.reference.elementwise import answers
 
-__all__ = ["GATE", "SIGMOID", "THREE", "add", "hard_sigmoid", "multiply", "sigmoid"]
+__all__ = ["GATE", "SIGMOID", "THREE"]
 
 
 def _fixed(scale: float, zero_point: int) -> Quantization:
@@ -29,7 +29,7 @@ GATE = _fixed(6 / 255, -128)
 """Grid of ``relu6(x + 3)``: it saturates where relu6 does. Read as 0..1, its integers are divided by 6."""
 
 
-def add(a: Integers, b: Integers, one: Quantization, other: Quantization, y: Quantization, shift: int) -> Integers:
+def _sum(a: Integers, b: Integers, one: Quantization, other: Quantization, y: Quantization, shift: int) -> Integers:
     """A fused multiply-add per input around a fixed part, which is made with one itself (where the CPU has them)."""
     zero_a, zero_b, zero_y = (np.float32(grid.zero_point + shift) for grid in (one, other, y))
     ratio_a, ratio_b = one.scale / y.scale, other.scale / y.scale
@@ -45,51 +45,43 @@ def _fused(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Any:
     return (product + np.asarray(c, np.float64)).astype(np.float32)
 
 
-def multiply(a: Integers, b: Integers, one: Quantization, other: Quantization, y: Quantization, shift: int) -> Integers:
-    """The exact integer product times a float32 ratio of scales, the zero point added to it; half to even."""
-    product = (a.astype(np.int64) - int(one.zero_point)) * (b.astype(np.int64) - int(other.zero_point))
-    total = _fused(product, one.scale * other.scale / y.scale, np.float32(y.zero_point + shift))
-    return limit(np.rint(total) - shift, y)
-
-
-def sigmoid(x: Integers, source: Quantization) -> Integers:
+def _logistic(x: Integers, source: Quantization) -> Integers:
     """On its own grid, half to even."""
     real = source.dequantize(x).astype(np.float64)
     made = (1 / (1 + np.exp(-real))).astype(np.float32)
     return limit(np.rint(made / SIGMOID.scale).astype(np.float64) + int(SIGMOID.zero_point), SIGMOID)
 
 
-def hard_sigmoid(x: Integers, source: Quantization, shift: int) -> Integers:
-    """A sum that saturates at 0 and 6, on a grid of six times the scale."""
-    return add(x, np.ones((), np.int8), source, THREE, GATE, shift)
-
-
 @KERNELS.rule(Add)
 def _add(graph: IntegerGraph, node: Node, op: Add, inputs: list[Integers], shift: int) -> Integers:
     one, other, y = (graph.quantizations[name] for name in (*node.inputs, node.name))
-    return limit(add(inputs[0], inputs[1], one, other, y, shift), y, op.activation)
+    return limit(_sum(inputs[0], inputs[1], one, other, y, shift), y, op.activation)
 
 
 @KERNELS.rule(Mul)
 def _mul(graph: IntegerGraph, node: Node, op: Mul, inputs: list[Integers], shift: int) -> Integers:
+    """The exact integer product times a float32 ratio of scales, the zero point added to it; half to even."""
     one, other, y = (graph.quantizations[name] for name in (*node.inputs, node.name))
-    return multiply(inputs[0], inputs[1], one, other, y, shift)
+    product = (inputs[0].astype(np.int64) - int(one.zero_point)) * (inputs[1].astype(np.int64) - int(other.zero_point))
+    total = _fused(product, one.scale * other.scale / y.scale, np.float32(y.zero_point + shift))
+    return limit(np.rint(total) - shift, y)
 
 
 @KERNELS.rule(Sigmoid)
 def _sigmoid(graph: IntegerGraph, node: Node, op: Sigmoid, inputs: list[Integers], shift: int) -> Integers:
-    return sigmoid(inputs[0], graph.quantizations[node.inputs[0]])
+    return _logistic(inputs[0], graph.quantizations[node.inputs[0]])
 
 
 @KERNELS.rule(Tanh)
 def _tanh(graph: IntegerGraph, node: Node, op: Tanh, inputs: list[Integers], shift: int) -> Integers:
     x = graph.quantizations[node.inputs[0]]
-    return sigmoid(inputs[0], Quantization(np.float32(2) * x.scale, x.zero_point))
+    return _logistic(inputs[0], Quantization(np.float32(2) * x.scale, x.zero_point))
 
 
 @KERNELS.rule(HardSigmoid)
 def _hard_sigmoid(graph: IntegerGraph, node: Node, op: HardSigmoid, inputs: list[Integers], shift: int) -> Integers:
-    return hard_sigmoid(inputs[0], graph.quantizations[node.inputs[0]], shift)
+    """A sum that saturates at 0 and 6, on a grid of six times the scale."""
+    return _sum(inputs[0], np.ones((), np.int8), graph.quantizations[node.inputs[0]], THREE, GATE, shift)
 
 
 @KERNELS.rule(GELU, Tabulated)
