@@ -13,15 +13,21 @@ from edgeq.graph.ops.nearest import NEAREST_MODES
 __all__ = ["Concat", "Pad", "Permute", "Reshape", "Resize2d", "Slice"]
 
 
-@register
 @dataclass(frozen=True)
-class Concat(Op):
-    """Join along a dimension counted from the front, batch included (1 is channels)."""
+class _Move(Op):
+    """Every output integer is an input integer, in another place, or padding."""
 
-    axis: int = 1
     shares_quantization: ClassVar[bool] = True
     rounds: ClassVar[bool] = False
     keeps_bits: ClassVar[bool] = True
+
+
+@register
+@dataclass(frozen=True)
+class Concat(_Move):
+    """Join along a dimension counted from the front, batch included (1 is channels)."""
+
+    axis: int = 1
     keeps_sign: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
@@ -34,7 +40,7 @@ class Concat(Op):
 
 @register
 @dataclass(frozen=True)
-class Pad(Op):
+class Pad(_Move):
     """Surround with zeros (real 0.0). ``before`` and ``after`` hold one count per dimension, batch included.
 
     ``lowest`` surrounds with minus infinity: the padding of the max pools behind it, of which `optimize` makes it part.
@@ -43,9 +49,6 @@ class Pad(Op):
     before: Shape = ()
     after: Shape = ()
     lowest: bool = False
-    shares_quantization: ClassVar[bool] = True
-    rounds: ClassVar[bool] = False
-    keeps_bits: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         require(len(inputs) == 1, self, inputs, "takes one input")
@@ -67,15 +70,12 @@ class Pad(Op):
 
 @register
 @dataclass(frozen=True)
-class Slice(Op):
+class Slice(_Move):
     """``x[start:stop:step]`` along every dimension (batch: all of it); ``stop`` is exclusive and within the shape."""
 
     start: Shape = ()
     stop: Shape = ()
     step: Shape = ()
-    shares_quantization: ClassVar[bool] = True
-    rounds: ClassVar[bool] = False
-    keeps_bits: ClassVar[bool] = True
     keeps_sign: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
@@ -91,13 +91,10 @@ class Slice(Op):
 
 @register
 @dataclass(frozen=True)
-class Reshape(Op):
+class Reshape(_Move):
     """Same values in torch's order, new ``shape`` per sample (batch dimension kept and not listed)."""
 
     shape: Shape = ()
-    shares_quantization: ClassVar[bool] = True
-    rounds: ClassVar[bool] = False
-    keeps_bits: ClassVar[bool] = True
     keeps_sign: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
@@ -111,13 +108,10 @@ class Reshape(Op):
 
 @register
 @dataclass(frozen=True)
-class Permute(Op):
+class Permute(_Move):
     """Reorder dimensions as `torch.permute` does; ``order`` lists all of them, the batch (0) first."""
 
     order: Shape = ()
-    shares_quantization: ClassVar[bool] = True
-    rounds: ClassVar[bool] = False
-    keeps_bits: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         require(len(inputs) == 1, self, inputs, "takes one input")
