@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,9 +17,6 @@ from edgeq.errors import MeasurementError, UnsupportedError
 from edgeq.model.modeltoml import DEFAULT_MODEL
 from edgeq.report.locked import Locked, NotReproduced, load_locked
 from edgeq.threads import one_operation_at_a_time
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    from edgeq.finetune.world import World
 
 __all__ = ["build"]
 
@@ -40,10 +37,7 @@ __all__ = ["build"]
 @click.option("--print-config", is_flag=True, help="print every setting and where it came from; do no work")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
 @click.option("--quiet", "-q", is_flag=True, help="no progress, no summary")
-@click.pass_obj
 def build(
-    world: World | None,
-    /,
     file: Path | None,
     program: Path | None,
     lock: Path | None,
@@ -64,7 +58,7 @@ def build(
     edgeq build torchvision:mobilenet_v2 --weights mine.pth --method images:photos/ --target tflite-arm
     edgeq build resnet20/model.toml --locked theirs/edgeq.lock -o again
     """
-    effective = resolve({key: None if value == () else value for key, value in flags.items()}, os.environ, file)
+    effective = resolve(flags, os.environ, file)
     if print_config:
         if as_json:
             print_json(effective.to_json())
@@ -90,7 +84,7 @@ def build(
     if not plan:
         _check_outputs(configs)
     try:
-        results = [_planned(one) if plan else _built(one, quiet, world, locked) for one in configs]
+        results = [_planned(one) if plan else _built(one, quiet, locked) for one in configs]
     except NotReproduced as error:
         if as_json:
             print_json({"locked": {"path": str(lock), "same": False, "differences": error.differences}})
@@ -140,7 +134,7 @@ def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path |
     return measure_build(
         config.output_folder(model_name(result)), config.devices, spec, images,
         threads=config.bench_threads or load_target(config.target).threads,
-        rebuild=command_of(config, result), program=program, say=told,
+        rebuild=command_of(config), program=program, say=told,
     )  # fmt: skip
 
 
@@ -176,7 +170,7 @@ def _planned(config: BuildConfig) -> dict[str, Any]:
     return plan(config)
 
 
-def _built(config: BuildConfig, quiet: bool, world: World | None, locked: Locked | None) -> dict[str, Any]:
+def _built(config: BuildConfig, quiet: bool, locked: Locked | None) -> dict[str, Any]:
     # torch takes seconds to import: say what is going on before, and only where work is really done.
     from edgeq.cli.progress import progress
 
@@ -185,10 +179,7 @@ def _built(config: BuildConfig, quiet: bool, world: World | None, locked: Locked
         from edgeq.pipeline.build import build as run_build
 
         one_operation_at_a_time()
-        together: dict[str, Any] = {} if world is None else {"world": world}
-        if locked is not None:
-            together["locked"] = locked
-        return run_build(config, shown, **together)
+        return run_build(config, shown, locked)
 
 
 def _show(configs: list[BuildConfig], results: list[dict[str, Any]], plan: bool) -> None:

@@ -46,6 +46,8 @@ def cache(clearing: bool, days: float | None, folder: str | None, file: Path | N
     if days is not None and not clearing:
         raise ConfigError("--older-than", why="says what --clear removes", hint="edgeq cache --clear --older-than 30")
     where = resolve({"cache": folder}, os.environ, file).config.cache
+    if folder is not None and not where.is_dir():
+        raise ConfigError(f"--cache {where}", why="there is no such folder", hint="name the one that builds were given")
     kept = contents(where)
     gone = clear(kept, (days or 0.0) * DAY) if clearing else []
     left = [one for one in kept if one not in gone]

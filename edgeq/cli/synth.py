@@ -40,7 +40,7 @@ def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **
     edgeq synth resnet20/model.toml -n 128 --method gznq -o calibration/
     edgeq synth torchvision:mobilenet_v2 --weights mine.pth -n 64
     """
-    effective = resolve({key: None if value == () else value for key, value in flags.items()}, os.environ, file)
+    effective = resolve(flags, os.environ, file)
     config = dataclasses.replace(effective.config, output=output)
     say_file(effective, file)
     if config.model is None:

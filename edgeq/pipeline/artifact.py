@@ -241,11 +241,9 @@ def _stored(made: Made) -> str:
     )
 
 
-def command_of(config: BuildConfig, report: Mapping[str, Any]) -> str:
+def command_of(config: BuildConfig) -> str:
     """The command line that builds this again."""
-    processes = report.get("finetune", {}).get("processes", 1)
-    launcher = ["torchrun", "--nproc-per-node", str(processes), "-m"] if processes > 1 else []
-    return shlex.join(portable([*launcher, *config.arguments()]))
+    return shlex.join(portable(config.arguments()))
 
 
 def write_folder(made: Made, report: Mapping[str, Any], folder: Path, locked: Locked | None = None) -> None:
@@ -268,7 +266,6 @@ def write_folder(made: Made, report: Mapping[str, Any], folder: Path, locked: Lo
         artifact=made.file(),
         files=files,
         runtime=report["conditions"]["runtime"],
-        trained=report.get("finetune"),
     )
     if locked is not None:
         locked.check_files(contents["files"])
@@ -276,7 +273,7 @@ def write_folder(made: Made, report: Mapping[str, Any], folder: Path, locked: Lo
         for name, data in files.items():
             write_atomic(staging / name, data)
         write_atomic(staging / "report.json", to_text(report))
-        rebuild = command_of(made.config, report)
+        rebuild = command_of(made.config)
         write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))
         write_atomic(staging / MARKER, lock_text(contents))
         if "devices" in report and (folder / "device.json").is_file():  # rows that an earlier build had

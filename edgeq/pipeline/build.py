@@ -20,8 +20,8 @@ from edgeq.config.targets import load_target
 from edgeq.data.evaluation import check_images, load_images
 from edgeq.files import check_replaceable
 from edgeq.finetune.budget import minutes_for
+from edgeq.finetune.precision import training_device
 from edgeq.finetune.settings import settings_for
-from edgeq.finetune.world import ALONE, World
 from edgeq.graph.capture.walk import unsupported_calls
 from edgeq.graph.passes import optimize
 from edgeq.integer.storage import storable
@@ -51,14 +51,11 @@ STAGES = ("capture", "synthesize", "calibrate", "write", "verify", "measure")
 
 
 @threads_restored()
-def build(
-    config: BuildConfig, progress: Progress | None = None, world: World = ALONE, locked: Locked | None = None
-) -> dict[str, Any]:
+def build(config: BuildConfig, progress: Progress | None = None, locked: Locked | None = None) -> dict[str, Any]:
     """Build one model for one target and write the artifact folder. Returns the report as written to report.json.
 
-    The first process of `world` calls this; the others wait in `take_part`, and fine-tune with it. Raises `EdgeqError`
-    for everything foreseen, `GateError` among them where the file computes other values than it should; whatever
-    happens, the output folder is the previous one or the new one.
+    Raises `EdgeqError` for everything foreseen, `GateError` among them where the file computes other values than it
+    should; whatever happens, the output folder is the previous one or the new one.
 
     `locked` is the lock whose bytes must come out, and `config` what it says. Nothing that decides them is then taken
     from the cache. Raises `ConfigError` where an input is another, `NotReproduced` where a file is.
@@ -82,7 +79,7 @@ def build(
     graph = parted(optimize(raw), scheme)
     specify(graph, loaded.spec.input_range(), scheme)  # refuses, before minutes of synthesis, what cannot be
     intake = intake_of(config, target, scheme, graph, loaded.spec, tuning)
-    check_tuning(config, tuning, graph, world)
+    check_tuning(config, tuning)
     config = with_images(config, tuning, graph)
     seconds = {"capture": time.monotonic() - started}
     progress.done("capture", seconds["capture"], cached=False)
@@ -90,7 +87,7 @@ def build(
     inputs = lock_inputs(asked, target, loaded, graph, evaluation)
     check_place(config, folder, inputs)
     if locked is not None:
-        locked.check_inputs(inputs, world.size, world.device.type)
+        locked.check_inputs(inputs, training_device().type)
     forced = {*FORCEABLE} if "all" in config.force else {*config.force, *(MAKING if locked else ())}
     cache = StageCache(config.cache, progress, frozenset(forced))
 
@@ -100,16 +97,12 @@ def build(
         return config if threads is None else dataclasses.replace(config, threads=threads)
 
     method, why = choose_method(config.method, raw)
-    synthesized, calibration = synthesize(
-        told("synthesize"), loaded, raw, method, cache, world=world, forbidden=evaluation
-    )
+    synthesized, calibration = synthesize(told("synthesize"), loaded, raw, method, cache, forbidden=evaluation)
     frozen = calibrated(told("calibrate"), graph, intake, scheme, calibration, cache)
     results = {"synthesize": synthesized, "calibrate": frozen}
     if tuning:
         drawn_by = synthesized.files.get(GENERATOR) if method == "zs-cgan" else None  # or only part of the images
-        frozen = finetuned(
-            told("finetune"), tuning, loaded.spec, raw, graph, calibration, scheme, cache, drawn_by, world
-        )
+        frozen = finetuned(told("finetune"), tuning, loaded.spec, raw, graph, calibration, scheme, cache, drawn_by)
         results["finetune"] = frozen
     integer, fed = intake.integers(frozen.value, scheme.widest_weights), intake.images(calibration)
     stored = storable(integer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 from dataclasses import dataclass
@@ -16,21 +15,19 @@ import torch
 from edgeq.cache import Result, StageCache, Workspace
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import ConfigError, MeasurementError
+from edgeq.errors import ConfigError
 from edgeq.files import write_atomic
 from edgeq.finetune.budget import batch_for
 from edgeq.finetune.loop import Job, finetune, held_out
-from edgeq.finetune.precision import check_precision
+from edgeq.finetune.precision import check_precision, training_device
 from edgeq.finetune.settings import METHODS, Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import agreement
-from edgeq.finetune.world import ALONE, World
 from edgeq.graph.ir import Graph
 from edgeq.measure.layers import layer_errors
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.calibrating import INTEGER, JUDGED, read_integers
 from edgeq.pipeline.environment import TRAINING, Environment, environment
-from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize, rescaled
@@ -39,7 +36,7 @@ from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
 
 __all__ = [
-    "COMPARED", "IMAGES", "FinetuneInputs", "check_tuning", "choose_tuning", "finetuned", "take_part", "with_images",
+    "COMPARED", "IMAGES", "FinetuneInputs", "check_tuning", "choose_tuning", "finetuned", "with_images",
 ]  # fmt: skip
 
 IMAGES = 160
@@ -80,22 +77,10 @@ def with_images(config: BuildConfig, tuning: str, graph: Graph) -> BuildConfig:
     return dataclasses.replace(config, images=max(config.images, min(IMAGES, 5 * batch_for(graph))))
 
 
-def check_tuning(config: BuildConfig, tuning: str, graph: Graph, world: World) -> None:
-    """Raise `ConfigError`, before minutes of synthesis, where `world` cannot fine-tune as `config` says."""
+def check_tuning(config: BuildConfig, tuning: str) -> None:
+    """Raise `ConfigError`, before minutes of synthesis, where this machine cannot fine-tune as `config` says."""
     if tuning:
-        world.check(_settings(config, tuning, graph).batch)
-        check_precision(config.precision, world.device)
-
-
-def take_part(world: World) -> None:
-    """What a process does that does not lead: it fine-tunes whatever it is told to, until it is told to go."""
-    keep_freed_memory()
-    while True:
-        job: Job | None = world.tell(None)
-        if job is None:
-            return
-        with contextlib.suppress(MeasurementError):  # the first process meets it too, and says so
-            finetune(job, world)
+        check_precision(config.precision, training_device())
 
 
 def _settings(config: BuildConfig, tuning: str, graph: Graph) -> Settings:
@@ -106,7 +91,7 @@ def _settings(config: BuildConfig, tuning: str, graph: Graph) -> Settings:
 class FinetuneInputs:
     """Everything that fine-tuning reads. `graph` is optimised and `raw` still has its batch norms; `low` and `high` are
     the normalised values of pixel 0 and 255 per channel ``(C,)``. `generator` is the file of a trained one, or None.
-    `scores`: outputs are scores of classes. `world` counts by the kind of its device and its number of processes.
+    `scores`: outputs are scores of classes.
     """
 
     graph: Graph
@@ -121,7 +106,7 @@ class FinetuneInputs:
     seed: int
     generator: Path | None
     scores: bool
-    world: World
+    device: torch.device
     environment: Environment
 
 
@@ -135,13 +120,11 @@ def finetuned(
     scheme: Scheme,
     cache: StageCache,
     generator: Path | None = None,
-    world: World = ALONE,
 ) -> Result:
     """The stage: `graph` calibrated on `calibration`, trained by `tuning`, frozen. Its value is the IntegerGraph.
 
     `generator` is the file of a trained one: then ``kd`` trains on images drawn fresh from it. Resumes where an
-    interrupted run of as many processes stood. The first process of `world` calls this, the others `take_part`. Raises
-    `MeasurementError` when training diverges.
+    interrupted run stood. Raises `MeasurementError` when training diverges.
     """
     low, high = spec.channel_range()
     inputs = FinetuneInputs(
@@ -157,8 +140,8 @@ def finetuned(
         seed=config.seed,
         generator=generator if tuning == "kd" else None,
         scores=spec.task in SCORED and spec.classes > 1,
-        world=world,
-        environment=environment(TRAINING, config.threads, world.device),
+        device=training_device(),
+        environment=environment(TRAINING, config.threads, training_device()),
     )
     return cache.run("finetune", inputs, _finetune, read_integers)
 
@@ -170,7 +153,7 @@ def _finetune(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
 
 
 def _train(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
-    graph, images, world, settings = inputs.graph, inputs.images, inputs.world, inputs.settings
+    graph, images, settings = inputs.graph, inputs.images, inputs.settings
     trained = load_generator(inputs.generator) if inputs.generator is not None else None
     source: Source | None = Drawn(trained.generator, trained.pixel) if trained is not None else None
     _, others = held_out(images)
@@ -181,8 +164,7 @@ def _train(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
         even, inputs.raw, decided, images, low, high, settings, inputs.seed, source,
         scores=inputs.scores, checkpoint=space.checkpoint, progress=space.progress,
     )  # fmt: skip
-    world.tell(dataclasses.replace(job, progress=Silent()))
-    done = finetune(job, world)
+    done = finetune(job, inputs.device)
     frozen = freeze(done.graph, done.decided)
     write_atomic(space.folder / INTEGER, frozen.graph.to_bytes())
     same = agreement(done.student, frozen.graph, images.inputs[:COMPARED])
@@ -195,8 +177,7 @@ def _train(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
         "finetune": {
             "method": settings.method,
             "images": "drawn fresh" if source is not None else images.method,
-            "processes": world.size,
-            "device": world.device.type,
+            "device": inputs.device.type,
             "precision": settings.precision,
             **done.facts,
             "agreement": dataclasses.asdict(same),
