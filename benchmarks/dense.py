@@ -29,7 +29,7 @@ from edgeq.decode import detect, matched, priors
 from edgeq.formats.onnx.session import OrtSession
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference.layers import run as run_reference
+from edgeq.integer.reference import run as run_reference
 from edgeq.measure.dense import Boxes, detection_score, segmentation_score
 from edgeq.model.load import load_model
 from edgeq.model.pycode import import_callable

@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from cases import ROOT, commit
 from latency import machine_line
 
-from edgeq.formats.tflite.emit.layers import options_of
+from edgeq.formats.tflite.emit.emitter import options_of
 from edgeq.formats.tflite.flatbuffer import File, Operator, Tensor, serialize
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.integer.graph import Quantization

@@ -7,20 +7,44 @@ sums, and one that float32 takes for a tie is a step off wherever it occurs, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from edgeq.finetune.lsq import round_away
-from edgeq.graph.ops import Add, AvgPool2d, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, Mul, Op
+from edgeq.graph.ops import Add, AvgPool2d, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, Mul, Op, OpTable, Shape
 from edgeq.integer.fixedpoint import quantize_multiplier
-from edgeq.integer.reference.layers import ADD_HEADROOM
+from edgeq.integer.reference.elementwise import ADD_HEADROOM
 
-__all__ = ["OWN_WAY", "added", "limits_of", "nearest", "rescaled", "window_mean"]
+__all__ = ["OWN_WAY", "Reading", "added", "adds_inputs", "nearest", "rescaled", "window_mean"]
 
-OWN_WAY = (Add, AvgPool2d, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, Mul)
-"""Ops whose results are not simply rounded to the nearest step, or not in float32."""
+
+@dataclass(frozen=True)
+class Reading:
+    """What a kernel reads: the `steps` of its activations, the `values` of those that it adds, the `weight_steps` of a
+    layer ``(C_out,)``, and the shape of its first input. `zero` is the zero point of the output."""
+
+    steps: Sequence[Tensor]
+    values: Sequence[Tensor]
+    weight_steps: Tensor | None
+    shape: Shape
+    zero: int
+
+    @property
+    def unit(self) -> Tensor:
+        """What one of the kernel's sums is worth, float64: the step of its first input, for layers ``(C_out,)``."""
+        step = self.steps[0].double()
+        return step if self.weight_steps is None else step * self.weight_steps.double()
+
+
+OWN_WAY: OpTable[Callable[[Any, Tensor, Tensor, Reading], Tensor]] = OpTable("rounds to the nearest step in float32")
+"""Ops whose int8 results are not simply rounded to the nearest step, or not in float32: from an op, its real `value`
+and the output's `step` to the value as the kernel has it before it is rounded to whole steps."""
 
 AWAY = 1 + 2.0**-20
 """Times a half-rounded value: what is a tie for the kernel must not fall short of one by float32's last bit."""
@@ -84,6 +108,52 @@ def window_mean(value: Tensor, step: Tensor, zero: int) -> Tensor:
     return (round_away(stored + stored.sign() * HALF) - zero) * step
 
 
-def limits_of(op: Op) -> Clamp | None:
-    """What limits the results of `op`: itself, or an activation fused into it."""
-    return op if isinstance(op, Clamp) else getattr(op, "activation", None)
+def adds_inputs(op: Op) -> bool:
+    """Whether the kernel of `op` rounds by the values it reads, so that a `Reading` has to have them."""
+    return isinstance(op, Add)
+
+
+@OWN_WAY.rule(AvgPool2d)
+def _avg_pool(op: AvgPool2d, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
+    return window_mean(value, step, reading.zero)
+
+
+@OWN_WAY.rule(Add)
+def _add(op: Add, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
+    return added(value, list(zip(reading.values, reading.steps, strict=True)), step)
+
+
+@OWN_WAY.rule(Linear)
+def _linear(op: Linear, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
+    return nearest(value, step, reading.unit)
+
+
+@OWN_WAY.rule(Conv2d)
+def _conv(op: Conv2d, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
+    unit = reading.unit.view(-1, 1, 1)
+    return rescaled(value, step, unit, unit)
+
+
+@OWN_WAY.rule(Clamp)
+def _clamp(op: Clamp, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
+    return rescaled(value, step, reading.unit, reading.unit)
+
+
+@OWN_WAY.rule(Mul)
+def _mul(op: Mul, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
+    unit = reading.unit * reading.steps[-1].double()
+    return rescaled(value, step, unit, unit)
+
+
+@OWN_WAY.rule(LeakyReLU)
+def _leaky_relu(op: LeakyReLU, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
+    unit = torch.where(value >= 0, reading.unit, reading.unit * float(np.float32(op.slope)))
+    return rescaled(value, step, unit, unit)
+
+
+@OWN_WAY.rule(GlobalAvgPool)
+def _mean(op: GlobalAvgPool, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
+    """The division by the count goes into the multiplier as far as a power of two: that decides how finely the mean is
+    rounded first."""
+    count = math.prod(reading.shape[2:])
+    return rescaled(value, step, reading.unit / count, reading.unit / 2 ** (count.bit_length() - 1))

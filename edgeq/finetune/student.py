@@ -8,7 +8,6 @@ where the integer kernels round them, twice where they round twice. What was tra
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,29 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgeq.finetune.kernels import OWN_WAY, added, limits_of, nearest, rescaled, window_mean
+from edgeq.finetune.kernels import OWN_WAY, Reading, adds_inputs
 from edgeq.finetune.lsq import fake_quantize
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import (
-    Add,
-    AvgPool2d,
-    Concat,
-    Conv2d,
-    GlobalAvgPool,
-    LeakyReLU,
-    Linear,
-    Maximum,
-    MaxPool2d,
-    Mul,
-    Pad,
-    Permute,
-    Requantize,
-    Reshape,
-    Slice,
-)
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
-from edgeq.integer.reference.layers import run as run_reference
+from edgeq.integer.reference import run as run_reference
 from edgeq.quant.calibrate import Calibration
 from edgeq.quant.fakequant import quantize_weight, simulation
 from edgeq.quant.layerwise import settle
@@ -94,7 +76,7 @@ class Student(nn.Module):
             )
         self.weights, self.weight_steps, self.biases = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         self._ranges: dict[str, float] = {}
-        self._layers = {node.name: node for node in graph.nodes if isinstance(node.op, (Conv2d, Linear))}
+        self._layers = {node.name: node for node in graph.layers()}
         for name, node in self._layers.items():
             weight = graph.constants[node.inputs[1]]
             bias = graph.constants[node.inputs[2]] + calibration.bias_corrections.get(name, np.float32(0.0))
@@ -109,9 +91,9 @@ class Student(nn.Module):
         self._rounded = _rounded(graph) & set(calibration.activations)
         wide = {name for name, grid in calibration.activations.items() if grid.dtype == "int16"}
         self._own_way = {
-            node.name: node for node in graph.nodes if isinstance(node.op, OWN_WAY) and wide.isdisjoint(node.inputs)
+            node.name: node for node in graph.nodes if type(node.op) in OWN_WAY and wide.isdisjoint(node.inputs)
         }
-        self._summands = {name for node in self._own_way.values() if isinstance(node.op, Add) for name in node.inputs}
+        self._summands = {name for node in self._own_way.values() if adds_inputs(node.op) for name in node.inputs}
 
     def groups(self, weight_rate: float, step_rate: float) -> list[dict[str, object]]:
         """Parameter groups for an optimiser: weights and biases, weight steps, activation steps."""
@@ -209,36 +191,20 @@ class Student(nn.Module):
     def _as_kernel(self, name: str, value: Tensor, step: Tensor, summands: Mapping[str, Tensor]) -> Tensor:
         """`value` as an int8 kernel has it before it is rounded to whole steps. Straight-through."""
         node, step = self._own_way[name], step.detach()
-        limits = limits_of(node.op)
         with torch.no_grad():
-            if isinstance(node.op, AvgPool2d):
-                made = window_mean(value, step, int(self.calibration.activations[name].zero_point))
-            elif isinstance(node.op, Add):
-                made = added(value, [(summands[n], self._step(n)) for n in node.inputs], step)
-            elif isinstance(node.op, Linear):
-                made = nearest(value, step, self._unit(node, value)[0])
-            else:
-                made = rescaled(value, step, *self._unit(node, value))
+            reads = self.graph.activations(node)
+            reading = Reading(
+                [self._step(read) for read in reads],
+                [summands[read] for read in reads] if adds_inputs(node.op) else [],
+                self.weight_steps[_key(name)].exp() if node.op.is_layer else None,
+                self.graph.shapes[node.inputs[0]],
+                int(self.calibration.activations[name].zero_point),
+            )
+            made = OWN_WAY.get(node.op)(node.op, value, step, reading)
+            limits = node.op.clamp
             if limits is not None:  # what lies at one is no sum
                 made = torch.where((value > limits.minimum) & (value < limits.maximum), made, value)
         return value + (made - value).detach()
-
-    def _unit(self, node: Node, value: Tensor) -> tuple[Tensor, Tensor]:
-        """What one of a node's sums is worth, float64; and the part of it that decides how finely it is rounded first:
-        of a mean, the division by the count goes into the multiplier as far as a power of two."""
-        source = self._step(node.inputs[0]).double()
-        if isinstance(node.op, Conv2d):
-            source = source * self.weight_steps[_key(node.name)].exp().double().view(-1, 1, 1)
-        elif isinstance(node.op, Linear):
-            source = source * self.weight_steps[_key(node.name)].exp().double()
-        elif isinstance(node.op, Mul):
-            source = source * self._step(node.inputs[-1]).double()
-        elif isinstance(node.op, LeakyReLU):
-            source = torch.where(value >= 0, source, source * float(np.float32(node.op.slope)))
-        elif isinstance(node.op, GlobalAvgPool):
-            count = math.prod(self.graph.shapes[node.inputs[0]][2:])
-            return source / count, source / 2 ** (count.bit_length() - 1)
-        return source, source
 
     def _weight(self, name: str) -> Tensor:
         """A layer's weight as the kernels will have it, unless relaxed."""
@@ -295,7 +261,7 @@ def _biased(graph: Graph) -> Graph:
     """`graph` with a bias in every layer, as every frozen layer has one: corrections must have a place, and learn."""
     nodes, constants = [], dict(graph.constants)
     for node in graph.nodes:
-        if isinstance(node.op, (Conv2d, Linear)) and len(node.inputs) == 2:
+        if node.op.is_layer and len(node.inputs) == 2:
             name = f"{node.name}.bias"
             constants[name] = np.zeros(len(graph.constants[node.inputs[1]]), np.float32)
             node = dataclasses.replace(node, inputs=(*node.inputs, name))
@@ -304,7 +270,7 @@ def _biased(graph: Graph) -> Graph:
 
 
 def _copies_input(graph: Graph, node: Node) -> bool:
-    return isinstance(node.op, Requantize) and node.inputs[0] in graph.inputs
+    return node.op.output_bits is not None and node.inputs[0] in graph.inputs
 
 
 def _leaders(activations: Mapping[str, Quantization]) -> dict[str, str]:
@@ -315,8 +281,7 @@ def _leaders(activations: Mapping[str, Quantization]) -> dict[str, str]:
 
 def _rounded(graph: Graph) -> set[str]:
     """Values an integer kernel rounds: all but those that ops only move or select, which lie on their grid already."""
-    moving = (Concat, Maximum, MaxPool2d, Pad, Permute, Reshape, Slice)
-    return {*graph.inputs, *(node.name for node in graph.nodes if not isinstance(node.op, moving))}
+    return {*graph.inputs, *(node.name for node in graph.nodes if node.op.rounds)}
 
 
 def _range(grid: Quantization) -> float:

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,9 @@ import numpy.typing as npt
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ops import Op, Shape, op_to_json
 
-__all__ = ["Graph", "Node"]
+__all__ = ["Graph", "Node", "with_op"]
+
+_K = TypeVar("_K", bound=Op)
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Node:
     name: str
     op: Op
     inputs: tuple[str, ...]
+
+
+def with_op(nodes: Iterable[Node], kind: type[_K]) -> Iterator[tuple[Node, _K]]:
+    """The nodes whose op is a `kind`, each with its op."""
+    return ((node, node.op) for node in nodes if isinstance(node.op, kind))
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,10 @@ class Graph:
 
     def of_kind(self, *kinds: type[Op]) -> Iterator[Node]:
         return (node for node in self.nodes if isinstance(node.op, kinds))
+
+    def layers(self) -> Iterator[Node]:
+        """The convolutions and linear layers, in order."""
+        return (node for node in self.nodes if node.op.is_layer)
 
     def macs(self) -> int:
         """Multiply-accumulates of one forward pass at batch 1."""

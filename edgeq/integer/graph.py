@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from edgeq.errors import ArtifactError, UnsupportedError
 from edgeq.graph.ir import Node
-from edgeq.graph.ops import Clamp, Requantize, Shape, op_from_json, op_to_json
+from edgeq.graph.ops import Shape, op_from_json, op_to_json
 from edgeq.limits import check_regular
 
 __all__ = ["LIMITS", "IntegerGraph", "Quantization"]
@@ -123,14 +123,15 @@ class IntegerGraph:
 
     def _check_clamp(self, node: Node) -> None:
         """A clamp on a grid that others decide, such as the network input's, may leave nothing that the grid holds."""
-        if not isinstance(node.op, Clamp):
+        clamp = node.op.clamp
+        if clamp is None or clamp is not node.op:  # a fused one ends the grid that it was calibrated with
             return
         q = self.quantizations[node.name]
         low, high = (float(q.dequantize(np.asarray(end))) for end in q.limits)
         slack = 0.5 * float(q.scale)
-        if node.op.minimum > high + slack or node.op.maximum < low - slack:
+        if clamp.minimum > high + slack or clamp.maximum < low - slack:
             raise UnsupportedError(
-                f"a clamp to [{node.op.minimum:g}, {node.op.maximum:g}] of values from {low:g} to {high:g}",
+                f"a clamp to [{clamp.minimum:g}, {clamp.maximum:g}] of values from {low:g} to {high:g}",
                 where=node.name, why="it leaves one value, which their scale cannot hold", hint="leave the clamp out",
             )  # fmt: skip
 
@@ -140,7 +141,7 @@ class IntegerGraph:
         one and make the other, unless that is what it is for."""
         for node in self.nodes:
             types = {self.quantizations[name].dtype for name in (*self.activations(node), node.name)}
-            if len(types) > 1 and not isinstance(node.op, Requantize):
+            if len(types) > 1 and node.op.output_bits is None:
                 raise UnsupportedError(
                     f"{' and '.join(sorted(types))} activations in one {type(node.op).__name__}", where=node.name,
                     why="a kernel reads and writes one type", hint="requantize between them",
@@ -151,6 +152,10 @@ class IntegerGraph:
         """Activations confined to fewer bits than they are stored in, which no runtime's kernels saturate to."""
         values = (*self.inputs, *(node.name for node in self.nodes))
         return tuple(name for name in values if self.quantizations[name].bits is not None)
+
+    def layers(self) -> Iterator[Node]:
+        """The convolutions and linear layers, in order."""
+        return (node for node in self.nodes if node.op.is_layer)
 
     def activations(self, node: Node) -> tuple[str, ...]:
         """The inputs of `node` that are not constants."""

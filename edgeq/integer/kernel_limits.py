@@ -8,7 +8,7 @@ process. Only values that are all but constant on the calibration images come ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,25 @@ import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Node
-from edgeq.graph.ops import Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, MeanSquare, Mul, Op, Requantize
+from edgeq.graph.ops import (
+    Add,
+    Clamp,
+    Conv2d,
+    GlobalAvgPool,
+    LeakyReLU,
+    Linear,
+    MeanSquare,
+    Mul,
+    Op,
+    OpTable,
+    Requantize,
+    Shape,
+    Softmax,
+)
 from edgeq.integer.graph import IntegerGraph, Quantization
 
 __all__ = [
-    "FINEST_LOGITS",
+    "FINEST_INPUT",
     "LARGEST_RATIO",
     "LARGEST_SUM",
     "SMALLEST_MEAN",
@@ -35,7 +49,7 @@ Doubles = npt.NDArray[np.float64]
 SMALLEST_RATIO = 2.0**-31
 """Input x weight / output scale below which a fixed-point multiplier is 0."""
 
-LARGEST_RATIO: Mapping[str, Mapping[type[Op], float]] = {
+_LIMITED = {
     "int8": {
         Conv2d: 2.0**8,  # XNNPACK creates no runtime
         Linear: 2.0**8,
@@ -58,6 +72,9 @@ LARGEST_RATIO: Mapping[str, Mapping[type[Op], float]] = {
         Requantize: 2.0**14,
     },
 }
+LARGEST_RATIO: Mapping[str, OpTable[float]] = {
+    dtype: OpTable(f"takes any ratio of scales in {dtype}", limits) for dtype, limits in _LIMITED.items()
+}
 """The first `scale_ratio` that some kernel refuses or gets wrong, by the type of the output and the kind of op."""
 
 LARGEST_SUM = {"int8": 2.0**31, "int16": 2.0**47}
@@ -73,12 +90,40 @@ FINEST_LOGITS = 2.0**-25
 def scale_ratio(op: Op, inputs: Sequence[float], output: float, channels: int = 1) -> float:
     """How much finer the output's grid is than what the kernel adds up: a product of scales for products, the largest
     scale for all others. `channels` are those that a mean of squares is taken over."""
-    if isinstance(op, (Conv2d, Linear, Mul)):
-        return inputs[0] * inputs[1] / output
-    if isinstance(op, MeanSquare):
-        return inputs[0] ** 2 / (channels * output)
-    steepest = max(1.0, abs(op.slope)) if isinstance(op, LeakyReLU) else 1.0
-    return max(inputs) * steepest / output
+    return _RATIOS.get(op)(op, inputs, output, channels)
+
+
+_RATIOS: OpTable[Callable[[Any, Sequence[float], float, int], float]] = OpTable("rescales nothing")
+
+
+@_RATIOS.rule(Op)
+def _of_values(op: Op, inputs: Sequence[float], output: float, channels: int) -> float:
+    return max(inputs) / output
+
+
+@_RATIOS.rule(Conv2d, Linear, Mul)
+def _of_products(op: Op, inputs: Sequence[float], output: float, channels: int) -> float:
+    return inputs[0] * inputs[1] / output
+
+
+@_RATIOS.rule(MeanSquare)
+def _of_squares(op: MeanSquare, inputs: Sequence[float], output: float, channels: int) -> float:
+    return inputs[0] ** 2 / (channels * output)
+
+
+@_RATIOS.rule(LeakyReLU)
+def _of_slopes(op: LeakyReLU, inputs: Sequence[float], output: float, channels: int) -> float:
+    return max(inputs) * max(1.0, abs(op.slope)) / output
+
+
+FINEST_INPUT: OpTable[Callable[[Shape, float], float]] = OpTable(
+    "takes any input scale",
+    {
+        GlobalAvgPool: lambda shape, output: SMALLEST_MEAN * shape[2] * shape[3] * output,
+        Softmax: lambda shape, output: FINEST_LOGITS,
+    },
+)
+"""From the shape of an int8 op's input and the scale of its output to the input scale below which a kernel fails."""
 
 
 def largest_sums(weight: npt.NDArray[Any], bias: npt.NDArray[Any], source: Quantization) -> Doubles:
@@ -96,7 +141,7 @@ def check_kernels(graph: IntegerGraph) -> None:
     """Raises `UnsupportedError` naming the first op of `graph` that some runtime's kernel refuses or overflows on."""
     for node in graph.nodes:
         dtype = graph.quantizations[node.name].dtype
-        limit = LARGEST_RATIO[dtype].get(type(node.op))
+        limit = LARGEST_RATIO[dtype].find(type(node.op))
         if limit is None:
             continue
         ratio = _ratio(graph, node)
@@ -107,7 +152,7 @@ def check_kernels(graph: IntegerGraph) -> None:
                 why=f"kernels take less than {limit:g}",
                 hint="its output is almost constant on the calibration images: use others",
             )
-        if isinstance(node.op, (Conv2d, Linear)):
+        if node.op.is_layer:
             _check_sums(graph, node)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference.layers import run as run_reference
+from edgeq.integer.reference import run as run_reference
 
 __all__ = ["reference_run", "storable"]
 

@@ -13,7 +13,7 @@ import torch
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 
 __all__ = ["LayerError", "layer_errors"]
 

@@ -17,7 +17,7 @@ from edgeq.decode import Detections, matched
 from edgeq.errors import MeasurementError
 from edgeq.formats.session import Session
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference.layers import run as run_reference
+from edgeq.integer.reference import run as run_reference
 from edgeq.measure.accuracy import Accuracy, check_finite, compare, evaluate
 from edgeq.measure.dense import Boxes, Dense, dealt_score, detection_score, enlarged, masks_score
 from edgeq.model.spec import ModelSpec

@@ -24,7 +24,6 @@ from edgeq.config.targets import Target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import staged, write_atomic
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import Conv2d, Linear
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
 from edgeq.model.load import LoadedModel
@@ -220,7 +219,7 @@ def _widths(made: Made, name: str) -> dict[str, Any]:
 
 def _weight_grids(made: Made) -> dict[str, Quantization]:
     """Of every convolution and linear layer, by its name."""
-    layers = (node for node in made.integer.nodes if isinstance(node.op, (Conv2d, Linear)))
+    layers = made.integer.layers()
     return {node.name: made.integer.quantizations[node.inputs[1]] for node in layers}
 
 
@@ -232,7 +231,7 @@ def _mixture(made: Made) -> str:
 
 def _stored(made: Made) -> str:
     """What few-bit weights take in the file, and what that costs."""
-    grids, layers = made.integer.quantizations, [n for n in made.integer.nodes if isinstance(n.op, (Conv2d, Linear))]
+    grids, layers = made.integer.quantizations, [*made.integer.layers()]
     packed = sum((grids[n.inputs[1]].bits or 8) <= 4 and grids[n.name].dtype == "int8" for n in layers)
     if made.facts["weight_storage"] != "int4" or not packed:
         return "all are stored as int8, so the file is no smaller for it"

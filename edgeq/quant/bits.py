@@ -16,7 +16,6 @@ from fnmatch import fnmatchcase
 
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import GELU, TABULATED, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear
 
 __all__ = ["LayerBits", "Scheme", "activation_bits", "asked_layers", "parse_bits", "weight_bits"]
 
@@ -94,14 +93,12 @@ class Scheme:
 
 def weight_bits(graph: Graph, scheme: Scheme) -> dict[str, int]:
     """Bits of every weight of an optimised `graph`, by the constant's name. Raises as `asked_layers` does."""
-    bits = {node.inputs[1]: scheme.weight_bits for node in graph.of_kind(Conv2d, Linear)}
+    bits = {node.inputs[1]: scheme.weight_bits for node in graph.layers()}
     if scheme.edge_bits is not None:
         for node in (*_first(graph), *_last(graph)):
             bits[node.inputs[1]] = max(scheme.edge_bits, scheme.weight_bits)
     asked = asked_layers(graph, scheme)
-    return bits | {
-        node.inputs[1]: asked[node.name].weights for node in graph.of_kind(Conv2d, Linear) if node.name in asked
-    }
+    return bits | {node.inputs[1]: asked[node.name].weights for node in graph.layers() if node.name in asked}
 
 
 def asked_layers(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
@@ -109,7 +106,7 @@ def asked_layers(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
 
     Raises `ConfigError` for one that matches no layer.
     """
-    names = [node.name for node in graph.of_kind(Conv2d, Linear)]
+    names = [node.name for node in graph.layers()]
     found: dict[str, LayerBits] = {}
     for one in scheme.layers:
         matched = [name for name in names if any(fnmatchcase(path, one.pattern) for path in _paths(name))]
@@ -149,11 +146,11 @@ def activation_bits(
     if not (asked or scheme.activation_bits < 8):
         return {name: widths[name] for name in groups}
     few = min(scheme.activation_bits, 8)
-    fixed = {*graph.inputs, *graph.outputs, *(node.name for node in graph.of_kind(GlobalAvgPool))}
+    fixed = {*graph.inputs, *graph.outputs, *(node.name for node in graph.nodes if node.op.averages_map)}
     wide = fixed
     if scheme.edge_bits is not None:
         wide = wide | {node.inputs[0] for node in _last(graph)}
-    multiplied = {node.inputs[0] for node in graph.of_kind(Conv2d, Linear)}
+    multiplied = {node.inputs[0] for node in graph.layers()}
     activated = {node.name for node in graph.nodes if _activates(node)}
     bits = {
         name: few if {*members} & (multiplied | activated) and not {*members} & wide else 8
@@ -168,7 +165,7 @@ def _wanted_of(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme
     asked = asked_layers(graph, scheme)
     wanted: dict[str, int] = {}
     for group, members in groups.items():
-        readers = [node.name for node in graph.of_kind(Conv2d, Linear) if node.inputs[0] in members]
+        readers = [node.name for node in graph.layers() if node.inputs[0] in members]
         bits = {name: asked[name].activations if name in asked else scheme.activation_bits for name in readers}
         if len(set(bits.values())) > 1:
             one, other = (next(n for n, b in bits.items() if b == value) for value in sorted(set(bits.values()))[:2])
@@ -182,9 +179,7 @@ def _wanted_of(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme
 
 
 def _activates(node: Node) -> bool:
-    if isinstance(node.op, (Conv2d, Linear, Add)):
-        return node.op.activation is not None
-    return isinstance(node.op, (Clamp, GELU, LeakyReLU, *TABULATED))
+    return node.op.activation_function or node.op.fused_activation is not None
 
 
 def _first(graph: Graph) -> list[Node]:
@@ -194,7 +189,7 @@ def _first(graph: Graph) -> list[Node]:
     for node in graph.nodes:
         if not raw & set(node.inputs):
             continue
-        if isinstance(node.op, (Conv2d, Linear)):
+        if node.op.is_layer:
             found.append(node)
         else:
             raw.add(node.name)
@@ -208,7 +203,7 @@ def _last(graph: Graph) -> list[Node]:
     for node in reversed(graph.nodes):
         if node.name not in wanted:
             continue
-        if isinstance(node.op, (Conv2d, Linear)):
+        if node.op.is_layer:
             found.append(node)
         else:
             wanted |= set(graph.activations(node))

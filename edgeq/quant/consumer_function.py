@@ -6,21 +6,20 @@ Errors are then worth what that function makes of them: below -3 a hard swish is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Clamp, LeakyReLU, MeanSquare, Mul, Rsqrt, Unary
+from edgeq.graph.ops import LeakyReLU, MeanSquare, OpTable, Rsqrt
 from edgeq.graph.patterns import gates_itself
 from edgeq.graph.run import function
 from edgeq.quant.observe import Transfer
 
 __all__ = ["transfer"]
 
-NORMS = {MeanSquare: 0.25, Rsqrt: 0.5}
+NORMS = OpTable("is no part of a norm", {MeanSquare: 0.25, Rsqrt: 0.5})
 """The powers that lengths of vectors, or inverse ones, are judged by: their relative errors are those of what they
 scale, but a root instead of a logarithm lets go of vectors that are all but 0."""
 
@@ -30,23 +29,25 @@ def transfer(graph: Graph, name: str) -> Transfer | None:
     if name in graph.outputs:
         return None
     made = graph.node(name)
-    if made is not None and type(made.op) in NORMS:
-        power = NORMS[type(made.op)]
+    power = None if made is None else NORMS.find(type(made.op))
+    if power is not None:
         return lambda x: np.maximum(x, 0.0) ** power
     readers = graph.consumers()[name]
     if len(readers) == 2:
         return _gated(graph, readers)
-    op: Any = readers[0].op if len(readers) == 1 else None
-    if isinstance(op, (Clamp, LeakyReLU, Unary)) and not (isinstance(op, LeakyReLU) and op.slope == 1):
+    op = readers[0].op if len(readers) == 1 else None
+    if op is not None and op.unary and op != LeakyReLU(1):
         return _of_arrays(function(op))
     return None
 
 
 def _gated(graph: Graph, readers: Sequence[Node]) -> Transfer | None:
     """``x * gate(x)`` where the two readers are a gate that nothing else reads, and the product."""
-    gate, product = sorted(readers, key=lambda node: isinstance(node.op, Mul))
-    if not isinstance(product.op, Mul) or gates_itself(graph, product) != gate:
+    pairs = ((readers[0], readers[1]), (readers[1], readers[0]))
+    found = next((pair for pair in pairs if gates_itself(graph, pair[1]) == pair[0]), None)
+    if found is None:
         return None
+    gate, product = found
     if graph.consumers()[gate.name] != (product,) or gate.name in graph.outputs:
         return None
     kernel = function(gate.op)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy.typing as npt
 from torch import Tensor
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Conv2d, Linear
 from edgeq.integer.graph import Quantization
 from edgeq.quant.weight_scales import max_scales, mse_scales
 
@@ -72,9 +70,10 @@ def simulation(graph: Graph, weights: Mapping[str, Quantization]) -> Graph:
         constants[name] = np.multiply(integers, scale, dtype=np.float32)
     nodes: list[Node] = []
     for node in graph.nodes:
-        if isinstance(node.op, (Conv2d, Linear, Add)) and isinstance(node.op.activation, Clamp):
-            nodes.append(Node(node.name + LINEAR, dataclasses.replace(node.op, activation=None), node.inputs))
-            nodes.append(Node(node.name, node.op.activation, (node.name + LINEAR,)))
+        fused = node.op.fused_activation
+        if fused is not None:
+            nodes.append(Node(node.name + LINEAR, node.op.with_activation(None), node.inputs))
+            nodes.append(Node(node.name, fused, (node.name + LINEAR,)))
         else:
             nodes.append(node)
     return graph.replace(nodes=tuple(nodes), constants=constants)

@@ -14,13 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Conv2d, GlobalAvgPool, Linear, Requantize, Softmax
 from edgeq.integer.graph import Quantization
 from edgeq.integer.kernel_limits import (
-    FINEST_LOGITS,
+    FINEST_INPUT,
     LARGEST_RATIO,
     LARGEST_SUM,
-    SMALLEST_MEAN,
     SMALLEST_RATIO,
     scale_ratio,
 )
@@ -91,32 +89,30 @@ class _Fitting:
         self.leaders = sharing(graph, widths)
         self.widening = {
             self.leaders[node.name]: node.inputs[0]
-            for node in graph.of_kind(Requantize)
-            if activations[node.name] == widened(activations[node.inputs[0]])
+            for node in graph.nodes
+            if node.op.output_bits is not None and activations[node.name] == widened(activations[node.inputs[0]])
         }
         fixed = {*graph.inputs, *(n.name for n in graph.nodes if fixed_output(n.op, widths[n.name]) is not None)}
         self.fixed = {self.leaders[name] for name in fixed} | set(self.widening)
-        self.layers = {node.name: _Layer.of(graph, node, corrections) for node in graph.of_kind(Conv2d, Linear)}
+        self.layers = {node.name: _Layer.of(graph, node, corrections) for node in graph.layers()}
 
     def once(self) -> bool:
         """Go through all ops; whether anything changed."""
         changed = False
         for node in self.graph.nodes:
             dtype = self.activations[node.name].dtype
-            limit = LARGEST_RATIO[dtype].get(type(node.op))
+            limit = LARGEST_RATIO[dtype].find(type(node.op))
             source = node.inputs[0]
-            if isinstance(node.op, (Conv2d, Linear)):
-                changed |= self._fit_layer(node, LARGEST_RATIO[dtype][type(node.op)] * MARGIN)
+            if node.op.is_layer:
+                changed |= self._fit_layer(node, LARGEST_RATIO[dtype].get(node.op) * MARGIN)
             elif limit is not None:
                 scales = [float(self.activations[name].scale) for name in node.inputs]
                 ratio = scale_ratio(node.op, scales, 1.0, self.graph.shapes[source][1])
                 changed |= self._coarsen(node.name, ratio / (limit * MARGIN))
-            if isinstance(node.op, GlobalAvgPool) and dtype == "int8":
-                count = int(np.prod(self.graph.shapes[source][2:]))
-                smallest = SMALLEST_MEAN / MARGIN * count
-                changed |= self._coarsen(source, float(self.activations[node.name].scale) * smallest)
-            if isinstance(node.op, Softmax) and dtype == "int8":
-                changed |= self._coarsen(source, FINEST_LOGITS / MARGIN)
+            finest = FINEST_INPUT.find(type(node.op))
+            if finest is not None and dtype == "int8":
+                output = float(self.activations[node.name].scale)
+                changed |= self._coarsen(source, finest(self.graph.shapes[source], output) / MARGIN)
         return changed
 
     def _coarsen(self, name: str, finest: float) -> bool:

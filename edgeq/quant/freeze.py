@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import BatchNorm, Conv2d, Linear
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.kernel_limits import LARGEST_SUM, check_kernels
 from edgeq.quant.calibrate import Calibration
@@ -44,11 +43,13 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
     """Round weights and biases of an optimised `graph` onto the calibrated grids.
 
     Every convolution and linear leaves with a bias. Grids that some kernel would refuse are moved (`fit_kernels`).
-    Raises `UnsupportedError` if a batch norm is still there, or for what cannot be moved to where kernels take it.
+    Raises `UnsupportedError` for an op with constants that is no layer, such as a batch norm, and for what cannot be
+    moved to where kernels take it.
     """
-    left = next(graph.of_kind(BatchNorm), None)
-    if left is not None:
-        raise UnsupportedError("a batch norm cannot be frozen", where=left.name, hint="run passes.optimize first")
+    for node in graph.nodes:
+        if not node.op.is_layer and len(graph.activations(node)) < len(node.inputs):
+            what = f"{type(node.op).__name__}, which has constants, cannot be frozen"
+            raise UnsupportedError(what, where=node.name, hint="run passes.optimize first")
     graph = calibration.rounded(graph)
     fitted = fit_kernels(graph, calibration.activations, calibration.weights, calibration.bias_corrections)
     constants: dict[str, npt.NDArray[Any]] = {}
@@ -56,7 +57,7 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
     nodes: list[Node] = []
     dead: dict[str, int] = {}
     for node in graph.nodes:
-        if not isinstance(node.op, (Conv2d, Linear)):
+        if not node.op.is_layer:
             nodes.append(node)
             continue
         weight_name = node.inputs[1]

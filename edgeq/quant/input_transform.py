@@ -18,7 +18,7 @@ import numpy as np
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import AvgPool2d, Conv2d, Linear, Pad
+from edgeq.graph.ops import Conv2d
 from edgeq.graph.passes.fold_input import fold_input
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.model.spec import ModelSpec
@@ -147,7 +147,7 @@ def _padded(graph: Graph) -> bool:
     for node in graph.nodes:
         if not held & set(node.inputs):
             continue
-        if isinstance(node.op, Pad) or (isinstance(node.op, (Conv2d, AvgPool2d)) and any(node.op.padding)):
+        if node.op.pads:
             return True
         if node.op.shares_quantization:
             held.add(node.name)
@@ -172,9 +172,9 @@ def _not_in_weights(graph: Graph, spec: ModelSpec) -> str:
     if entry in graph.outputs:
         return "the input is also an output"
     for node in graph.consumers()[entry]:
-        if not isinstance(node.op, Conv2d):
+        if not node.op.is_layer or len(graph.shapes[node.inputs[1]]) != 4:
             return f"{node.name} reads the input and is no convolution"
-        if any(node.op.padding) and any(spec.mean):
+        if node.op.pads and any(spec.mean):
             pixels = ", ".join(f"{255 * mean:.6g}" for mean in spec.mean)
             return f"{node.name} pads with the mean ({pixels}), which one zero point at pixel 0 does not say"
     return ""
@@ -187,7 +187,7 @@ def _exits(graph: Graph | IntegerGraph) -> list[Node]:
         read = [name in held for name in graph.activations(node)]
         if not any(read):
             continue
-        if isinstance(node.op, (Conv2d, Linear)):
+        if node.op.is_layer:
             found.append(node)
         elif node.op.shares_quantization and all(read):
             held.add(node.name)

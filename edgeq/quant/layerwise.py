@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Clamp, Conv2d, Linear
+from edgeq.graph.ops import Clamp
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import Quantization
 from edgeq.quant.biascorrect import bias_correction
@@ -63,7 +63,7 @@ def settle(
     rounded. `exact` are the float network's values on all `inputs`, where they were kept (`observe.kept`); they are
     used up."""
     module = GraphModule(_twins(graph, weights, alone=exact is not None)).eval()
-    layers = {node.name: node for node in graph.of_kind(Conv2d, Linear)}
+    layers = {node.name: node for node in graph.layers()}
     clamps = {name + LINEAR: node.op.activation for name, node in layers.items() if node.op.activation}  # type: ignore[attr-defined]
     results = {name if name + LINEAR not in clamps else name + LINEAR: name for name in layers}
     readers: dict[str, list[Node]] = {}

@@ -7,32 +7,10 @@ from __future__ import annotations
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import (
-    Add,
-    AvgPool2d,
-    Clamp,
-    Concat,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
-    MaxPool2d,
-    MeanSquare,
-    Mul,
-    Pad,
-    Permute,
-    Requantize,
-    Reshape,
-    Slice,
-)
 from edgeq.graph.passes.insert_requantize import part_widths
 from edgeq.quant.bits import Scheme, asked_layers
 
 __all__ = ["parted", "value_widths"]
-
-COMBINING = (Add, AvgPool2d, GlobalAvgPool, MeanSquare, Mul)
-"""Ops that make more than 8 bits of values of 8."""
-MOVING = (Clamp, Concat, MaxPool2d, Pad, Permute, Reshape, Slice)
-"""Ops that hand values on as they are."""
 
 
 def parted(graph: Graph, scheme: Scheme) -> Graph:
@@ -50,7 +28,7 @@ def value_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
         return dict.fromkeys(names, max(8, scheme.activation_bits))
     widths = _decided(graph, scheme)
     for node in graph.nodes:
-        if not isinstance(node.op, Requantize) and any(widths[n] != widths[node.name] for n in graph.activations(node)):
+        if node.op.output_bits is None and any(widths[n] != widths[node.name] for n in graph.activations(node)):
             raise UnsupportedError(
                 "8-bit and 16-bit values meet",
                 where=node.name,
@@ -66,8 +44,8 @@ def _decided(graph: Graph, scheme: Scheme) -> dict[str, int]:
     """
     asked, readers = asked_layers(graph, scheme), graph.consumers()
     wide: set[str] = set()
-    fixed = {node.name: node.op.bits == 16 for node in graph.nodes if isinstance(node.op, Requantize)}
-    for node in graph.of_kind(Conv2d, Linear):
+    fixed = {node.name: node.op.output_bits == 16 for node in graph.nodes if node.op.output_bits is not None}
+    for node in graph.layers():
         bits = asked[node.name].activations if node.name in asked else scheme.activation_bits
         fixed[node.name] = bits == 16
     if scheme.ends[0] is not None:
@@ -75,9 +53,9 @@ def _decided(graph: Graph, scheme: Scheme) -> dict[str, int]:
 
     def takes(node: Node) -> bool:
         """Whether `node` reads in 16 bits, or hands on to nothing but ops that do."""
-        if isinstance(node.op, Requantize):
-            return node.op.bits == 8
-        return node.name in wide or (isinstance(node.op, MOVING) and wanted(node.name))
+        if node.op.output_bits is not None:
+            return node.op.output_bits == 8
+        return node.name in wide or (node.op.keeps_bits and wanted(node.name))
 
     def wanted(name: str) -> bool:
         return bool(readers[name]) and all(takes(node) for node in readers[name])
@@ -91,6 +69,6 @@ def _decided(graph: Graph, scheme: Scheme) -> dict[str, int]:
             if node.name not in fixed and wide.intersection(graph.activations(node)):
                 wide.add(node.name)
         for node in reversed(graph.nodes):
-            if node.name not in fixed and isinstance(node.op, COMBINING) and wanted(node.name):
+            if node.name not in fixed and node.op.gains_bits and wanted(node.name):
                 wide.add(node.name)
     return {name: 16 if name in wide else 8 for name in graph.shapes if name not in graph.constants}

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgeq.graph.ir import Node
-from edgeq.graph.ops import Conv2d
 from edgeq.integer.graph import Quantization
 
 __all__ = ["COMPENSATED", "likeness", "round_layer"]
@@ -61,18 +60,19 @@ def _parted(columns: Tensor) -> Tensor:
 
 def _columns(node: Node, shape: tuple[int, ...], value: Tensor) -> Tensor:
     """What one output position sees, a column each: ``(groups, n, columns)``, of evenly spaced positions."""
-    op = node.op
-    if not isinstance(op, Conv2d):
+    window = node.op.sliding_window([tuple(value.shape), shape])
+    if window is None:
         return value.reshape(-1, value.shape[-1]).T.unsqueeze(0)
-    top, bottom, left, right = op.padding
+    top, bottom, left, right = window.padding
     padded = F.pad(value, (left, right, top, bottom))
-    (high, wide), (down, along), (dy, dx) = shape[2:], op.stride, op.dilation
+    (high, wide), (down, along), (dy, dx) = shape[2:], window.stride, window.dilation
     windows = padded.unfold(2, dy * (high - 1) + 1, down).unfold(3, dx * (wide - 1) + 1, along)[..., ::dy, ::dx]
     every = max(1, round((windows.shape[2] * windows.shape[3] / POSITIONS) ** 0.5))
     windows = windows[:, :, every // 2 :: every, every // 2 :: every]
     images, channels, rows, columns = windows.shape[:4]
     flat = windows.permute(1, 4, 5, 0, 2, 3)
-    return flat.reshape(op.groups, channels // op.groups * high * wide, images * rows * columns)
+    groups = channels // shape[1]
+    return flat.reshape(groups, shape[1] * high * wide, images * rows * columns)
 
 
 def round_layer(

@@ -16,19 +16,9 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     RELU,
     RELU6,
-    TABULATED,
     UNIT,
-    Add,
     Clamp,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
     Op,
-    Pad,
-    Requantize,
-    Reshape,
-    Slice,
-    fixed_grid,
 )
 from edgeq.integer.graph import Quantization
 from edgeq.quant.bits import Scheme, activation_bits
@@ -129,8 +119,8 @@ def widened(source: Quantization) -> Quantization:
 
 
 def fixed_output(op: Op, bits: int = 8) -> Quantization | None:
-    """The one quantization the output of `op` can have (`fixed_grid`); None where there is a choice."""
-    demanded = fixed_grid(op, bits)
+    """The one quantization the output of `op` can have (`Op.fixed_grid`); None where there is a choice."""
+    demanded = op.fixed_grid(bits)
     if demanded is None:
         return None
     scale, zero = demanded
@@ -146,8 +136,8 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
     functions that 16 bits have no kernel for.
     """
     widths = value_widths(graph, scheme)
-    for node in graph.of_kind(*TABULATED):
-        if widths[node.name] == 16:
+    for node in graph.nodes:
+        if node.op.tabulated and widths[node.name] == 16:
             raise UnsupportedError(
                 f"{type(node.op).__name__} of 16-bit activations", where=node.name,
                 why="no runtime has a kernel for it", hint="use a8, or GELU or SiLU",
@@ -176,7 +166,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
             specs[first] = Widened(source)
         else:
             specs[first] = Fixed(rules[0]) if rules else Own(tuple(members), max(caps), exact, bits[first])
-    for node in graph.of_kind(Conv2d, Linear):
+    for node in graph.layers():
         if len(node.inputs) == 3:
             specs[node.inputs[2]] = Derived(node.inputs[0], node.inputs[1])
     return specs
@@ -184,15 +174,16 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
 
 def _shares(node: Node, bits: int) -> bool:
     """Whether the output of `node`, of so many bits, lies on the grid of what it reads."""
-    if isinstance(node.op, Clamp):
-        return node.op not in (WIDE_RESCALING if bits == 16 else RESCALING)
+    clamp = node.op.clamp
+    if clamp is node.op:
+        return clamp not in (WIDE_RESCALING if bits == 16 else RESCALING)
     return node.op.shares_quantization
 
 
 def _widened_from(graph: Graph, members: Sequence[str]) -> str | None:
     """The 8-bit value whose 16-bit copy is all that a group of 16-bit `members` comes from, if it does."""
     makers = [node for node in graph.nodes if node.name in members and not _shares(node, 16)]
-    if len(makers) == 1 and isinstance(makers[0].op, Requantize) and not {*members} & {*graph.inputs}:
+    if len(makers) == 1 and makers[0].op.output_bits is not None and not {*members} & {*graph.inputs}:
         return makers[0].inputs[0]
     return None
 
@@ -223,27 +214,20 @@ def _averaged(graph: Graph, members: list[str]) -> bool:
     consumers = graph.consumers()
     readers = [node for name in members for node in consumers[name] if node.name not in members]
     readers = [far for near in readers for far in (consumers[near.name] if _copies(near) else (near,))]
-    return bool(readers) and all(isinstance(node.op, GlobalAvgPool) for node in readers)
+    return bool(readers) and all(node.op.averages_map for node in readers)
 
 
 def _copies(node: Node) -> bool:
-    return isinstance(node.op, Requantize)
+    return node.op.output_bits is not None
 
 
 def _cap(graph: Graph, name: str) -> float:
     """The largest value an op can produce, where its definition bounds it."""
     node = graph.node(name)
-    clamp = _clamp(node) if node else None
-    if clamp is not None:
-        return clamp.maximum
-    if node is not None and isinstance(node.op, (Pad, Requantize, Reshape, Slice)):
-        return _cap(graph, node.inputs[0])
-    if node is not None and node.op.shares_quantization:
+    if node is None:
+        return float("inf")
+    if node.op.clamp is not None:
+        return node.op.clamp.maximum
+    if node.op.shares_quantization or _copies(node):
         return max(_cap(graph, source) for source in graph.activations(node))
     return float("inf")
-
-
-def _clamp(node: Node) -> Clamp | None:
-    if isinstance(node.op, Clamp):
-        return node.op
-    return node.op.activation if isinstance(node.op, (Conv2d, Linear, Add)) else None

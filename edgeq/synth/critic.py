@@ -13,7 +13,6 @@ from torch import Tensor
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import Conv2d, Linear
 from edgeq.graph.run import GraphModule
 from edgeq.synth.losses import Moments, batch_moments, stored_moments
 
@@ -90,9 +89,10 @@ class Critic:
         self.stored = stored_moments(graph)
         self.device = torch.device("cpu")
         self._module = GraphModule(graph).eval().requires_grad_(False)
-        strided = [n for n in graph.of_kind(Conv2d) if isinstance(n.op, Conv2d) and max(n.op.stride) > 1]
+        windows = {n: n.op.sliding_window([graph.shapes[name] for name in n.inputs]) for n in graph.layers()}
+        strided = [node for node, window in windows.items() if window is not None and max(window.stride) > 1]
         self._swung = frozenset(node.inputs[0] for node in strided) if swung else frozenset()
-        weights = [node.inputs[1] for node in graph.of_kind(Conv2d, Linear)]
+        weights = [node.inputs[1] for node in graph.layers()]
         constants = {name: self._module.constant(name) for name in weights if name in graph.constants}
         self._copies = [{name: rounded(w, width) for name, w in constants.items()} for width in bits]
 

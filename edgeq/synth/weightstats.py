@@ -20,30 +20,9 @@ import numpy.typing as npt
 import torch
 
 from edgeq.errors import UnsupportedError
+from edgeq.graph import ops
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import (
-    Add,
-    AvgPool2d,
-    Clamp,
-    Concat,
-    Conv2d,
-    GlobalAvgPool,
-    LeakyReLU,
-    Linear,
-    Maximum,
-    MaxPool2d,
-    MeanSquare,
-    Mul,
-    Op,
-    Pad,
-    Permute,
-    Reshape,
-    Resize2d,
-    Rsqrt,
-    Shape,
-    Slice,
-    Unary,
-)
+from edgeq.graph.ops import Op, OpTable
 from edgeq.graph.patterns import gates_itself
 from edgeq.graph.run import function
 
@@ -114,9 +93,9 @@ def estimate_moments(graph: Graph) -> dict[str, Statistics]:
     """
 
     def layer(node: Node, weight: Array, bias: Array, seen: Statistics) -> Statistics:
-        if isinstance(node.op, Conv2d):
+        if weight.ndim == 4:
             out_channels, per_group = weight.shape[:2]
-            groups = node.op.groups
+            groups = len(seen.mean) // per_group
             rows = np.arange(out_channels) // (out_channels // groups)
             columns = rows[:, None] * per_group + np.arange(per_group)
             taps, power = weight.sum((2, 3)), (weight**2).sum((2, 3))
@@ -131,97 +110,184 @@ def estimate_moments(graph: Graph) -> dict[str, Statistics]:
 Layer = Callable[[Node, Array, Array, Statistics], Statistics]
 
 
+@dataclass(frozen=True)
+class _Walk:
+    """A graph being walked: `layer` and `activation` are each method's own, `known` the statistics so far."""
+
+    graph: Graph
+    layer: Layer
+    activation: Callable[[Any, Statistics], Statistics]
+    known: dict[str, Statistics]
+
+
+RULES: OpTable[Callable[[_Walk, Node, Any, Sequence[Statistics]], Statistics]] = OpTable("has no statistics")
+"""From a node, its op and the statistics of its activations to those of its output, before a fused activation."""
+
+
 def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], Statistics]) -> dict[str, Statistics]:
-    """Statistics before activation of every convolution and linear; `layer` and `activation` are each method's own."""
+    """Statistics before activation of every convolution and linear."""
     channels = graph.shapes[graph.inputs[0]][1]
     known = {graph.inputs[0]: Statistics(np.zeros(channels), np.ones(channels))}
+    walk = _Walk(graph, layer, activation, known)
     layers: dict[str, Statistics] = {}
     for node in graph.nodes:
-        seen = [known[name] for name in graph.activations(node)]
-        if isinstance(node.op, (Conv2d, Linear)):
-            weight = graph.constants[node.inputs[1]].astype(np.float64)
-            has_bias = len(node.inputs) == 3
-            bias = graph.constants[node.inputs[2]].astype(np.float64) if has_bias else np.zeros(len(weight))
-            now = layers[node.name] = layer(node, weight, bias, seen[0])
-        elif isinstance(node.op, MeanSquare):
-            now = Statistics(np.array([(seen[0].mean ** 2 + seen[0].std ** 2).mean() + node.op.eps]), np.zeros(1))
-        elif isinstance(node.op, Rsqrt):  # of a mean over many values, which hardly varies
-            now = Statistics(1 / np.sqrt(np.maximum(seen[0].mean, 1e-12)), np.zeros(len(seen[0].mean)))
-        elif isinstance(node.op, (Clamp, LeakyReLU, Unary)):
-            now = activation(node.op, seen[0])
-        elif isinstance(node.op, Mul):
-            gate = gates_itself(graph, node)
-            now = _product(*seen) if gate is None else activation(Gated(gate.op), known[gate.inputs[0]])
-        elif isinstance(node.op, Maximum):
-            bent = _bent(graph, node)
-            now = activation(bent, seen[0]) if bent else _moved(node, seen, [])
-        elif isinstance(node.op, Add):
-            now = Statistics(seen[0].mean + seen[1].mean, np.hypot(seen[0].std, seen[1].std))
-        else:
-            now = _moved(node, seen, [graph.shapes[name] for name in graph.activations(node)])
-        fused = getattr(node.op, "activation", None)
+        rule = RULES.find(type(node.op))
+        if rule is None:
+            raise _unknown(walk, node)
+        now = rule(walk, node, node.op, [known[name] for name in graph.activations(node)])
+        if node.op.is_layer:
+            layers[node.name] = now
+        fused = node.op.fused_activation
         known[node.name] = now if fused is None else activation(fused, now)
     return layers
 
 
-def _product(one: Statistics, other: Statistics) -> Statistics:
-    """Of independent variables."""
+def _unknown(walk: _Walk, node: Node) -> UnsupportedError:
+    shapes = [walk.graph.shapes[name] for name in walk.graph.activations(node)]
+    return UnsupportedError(
+        f"gzsq cannot carry statistics through {type(node.op).__name__}", where=node.name, why=f"shapes {shapes}",
+        hint="use --method gznq on the network before its batch norms are folded",
+    )  # fmt: skip
+
+
+@RULES.rule(ops.Conv2d, ops.Linear)
+def _layer(walk: _Walk, node: Node, op: Op, seen: Sequence[Statistics]) -> Statistics:
+    weight, *bias = (walk.graph.constants[name].astype(np.float64) for name in node.inputs[1:])
+    return walk.layer(node, weight, bias[0] if bias else np.zeros(len(weight)), seen[0])
+
+
+@RULES.rule(ops.MeanSquare)
+def _mean_square(walk: _Walk, node: Node, op: ops.MeanSquare, seen: Sequence[Statistics]) -> Statistics:
+    return Statistics(np.array([(seen[0].mean ** 2 + seen[0].std ** 2).mean() + op.eps]), np.zeros(1))
+
+
+@RULES.rule(ops.Rsqrt)
+def _rsqrt(walk: _Walk, node: Node, op: ops.Rsqrt, seen: Sequence[Statistics]) -> Statistics:
+    """Of a mean over many values, which hardly varies."""
+    return Statistics(1 / np.sqrt(np.maximum(seen[0].mean, 1e-12)), np.zeros(len(seen[0].mean)))
+
+
+@RULES.rule(ops.Unary)
+def _unary(walk: _Walk, node: Node, op: ops.Unary, seen: Sequence[Statistics]) -> Statistics:
+    return walk.activation(op, seen[0])
+
+
+@RULES.rule(ops.Mul)
+def _product(walk: _Walk, node: Node, op: ops.Mul, seen: Sequence[Statistics]) -> Statistics:
+    """Of independent variables, unless one is the gate of the other."""
+    gate = gates_itself(walk.graph, node)
+    if gate is not None:
+        return walk.activation(Gated(gate.op), walk.known[gate.inputs[0]])
+    one, other = seen
     mean = one.mean * other.mean
     second = (one.mean**2 + one.std**2) * (other.mean**2 + other.std**2)
     return Statistics(mean, np.sqrt(np.maximum(second - mean**2, 1e-12)))
 
 
+@RULES.rule(ops.Maximum)
+def _maximum(walk: _Walk, node: Node, op: ops.Maximum, seen: Sequence[Statistics]) -> Statistics:
+    bent = _bent(walk.graph, node)
+    if bent is None:
+        raise _unknown(walk, node)
+    return walk.activation(bent, seen[0])
+
+
 def _bent(graph: Graph, node: Node) -> Bent | None:
     """The PReLU that `node` is the end of: the larger of a value and a multiple of it, per channel."""
     value, name = node.inputs
-    times = next((n for n in graph.nodes if n.name == name), None)
-    if times is None or not isinstance(times.op, Conv2d) or times.inputs[0] != value:
+    times = graph.node(name)
+    if times is None or not isinstance(times.op, ops.Conv2d) or times.inputs[0] != value:
         return None
     weight = graph.constants[times.inputs[1]].astype(np.float64)
     shifted = len(times.inputs) == 3 and bool(graph.constants[times.inputs[2]].any())
     return None if weight[0].size > 1 or shifted else Bent(weight.reshape(-1))
 
 
-def _moved(node: Node, seen: Sequence[Statistics], shapes: Sequence[Shape]) -> Statistics:
-    """Ops that move values: statistics follow their channels. Pooling leaves them as they are."""
-    op, first = node.op, seen[0]
-    if isinstance(op, Concat) and op.axis == 1:
-        return Statistics(np.concatenate([s.mean for s in seen]), np.concatenate([s.std for s in seen]))
-    if isinstance(op, Pad):
-        widths = (op.before[1], op.after[1])
-        return Statistics(np.pad(first.mean, widths), np.pad(first.std, widths))
-    if isinstance(op, Slice):
-        part = slice(op.start[1], op.stop[1], op.step[1])
-        return Statistics(first.mean[part], first.std[part])
-    if isinstance(op, Reshape):
-        repeat = op.shape[0] // len(first.mean) if op.shape and op.shape[0] % len(first.mean) == 0 else 0
-        if repeat:
-            return Statistics(np.repeat(first.mean, repeat), np.repeat(first.std, repeat))
-    if isinstance(op, Permute):  # dimension 1 no longer holds channels: one number for all, which heads end with
-        count = shapes[0][op.order[1]]
-        return Statistics(np.full(count, first.mean.mean()), np.full(count, np.sqrt((first.std**2).mean())))
-    if isinstance(op, (MaxPool2d, AvgPool2d, GlobalAvgPool, Resize2d)):
-        return first
-    raise UnsupportedError(
-        f"gzsq cannot carry statistics through {type(op).__name__}", where=node.name, why=f"shapes {list(shapes)}",
-        hint="use --method gznq on the network before its batch norms are folded",
-    )  # fmt: skip
+@RULES.rule(ops.Add)
+def _add(walk: _Walk, node: Node, op: ops.Add, seen: Sequence[Statistics]) -> Statistics:
+    return Statistics(seen[0].mean + seen[1].mean, np.hypot(seen[0].std, seen[1].std))
 
 
-def _activation(op: Clamp | LeakyReLU | Unary | Gated | Bent, seen: Statistics) -> Statistics:
+@RULES.rule(ops.MaxPool2d, ops.AvgPool2d, ops.GlobalAvgPool, ops.Resize2d)
+def _pooled(walk: _Walk, node: Node, op: Op, seen: Sequence[Statistics]) -> Statistics:
+    """As they are."""
+    return seen[0]
+
+
+@RULES.rule(ops.Concat)
+def _concat(walk: _Walk, node: Node, op: ops.Concat, seen: Sequence[Statistics]) -> Statistics:
+    if op.axis != 1:
+        raise _unknown(walk, node)
+    return Statistics(np.concatenate([s.mean for s in seen]), np.concatenate([s.std for s in seen]))
+
+
+@RULES.rule(ops.Pad)
+def _pad(walk: _Walk, node: Node, op: ops.Pad, seen: Sequence[Statistics]) -> Statistics:
+    widths = (op.before[1], op.after[1])
+    return Statistics(np.pad(seen[0].mean, widths), np.pad(seen[0].std, widths))
+
+
+@RULES.rule(ops.Slice)
+def _slice(walk: _Walk, node: Node, op: ops.Slice, seen: Sequence[Statistics]) -> Statistics:
+    part = slice(op.start[1], op.stop[1], op.step[1])
+    return Statistics(seen[0].mean[part], seen[0].std[part])
+
+
+@RULES.rule(ops.Reshape)
+def _reshape(walk: _Walk, node: Node, op: ops.Reshape, seen: Sequence[Statistics]) -> Statistics:
+    count = len(seen[0].mean)
+    repeat = op.shape[0] // count if op.shape and op.shape[0] % count == 0 else 0
+    if not repeat:
+        raise _unknown(walk, node)
+    return Statistics(np.repeat(seen[0].mean, repeat), np.repeat(seen[0].std, repeat))
+
+
+@RULES.rule(ops.Permute)
+def _permute(walk: _Walk, node: Node, op: ops.Permute, seen: Sequence[Statistics]) -> Statistics:
+    """Dimension 1 no longer holds channels: one number for all, which heads end with."""
+    count = walk.graph.shapes[node.inputs[0]][op.order[1]]
+    return Statistics(np.full(count, seen[0].mean.mean()), np.full(count, np.sqrt((seen[0].std ** 2).mean())))
+
+
+MOMENTS: OpTable[Callable[[Any, Statistics], tuple[Array, Array]]] = OpTable("has no moments")
+"""From an activation function and statistics of Gaussian inputs to first and second moments of its outputs."""
+
+
+def _activation(op: Op | Gated | Bent, seen: Statistics) -> Statistics:
     """Moments of an activation of Gaussian variables."""
-    if isinstance(op, (Unary, Gated)):
-        points, weights = np.polynomial.hermite_e.hermegauss(64)  # type: ignore[no-untyped-call]
-        x = torch.from_numpy(seen.mean[:, None] + seen.std[:, None] * points)
-        made: Array = (function(op)(x) if isinstance(op, Unary) else x * function(op.gate)(x)).numpy()
-        mean, second = (power @ (weights / weights.sum()) for power in (made, made**2))
-    elif isinstance(op, Clamp):
-        mean, second = _clipped(seen, op.minimum, op.maximum)
+    if isinstance(op, Gated):
+        gate = function(op.gate)
+        mean, second = _quadrature(lambda x: x * gate(x), seen)
+    elif isinstance(op, Bent):
+        mean, second = _sloped(op, seen)
     else:
-        above, above2 = _clipped(seen, 0.0, math.inf)
-        mean = op.slope * seen.mean + (1 - op.slope) * above
-        second = above2 + op.slope**2 * (seen.mean**2 + seen.std**2 - above2)
+        mean, second = MOMENTS.get(op)(op, seen)
     return Statistics(mean, np.sqrt(np.maximum(second - mean**2, 1e-12)))
+
+
+def _quadrature(kernel: Callable[[torch.Tensor], torch.Tensor], seen: Statistics) -> tuple[Array, Array]:
+    points, weights = np.polynomial.hermite_e.hermegauss(64)  # type: ignore[no-untyped-call]
+    x = torch.from_numpy(seen.mean[:, None] + seen.std[:, None] * points)
+    made: Array = kernel(x).numpy()
+    mean, second = (power @ (weights / weights.sum()) for power in (made, made**2))
+    return mean, second
+
+
+@MOMENTS.rule(ops.Unary)
+def _smooth(op: ops.Unary, seen: Statistics) -> tuple[Array, Array]:
+    return _quadrature(function(op), seen)
+
+
+@MOMENTS.rule(ops.Clamp)
+def _clamped(op: ops.Clamp, seen: Statistics) -> tuple[Array, Array]:
+    return _clipped(seen, op.minimum, op.maximum)
+
+
+@MOMENTS.rule(ops.LeakyReLU)
+def _sloped(op: ops.LeakyReLU | Bent, seen: Statistics) -> tuple[Array, Array]:
+    above, above2 = _clipped(seen, 0.0, math.inf)
+    mean = op.slope * seen.mean + (1 - op.slope) * above
+    return mean, above2 + op.slope**2 * (seen.mean**2 + seen.std**2 - above2)
 
 
 def _clipped(seen: Statistics, low: float, high: float) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ from edgeq.graph.ops import (
 )
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
-from edgeq.integer.reference.layers import run as run_reference
+from edgeq.integer.reference import run as run_reference
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.fakequant import quantize_weight

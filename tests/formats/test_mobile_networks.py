@@ -25,7 +25,7 @@ from edgeq.graph.ops import UNIT, Concat, HardSigmoid, Mul, Sigmoid
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from edgeq.model.torchvision import import_torchvision
 from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.freeze import freeze

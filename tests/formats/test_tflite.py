@@ -28,7 +28,7 @@ from edgeq.graph.ops import (
     Reshape,
     Slice,
 )
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, seeds
 
 Q = quantization(0.05, -3)

@@ -7,7 +7,7 @@ import pytest
 
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ops import BatchNorm, Conv2d, GlobalAvgPool, MaxPool2d
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from tests.ops.flow import Flow, quantization
 
 

@@ -24,7 +24,7 @@ from edgeq.graph.ops import Conv2d, Linear, Op, elementwise, norms
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule, function
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.mixed_precision import parted

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.graph.ops import RELU, RELU6, Clamp, Conv2d
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, used_range, zero_points
 
 sides = st.tuples(*[st.integers(0, 3)] * 4)

@@ -27,7 +27,7 @@ from edgeq.graph.ops import (
     Softplus,
     Tanh,
 )
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from tests.ops.flow import EXAMPLES, Flow, quantization, scales, seeds, used_range, zero_points
 
 EVERY = np.arange(-128, 128).reshape(1, 256)

@@ -28,7 +28,7 @@ from edgeq.graph.ops import Add, Conv2d, Linear, MeanSquare, Permute, Reshape, R
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.scheme import Scheme

@@ -32,7 +32,7 @@ from edgeq.graph.ops import (
     Softmax,
 )
 from edgeq.integer.graph import Quantization
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from tests.ops.flow import Flow, quantization, scales, seeds, zero_points
 
 FEW = settings(

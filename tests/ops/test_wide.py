@@ -38,7 +38,7 @@ from edgeq.graph.ops import (
     Tanh,
 )
 from edgeq.integer.graph import Quantization
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, used_range, wide
 
 EVERY = np.arange(-(1 << 15), 1 << 15).reshape(1, 1 << 16)

@@ -11,7 +11,7 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, RELU6, Add, BatchNorm, Conv2d, GlobalAvgPool, Linear, Reshape
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.fit_kernels import DEAD_RATIO
@@ -124,7 +124,7 @@ def test_a_batch_norm_left_behind_is_refused(graph):
     nodes = (graph.nodes[0], Node("n", BatchNorm(), ("a", *ones)))
     left = graph.replace(nodes=nodes, outputs=("n",), constants={**graph.constants, **ones})
     decided = calibrate(graph, images(), RANGE, scheme=Scheme())
-    with pytest.raises(UnsupportedError, match="batch norm"):
+    with pytest.raises(UnsupportedError, match="BatchNorm, which has constants"):
         freeze(left, decided)
 
 

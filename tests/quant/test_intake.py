@@ -14,7 +14,7 @@ from edgeq.graph.ops import Add, Conv2d, MaxPool2d, Op, Sides, Slice
 from edgeq.graph.passes.fold_input import fold_input
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from edgeq.model.spec import ModelSpec
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze

@@ -41,7 +41,7 @@ from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.kernel_limits import check_kernels
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze

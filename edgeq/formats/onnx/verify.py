@@ -17,11 +17,11 @@ import onnx
 from edgeq.errors import ArtifactError
 from edgeq.formats.exactness import Difference, Exactness, compare, gather
 from edgeq.formats.onnx.file import QUANTIZED_SUFFIX, Model, read_model
-from edgeq.formats.onnx.reference.layers import evaluate, run_ort_rounding
+from edgeq.formats.onnx.reference import evaluate, interpolates, run_ort_rounding
 from edgeq.formats.onnx.session import OrtPieces
-from edgeq.graph.ops import Resize2d, Shape
+from edgeq.graph.ops import Shape
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 
 __all__ = ["Rounding", "cut_at_integers", "integer_tensors", "verify_onnx"]
 
@@ -64,9 +64,7 @@ def verify_onnx(
             fed = {tensors[name]: (given[name].astype(np.int16) + shift).astype(activations) for name in tensors}
             made = pieces.run({tensor + FED: array for tensor, array in fed.items()})
             for node in graph.nodes:
-                # LiteRT interpolates at positions in 1024ths, and multiples of a rounded one: further from the real
-                # ones than onnxruntime's, by more than a step where contrast is high.
-                own = isinstance(node.op, Resize2d) and node.op.mode == "bilinear"
+                own = interpolates(node)
                 wanted = evaluate(graph, node, given, activations) if own else given[node.name]
                 yield node.name, compare(wanted, made[tensors[node.name]].astype(np.int16) - shift)
 

@@ -9,12 +9,10 @@ import numpy as np
 from edgeq.errors import UnsupportedError
 from edgeq.formats.onnx.builder import Builder
 from edgeq.formats.onnx.context import FloatContext, QuantizedContext, array_range
-from edgeq.formats.onnx.emit import elementwise as emit_elementwise  # noqa: F401 - they register emitters
-from edgeq.formats.onnx.emit import norms as emit_norms  # noqa: F401 - they register emitters
-from edgeq.formats.onnx.emit.layers import emit
+from edgeq.formats.onnx.emit import emit
 from edgeq.formats.onnx.file import QUANTIZED_SUFFIX
-from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Conv2d, Linear, Shape
+from edgeq.graph.ir import Graph
+from edgeq.graph.ops import Shape
 from edgeq.graph.passes.lower_hard_swish import raise_hard_swish
 from edgeq.integer.graph import IntegerGraph
 
@@ -114,13 +112,9 @@ def _outputs(builder: Builder, graph: Graph | IntegerGraph, kind: str) -> dict[s
     return made
 
 
-def _layers(graph: IntegerGraph) -> list[Node]:
-    return [node for node in graph.nodes if isinstance(node.op, (Conv2d, Linear))]
-
-
 def _check_biases(graph: IntegerGraph) -> None:
     """onnxruntime compares the bias scale with the float32 product and runs the layer in float when it differs."""
-    for node in _layers(graph):
+    for node in graph.layers():
         if len(node.inputs) < 3:
             continue
         x, w, b = (graph.quantizations[name].scale for name in node.inputs)
@@ -133,7 +127,7 @@ def _check_biases(graph: IntegerGraph) -> None:
 
 
 def _check_weights(graph: IntegerGraph, bits: int) -> None:
-    for node in _layers(graph):
+    for node in graph.layers():
         name = node.inputs[1]
         low, high = array_range(graph.constants[name])
         if bits == 7 and (low < -64 or high > 64):

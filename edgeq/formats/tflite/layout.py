@@ -18,8 +18,8 @@ from edgeq.errors import UnsupportedError
 from edgeq.formats.tflite.order import Order, Turn, natural, positions
 from edgeq.formats.tflite.padding import Axis, Window, fit, pad_and_fit
 from edgeq.formats.tflite.relayout import Mirror, Moves, Network, follow
-from edgeq.graph.ir import Node
-from edgeq.graph.ops import AvgPool2d, Conv2d, MaxPool2d, Pair, Resize2d, Shape
+from edgeq.graph.ir import Node, with_op
+from edgeq.graph.ops import Pair, Resize2d, Shape, SlidingWindow
 from edgeq.integer.reference.resize import mirrors
 
 __all__ = ["Carriage", "Layout", "Mirror", "Network", "plan"]
@@ -105,7 +105,7 @@ def plan(graph: Network) -> Layout:
     """Decide orientation, padding and orders. `UnsupportedError` where no layout can hold a value's order."""
     best: tuple[float, Mirror, dict[str, Carriage], Moves] | None = None
     refused: UnsupportedError | None = None
-    windowed = [node for node in graph.nodes if isinstance(node.op, (Conv2d, MaxPool2d, AvgPool2d))]
+    windows = _windows(graph)
     for mirror in ORIENTATIONS:
         if not _turns(graph, mirror):
             continue
@@ -114,7 +114,7 @@ def plan(graph: Network) -> Layout:
         except UnsupportedError as error:
             refused = refused or error
             continue
-        carriages = {node.name: _carry(graph, node, mirror) for node in windowed}
+        carriages = {n.name: _carry(graph, n, windows[n.name], mirror) for n in graph.nodes if n.name in windows}
         cost = sum(c.cost for c in carriages.values()) + _edge_cost(graph, mirror) + _move_cost(graph, moves)
         if best is None or cost < best[0]:
             best = cost, mirror, carriages, moves
@@ -133,6 +133,17 @@ def plan(graph: Network) -> Layout:
     return Layout(mirror, graph.shapes, moves.alias, moves.orders, moves.turns, carriages, flipped)
 
 
+def _windows(graph: Network) -> dict[str, SlidingWindow]:
+    """The windows of convolutions and pools, by the node's name."""
+    found = {node.name: node.op.sliding_window([graph.shapes[name] for name in node.inputs]) for node in graph.nodes}
+    return {name: window for name, window in found.items() if window is not None}
+
+
+def _is_dense_convolution(graph: Network, node: Node) -> bool:
+    weight = graph.shapes[node.inputs[1]] if node.op.is_layer else ()
+    return len(weight) == 4 and weight[1] == graph.shapes[node.inputs[0]][1]
+
+
 def _move_cost(graph: Network, moves: Moves) -> float:
     """Transposed elements cost about what reversed ones do."""
     passes = {name: len(turn.flips) + turn.moves for name, turn in moves.turns.items()}
@@ -142,10 +153,9 @@ def _move_cost(graph: Network, moves: Moves) -> float:
 def _turns(graph: Network, mirror: Mirror) -> bool:
     """Does every resize give the same integers in this mirror?"""
     return all(
-        mirrors(size, out, node.op)
-        for node in graph.nodes
-        if isinstance(node.op, Resize2d)
-        for turned, size, out in zip(mirror, graph.shapes[node.inputs[0]][2:], node.op.size, strict=True)
+        mirrors(size, out, op)
+        for node, op in with_op(graph.nodes, Resize2d)
+        for turned, size, out in zip(mirror, graph.shapes[node.inputs[0]][2:], op.size, strict=True)
         if turned
     )
 
@@ -157,7 +167,7 @@ def _reversible(graph: Network, name: str, mirror: Mirror) -> bool:
     """
     shape = graph.shapes[name]
     readers = [node for node in graph.nodes if name in node.inputs]
-    dense = all(isinstance(node.op, Conv2d) and node.op.groups == 1 for node in readers)
+    dense = all(_is_dense_convolution(graph, node) for node in readers)
     large = len(shape) == 4 and shape[2] * shape[3] >= REVERSIBLE_PIXELS
     return large and all(mirror) and dense and name not in graph.outputs
 
@@ -174,27 +184,23 @@ def _edge_cost(graph: Network, mirror: Mirror) -> float:
     return total
 
 
-def axes(graph: Network, node: Node, mirror: Mirror) -> tuple[Axis, Axis]:
+def axes(graph: Network, node: Node, window: SlidingWindow, mirror: Mirror) -> tuple[Axis, Axis]:
     """The node's windows along height and width, in file orientation."""
-    op = node.op
-    assert isinstance(op, (Conv2d, MaxPool2d, AvgPool2d))  # noqa: S101
     sizes, outs = graph.shapes[node.inputs[0]][2:], graph.shapes[node.name][2:]
-    kernel = graph.shapes[node.inputs[1]][2:] if isinstance(op, Conv2d) else op.kernel
-    dilation = op.dilation if isinstance(op, Conv2d) else (1, 1)
     found = []
     for i in (0, 1):
-        axis = Axis(sizes[i], kernel[i], op.stride[i], dilation[i], op.padding[2 * i], outs[i])
+        axis = Axis(sizes[i], window.kernel[i], window.stride[i], window.dilation[i], window.padding[2 * i], outs[i])
         found.append(axis.mirrored() if mirror[i] else axis)
     return found[0], found[1]
 
 
-def _carry(graph: Network, node: Node, mirror: Mirror) -> Carriage:
+def _carry(graph: Network, node: Node, sliding: SlidingWindow, mirror: Mirror) -> Carriage:
     """The cheapest way to write one windowed node in this orientation."""
-    height, width = axes(graph, node, mirror)
-    convolution = isinstance(node.op, Conv2d)
+    height, width = axes(graph, node, sliding, mirror)
+    convolution = node.op.is_layer
     channels = graph.shapes[node.inputs[0]][1]
     reads_padding = max(height.before, height.after, width.before, width.after) > 0
-    counts = isinstance(node.op, AvgPool2d) and node.op.count_padding and reads_padding
+    counts = reads_padding and sliding.border == "zero" and not convolution
     choices: list[Carriage] = []
     window = None if counts else fit(height, width, growable=convolution)
     if window:
@@ -207,7 +213,7 @@ def _carry(graph: Network, node: Node, mirror: Mirror) -> Carriage:
         cost += _tap_cost(graph, node, window, height, width)
         choices.append(Carriage(window, height, width, crop=start, cost=cost))
     window = pad_and_fit(height, width, growable=convolution)
-    if window and reads_padding and (convolution or counts or isinstance(node.op, MaxPool2d)):
+    if window and reads_padding and sliding.border != "left out":
         pad = (max(height.before, 0), max(height.after, 0), max(width.before, 0), max(width.after, 0))
         pixels = height.padded().size * width.padded().size
         cost = OP + pixels * (PADDED_PIXEL + PADDED * channels) + _tap_cost(graph, node, window, height, width)
@@ -217,13 +223,13 @@ def _carry(graph: Network, node: Node, mirror: Mirror) -> Carriage:
 
 def _tap_cost(graph: Network, node: Node, window: Window, height: Axis, width: Axis) -> float:
     """What the zero taps cost, in file and in time."""
-    if window.plain or not isinstance(node.op, Conv2d):
+    if window.plain or not node.op.is_layer:
         return 0.0
     had = height.kernel * width.kernel
     grown = math.prod(axis.kernel + sum(taps) for axis, taps in zip((height, width), window.taps, strict=True))
     outputs, channels = graph.shapes[node.inputs[1]][:2]
     places = outputs * height.out * width.out
-    if node.op.depthwise(graph.shapes[node.inputs[1]]):
+    if channels == 1 < graph.shapes[node.inputs[0]][1]:  # one filter for each input channel
         time = places * (_depthwise(grown) - _depthwise(had))
     else:
         time = places * (grown - had) * max(channels, NARROW) * MAC

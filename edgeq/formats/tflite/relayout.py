@@ -13,16 +13,13 @@ from dataclasses import dataclass, field
 from edgeq.errors import UnsupportedError
 from edgeq.formats.tflite.order import Order, Turn, natural, permuted, turn
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, LeakyReLU, Linear, Maximum, Mul, Permute, Requantize, Reshape, Unary
+from edgeq.graph.ops import Linear, Permute, Reshape
 from edgeq.integer.graph import IntegerGraph
 
 __all__ = ["Mirror", "Moves", "Network", "follow"]
 
 Network = Graph | IntegerGraph
 Mirror = tuple[bool, bool]
-
-ELEMENTWISE = (Add, Clamp, LeakyReLU, Maximum, Mul, Requantize, Unary)
-"""Ops that do not mind the order, as long as all they read has the same."""
 
 
 @dataclass
@@ -78,7 +75,7 @@ def _followed(graph: Network, mirror: Mirror, readers: Mapping[str, list[Node]],
                 continue
             if found != wanted:
                 moves.orders[node.name] = found
-        elif isinstance(node.op, ELEMENTWISE) and any(name in moves.orders for name in sources):
+        elif node.op.elementwise and any(name in moves.orders for name in sources):
             if any(order(name) != order(sources[0]) for name in sources):
                 raise _MixedError
             moves.orders[node.name] = order(sources[0])
@@ -88,9 +85,11 @@ def _followed(graph: Network, mirror: Mirror, readers: Mapping[str, list[Node]],
 def _passes(graph: Network, name: str, readers: Mapping[str, list[Node]]) -> bool:
     """Do all readers see through to the tensor behind? Further moves do, and layers that are fully connected."""
     those = readers.get(name, [])
-    return (
-        bool(those) and name not in graph.outputs and all(isinstance(r.op, (Linear, Permute, Reshape)) for r in those)
-    )
+    return bool(those) and name not in graph.outputs and all(_sees_through(r) for r in those)
+
+
+def _sees_through(reader: Node) -> bool:
+    return isinstance(reader.op, (Linear, Permute, Reshape))
 
 
 def _tolerated(graph: Network, name: str, readers: Mapping[str, list[Node]]) -> bool:
@@ -98,11 +97,7 @@ def _tolerated(graph: Network, name: str, readers: Mapping[str, list[Node]]) -> 
     those = readers.get(name, [])
     if not those or name in graph.outputs or len(graph.shapes[name]) != 2:
         return False
-    return all(
-        isinstance(r.op, (Linear, Permute, Reshape))
-        or (isinstance(r.op, ELEMENTWISE) and _tolerated(graph, r.name, readers))
-        for r in those
-    )
+    return all(_sees_through(r) or (r.op.elementwise and _tolerated(graph, r.name, readers)) for r in those)
 
 
 def _untransposable(node: Node) -> UnsupportedError:

@@ -13,7 +13,7 @@ from edgeq.formats.exactness import Difference, Exactness, compare, gather
 from edgeq.formats.tflite.layout import plan
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.reference.layers import run
+from edgeq.integer.reference import run
 
 __all__ = ["verify_tflite"]
 

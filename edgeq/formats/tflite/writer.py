@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.formats.metadata import About
-from edgeq.formats.tflite.emit import elementwise as emit_elementwise  # noqa: F401 - they register emitters
-from edgeq.formats.tflite.emit import moves as emit_moves  # noqa: F401 - they register emitters
-from edgeq.formats.tflite.emit import norms as emit_norms  # noqa: F401 - they register emitters
-from edgeq.formats.tflite.emit import tables as emit_tables  # noqa: F401 - they register emitters
-from edgeq.formats.tflite.emit.layers import UNFUSED, Emitter
+from edgeq.formats.tflite.emit import Emitter, emit
+from edgeq.formats.tflite.emit.elementwise import UNFUSED
 from edgeq.formats.tflite.flatbuffer import serialize
 from edgeq.formats.tflite.layout import Network, plan
 from edgeq.formats.tflite.metadata import BUFFER_NAME, LABELS, metadata, with_files
@@ -68,10 +63,9 @@ def _apart(graph: Graph) -> Graph:
     graph = raise_hard_swish(graph)
     nodes: list[Node] = []
     for node in graph.nodes:
-        clamp = getattr(node.op, "activation", None)
-        if clamp in UNFUSED:
-            bare: Any = node.op
-            nodes.append(Node(f"{node.name}/linear", replace(bare, activation=None), node.inputs))
+        clamp = node.op.fused_activation
+        if clamp is not None and clamp in UNFUSED:
+            nodes.append(Node(f"{node.name}/linear", node.op.with_activation(None), node.inputs))
             nodes.append(Node(node.name, clamp, (f"{node.name}/linear",)))
         else:
             nodes.append(node)
@@ -85,7 +79,7 @@ def _write(graph: Network, io: str | None, weights: str = "int8", about: About |
     for name in graph.inputs:
         _input(e, name, io)
     for node in graph.nodes:
-        e.node(node)
+        emit(e, node)
     for name in graph.outputs:
         _output(e, name, io)
     if about is None:

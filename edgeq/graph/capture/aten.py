@@ -105,10 +105,8 @@ ATEN: Registry[Rule] = Registry(
         "edgeq.graph.capture.pooling",
         "edgeq.graph.capture.padding",
         "edgeq.graph.capture.indexing",
-        "edgeq.graph.capture.means",
         "edgeq.graph.capture.norms",
         "edgeq.graph.capture.shuffle",
-        "edgeq.graph.capture.transposed",
     ),
 )
 """Rules by ATen name, e.g. ``aten.conv2d``."""

@@ -1,10 +1,12 @@
-"""Rules for ATen calls that compute value by value: arithmetic of two values or with constants, smooth activations.
+"""Rules for ATen calls that compute value by value: arithmetic of two values or with constants, and activations.
 
 Arithmetic with a constant is an `Affine`, which folds into the layer before it; what is left is made of few kinds:
 a difference is a sum, SiLU a sigmoid and a product, a hard sigmoid an affine and a clamp, hard swish its own kind.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -59,6 +61,35 @@ def _div(call: Call) -> Value:
         raise call.unsupported("it divides by an activation, or to whole numbers", "multiply, or divide by a constant")
     inverse = Constant(divisor.name, 1 / divisor.tensor) if isinstance(divisor, Constant) else 1 / float(divisor)
     return _affine(call, call.value(), inverse, 0.0)
+
+
+@aten("relu", "relu_")
+def _relu(call: Call) -> Value:
+    return call.emit(ops.RELU, call.value(), label="relu")
+
+
+@aten("relu6", "relu6_")
+def _relu6(call: Call) -> Value:
+    return call.emit(ops.RELU6, call.value(), label="relu6")
+
+
+@aten("hardtanh", "hardtanh_")
+def _hardtanh(call: Call) -> Value:
+    op = ops.Clamp(float(call["min_val"]), float(call["max_val"]))
+    return call.emit(op, call.value(), label="relu6" if op == ops.RELU6 else "")
+
+
+@aten("clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_")
+def _clamp(call: Call) -> Value:
+    limits = call.get("min", -math.inf), call.get("max", math.inf)
+    if not all(isinstance(limit, (int, float)) for limit in limits):
+        raise call.unsupported("its limits are tensors", "clamp between two numbers")
+    return call.emit(ops.Clamp(float(limits[0]), float(limits[1])), call.value())
+
+
+@aten("leaky_relu", "leaky_relu_")
+def _leaky_relu(call: Call) -> Value:
+    return call.emit(ops.LeakyReLU(float(call["negative_slope"])), call.value())
 
 
 @aten("sigmoid", "sigmoid_")

@@ -1,7 +1,7 @@
-"""Rules for norms that look at every input anew: over channels, groups of them, or all of a map.
+"""Rules for softmax, batch norm, and norms that look at every input anew: over channels, groups, or all of a map.
 
-Made of a mean as a convolution, a sum, a mean of squares, an inverse square root and a product, all of which both
-runtimes have in integers; the scale and shift per channel become part of the layer that follows.
+The latter are made of a mean as a convolution, a sum, a mean of squares, an inverse square root and a product, all of
+which both runtimes have in integers; the scale and shift per channel become part of the layer that follows.
 """
 
 from __future__ import annotations
@@ -11,10 +11,38 @@ import math
 import torch
 
 from edgeq.graph import ops
-from edgeq.graph.capture.aten import Call, Constant, Value, aten
+from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
 from edgeq.graph.capture.channels import as_channels
 from edgeq.graph.capture.moves import reshaped
 from edgeq.graph.ops import MOST_SQUARES, Affine, MeanSquare, Mul, Rsqrt
+
+
+@aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm")
+def _batch_norm(call: Call) -> Value:
+    mean, variance = call.constant("running_mean"), call.constant("running_var")
+    if call.get("training", False) or mean is None or variance is None:
+        raise call.unsupported(
+            "it normalises with the statistics of each batch",
+            "call model.eval() before exporting and keep track_running_stats=True",
+        )
+    gamma, beta = call.constant("weight"), call.constant("bias")
+    stem = mean.name.rpartition(".")[0]
+    prefix = f"{stem}." if stem else ""
+    gamma = gamma or Constant(f"{prefix}weight", mean.tensor.new_ones(mean.tensor.shape))
+    beta = beta or Constant(f"{prefix}bias", mean.tensor.new_zeros(mean.tensor.shape))
+    return call.emit(ops.BatchNorm(float(call.get("eps", 1e-5))), call.value("input"), gamma, beta, mean, variance)
+
+
+@aten("softmax", "_softmax")
+def _softmax(call: Call) -> Value:
+    value = call.value()
+    rank = len(value.shape)
+    axis = axis_of(int(call["dim"]), rank)
+    if axis != (1 if rank == 4 else rank - 1) or axis == 0:
+        raise call.unsupported(
+            f"it runs along {call['dim']} of {list(value.shape)}", "softmax channels of a picture, else what comes last"
+        )
+    return call.emit(ops.Softmax(axis), value)
 
 
 @aten("layer_norm", "native_layer_norm")

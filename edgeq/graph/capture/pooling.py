@@ -1,12 +1,61 @@
-"""Rules for adaptive pools: one pool where the windows are alike, else pools of slices, one axis after the other."""
+"""Rules for pools and means.
+
+An adaptive pool is one pool where its windows are alike, else pools of slices, one axis after the other. A mean over
+chosen dimensions is a pool or a convolution that computes it in integers.
+"""
 
 from __future__ import annotations
 
+import torch
+
 from edgeq.graph import ops
-from edgeq.graph.capture.aten import Call, Value, aten
+from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
+from edgeq.graph.capture.moves import permuted, reshaped
+from edgeq.graph.ops import Pair, Sides
 
 Windows = list[tuple[int, int]]
 Pool = type[ops.AvgPool2d] | type[ops.MaxPool2d]
+
+
+MEAN_HINT = "average (N, C, H, W) over channels, height or width, or (N, L, C) over one of the last two"
+
+
+@aten("max_pool2d", "max_pool2d_with_indices")
+def _max_pool2d(call: Call) -> Value:
+    if call.pair("dilation", (1, 1)) != (1, 1):
+        raise call.unsupported("it is dilated", "use a max pool without dilation")
+    value, kernel = call.value(), call.pair("kernel_size")
+    stride, before = call.pair("stride", kernel), call.pair("padding", (0, 0))
+    return call.emit(ops.MaxPool2d(kernel, stride, _pool_sides(call, value, kernel, stride, before)), value)
+
+
+@aten("avg_pool2d")
+def _avg_pool2d(call: Call) -> Value:
+    value, kernel = call.value(), call.pair("kernel_size")
+    stride, before = call.pair("stride", kernel), call.pair("padding", (0, 0))
+    if any(before) and call.get("count_include_pad", True):
+        # Zeros that count are zeros like any others; no integer runtime's average pool counts its own padding.
+        around = (0, 0, *before)
+        value, before = call.emit(ops.Pad(around, around), value), (0, 0)
+    sides = _pool_sides(call, value, kernel, stride, before)
+    if call.get("divisor_override", kernel[0] * kernel[1]) != kernel[0] * kernel[1] or (
+        "divisor_override" in call.arguments and any(sides)
+    ):
+        raise call.unsupported("it divides by something else than the pixels under the window", "drop divisor_override")
+    if not any(sides) and kernel == value.shape[2:]:
+        return call.emit(ops.GlobalAvgPool(), value)
+    return call.emit(ops.AvgPool2d(kernel, stride, sides), value)
+
+
+def _pool_sides(call: Call, value: Value, kernel: Pair, stride: Pair, before: Pair) -> Sides:
+    """Padding that gives torch's output size with a floor: ``ceil_mode`` adds at the bottom and right."""
+    if len(value.shape) != 4:
+        raise call.unsupported(f"its input has shape {list(value.shape)}", "pool (N, C, H, W)")
+    after = [
+        max(p, (out - 1) * s + k - size - p)
+        for out, s, k, size, p in zip(call.shape[2:], stride, kernel, value.shape[2:], before, strict=True)
+    ]
+    return (before[0], after[0], before[1], after[1])
 
 
 @aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
@@ -65,3 +114,30 @@ def _pooled(call: Call, value: Value, axis: int, run: Windows, pool: Pool) -> Va
     if kernel == stride == [1, 1]:
         return value
     return call.emit(pool((kernel[0], kernel[1]), (stride[0], stride[1])), value)
+
+
+@aten("mean")
+def _mean(call: Call) -> Value:
+    value = call.value()
+    rank = len(value.shape)
+    axes = sorted(axis_of(int(dim), rank) for dim in call.get("dim", range(rank)))
+    if rank not in (3, 4) or axes[:1] == [0] or (rank == 3 and len(axes) != 1):
+        raise call.unsupported(f"it averages over {axes} of {list(value.shape)}", MEAN_HINT)
+    if rank == 3 and axes == [2]:
+        value, axes = reshaped(call, value, (*value.shape, 1)), [2, 3]
+    elif rank == 3:  # tokens stay in rows, where a file has them
+        value, axes = reshaped(call, value, (1, 1, *value.shape[1:])), [2]
+    elif axes == [1, 2]:  # of channels that lie last, as those who average these have them
+        value, axes = permuted(call, value, (0, 3, 1, 2)), [2, 3]
+    _, channels, height, width = value.shape
+    if axes[-2:] == [2, 3]:
+        if (height, width) != (1, 1):
+            value = call.emit(ops.GlobalAvgPool(), value, label="mean")
+    elif 2 in axes or 3 in axes:
+        kernel = (height if 2 in axes else 1, width if 3 in axes else 1)
+        if kernel != (1, 1):
+            value = call.emit(ops.AvgPool2d(kernel, kernel), value, label="mean")
+    if 1 in axes and channels > 1:
+        weight = Constant("mean.weight", torch.full((1, channels, 1, 1), 1 / channels))
+        value = call.emit(ops.Conv2d(), value, weight, label="mean")
+    return reshaped(call, value, call.shape)

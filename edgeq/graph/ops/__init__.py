@@ -1,96 +1,17 @@
 """The ops of the graph, one file per family, and one namespace for all of them: `from edgeq.graph import ops`.
 
-Each op is a frozen dataclass that checks the shapes it is given. Loading this package registers every family.
+Each op is a frozen dataclass that checks the shapes it is given and says its traits. Loading this package registers
+every family.
+
+To add an op: a dataclass in the file of its family (`layers`, `elementwise`, `moves`, `norms`), and a rule in the file
+of the same name in `graph/capture`, `graph/run`, `integer/reference`, and the `emit` and `reference` folders of each
+format. ``python tools/places.py NAME`` lists the files where an op stands.
 """
 
-from edgeq.graph.ops.base import OPS, Op, Pair, Shape, Sides, broadcast, register, require
-from edgeq.graph.ops.elementwise import (
-    ELU,
-    GELU,
-    TABULATED,
-    Affine,
-    HardSigmoid,
-    HardSwish,
-    Maximum,
-    Mish,
-    Mul,
-    Requantize,
-    Sigmoid,
-    Softplus,
-    Tanh,
-    Unary,
-    fixed_grid,
-)
-from edgeq.graph.ops.layers import (
-    NEGATIVE,
-    RELU,
-    RELU6,
-    UNIT,
-    Add,
-    AvgPool2d,
-    BatchNorm,
-    Clamp,
-    Conv2d,
-    ConvTranspose2d,
-    GlobalAvgPool,
-    LeakyReLU,
-    Linear,
-    MaxPool2d,
-    Resize2d,
-    Softmax,
-)
-from edgeq.graph.ops.moves import Concat, Pad, Permute, Reshape, Slice
-from edgeq.graph.ops.norms import MOST_SQUARES, MeanSquare, Rsqrt
-from edgeq.graph.ops.serialize import op_from_json, op_to_json
-
-__all__ = [
-    "ELU",
-    "GELU",
-    "MOST_SQUARES",
-    "NEGATIVE",
-    "OPS",
-    "RELU",
-    "RELU6",
-    "TABULATED",
-    "UNIT",
-    "Add",
-    "Affine",
-    "AvgPool2d",
-    "BatchNorm",
-    "Clamp",
-    "Concat",
-    "Conv2d",
-    "ConvTranspose2d",
-    "GlobalAvgPool",
-    "HardSigmoid",
-    "HardSwish",
-    "LeakyReLU",
-    "Linear",
-    "MaxPool2d",
-    "Maximum",
-    "MeanSquare",
-    "Mish",
-    "Mul",
-    "Op",
-    "Pad",
-    "Pair",
-    "Permute",
-    "Requantize",
-    "Reshape",
-    "Resize2d",
-    "Rsqrt",
-    "Shape",
-    "Sides",
-    "Sigmoid",
-    "Slice",
-    "Softmax",
-    "Softplus",
-    "Tanh",
-    "Unary",
-    "broadcast",
-    "fixed_grid",
-    "op_from_json",
-    "op_to_json",
-    "register",
-    "require",
-]
+from edgeq.graph.ops.base import *
+from edgeq.graph.ops.elementwise import *
+from edgeq.graph.ops.layers import *
+from edgeq.graph.ops.moves import *
+from edgeq.graph.ops.norms import *
+from edgeq.graph.ops.serialize import *
+from edgeq.graph.ops.table import *

@@ -1,42 +1,147 @@
-"""Op kinds that compute value by value: products, scaling by constants, and the smooth activation functions.
+"""Ops that compute value by value: clamps, sums, products, scaling by constants, and activation functions.
 
 SiLU is a `Sigmoid` and a `Mul`, hard sigmoid an `Affine` and a `Clamp`: what an op can be made of has no kind here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from edgeq.graph.ops.base import Op, Shape, broadcast, register, require
-from edgeq.graph.ops.layers import UNIT, Clamp, Softmax
 
 __all__ = [
     "ELU",
     "GELU",
-    "TABULATED",
+    "NEGATIVE",
+    "RELU",
+    "RELU6",
+    "UNIT",
+    "Add",
     "Affine",
+    "Clamp",
+    "Fusing",
     "HardSigmoid",
     "HardSwish",
+    "LeakyReLU",
     "Maximum",
     "Mish",
     "Mul",
     "Requantize",
     "Sigmoid",
     "Softplus",
+    "Tabulated",
     "Tanh",
     "Unary",
-    "fixed_grid",
 ]
+
+
+def _unit_grid(bits: int) -> tuple[float, int]:
+    """The grid that ends at 0 and 1, an int16 one at 1 only."""
+    return (float(np.float32(1 / 32767)), 0) if bits == 16 else (float(np.float32(1 / 255)), -128)
+
+
+@dataclass(frozen=True)
+class Unary(Op):
+    """A function of each value alone."""
+
+    unary: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) == 1, self, inputs, "takes one input")
+        return inputs[0]
+
+
+@register
+@dataclass(frozen=True)
+class Clamp(Unary):
+    """Limit values to ``[minimum, maximum]``. ReLU and ReLU6 are clamps; a convolution, linear or add can carry one."""
+
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    keeps_bits: ClassVar[bool] = True
+    activation_function: ClassVar[bool] = True
+
+    @property
+    def clamp(self) -> Clamp:
+        return self
+
+    def fixed_grid(self, bits: int = 8) -> tuple[float, int] | None:
+        return _unit_grid(bits) if self == UNIT else None
+
+    def non_negative(self, inputs: bool) -> bool:
+        return self.minimum >= 0 or (inputs and self.maximum >= 0)
+
+    def scales_with_input(self, inputs: Sequence[Shape], output: Shape) -> bool:
+        return True  # within its limits, which scale with the channel
+
+
+RELU = Clamp(0.0, math.inf)
+RELU6 = Clamp(0.0, 6.0)
+UNIT = Clamp(0.0, 1.0)
+"""What ends a hard sigmoid."""
+NEGATIVE = Clamp(maximum=0.0)
+"""The other half of a ReLU."""
+
+
+class Fusing(Op):
+    """An op with an `activation` that is applied to its result."""
+
+    activation: Clamp | None
+    accepts_activation: ClassVar[bool] = True
+
+    @property
+    def clamp(self) -> Clamp | None:
+        return self.activation
+
+    @property
+    def fused_activation(self) -> Clamp | None:
+        return self.activation
+
+    def with_activation(self, activation: Clamp | None) -> Op:
+        op: Any = self  # its subclasses have the field
+        changed: Op = dataclasses.replace(op, activation=activation)
+        return changed
+
+    def fixed_grid(self, bits: int = 8) -> tuple[float, int] | None:
+        return None if self.activation is None else self.activation.fixed_grid(bits)
+
+    def non_negative(self, inputs: bool) -> bool:
+        limited = self.activation is not None and self.activation.minimum >= 0
+        return limited or super().non_negative(inputs)
+
+
+@register
+@dataclass(frozen=True)
+class Add(Fusing):
+    """Sum of two activations of one rank; a dimension of 1 is repeated."""
+
+    activation: Clamp | None = None
+    elementwise: ClassVar[bool] = True
+    gains_bits: ClassVar[bool] = True
+    keeps_sign: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        return broadcast(self, inputs)
+
+    def scales_with_input(self, inputs: Sequence[Shape], output: Shape) -> bool:
+        return all(shape == output for shape in inputs)
 
 
 @register
 @dataclass(frozen=True)
 class Mul(Op):
     """Product of two activations of one rank; a dimension of 1 is repeated, as in squeeze-and-excitation."""
+
+    elementwise: ClassVar[bool] = True
+    gains_bits: ClassVar[bool] = True
+    keeps_sign: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         return broadcast(self, inputs)
@@ -48,6 +153,9 @@ class Maximum(Op):
     """The larger of two activations of one shape: of integers on one grid, the larger integer."""
 
     shares_quantization: ClassVar[bool] = True
+    rounds: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = True
+    keeps_sign: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         require(len(inputs) == 2 and inputs[0] == inputs[1], self, inputs, "takes two inputs of one shape")
@@ -58,6 +166,8 @@ class Maximum(Op):
 @dataclass(frozen=True)
 class Affine(Op):
     """Inputs: x ``(N, C, ...)``, scale ``(C,)``, shift ``(C,)``: ``x * scale + shift``. `fold_batchnorm` removes it."""
+
+    lowering: ClassVar[str] = "fold it into a convolution first"
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         require(len(inputs) == 3 and len(inputs[0]) >= 2, self, inputs, "takes x, scale, shift")
@@ -71,19 +181,29 @@ class Requantize(Op):
     """The same values as integers of another type: where 8-bit and 16-bit ops meet. `bits` are those of the output."""
 
     bits: int
+    elementwise: ClassVar[bool] = True
+    lowering: ClassVar[str] = "take it out with `without_widths` first"
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         require(len(inputs) == 1 and self.bits in (8, 16), self, inputs, "takes one input, makes 8 or 16 bits")
         return inputs[0]
 
+    @property
+    def output_bits(self) -> int:
+        return self.bits
 
+
+@register
 @dataclass(frozen=True)
-class Unary(Op):
-    """A function of each value alone."""
+class LeakyReLU(Unary):
+    """``x`` above 0, ``slope * x`` below."""
 
-    def infer(self, inputs: Sequence[Shape]) -> Shape:
-        require(len(inputs) == 1, self, inputs, "takes one input")
-        return inputs[0]
+    slope: float = 0.01
+    activation_function: ClassVar[bool] = True
+    keeps_sign: ClassVar[bool] = True
+
+    def scales_with_input(self, inputs: Sequence[Shape], output: Shape) -> bool:
+        return True
 
 
 @register
@@ -91,11 +211,17 @@ class Unary(Op):
 class Sigmoid(Unary):
     """``1 / (1 + exp(-x))``."""
 
+    never_negative: ClassVar[bool] = True
+    demanded_grid: ClassVar[tuple[float, int] | None] = (1 / 256, -128)
+
 
 @register
 @dataclass(frozen=True)
 class Tanh(Unary):
     """Hyperbolic tangent."""
+
+    keeps_sign: ClassVar[bool] = True
+    demanded_grid: ClassVar[tuple[float, int] | None] = (1 / 128, 0)
 
 
 @register
@@ -103,11 +229,19 @@ class Tanh(Unary):
 class HardSigmoid(Unary):
     """``relu6(x + 3) / 6``, where it is no layer's end but half of a hard swish."""
 
+    never_negative: ClassVar[bool] = True
+
+    def fixed_grid(self, bits: int = 8) -> tuple[float, int] | None:
+        return _unit_grid(bits)
+
 
 @register
 @dataclass(frozen=True)
 class HardSwish(Unary):
     """``x * relu6(x + 3) / 6``; `optimize` makes a hard sigmoid and a product of it."""
+
+    keeps_sign: ClassVar[bool] = True
+    lowering: ClassVar[str] = "lower it with `optimize`"
 
 
 @register
@@ -116,47 +250,40 @@ class GELU(Unary):
     """``x`` times the normal distribution function, or with `approximate` Hendrycks and Gimpel's tanh form of it."""
 
     approximate: bool = False
+    activation_function: ClassVar[bool] = True
+    keeps_sign: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Tabulated(Unary):
+    """A smooth function without an integer kernel in any runtime: looked up in a table of 256."""
+
+    tabulated: ClassVar[bool] = True
+    activation_function: ClassVar[bool] = True
 
 
 @register
 @dataclass(frozen=True)
-class ELU(Unary):
+class ELU(Tabulated):
     """``scale * x`` above 0, ``scale * alpha * (exp(input_scale * x) - 1)`` below; SELU and CELU are such, too."""
 
     alpha: float = 1.0
     scale: float = 1.0
     input_scale: float = 1.0
+    keeps_sign: ClassVar[bool] = True
 
 
 @register
 @dataclass(frozen=True)
-class Softplus(Unary):
+class Softplus(Tabulated):
     """``log(1 + exp(x))``."""
 
+    never_negative: ClassVar[bool] = True
+
 
 @register
 @dataclass(frozen=True)
-class Mish(Unary):
+class Mish(Tabulated):
     """``x * tanh(log(1 + exp(x)))``."""
 
-
-TABULATED = (ELU, Mish, Softplus)
-"""Kinds without an integer kernel: looked up in a table of 256, which int16 does not have."""
-
-_FIXED: Mapping[type[Op], tuple[float, int]] = {Sigmoid: (1 / 256, -128), Tanh: (1 / 128, 0), Softmax: (1 / 256, -128)}
-_UNIT = float(np.float32(1 / 255)), -128
-_WIDE_UNIT = float(np.float32(1 / 32767)), 0
-
-
-def fixed_grid(op: Op, bits: int = 8) -> tuple[float, int] | None:
-    """Scale and zero point of an op's output, int8 or with 16 `bits` int16, that no calibration decides; None where
-    there is a choice.
-
-    TFLite's kernels demand theirs of sigmoid, tanh and softmax. What ends in 0..1 has a grid that ends there, so that
-    saturation is the clamp: no kernel can fuse that one. (An int16 grid goes on below 0, where a ReLU ends it.)
-    """
-    clamp = op if isinstance(op, Clamp) else getattr(op, "activation", None)
-    unit = clamp == UNIT or isinstance(op, HardSigmoid)
-    if bits == 16:
-        return _WIDE_UNIT if unit else ((1 / 32768, 0) if type(op) in _FIXED else None)
-    return _UNIT if unit else _FIXED.get(type(op))
+    keeps_sign: ClassVar[bool] = True

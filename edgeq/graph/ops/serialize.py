@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ops.base import OPS, Op
-from edgeq.graph.ops.layers import Clamp
+from edgeq.graph.ops.elementwise import Clamp
 
 __all__ = ["op_from_json", "op_to_json"]
 

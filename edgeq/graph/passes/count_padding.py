@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ir import Graph, Node, with_op
 from edgeq.graph.ops import AvgPool2d, Conv2d, Pad
 from edgeq.graph.passes._edit import Edit
 from edgeq.graph.passes.fold_pad import spatial
@@ -18,9 +18,8 @@ __all__ = ["count_padding"]
 
 def count_padding(graph: Graph) -> Graph:
     edit = Edit(graph)
-    for node in graph.of_kind(AvgPool2d):
-        op, pad = node.op, edit.producer(node.inputs[0])
-        assert isinstance(op, AvgPool2d)  # noqa: S101 - narrows for mypy
+    for node, op in with_op(graph.nodes, AvgPool2d):
+        pad = edit.producer(node.inputs[0])
         sides = spatial(pad) if pad is not None and isinstance(pad.op, Pad) and not pad.op.lowest else None
         if pad is None or sides is None or any(op.padding):
             continue

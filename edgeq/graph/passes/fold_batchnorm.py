@@ -59,11 +59,11 @@ def _constant(graph: Graph, node: Node) -> bool:
 
 def _affine(graph: Graph, node: Node) -> tuple[Doubles, Doubles]:
     """(scale, shift) per channel, in double precision."""
-    if isinstance(node.op, Affine):
-        scale, shift = (graph.constants[name].astype(np.float64) for name in node.inputs[1:])
+    constants = [graph.constants[name].astype(np.float64) for name in node.inputs[1:]]
+    if not isinstance(node.op, BatchNorm):
+        scale, shift = constants
         return scale, shift
-    gamma, beta, mean, variance = (graph.constants[name].astype(np.float64) for name in node.inputs[1:])
-    assert isinstance(node.op, BatchNorm)  # noqa: S101 - narrows for mypy
+    gamma, beta, mean, variance = constants
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(variance + node.op.eps)
         shift = beta - mean * scale
@@ -88,15 +88,14 @@ def _into(edit: Edit, node: Node, norm: Node, scale: Doubles, shift: Doubles) ->
 
 def _takes_over(graph: Graph, node: Node, shift: Doubles) -> bool:
     """Can this reader start with a scale and this shift?"""
-    padded = isinstance(node.op, Conv2d) and any(node.op.padding) and bool(np.any(shift))
-    return isinstance(node.op, (Conv2d, Linear)) and _constant(graph, node) and not padded
+    return node.op.is_layer and _constant(graph, node) and not (node.op.pads and np.any(shift))
 
 
 def _into_next(edit: Edit, node: Node, norm: Node, scale: Doubles, shift: Doubles) -> None:
     constants = edit.graph.constants
     weight = constants[node.inputs[1]].astype(np.float64)
     bias = constants[node.inputs[2]].astype(np.float64) if len(node.inputs) == 3 else 0.0
-    groups = node.op.groups if isinstance(node.op, Conv2d) else 1
+    groups = len(scale) // weight.shape[1]
     # Row o of these holds what the input channels that filter o reads are scaled and shifted by.
     rows = [np.repeat(v.reshape(groups, -1), len(weight) // groups, axis=0) for v in (scale, shift)]
     scales, shifts = (row.reshape(*row.shape, *[1] * (weight.ndim - 2)) for row in rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ir import Graph, Node, with_op
 from edgeq.graph.ops import Conv2d, Permute, Reshape
 from edgeq.graph.passes._edit import Edit
 
@@ -20,11 +20,10 @@ SHUFFLE = (0, 1, 4, 2, 5, 3)
 
 def shuffle_weights(graph: Graph) -> Graph:
     edit = Edit(graph)
-    for node in graph.of_kind(Permute):
-        assert isinstance(node.op, Permute)  # noqa: S101 - narrows for mypy
+    for node, op in with_op(graph.nodes, Permute):
         split = edit.producer(node.inputs[0])
         conv = edit.producer(split.inputs[0]) if split is not None else None
-        if split is None or conv is None or node.op.order != SHUFFLE or not isinstance(split.op, Reshape):
+        if split is None or conv is None or op.order != SHUFFLE or not isinstance(split.op, Reshape):
             continue
         alone = edit.only_reader(conv.name) is split and edit.only_reader(split.name) is node
         c, down, across, h, w = graph.shapes[split.name][1:]

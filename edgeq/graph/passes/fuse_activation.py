@@ -7,10 +7,8 @@ Only where the activation is the sole reader; any other Clamp stays a node of it
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import NEGATIVE, RELU, RELU6, UNIT, Add, Clamp, Conv2d, ConvTranspose2d, Linear
+from edgeq.graph.ops import NEGATIVE, RELU, RELU6, UNIT, Clamp
 from edgeq.graph.passes._edit import Edit
 
 __all__ = ["fuse_activation"]
@@ -24,7 +22,7 @@ def fuse_activation(graph: Graph) -> Graph:
         before = edit.producer(node.inputs[0])
         if before is None or node.op not in FUSED or edit.only_reader(before.name) is not node:
             continue
-        if isinstance(before.op, (Conv2d, ConvTranspose2d, Linear, Add)) and before.op.activation is None:
-            edit.replace(before, Node(before.name, replace(before.op, activation=node.op), before.inputs))
+        if before.op.accepts_activation and before.op.fused_activation is None:
+            edit.replace(before, Node(before.name, before.op.with_activation(node.op.clamp), before.inputs))
             edit.forward(node.name, before.name)
     return edit.done()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Concat, LeakyReLU, fixed_grid
+from edgeq.graph.ops import Concat, LeakyReLU
 from edgeq.graph.passes._edit import Edit
 
 __all__ = ["part_grids"]
@@ -23,7 +23,7 @@ def part_grids(graph: Graph) -> Graph:
     demands: dict[str, Demand] = {name: name for name in graph.inputs}
     for node in graph.nodes:
         found = [demands[name] for name in graph.activations(node)]
-        demands[node.name] = found[0] if node.op.shares_quantization else fixed_grid(node.op)
+        demands[node.name] = found[0] if node.op.shares_quantization else node.op.fixed_grid()
         if not isinstance(node.op, Concat) or len(set(found)) == 1:
             continue
         demands[node.name] = None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graph.ir import Graph, Node
+from edgeq.graph.ir import Graph, Node, with_op
 from edgeq.graph.ops import Conv2d, ConvTranspose2d, Permute, Reshape, Slice
 from edgeq.graph.passes._edit import Edit
 
@@ -46,9 +46,8 @@ def _axis(size: int, kernel: int, stride: int, cut: int, out: int) -> _Axis:
 
 def lower_transposed(graph: Graph) -> Graph:
     edit = Edit(graph)
-    for node in graph.of_kind(ConvTranspose2d):
-        op, weight = node.op, graph.constants[node.inputs[1]]
-        assert isinstance(op, ConvTranspose2d)  # noqa: S101 - narrows for mypy
+    for node, op in with_op(graph.nodes, ConvTranspose2d):
+        weight = graph.constants[node.inputs[1]]
         (_, _, h, w), (_, o, oh, ow) = graph.shapes[node.inputs[0]], graph.shapes[node.name]
         rows = _axis(h, weight.shape[2], op.stride[0], op.padding[0], oh)
         columns = _axis(w, weight.shape[3], op.stride[1], op.padding[2], ow)

@@ -65,9 +65,8 @@ def _merge(edit: Edit, first: Node, second: Node) -> None:
 def _through_clamp(edit: Edit, clamp: Node, node: Node) -> None:
     """``s * clamp(x)`` is a clamp of ``s * x``; only where it then is one that costs nothing."""
     scale, shift = _numbers(edit, node)
-    limits = clamp.op
-    assert isinstance(limits, Clamp)  # noqa: S101 - narrows for mypy
-    if np.ptp(scale) or scale[0] <= 0 or np.any(shift):
+    limits = clamp.op.clamp
+    if limits is None or np.ptp(scale) or scale[0] <= 0 or np.any(shift):
         return
     low, high = (float(np.float32(limit * scale[0])) for limit in (limits.minimum, limits.maximum))
     moved = Clamp(low, high)

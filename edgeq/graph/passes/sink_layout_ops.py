@@ -7,7 +7,7 @@ With a GELU in between, the two permutations do not meet.
 from __future__ import annotations
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Clamp, LeakyReLU, Permute, Reshape, Unary
+from edgeq.graph.ops import Permute, Reshape, Unary
 from edgeq.graph.passes._edit import Edit
 
 __all__ = ["sink_moves"]
@@ -17,7 +17,7 @@ MOVES = (Permute, Reshape)
 
 def sink_moves(graph: Graph) -> Graph:
     edit = Edit(graph)
-    for node in graph.of_kind(Clamp, LeakyReLU, Unary):
+    for node in graph.of_kind(Unary):
         before, after = edit.producer(node.inputs[0]), edit.only_reader(node.name)
         if before is None or after is None or edit.only_reader(before.name) is not node:
             continue

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import Conv2d, Linear
 
 __all__ = ["unshare"]
 
@@ -20,7 +19,7 @@ def unshare(graph: Graph) -> Graph:
     for node in graph.nodes:
         inputs = list(node.inputs)
         for place, name in enumerate(node.inputs):
-            if not isinstance(node.op, (Conv2d, Linear)) or name not in graph.constants:
+            if not node.op.is_layer or name not in graph.constants:
                 continue
             if name in taken:
                 inputs[place] = f"{node.name}/{name}"

@@ -1,4 +1,4 @@
-"""Means of squares and inverse square roots as LiteRT's reference kernels compute them.
+"""Softmax, means of squares and inverse square roots as LiteRT's reference kernels compute them.
 
 A mean of squares is BATCH_MATMUL of a pixel's channels with themselves. An inverse square root starts at 1, after
 shifts by pairs of bits, and takes five Newton steps in fixed point.
@@ -7,18 +7,19 @@ shifts by pairs of bits, and takes five Newton steps in fixed point.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graph.ops import MeanSquare
+from edgeq.graph import ops
+from edgeq.graph.ir import Node
 from edgeq.integer.fixedpoint import Int, high_product, multiply, multiply_wide, quantize_multiplier
-from edgeq.integer.graph import LIMITS, Quantization
+from edgeq.integer.graph import LIMITS, IntegerGraph, Quantization
+from edgeq.integer.reference.softmax import softmax
+from edgeq.integer.reference.table import KERNELS, Array
+from edgeq.integer.reference.wide import WIDE, wide_softmax
 
-__all__ = ["eps_steps", "mean_square", "rsqrt", "rsqrt_table", "sum_grid"]
-
-Array = npt.NDArray[Any]
+__all__ = ["eps_steps", "rsqrt", "rsqrt_table", "sum_grid"]
 
 ONE = 1 << 28
 """1 with three integer bits."""
@@ -27,7 +28,7 @@ HALF_ROOT = 1518500250
 HEADROOM = 20
 
 
-def eps_steps(op: MeanSquare, output: Quantization) -> int:
+def eps_steps(op: ops.MeanSquare, output: Quantization) -> int:
     """What `eps` is on the output's grid, as far as that goes."""
     steps = round(op.eps / float(output.scale))
     return min(steps, output.limits[1] - int(output.zero_point))
@@ -36,15 +37,6 @@ def eps_steps(op: MeanSquare, output: Quantization) -> int:
 def sum_grid(output: Quantization, channels: int) -> Quantization:
     """The grid of a mean of so many squares, read as their sum."""
     return replace(output, scale=np.asarray(output.scale * np.float32(channels)))
-
-
-def mean_square(op: MeanSquare, x: Array, source: Quantization, output: Quantization) -> Int:
-    """int8 or int16 ``(N, 1, H, W)`` of such ``(N, C, H, W)``."""
-    centred = x.astype(np.int64) - int(source.zero_point)
-    total = (centred * centred).sum(axis=1, keepdims=True)
-    ratio = quantize_multiplier(float(source.scale) ** 2 / float(sum_grid(output, x.shape[1]).scale))
-    scale = multiply_wide if source.dtype == "int16" else multiply
-    return np.clip(scale(total, ratio) + int(output.zero_point) + eps_steps(op, output), *output.limits)
 
 
 def rsqrt(x: Array, source: Quantization, output: Quantization) -> Int:
@@ -84,3 +76,27 @@ def _bits(x: Int) -> Int:
 def _nearest_half(x: Int) -> Int:
     """Halves up."""
     return np.asarray((x + 1) >> 1)
+
+
+@KERNELS.rule(ops.MeanSquare)
+def _mean_square(graph: IntegerGraph, node: Node, op: ops.MeanSquare, inputs: list[Array]) -> Array:
+    source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
+    centred = inputs[0].astype(np.int64) - int(source.zero_point)
+    total = (centred * centred).sum(axis=1, keepdims=True)
+    ratio = quantize_multiplier(float(source.scale) ** 2 / float(sum_grid(output, inputs[0].shape[1]).scale))
+    scale = multiply_wide if source.dtype == "int16" else multiply
+    return np.clip(scale(total, ratio) + int(output.zero_point) + eps_steps(op, output), *output.limits)
+
+
+@KERNELS.rule(ops.Rsqrt)
+def _rsqrt(graph: IntegerGraph, node: Node, op: ops.Rsqrt, inputs: list[Array]) -> Array:
+    source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
+    if source.dtype == "int16":
+        return WIDE.get(op)(op, inputs[0].astype(np.int64), source, output)
+    return rsqrt(inputs[0], source, output)
+
+
+@KERNELS.rule(ops.Softmax)
+def _softmax(graph: IntegerGraph, node: Node, op: ops.Softmax, inputs: list[Array]) -> Array:
+    source, x = graph.quantizations[node.inputs[0]], inputs[0].astype(np.int64)
+    return (wide_softmax if source.dtype == "int16" else softmax)(x, np.float32(source.scale), op.axis)

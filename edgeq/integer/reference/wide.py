@@ -10,13 +10,13 @@ import ctypes
 import ctypes.util
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graph.ops import GELU, Op, Rsqrt, Sigmoid, Tanh
+from edgeq.graph.ops import GELU, OpTable, Rsqrt, Sigmoid, Tanh
 from edgeq.integer.fixedpoint import Int, multiply, quantize_multiplier
 from edgeq.integer.graph import Quantization
 
@@ -157,10 +157,7 @@ def _rsqrt(op: Any, x: Int, source: Quantization, output: Quantization) -> Int:
     return _look_up(_table(at, (float(source.scale), 0), (float(output.scale), 0), np.float32), x)
 
 
-WIDE: Mapping[type[Op], Callable[[Any, Int, Quantization, Quantization], Int]] = {
-    Sigmoid: _sigmoid,
-    Tanh: _tanh,
-    GELU: _gelu,
-    Rsqrt: _rsqrt,
-}
-"""int16 functions of one value, by op kind."""
+WIDE: OpTable[Callable[[Any, Int, Quantization, Quantization], Int]] = OpTable(
+    "of int16 has no reference", {Sigmoid: _sigmoid, Tanh: _tanh, GELU: _gelu, Rsqrt: _rsqrt}
+)
+"""int16 functions of one value."""

@@ -1,4 +1,4 @@
-"""Emitters of products and smooth activations. Imported for what it registers.
+"""ONNX nodes of sums, products, clamps and activation functions.
 
 onnxruntime has integer kernels for products and sigmoids and for no other of these functions. Tanh and hard sigmoid are
 made of sigmoids and sums by giving integers another scale, which costs nothing: a value quantized as ``6 x / 255`` and
@@ -14,14 +14,17 @@ import numpy as np
 
 from edgeq.errors import UnsupportedError
 from edgeq.formats.onnx.context import Context, QuantizedContext
-from edgeq.formats.onnx.emit.layers import emits
+from edgeq.formats.onnx.emit.table import EMITTERS
 from edgeq.formats.onnx.reference.elementwise import GATE, SIGMOID, THREE
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import (
     ELU,
     GELU,
+    Add,
+    Clamp,
     HardSigmoid,
     HardSwish,
+    LeakyReLU,
     Maximum,
     Mish,
     Mul,
@@ -29,7 +32,6 @@ from edgeq.graph.ops import (
     Softplus,
     Tanh,
     Unary,
-    fixed_grid,
 )
 from edgeq.integer.graph import Quantization
 from edgeq.integer.reference.elementwise import answers
@@ -39,30 +41,45 @@ __all__: list[str] = []
 
 def _fixed(context: QuantizedContext, node: Node) -> None:
     """The forms below make integers of one grid."""
-    q, demanded = context.grid(node.name), fixed_grid(node.op)
+    q, demanded = context.grid(node.name), node.op.fixed_grid()
     if (float(q.scale), int(q.zero_point)) != demanded:
         raise UnsupportedError(f"{type(node.op).__name__} with a scale of its own", where=node.name,
                                hint=f"its scale and zero point are {demanded}")  # fmt: skip
 
 
-@emits(Mul)
+@EMITTERS.rule(Add)
+def _add(context: Context, node: Node, op: Add) -> None:
+    context.compute(node, "Add", [context.real(name) for name in node.inputs], clamp=op.activation)
+
+
+@EMITTERS.rule(LeakyReLU)
+def _leaky_relu(context: Context, node: Node, op: LeakyReLU) -> None:
+    context.compute(node, "LeakyRelu", [context.real(node.inputs[0])], alpha=float(op.slope))
+
+
+@EMITTERS.rule(Clamp)
+def _clamp(context: Context, node: Node, op: Clamp) -> None:
+    context.clamp(node, op)
+
+
+@EMITTERS.rule(Mul)
 def _mul(context: Context, node: Node, op: Mul) -> None:
     context.compute(node, "Mul", [context.real(name) for name in node.inputs])
 
 
-@emits(Maximum)
+@EMITTERS.rule(Maximum)
 def _maximum(context: Context, node: Node, op: Maximum) -> None:
     context.move(node, "Max", list(node.inputs), [])
 
 
-@emits(Sigmoid)
+@EMITTERS.rule(Sigmoid)
 def _sigmoid(context: Context, node: Node, op: Sigmoid) -> None:
     if isinstance(context, QuantizedContext):
         _fixed(context, node)
     context.compute(node, "Sigmoid", [context.real(node.inputs[0])])
 
 
-@emits(Tanh)
+@EMITTERS.rule(Tanh)
 def _tanh(context: Context, node: Node, op: Tanh) -> None:
     """``tanh(x) = 2 sigmoid(2 x) - 1``: a sigmoid's integers, read on the grid of a tanh."""
     (value,) = node.inputs
@@ -76,7 +93,7 @@ def _tanh(context: Context, node: Node, op: Tanh) -> None:
     context.hand_over(context.put(sigmoid, SIGMOID, context.place(node.name)), node.name)
 
 
-@emits(HardSigmoid)
+@EMITTERS.rule(HardSigmoid)
 def _hard_sigmoid(context: Context, node: Node, op: HardSigmoid) -> None:
     """``relu6(x + 3) / 6``: a sum that saturates at 0 and 6, and a sixth of it by another scale."""
     (value,) = node.inputs
@@ -88,12 +105,12 @@ def _hard_sigmoid(context: Context, node: Node, op: HardSigmoid) -> None:
     context.hand_over(context.put(total, GATE, context.place(node.name)), node.name)
 
 
-@emits(HardSwish)
+@EMITTERS.rule(HardSwish)
 def _hard_swish(context: Context, node: Node, op: HardSwish) -> None:
     context.compute(node, "HardSwish", [context.real(node.inputs[0])])
 
 
-@emits(GELU)
+@EMITTERS.rule(GELU)
 def _gelu(context: Context, node: Node, op: GELU) -> None:
     (value,) = node.inputs
     if isinstance(context, QuantizedContext):
@@ -113,7 +130,7 @@ def _gelu(context: Context, node: Node, op: GELU) -> None:
     context.compute(node, "Mul", [doubled, number(0.5)])
 
 
-@emits(ELU)
+@EMITTERS.rule(ELU)
 def _elu(context: Context, node: Node, op: ELU) -> None:
     if _looked_up(context, node, op):
         return
@@ -128,13 +145,13 @@ def _elu(context: Context, node: Node, op: ELU) -> None:
     context.compute(node, "Mul", [make("Add", [make("Relu", [x]), below]), scale])
 
 
-@emits(Softplus)
+@EMITTERS.rule(Softplus)
 def _softplus(context: Context, node: Node, op: Softplus) -> None:
     if not _looked_up(context, node, op):
         context.compute(node, "Softplus", [context.real(node.inputs[0])])
 
 
-@emits(Mish)
+@EMITTERS.rule(Mish)
 def _mish(context: Context, node: Node, op: Mish) -> None:
     if not _looked_up(context, node, op):
         context.compute(node, "Mish", [context.real(node.inputs[0])])

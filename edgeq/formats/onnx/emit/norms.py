@@ -1,4 +1,4 @@
-"""Emitters of means of squares and inverse square roots. Imported for what it registers.
+"""ONNX nodes of batch norm, softmax, means of squares and inverse square roots.
 
 onnxruntime has no integer layer norm. It has integer products of matrices, of which a pixel's channels are one row and
 one column, and a table of 256 integers is an inverse square root.
@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from edgeq.formats.onnx.context import Context, QuantizedContext
-from edgeq.formats.onnx.emit.layers import emits
+from edgeq.formats.onnx.emit.table import EMITTERS
 from edgeq.graph.ir import Node
-from edgeq.graph.ops import MeanSquare, Rsqrt
+from edgeq.graph.ops import BatchNorm, MeanSquare, Rsqrt, Softmax
 from edgeq.integer.reference.norms import eps_steps, rsqrt_table
 
 __all__: list[str] = []
@@ -22,7 +22,21 @@ MOST = 16
 """Positions to a product."""
 
 
-@emits(MeanSquare)
+@EMITTERS.rule(BatchNorm)
+def _batch_norm(context: Context, node: Node, op: BatchNorm) -> None:
+    inputs = [context.real(node.inputs[0]), *(context.parameter(name) for name in node.inputs[1:])]
+    context.compute(node, "BatchNormalization", inputs, epsilon=op.eps)
+
+
+@EMITTERS.rule(Softmax)
+def _softmax(context: Context, node: Node, op: Softmax) -> None:
+    if context.shape(node.name)[op.axis] == 1:
+        context.fill(node, 1.0)  # onnxruntime's uint8 kernel makes 0 of a single value: 256 of 256 wraps
+        return
+    context.compute(node, "Softmax", [context.real(node.inputs[0])], axis=op.axis)
+
+
+@EMITTERS.rule(MeanSquare)
 def _mean_square(context: Context, node: Node, op: MeanSquare) -> None:
     (value,) = node.inputs
     if not isinstance(context, QuantizedContext):
@@ -54,7 +68,7 @@ def together_of(positions: int) -> int:
     return max(n for n in range(1, MOST + 1) if positions % n == 0)
 
 
-@emits(Rsqrt)
+@EMITTERS.rule(Rsqrt)
 def _rsqrt(context: Context, node: Node, op: Rsqrt) -> None:
     (value,) = node.inputs
     if isinstance(context, QuantizedContext):

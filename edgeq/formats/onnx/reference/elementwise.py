@@ -1,8 +1,4 @@
-"""How ONNX Runtime's kernels add, multiply and take sigmoids of 8-bit integers, and what is made of those.
-
-Part of `ort_rounding`. Integers are signed here; `shift` is 128 where the file's are uint8: kernels that add zero
-points in float round otherwise for it.
-"""
+"""How ONNX Runtime's kernels add, multiply and take sigmoids of 8-bit integers, and what is made of those."""
 
 from __future__ import annotations
 
@@ -11,11 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.integer.graph import Quantization
+from edgeq.formats.onnx.reference.rescale import limit, nearest
+from edgeq.formats.onnx.reference.table import KERNELS, Integers
+from edgeq.graph.ir import Node
+from edgeq.graph.ops import GELU, Add, Clamp, HardSigmoid, LeakyReLU, Maximum, Mul, Sigmoid, Tabulated, Tanh, Unary
+from edgeq.integer.graph import IntegerGraph, Quantization
+from edgeq.integer.reference.elementwise import answers
 
-__all__ = ["GATE", "SIGMOID", "THREE", "add", "hard_sigmoid", "multiply", "sigmoid"]
-
-Integers = npt.NDArray[Any]
+__all__ = ["GATE", "SIGMOID", "THREE"]
 
 
 def _fixed(scale: float, zero_point: int) -> Quantization:
@@ -30,18 +29,14 @@ GATE = _fixed(6 / 255, -128)
 """Grid of ``relu6(x + 3)``: it saturates where relu6 does. Read as 0..1, its integers are divided by 6."""
 
 
-def _limit(integers: npt.NDArray[Any], q: Quantization) -> Integers:
-    return np.clip(integers, *q.limits).astype(np.int8)
-
-
-def add(a: Integers, b: Integers, one: Quantization, other: Quantization, y: Quantization, shift: int) -> Integers:
+def _sum(a: Integers, b: Integers, one: Quantization, other: Quantization, y: Quantization, shift: int) -> Integers:
     """A fused multiply-add per input around a fixed part, which is made with one itself (where the CPU has them)."""
     zero_a, zero_b, zero_y = (np.float32(grid.zero_point + shift) for grid in (one, other, y))
     ratio_a, ratio_b = one.scale / y.scale, other.scale / y.scale
     fixed = zero_y - _fused(zero_a, ratio_a, ratio_b * zero_b)
     first, second = (np.asarray(array, np.float64) + shift for array in (a, b))
     total = _fused(first, ratio_a, _fused(second, ratio_b, fixed))
-    return _limit(np.rint(total) - shift, y)
+    return limit(np.rint(total) - shift, y)
 
 
 def _fused(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Any:
@@ -50,20 +45,63 @@ def _fused(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Any:
     return (product + np.asarray(c, np.float64)).astype(np.float32)
 
 
-def multiply(a: Integers, b: Integers, one: Quantization, other: Quantization, y: Quantization, shift: int) -> Integers:
-    """The exact integer product times a float32 ratio of scales, the zero point added to it; half to even."""
-    product = (a.astype(np.int64) - int(one.zero_point)) * (b.astype(np.int64) - int(other.zero_point))
-    total = _fused(product, one.scale * other.scale / y.scale, np.float32(y.zero_point + shift))
-    return _limit(np.rint(total) - shift, y)
-
-
-def sigmoid(x: Integers, source: Quantization) -> Integers:
+def _logistic(x: Integers, source: Quantization) -> Integers:
     """On its own grid, half to even."""
     real = source.dequantize(x).astype(np.float64)
     made = (1 / (1 + np.exp(-real))).astype(np.float32)
-    return _limit(np.rint(made / SIGMOID.scale).astype(np.float64) + int(SIGMOID.zero_point), SIGMOID)
+    return limit(np.rint(made / SIGMOID.scale).astype(np.float64) + int(SIGMOID.zero_point), SIGMOID)
 
 
-def hard_sigmoid(x: Integers, source: Quantization, shift: int) -> Integers:
+@KERNELS.rule(Add)
+def _add(graph: IntegerGraph, node: Node, op: Add, inputs: list[Integers], shift: int) -> Integers:
+    one, other, y = (graph.quantizations[name] for name in (*node.inputs, node.name))
+    return limit(_sum(inputs[0], inputs[1], one, other, y, shift), y, op.activation)
+
+
+@KERNELS.rule(Mul)
+def _mul(graph: IntegerGraph, node: Node, op: Mul, inputs: list[Integers], shift: int) -> Integers:
+    """The exact integer product times a float32 ratio of scales, the zero point added to it; half to even."""
+    one, other, y = (graph.quantizations[name] for name in (*node.inputs, node.name))
+    product = (inputs[0].astype(np.int64) - int(one.zero_point)) * (inputs[1].astype(np.int64) - int(other.zero_point))
+    total = _fused(product, one.scale * other.scale / y.scale, np.float32(y.zero_point + shift))
+    return limit(np.rint(total) - shift, y)
+
+
+@KERNELS.rule(Sigmoid)
+def _sigmoid(graph: IntegerGraph, node: Node, op: Sigmoid, inputs: list[Integers], shift: int) -> Integers:
+    return _logistic(inputs[0], graph.quantizations[node.inputs[0]])
+
+
+@KERNELS.rule(Tanh)
+def _tanh(graph: IntegerGraph, node: Node, op: Tanh, inputs: list[Integers], shift: int) -> Integers:
+    x = graph.quantizations[node.inputs[0]]
+    return _logistic(inputs[0], Quantization(np.float32(2) * x.scale, x.zero_point))
+
+
+@KERNELS.rule(HardSigmoid)
+def _hard_sigmoid(graph: IntegerGraph, node: Node, op: HardSigmoid, inputs: list[Integers], shift: int) -> Integers:
     """A sum that saturates at 0 and 6, on a grid of six times the scale."""
-    return add(x, np.ones((), np.int8), source, THREE, GATE, shift)
+    return _sum(inputs[0], np.ones((), np.int8), graph.quantizations[node.inputs[0]], THREE, GATE, shift)
+
+
+@KERNELS.rule(GELU, Tabulated)
+def _look_up(graph: IntegerGraph, node: Node, op: Unary, inputs: list[Integers], shift: int) -> Integers:
+    """A table, which is exact."""
+    x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
+    return np.asarray(answers(op, x, y)[inputs[0].astype(np.int64) + 128])
+
+
+@KERNELS.rule(LeakyReLU)
+def _leaky_relu(graph: IntegerGraph, node: Node, op: LeakyReLU, inputs: list[Integers], shift: int) -> Integers:
+    real = graph.quantizations[node.inputs[0]].dequantize(inputs[0])
+    return nearest(np.where(real >= 0, real, real * np.float32(op.slope)), graph.quantizations[node.name])
+
+
+@KERNELS.rule(Clamp)
+def _clamp(graph: IntegerGraph, node: Node, op: Clamp, inputs: list[Integers], shift: int) -> Integers:
+    return nearest(graph.quantizations[node.inputs[0]].dequantize(inputs[0]), graph.quantizations[node.name], op)
+
+
+@KERNELS.rule(Maximum)
+def _maximum(graph: IntegerGraph, node: Node, op: Maximum, inputs: list[Integers], shift: int) -> Integers:
+    return np.maximum(*inputs)

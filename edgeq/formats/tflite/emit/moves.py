@@ -1,4 +1,4 @@
-"""Emitters of ops that move, join, select or repeat values and compute none. Imported for what it registers."""
+"""TFLite operators of the ops that move, join, select or resize."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeq.formats.tflite.emit.layers import NHWC, Emitter, emits, options_of, pad, strided_slice
+from edgeq.formats.tflite.emit.emitter import NHWC, Emitter, options_of
+from edgeq.formats.tflite.emit.table import EMITTERS
 from edgeq.formats.tflite.order import Turn
 from edgeq.formats.tflite.padding import Axis, subsample
 from edgeq.graph import ops
@@ -16,7 +17,7 @@ from edgeq.graph.ops import Shape
 from edgeq.graph.ops.nearest import NEAREST_MODES
 from edgeq.integer.graph import Quantization
 
-__all__: list[str] = []
+__all__ = ["FEW", "pad", "strided_slice"]
 
 _CODE = schema.BuiltinOperator
 
@@ -27,7 +28,27 @@ FEW = 8
 784 times 2 x 58 takes 56 us, 2 x 58 x 784 and 784 x 116 together 15; 16 x 16 takes the same either way."""
 
 
-@emits(ops.Concat)
+def strided_slice(e: Emitter, x: int, y: int, ranges: list[range], shape: Shape) -> None:
+    """`y` is what `ranges` pick of tensor `x` of `shape`, one range for each dimension."""
+    begin = e.numbers([r.start for r in ranges])
+    # A masked end means "to the last element" and is never read: one constant less.
+    ends = sum(1 << i for i, (r, size) in enumerate(zip(ranges, shape, strict=True)) if r[-1] + r.step >= size)
+    end = begin if ends == (1 << len(ranges)) - 1 else e.numbers([r[-1] + 1 for r in ranges])
+    options = options_of("StridedSliceOptions", beginMask=0, endMask=ends)
+    e.operator(_CODE.STRIDED_SLICE, (x, begin, end, e.numbers([r.step for r in ranges])), y, options, wide=4)
+
+
+def pad(e: Emitter, x: int, padded: int, counts: list[tuple[int, int]], *, lowest: bool = False) -> None:
+    if not lowest:
+        e.operator(_CODE.PAD, (x, e.numbers(counts)), padded)
+        return
+    limit = np.finfo(np.float32).min if e.dtype == "float32" else np.iinfo(e.dtype).min
+    value = np.array(limit, e.dtype)
+    fill = e.constant("value", value, e.file.tensors[x].quantization)
+    e.operator(_CODE.PADV2, (x, e.numbers(counts), fill), padded)
+
+
+@EMITTERS.rule(ops.Concat)
 def _concat(e: Emitter, node: Node, op: ops.Concat) -> None:
     rank = len(e.graph.shapes[node.name])
     names = node.inputs[::-1] if rank == 4 and op.axis >= 2 and e.layout.mirror[op.axis - 2] else node.inputs
@@ -40,7 +61,7 @@ def _concat(e: Emitter, node: Node, op: ops.Concat) -> None:
     )
 
 
-@emits(ops.Pad)
+@EMITTERS.rule(ops.Pad)
 def _pad_node(e: Emitter, node: Node, op: ops.Pad) -> None:
     counts = list(zip(op.before, op.after, strict=True))
     if len(counts) == 4:
@@ -48,7 +69,7 @@ def _pad_node(e: Emitter, node: Node, op: ops.Pad) -> None:
     pad(e, e.index[node.inputs[0]], e.output(node), counts)
 
 
-@emits(ops.Slice)
+@EMITTERS.rule(ops.Slice)
 def _slice(e: Emitter, node: Node, op: ops.Slice) -> None:
     shape = e.graph.shapes[node.inputs[0]]
     ranges = [range(a, b, k) for a, b, k in zip(op.start, op.stop, op.step, strict=True)]
@@ -87,7 +108,7 @@ def _pick(e: Emitter, x: int, picked: int, picks: tuple[ops.Pair, ops.Pair], str
     e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, b), picked, options, 1 if q is None else 3, wide=5)
 
 
-@emits(ops.Resize2d)
+@EMITTERS.rule(ops.Resize2d)
 def _resize(e: Emitter, node: Node, op: ops.Resize2d) -> None:
     inputs = (e.index[node.inputs[0]], e.numbers(op.size))
     if op.mode in NEAREST_MODES:
@@ -99,8 +120,7 @@ def _resize(e: Emitter, node: Node, op: ops.Resize2d) -> None:
     e.operator(_CODE.RESIZE_BILINEAR, inputs, e.output(node), options, 3, wide=4)
 
 
-@emits(ops.Reshape)
-@emits(ops.Permute)
+@EMITTERS.rule(ops.Reshape, ops.Permute)
 def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
     """As many of RESHAPE, TRANSPOSE (or two), REVERSE, RESHAPE as the new order asks for; mostly the first alone."""
     x, target = e.index[node.inputs[0]], e.file_shape(e.graph.shapes[node.name])

@@ -1,4 +1,4 @@
-"""Emitters of means of squares and inverse square roots. Imported for what it registers."""
+"""TFLite operators of softmax, means of squares and inverse square roots."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeq.formats.tflite.emit.layers import Emitter, emits, options_of
+from edgeq.formats.tflite.emit.elementwise import check_grid
+from edgeq.formats.tflite.emit.emitter import Emitter, options_of
+from edgeq.formats.tflite.emit.table import EMITTERS
 from edgeq.graph.ir import Node
-from edgeq.graph.ops import MeanSquare, Rsqrt
+from edgeq.graph.ops import MeanSquare, Rsqrt, Softmax
 from edgeq.integer.reference.norms import eps_steps, sum_grid
 
 __all__: list[str] = []
@@ -17,7 +19,13 @@ __all__: list[str] = []
 _CODE = schema.BuiltinOperator
 
 
-@emits(MeanSquare)
+@EMITTERS.rule(Softmax)
+def _softmax(e: Emitter, node: Node, op: Softmax) -> None:
+    check_grid(e, node, "softmax")
+    e.operator(_CODE.SOFTMAX, (e.index[node.inputs[0]],), e.output(node), options_of("SoftmaxOptions", beta=1.0))
+
+
+@EMITTERS.rule(MeanSquare)
 def _mean_square(e: Emitter, node: Node, op: MeanSquare) -> None:
     """Every pixel's channels times themselves, as a row and a column: the one kernel that sums products of activations.
 
@@ -57,6 +65,6 @@ def _float_mean_square(e: Emitter, node: Node, op: MeanSquare) -> None:
     e.operator(_CODE.ADD, (mean, more), e.output(node), options_of("AddOptions"))
 
 
-@emits(Rsqrt)
+@EMITTERS.rule(Rsqrt)
 def _rsqrt(e: Emitter, node: Node, op: Rsqrt) -> None:
     e.operator(_CODE.RSQRT, (e.index[node.inputs[0]],), e.output(node), None, wide=2)
