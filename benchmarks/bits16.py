@@ -13,12 +13,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from cases import NETWORKS, ROOT, commit, data_folder
 from export import PIXELS, Line
 from export_networks import SUBJECTS
-from latency import machine_line
+from latency import machine_line, ratio_text, time_pair
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
@@ -30,7 +29,6 @@ from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
-from edgeq.measure.latency import measure_latency
 from edgeq.measure.layers import layer_errors
 from edgeq.model.load import load_model
 from edgeq.model.spec import ModelSpec
@@ -69,7 +67,6 @@ def prepared(name: str, limit: int) -> tuple[Graph, ModelSpec, CalibrationSet, E
 
 def rows(name: str, limit: int) -> list[str]:
     graph, spec, calibration, images, before = prepared(name, limit)
-    sample = np.ascontiguousarray(calibration.inputs[:1])
     lines = [f"| {name} | float | {before.top1:.1f} | | | | | |"]
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "w8a8.tflite"
@@ -81,14 +78,10 @@ def rows(name: str, limit: int) -> list[str]:
             exact = verify_tflite(frozen, data, calibration.inputs[:EXACT])
             last = layer_errors(graph, frozen, calibration.inputs[:EXACT])[-1]
             after = evaluate(runner(LiteRTSession(file, kernels="builtin", threads=1)), images.batches(spec))
-            found = measure_latency(
-                LiteRTSession(plain, threads=1), LiteRTSession(file, threads=1), sample
-            ).to_json()  # fmt: skip
-            ends, doubt = found["ratio_interval"], "" if found["valid"] else ", doubtful"
             lines.append(
                 f"| {name} | {bits} | {after.top1:.1f} | {100 * agreement(before, after):.1f} | {last.sqnr_db:.1f} "
                 f"| {len(data):,} | {exact.equal:,} of {exact.values:,} "
-                f"| {found['ratio']:.2f} ({ends[0]:.2f} to {ends[1]:.2f}{doubt}) |"
+                f"| {ratio_text(time_pair(file, plain))} |"
             )
             print(lines[-1], flush=True)
     return lines

@@ -99,9 +99,8 @@ def size_budget(case: Case, ops: int) -> float:
 
 def against_peers(case: Case, target: str, artifact: Path) -> dict[str, dict[str, Any]]:
     """Interleaved latency of our file (A) and each peer's (B) on one thread."""
-    shape = load_model(str(case.toml)).spec.input_shape
     files = [PEERS / case.name / name for name in PEER_OF.get(target, ())]
-    return {path.stem: time_pair(artifact, path, shape) for path in files if path.exists()}
+    return {path.stem: time_pair(artifact, path) for path in files if path.exists()}
 
 
 def doubtful(path: Path) -> bool:

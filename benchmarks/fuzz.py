@@ -176,7 +176,7 @@ class Agents:
 
     def __call__(self, command: list[str], **options: Any) -> Completed:
         words = shlex.split(command[-1])
-        place = next((n for n, word in enumerate(words) if word.endswith("/agent.py")), None)
+        place = next((n for n, word in enumerate(words) if word.endswith("/agent.pyz")), None)
         if place is None or words[0] not in ("env", *words[place - 1 : place]):
             return self._call(command, **options)
         kind, token = words[place + 1], words[words.index("--job") + 1]
@@ -211,13 +211,13 @@ class Agents:
 
 def run_agent(words: list[str], settings: dict[str, str], said: str) -> None:
     """What a Python started anew would do."""
-    from edgeq.device.runners import agent
+    from edgeq.device.runners.agent import __main__ as agent
 
     os.environ.update(settings)
     file = os.open(said, os.O_CREAT | os.O_WRONLY)
     os.dup2(file, 1)
     sys.stdout = os.fdopen(1, "w")
-    sys.argv = ["agent.py", *(word for word in words if word != "--tied")]
+    sys.argv = ["agent.pyz", *(word for word in words if word != "--tied")]
     status = agent.main()
     sys.stdout.flush()
     os._exit(status)
@@ -261,7 +261,7 @@ def work(pipe: Connection, folder: Path) -> None:
 
     isolation.PATIENCE = STUCK
     preload = [
-        "edgeq.device.runners.agent",
+        "edgeq.device.runners.agent.__main__",
         "edgeq.formats.replay",
         "edgeq.formats.onnx.read",
         "edgeq.formats.tflite.read",

@@ -13,16 +13,14 @@ from pathlib import Path
 
 import numpy as np
 from cases import NETWORKS, ROOT, commit, data_folder
-from latency import machine_line
+from latency import machine_line, ratio_text, time_pair
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import write_atomic
-from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
-from edgeq.measure.latency import measure_latency
 from edgeq.model.load import load_model
 from edgeq.pipeline.synthesis import captured
 from edgeq.quant.bits import Scheme
@@ -67,11 +65,7 @@ def main() -> None:
             for file, data in zip(files, (plain, packed), strict=True):
                 file.write_bytes(data)
             for kernels in KERNELS:
-                one, other = (LiteRTSession(file, kernels=kernels, threads=1) for file in files)
-                found = measure_latency(one, other, images.inputs[:1]).to_json()
-                low, high = found["ratio_interval"]
-                doubt = "" if found["valid"] else ", doubtful"
-                times.append(f"{found['ratio']:.2f} ({low:.2f} to {high:.2f}{doubt})")
+                times.append(ratio_text(time_pair(files[1], files[0], kernels=kernels)))
         lines.append(
             f"| {name} | {len(plain):,} | {len(packed):,} | {100 * (1 - len(packed) / len(plain)):.0f} % "
             f"| {exact.equal:,} of {exact.values:,} | {times[0]} | {times[1]} |"

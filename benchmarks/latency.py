@@ -9,15 +9,16 @@ both cannot move. Files end in .tflite (LiteRT with XNNPACK) or .onnx (onnxrunti
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from cases import CASES, PEERS
-from foreign import open_file
 
+from edgeq.device.job import Pace, bench_here
 from edgeq.measure.conditions import this_machine
-from edgeq.measure.latency import ENOUGH_RUNS, Latency, measure_latency
+from edgeq.measure.validity import ENOUGH_RUNS
+from edgeq.pipeline.ondevice import find_artifact, setup_for
 
 ROUNDS = 100
 
@@ -25,26 +26,31 @@ Record = dict[str, Any]
 """a_ms, b_ms, ratio, interval [low, high] of the median ratio, runs, threads, runtime, doubts."""
 
 
-def time_pair(a: Path, b: Path, shape: tuple[int, ...], rounds: int = ROUNDS, threads: int = 1) -> Record:
-    """Time `a` against `b` on one random image ``(C, H, W)``."""
+def time_pair(a: Path, b: Path, rounds: int = ROUNDS, threads: int = 1, kernels: str | None = None) -> Record:
+    """Time `a` against `b`, with the kernels their users have unless `kernels` names others."""
     if a.suffix != b.suffix:
         raise SystemExit(f"{a.name} and {b.name} run on different runtimes")
-    sample = np.random.default_rng(0).random((1, *shape), np.float32)
-    return _record(measure_latency(open_file(b, threads), open_file(a, threads), sample, runs=rounds))
-
-
-def _record(latency: Latency) -> Record:
-    facts = latency.to_json()
+    setup = setup_for(find_artifact(a), threads=threads)
+    facts = bench_here(a, b, replace(setup, kernels=kernels or setup.kernels), Pace(least=rounds))
+    latency = facts["latency"]
     return {
-        "a_ms": facts["integer_median_ms"],
-        "b_ms": facts["float_median_ms"],
-        "ratio": facts["ratio"],
-        "interval": facts["ratio_interval"],
-        "runs": facts["runs"],
-        "threads": facts["threads"],
-        "runtime": latency.runtime,
-        "doubts": list(latency.doubts),
+        "a_ms": latency["integer_median_ms"],
+        "b_ms": latency["float_median_ms"],
+        "a_min_ms": latency["min_ms"],
+        "b_min_ms": latency["float_min_ms"],
+        "ratio": latency["ratio"],
+        "interval": latency["ratio_interval"],
+        "runs": latency["runs"],
+        "threads": latency["threads"],
+        "runtime": facts["runtime"],
+        "doubts": facts["doubts"],
     }
+
+
+def ratio_text(record: Record) -> str:
+    """The ratio of a pair with its interval."""
+    low, high = record["interval"]
+    return f"{record['ratio']:.2f} ({low:.2f} to {high:.2f}{', doubtful' if record['doubts'] else ''})"
 
 
 def machine_line() -> str:
@@ -72,33 +78,28 @@ def line(label: str, record: Record) -> str:
     return f"| {label} | {times} | {record['ratio']:.3f} | {low:.3f}–{high:.3f} | {record['runs']} | {doubts} |"
 
 
-def _shape(network: str) -> tuple[int, ...]:
-    return tuple(np.load(PEERS / network / "calibration.npy", mmap_mode="r").shape[1:])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, help="pairs of files: A B A B ...")
-    parser.add_argument("--shape", type=int, nargs=3, metavar=("C", "H", "W"), help="of one image, for FILES")
     parser.add_argument("--peers", action="store_true", help="the peers' int8 files against their float files")
     parser.add_argument("--networks", nargs="+", default=list(CASES), help="with --peers: only these")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"pairs, at least (default {ROUNDS})")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    if len(arguments.files) % 2 or (arguments.files and arguments.shape is None):
-        parser.error("files come in pairs, with --shape")
+    if len(arguments.files) % 2:
+        parser.error("files come in pairs")
     if arguments.rounds < ENOUGH_RUNS:
         parser.error(f"fewer than {ENOUGH_RUNS} rounds are no result")
     files = zip(arguments.files[::2], arguments.files[1::2], strict=True)
-    pairs = [(f"{a.name} / {b.name}", a, b, tuple(arguments.shape)) for a, b in files]
+    pairs = [(f"{a.name} / {b.name}", a, b) for a, b in files]
     if arguments.peers:
-        pairs += [(label, a, b, _shape(network)) for network, label, a, b in peer_pairs(arguments.networks)]
+        pairs += [(label, a, b) for _, label, a, b in peer_pairs(arguments.networks)]
     if not pairs:
         parser.error("nothing to time: give files, or --peers once benchmarks/peers/build.py has made them")
     print(f"{machine_line()}; {arguments.threads} thread\n")
     print("| A ÷ B | A ms | B ms | ratio | 95 % interval | pairs | doubts |\n|---|---|---|---|---|---|---|")
-    for label, a, b, shape in pairs:
-        print(line(label, time_pair(a, b, shape, arguments.rounds, arguments.threads)), flush=True)
+    for label, a, b in pairs:
+        print(line(label, time_pair(a, b, arguments.rounds, arguments.threads)), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,24 +10,24 @@ one thread: what it takes longer is what carrying costs.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from cases import ROOT, commit
-from latency import machine_line
+from latency import machine_line, time_pair
 from torch import Tensor, nn
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import write_atomic
 from edgeq.formats.tflite import layout
-from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
-from edgeq.measure.latency import measure_latency
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
@@ -118,10 +118,12 @@ def padded(case: Case) -> Iterator[bytes]:
 
 def longer(plain: bytes, other: bytes, case: Case, kernels: str = "xnnpack") -> tuple[float, float]:
     """Microseconds: of `plain`, and what `other` takes more."""
-    sample = np.random.default_rng(1).normal(0, 1, (1, *case.shape)).astype(np.float32)
-    sessions = (LiteRTSession(data, kernels=kernels) for data in (plain, other))
-    taken = measure_latency(*sessions, sample, runs=100, seconds=2.0)
-    return 1e3 * min(taken.float_ms), 1e3 * (min(taken.integer_ms) - min(taken.float_ms))
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / "plain.tflite", Path(folder) / "other.tflite"]
+        for file, data in zip(files, (plain, other), strict=True):
+            file.write_bytes(data)
+        taken = time_pair(files[1], files[0], kernels=kernels)
+    return 1e3 * taken["b_min_ms"], 1e3 * (taken["a_min_ms"] - taken["b_min_ms"])
 
 
 def padding_row(case: Case) -> str:

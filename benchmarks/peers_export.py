@@ -18,7 +18,7 @@ from typing import Any
 
 from cases import ROOT, commit
 from latency import machine_line, time_pair
-from peers.export import IMAGES, ORDER, folder_of, subject_of
+from peers.export import IMAGES, ORDER, folder_of
 
 from edgeq.errors import EdgeqError
 from edgeq.versions import package_versions
@@ -59,7 +59,7 @@ def time_files(name: str, *, doubtful: bool, again: bool) -> None:
         if old.get("digests") == digests and not again and not (doubtful and old.get("doubts")):
             continue
         try:
-            known[pair] = dict(time_pair(a, b, subject_of(name).shape))
+            known[pair] = time_pair(a, b)
         except EdgeqError as error:
             known[pair] = {"failed": str(error)}
         known[pair] |= {"digests": digests, "commit": commit(), "machine": machine_line()}

@@ -17,7 +17,10 @@ PACKAGES = (
 """Packages whose version can change a build's bytes or its measurements."""
 
 NOT_COMPUTING = ("cli", "report", "device")
-"""Rooms that no stage may import (import-linter sees to it), so that editing them makes no cached result stale."""
+"""Rooms that no stage computes with (import-linter sees to it), so that editing them makes no cached result stale.
+
+Measuring times files through `edgeq.device`, and has the digest of the agent that does it among its inputs.
+"""
 
 
 def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:

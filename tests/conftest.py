@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.device import transport
-from edgeq.measure.latency import measure_latency
+from edgeq.device import job, transport
 from edgeq.threads import sleep_while_waiting
+from tests.timed import not_timed
 
 # Before anything imports torch, and for the programs that tests start: tests run side by side, and threads of several
 # processes that wait for each other cost minutes.
@@ -19,10 +19,10 @@ sleep_while_waiting(os.environ)
 
 @pytest.fixture(autouse=True)
 def quick_latency(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Builds of tests time few inferences: what the numbers are is the subject of tests of measuring alone."""
-    if request.path.parent.name != "measure":
-        few = {"runs": 3, "seconds": 0.02, "warmup": 0.001}
-        monkeypatch.setattr(measure_latency, "__kwdefaults__", (measure_latency.__kwdefaults__ or {}) | few)
+    """Builds of tests time nothing, except beside the tests of devices, where they time little."""
+    measured = job.bench_here if request.path.parent.name == "device" else not_timed
+    few = job.Pace(least=3, most=3, seconds=0.02)
+    monkeypatch.setattr(job, "bench_here", lambda model, baseline, setup: measured(model, baseline, setup, few))
 
 
 @pytest.fixture(autouse=True)

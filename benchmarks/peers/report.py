@@ -87,7 +87,7 @@ def _measure(
         },
         "ops": kinds,
         "float_ops": floats,
-        "latency": time_pair(path, path.with_name(baseline), spec.input_shape) if baseline else None,
+        "latency": time_pair(path, path.with_name(baseline)) if baseline else None,
         "machine": machine_line(),
     }
     ROWS.mkdir(parents=True, exist_ok=True)

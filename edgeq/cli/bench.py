@@ -70,6 +70,7 @@ def bench(
 
 
 def _measured(path: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+    from edgeq.device.job import Pace
     from edgeq.device.job import bench as measure
     from edgeq.device.open import full_name, open_device
     from edgeq.pipeline.ondevice import find_artifact, setup_for
@@ -80,10 +81,8 @@ def _measured(path: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
     name = full_name(name)
     say(f"{artifact.name} on {name}")
     with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
-        facts = measure(
-            device, artifact.model, artifact.baseline, setup,
-            seconds=asked["seconds"], cooldown=asked["cooldown"], timeout=asked["timeout"],
-        )  # fmt: skip
+        pace = Pace(seconds=asked["seconds"], cooldown=asked["cooldown"], timeout=asked["timeout"])
+        facts = measure(device, artifact.model, artifact.baseline, setup, pace)
     kept = {key: value for key, value in facts.items() if key != "edgeq"}
     form, activations = artifact.model.suffix.removeprefix("."), "int8" if artifact.entry.signed else "uint8"
     if slow := slow_here(facts["machine"]["architecture"], form, activations):
@@ -99,9 +98,8 @@ def _show(results: list[dict[str, Any]]) -> None:
         if times is None:
             row += ["-"] * 4
         else:
-            own, base = times["model"], times.get("float")
-            row += [f"{own['median_ms']:.3f}", "-" if own["p90_ms"] is None else f"{own['p90_ms']:.3f}"]
-            row += [f"{base['median_ms']:.3f}", f"{times['ratio']:.2f}"] if base else ["-", "-"]
+            row += [_ms(times.get(key)) for key in ("integer_median_ms", "p90_ms", "float_median_ms")]
+            row.append(f"{times['ratio']:.2f}" if "ratio" in times else "-")
         peak = result["peak_bytes"]
         row += [
             "-" if peak is None else f"{peak / 2**20:.0f}",
@@ -115,3 +113,7 @@ def _show(results: list[dict[str, Any]]) -> None:
         echo(line)
     for name in sorted({result["device"] for result in results if result["expect_no_gain"]}):
         echo(f"{name} has no dot-product instructions: int8 may not beat float there")
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

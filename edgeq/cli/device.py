@@ -30,38 +30,16 @@ device = Shell(
 @_json
 def devices(as_json: bool) -> None:
     """List what --device takes, the Android devices adb knows, and whether the emulated Arm exists on this machine."""
-    from edgeq.device.open import DEVICES
-    from edgeq.device.transports.adb import attached
-    from edgeq.device.transports.emulator import find_userland
-    from edgeq.errors import DeviceError
+    from edgeq.device.transport import TRANSPORTS
 
-    try:
-        find_userland()
-        created = True
-    except DeviceError:
-        created = False
-    rows = [
-        {"name": name, "description": text, "ready": created if name.startswith("emulator") else None}
-        for name, text in DEVICES.items()
-    ]
-    try:
-        phones = attached()
-    except DeviceError:  # no adb here: then there is nothing to list
-        phones = []
-    rows += [
-        {"name": f"adb:{one.serial}", "description": one.model or "Android", "ready": one.state == "device"}
-        for one in phones
-    ]
-    states = {f"adb:{one.serial}": f"  ({one.state}: edgeq device probe adb:{one.serial})" for one in phones}
+    found = [device for kind in TRANSPORTS.entries() for device in kind.listed()]
     if as_json:
-        print_json(rows)
+        print_json([{"name": one.name, "description": one.description, "ready": one.ready} for one in found])
         return
-    width = max(len(str(row["name"])) for row in rows)
-    for row in rows:
-        missing = ""
-        if row["ready"] is False:
-            missing = states.get(str(row["name"]), "  (not there yet: edgeq device emulator --create)")
-        echo(f"{str(row['name']).ljust(width)}  {row['description']}{missing}")
+    width = max(len(one.name) for one in found)
+    for one in found:
+        missing = f"  ({one.remedy})" if one.ready is False else ""
+        echo(f"{one.name.ljust(width)}  {one.description}{missing}")
 
 
 @click.command()
@@ -72,14 +50,12 @@ def devices(as_json: bool) -> None:
 def probe(name: str, program: Path | None, as_json: bool, wait: float) -> None:
     """What DEVICE is, which runtimes load there, and how to get what is missing. Exit 4 when it can run none."""
     from edgeq.device.job import probe as look
-    from edgeq.device.open import full_name, open_device
+    from edgeq.device.open import full_name, open_device, transport_of
     from edgeq.device.provision import plan
-    from edgeq.device.transports.emulator import RUNTIMES
 
     name = full_name(name)
     facts: dict[str, Any] = {}
-    # An emulated device has the wheels of each runtime in a folder of its own, so each is asked for itself.
-    for runtime in RUNTIMES if name.startswith("emulator:") else ["litert"]:
+    for runtime in transport_of(name).environments:
         with open_device(name, runtime=runtime, patience=wait) as opened:
             found = look(opened, program=program)
         if facts:
@@ -121,7 +97,7 @@ def provision(name: str, runtime: str, wait: float) -> None:
 @_json
 def emulator(create: bool, as_json: bool) -> None:
     """Whether there is an emulated Arm on this machine, and make one."""
-    from edgeq.device.transports.emulator import create_userland, find_userland
+    from edgeq.device.userland import create_userland, find_userland
 
     found = create_userland(lambda part: say(f"fetching {part}")) if create else find_userland()
     if as_json:

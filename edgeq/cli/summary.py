@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeq.cli.terminal import console, styled
+from edgeq.measure.latency import latency_text
 from edgeq.report.loss import loss_of
 from edgeq.report.metric import metric_of, score_of
 
@@ -127,12 +128,8 @@ def _latency(report: Mapping[str, Any]) -> list[Row]:
     latency = report.get("latency")
     if not latency:
         return []
-    text = (
-        f"{latency['integer_median_ms']:.2f} ms, float {latency['float_median_ms']:.2f} ms "
-        f"(ratio {latency['ratio']:.2f}), p90 {latency['p90_ms']:.2f} ms, {latency['threads']} thread(s)"
-    )
     host = _at(report, "latency.conditions.machine") or _at(report, "latency.conditions.cpu")
-    rows: list[Row] = [("latency", f"{text} on {'this host' + (f' ({host})' if host else '')}")]
+    rows: list[Row] = [("latency", f"{latency_text(latency)} on {'this host' + (f' ({host})' if host else '')}")]
     if latency.get("valid") is False:
         rows.append(("", styled(("do not believe this latency: the note below says why", "red"))))
     return rows
@@ -148,9 +145,7 @@ def _device(row: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{100 * answers['equal']:.2f} % of output values equal"
         )
     if times:
-        parts.append(
-            f"{times['integer_median_ms']:.2f} ms, float {times['float_median_ms']:.2f} ms (ratio {times['ratio']:.2f})"
-        )
+        parts.append(latency_text(times))
     before = ", by an earlier build of this very file" if row.get("earlier") else ""
     lines = [f"{row['runtime']} on {row['machine']['cpu']}{before}", *parts]
     if not row["valid"]:

@@ -18,13 +18,12 @@ from edgeq.config.settings import Kind
 from edgeq.config.tomlfile import read_toml
 from edgeq.config.typed import refuse_unknown
 from edgeq.errors import ConfigError
-from edgeq.registry import closest
+from edgeq.registry import OBSERVERS, closest
 
 __all__ = [
     "CONFIG_FILE",
     "EFFORTS",
     "FORCEABLE",
-    "OBSERVERS",
     "Budget",
     "BuildConfig",
     "Effective",
@@ -35,7 +34,6 @@ __all__ = [
 ]
 
 EFFORTS = ("fast", "balanced", "best")
-OBSERVERS = ("minmax", "percentile", "mse")
 ALIKE = 0.88
 """Similarity above which an unknown variable counts as a typo: a letter or two in a dozen."""
 VARIABLES = (
@@ -96,7 +94,9 @@ class BuildConfig:
     )
     seed: int = _setting(0, settings.SEED, "seed of everything random")
     effort: str = _setting("balanced", settings.one_of(*EFFORTS), "how long synthesis and fine-tuning may take")
-    observer: str = _setting("mse", settings.one_of(*OBSERVERS), "how ranges are picked")
+    observer: str = _setting(
+        "mse", settings.named_in(OBSERVERS), "how ranges are picked: minmax, percentile, mse or another package's"
+    )
     io: str | None = _setting(None, settings.one_of("int8", "uint8", "int16", "float32"), "type of inputs and outputs")
     weight_storage: str | None = _setting(
         None, settings.one_of("int8", "int4"), "how weights of 4 bits or fewer are stored, default the target's"

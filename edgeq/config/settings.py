@@ -16,11 +16,11 @@ from msgspec import Meta
 
 from edgeq.config.typed import Number, Positive
 from edgeq.errors import ConfigError
-from edgeq.registry import nearest
+from edgeq.registry import Registry, nearest
 
 __all__ = [
     "AMOUNT", "BITS", "COUNT", "DEVICES", "LAYER_BITS", "NAMES", "NUMBERS", "PATH", "PERCENT", "SEED", "SHAPE", "SHARE",
-    "SIZE", "SWITCH", "TEXT", "Kind", "one_of", "parse_size", "some_of", "toml_value",
+    "SIZE", "SWITCH", "TEXT", "Kind", "named_in", "one_of", "parse_size", "some_of", "toml_value",
 ]  # fmt: skip
 
 MOST = 10**18
@@ -125,6 +125,15 @@ def one_of(*choices: str) -> Kind:
         return str(value)
 
     return Kind(f"[{'|'.join(choices)}]", parse)
+
+
+def named_in(registry: Registry[Any]) -> Kind:
+    """A name in `registry`, which is loaded to check one; a miss suggests the nearest."""
+
+    def parse(value: Any, where: str) -> str:
+        return str(one_of(*registry).parse(value, where))
+
+    return Kind("NAME", parse)
 
 
 def _bits(value: Any, where: str) -> str:

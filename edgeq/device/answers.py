@@ -178,7 +178,7 @@ _MOMENT = _record({
     "clock": _seconds, "own": _seconds, "busy": _maybe(_number(0, 1e12)), "load": _maybe(_number(0, 1e6)),
     "frequency_khz": _table(r"[0-9]{1,5}", _number(0, 1e9)), "governors": _table(r"[a-z0-9]{1,16}", _maybe(_text())),
     "temperature_c": _maybe(_number(-300, 1e4)), "throttled": _maybe(_number(0, 1 << 32, whole=True)),
-    "affinity": _list(_core),
+    "affinity": _list(_core), "stolen": _maybe(_number(0, 1e12)), "heat_events": _number(0, 1 << 50, whole=True),
 })  # fmt: skip
 
 _ops = _table(r"[^\0]{1,200}", _number(0, 1 << 31, whole=True))
@@ -202,8 +202,7 @@ _ANSWERS: Mapping[str, Check] = {
     "bench": _record({
         "samples": _record({"model": _times, "float": _times}, optional=("float",)),
         "inferences_per_run": _number(1, 1 << 31, whole=True), "threads": _number(1, 1 << 16, whole=True),
-        "doubts": _list(_text()), "valid": _flag, "before": _MOMENT, "after": _MOMENT, "machine": _MACHINE,
-        "affinity": _list(_core), "ops": _ops, "peak_bytes": _bytes, "runtime": _text(), "kernels": _text(),
-        "expect_no_gain": _flag,
+        "before": _MOMENT, "after": _MOMENT, "machine": _MACHINE, "affinity": _list(_core), "ops": _ops,
+        "peak_bytes": _bytes, "runtime": _text(), "kernels": _text(),
     }),
 }  # fmt: skip

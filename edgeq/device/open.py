@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from edgeq.device.transport import ShellTransport
-from edgeq.device.transports.adb import AdbTransport, only_serial
-from edgeq.device.transports.emulator import RUNTIMES, find_userland
-from edgeq.device.transports.local import EmulatorTransport, LocalTransport
-from edgeq.device.transports.ssh import SshTransport
+from edgeq.device.transport import TRANSPORTS, ShellTransport
 from edgeq.errors import DeviceError
 
-__all__ = ["DEVICES", "full_name", "open_device"]
+__all__ = ["full_name", "open_device", "transport_of"]
 
-DEVICES = {
-    "local": "this machine",
-    "USER@HOST": "a board, over the system's ssh; also ssh:NAME with a name out of ~/.ssh/config",
-    "adb:SERIAL": "an Android device, over the system's adb; adb alone where one is connected",
-    "emulator:cortex-a72": "Raspberry Pi 4's processor, emulated: correctness, no times",
-    "emulator:cortex-a76": "Raspberry Pi 5's processor, emulated: correctness, no times",
-}
-"""What `--device` takes."""
+
+def transport_of(name: str) -> type[ShellTransport]:
+    """The kind of transport whose name `name` is. Raises `DeviceError` where it is no device's."""
+    kinds = TRANSPORTS.entries()
+    found = next((kind for kind in kinds if kind.matches(name)), None)
+    if found is None:
+        forms = [form for kind in kinds for form in kind.forms]
+        raise DeviceError(f"no device {name!r}", hint=f"one of {', '.join(forms)}")
+    return found
 
 
 def full_name(name: str) -> str:
@@ -26,7 +23,7 @@ def full_name(name: str) -> str:
 
     Raises `ConfigError` where several are connected, `DeviceError` where none is.
     """
-    return f"adb:{only_serial()}" if name in ("adb", "adb:") else name
+    return transport_of(name).full_name(name)
 
 
 def open_device(name: str, *, runtime: str = "litert", patience: float = 0.0) -> ShellTransport:
@@ -35,18 +32,5 @@ def open_device(name: str, *, runtime: str = "litert", patience: float = 0.0) ->
     Raises `DeviceError` for a name that is none, and for an emulated device nobody has created; `ConfigError` for
     ``adb`` where several are connected.
     """
-    name = full_name(name)
-    kind, _, rest = name.partition(":")
-    if name == "local":
-        return LocalTransport(patience=patience)
-    if kind == "emulator" and rest:
-        if runtime not in RUNTIMES:
-            raise DeviceError(f"no runtime {runtime!r} in the emulated Arm", hint=", ".join(RUNTIMES))
-        return EmulatorTransport(rest, find_userland(), runtime, patience=patience)
-    if kind == "ssh" and rest:
-        return SshTransport(rest, patience=patience)
-    if kind == "adb":
-        return AdbTransport(rest, patience=patience)
-    if "@" in name:
-        return SshTransport(name, patience=patience)
-    raise DeviceError(f"no device {name!r}", hint=f"one of {', '.join(DEVICES)}")
+    kind = transport_of(name)
+    return kind.open(kind.full_name(name), runtime=runtime, patience=patience)

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeq.device.job import PROVISIONED
+from edgeq.device.runners.base import runner_of
+from edgeq.device.runners.python import PROVISIONED
 from edgeq.device.transport import ShellTransport
-from edgeq.device.transports.adb import AdbTransport
-from edgeq.device.transports.emulator import RUNTIMES
+from edgeq.device.userland import RUNTIMES
 from edgeq.errors import ConfigError, DeviceError
 from edgeq.scratch import scratch
 
@@ -64,8 +64,8 @@ def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) ->
     Raises `DeviceError`, also when there are no wheels for its Python, processor or C library, and `ConfigError` for an
     Android device, which needs none.
     """
-    if isinstance(device, AdbTransport):
-        raise ConfigError(f"nothing is installed on {device.name}", why="benchmark_model is pushed when it is used",
+    if not runner_of(device).can_provision:
+        raise ConfigError(f"nothing is installed on {device.name}", why=f"{device.runner} is pushed when it is used",
                           hint=f"edgeq device probe {device.name}")  # fmt: skip
     if runtime not in RUNTIMES:
         raise DeviceError(f"no runtime {runtime!r}", hint=", ".join(RUNTIMES))

@@ -23,15 +23,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, ClassVar
 
 import platformdirs
 from filelock import FileLock, Timeout
 
 from edgeq.errors import DeviceError
 from edgeq.files import write_atomic
+from edgeq.registry import Registry
 
-__all__ = ["LONGEST_ANSWER", "QUICK", "Completed", "ShellTransport", "cache_folder", "call"]
+__all__ = [
+    "LONGEST_ANSWER",
+    "QUICK",
+    "TRANSPORTS",
+    "Completed",
+    "Listed",
+    "ShellTransport",
+    "cache_folder",
+    "call",
+]
 
 QUICK = 30.0
 """Seconds for a command that only looks around."""
@@ -175,11 +185,35 @@ def _close(pipe: IO[bytes] | None) -> None:
             pipe.close()
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A line of `edgeq devices`: what `--device` takes, and what that is.
+
+    `ready` is None where nobody looked, and where it is false `remedy` says what to do.
+    """
+
+    name: str
+    description: str
+    ready: bool | None = None
+    remedy: str = ""
+
+
 class ShellTransport(ABC):
     """A device that runs shell commands. `name` is as the user wrote it; `python` starts Python on the device.
 
     Use as a context manager: entering takes the device's lock, leaving removes the job's folder and every connection.
+
+    Register a subclass with ``TRANSPORTS.register``, or name it in another package's entry points of the group
+    ``edgeq.transports``. It states which names of devices are its own (`matches`) and makes a transport of one
+    (`open`).
     """
+
+    forms: ClassVar[Mapping[str, str]] = {}
+    """What `--device` takes for it, and what that is."""
+    runner: ClassVar[str] = "python"
+    """What runs files there: a name in `edgeq.device.runners.base.RUNNERS`."""
+    environments: ClassVar[tuple[str, ...]] = ("litert",)
+    """Runtimes that have to be looked for one by one, because each is in an environment of its own."""
 
     name: str
     python: tuple[str, ...] = ("python3",)
@@ -197,11 +231,43 @@ class ShellTransport(ABC):
         self._root = self._job = ""
         self._cleanup = contextlib.ExitStack()
 
+    @classmethod
+    @abstractmethod
+    def matches(cls, name: str) -> bool:
+        """Whether `name`, as the user wrote it, is a device of this kind."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, name: str, *, runtime: str, patience: float) -> ShellTransport:
+        """The device called `name`, not yet connected. `runtime` is the one that files will be run with there.
+
+        Raises `DeviceError`, `ConfigError`.
+        """
+
+    @classmethod
+    def full_name(cls, name: str) -> str:
+        """The name results are kept under, where `name` is short for it. Raises `DeviceError`, `ConfigError`."""
+        return name
+
+    @classmethod
+    def listed(cls) -> list[Listed]:
+        """What `edgeq devices` says: `forms`, and devices that can be seen from here."""
+        return [Listed(name, text) for name, text in cls.forms.items()]
+
+    def by_hand(self, command: str) -> str:
+        """What a person types on this machine to run `command` there."""
+        return command
+
     @abstractmethod
     def execute(
         self, command: str, *, data: bytes | None = None, timeout: float = QUICK, limit: int = LONGEST_ANSWER
     ) -> Completed:
-        """Carry one shell command to the device. Raises `DeviceError` when the connection, not the command, fails."""
+        """Carry one shell command to the device, with `data` as its standard input.
+
+        Without `data`, standard input stays open and empty until the command ends: what runs there can tell by its end
+        that the connection is gone. `call` does that with ``held=True``. Raises `DeviceError` when the connection, not
+        the command, fails, after `timeout` seconds, and beyond `limit` bytes of output.
+        """
 
     def __enter__(self) -> ShellTransport:
         try:
@@ -335,14 +401,24 @@ def _plain(name: str) -> str:
 def _locked(device: str, patience: float) -> Iterator[None]:
     """Hold the device: two jobs at once would disturb each other's timing. The kernel lets go when we die."""
     folder = cache_folder() / "devices"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(device.encode()).hexdigest()[:16]}.lock"
     try:
-        with FileLock(path, timeout=patience, poll_interval=0.2):
-            yield
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{hashlib.sha256(device.encode()).hexdigest()[:16]}.lock", poll_interval=0.2)
+        held = lock.acquire(timeout=patience)
     except Timeout as error:
         raise DeviceError(
             f"{device} is busy",
             why="another edgeq on this machine is using it",
             hint="wait for it, or give --wait SECONDS",
         ) from error
+    except OSError:  # then no other edgeq of this user can hold the lock either
+        yield
+        return
+    with held:
+        yield
+
+
+TRANSPORTS: Registry[type[ShellTransport]] = Registry(
+    "transport",
+    tuple(f"edgeq.device.transports.{name}" for name in ("local", "ssh", "adb", "emulator")),
+)

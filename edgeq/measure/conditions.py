@@ -1,4 +1,4 @@
-"""What a timing depends on: the machine, and what it was doing meanwhile. A number is worth its conditions.
+"""The machine that this runs on. What it is doing while files are timed is read by the runner that times them.
 
 Everything is read from `/proc` and `/sys` where they are, and None where they are not. No name, address or path of the
 machine is ever read.
@@ -10,14 +10,12 @@ import dataclasses
 import os
 import platform
 import re
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FLAGS", "Machine", "Moment", "this_machine"]
+__all__ = ["FLAGS", "Machine", "this_machine"]
 
 ROOT = Path("/")
 
@@ -69,39 +67,6 @@ class Machine:
         return {"machine": self.line, "vnni": self.vnni} | dataclasses.asdict(self) | {"flags": list(self.flags)}
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What the machine was doing at one moment; the difference of two says what happened between them.
-
-    `load` is the one-minute load average, `frequency_mhz` the mean over cores, `temperature_c` of the warmest zone.
-    `busy` and `steal` are seconds since start that all cores together worked, and that a hypervisor took away; `own`
-    those this process worked. `throttled` counts clock reductions for heat.
-    """
-
-    seconds: float
-    own: float
-    load: float | None
-    frequency_mhz: float | None
-    temperature_c: float | None
-    busy: float | None
-    steal: float | None
-    throttled: int | None
-
-    @classmethod
-    def now(cls, root: Path = ROOT) -> Moment:
-        busy, steal = _processor_seconds(root)
-        return cls(
-            seconds=time.monotonic(),
-            own=time.process_time(),
-            load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-            frequency_mhz=_frequency(root),
-            temperature_c=_temperature(root),
-            busy=busy,
-            steal=steal,
-            throttled=_throttled(root),
-        )
-
-
 def this_machine(root: Path = ROOT) -> Machine:
     """The machine this runs on. `root` is where `proc` and `sys` are, for tests."""
     first, parts = _cpuinfo(root)
@@ -126,11 +91,6 @@ def _text(path: Path) -> str | None:
         return path.read_text(errors="replace").strip("\0\n ") or None
     except OSError:
         return None
-
-
-def _number(path: Path) -> float | None:
-    text = _text(path)
-    return float(text) if text and re.fullmatch(r"-?\d+", text) else None
 
 
 def _cpuinfo(root: Path) -> tuple[Mapping[str, str], list[str]]:
@@ -184,32 +144,3 @@ def _family(architecture: str) -> str:
     if architecture.startswith(("arm", "aarch64")):
         return "arm"
     return "x86" if re.fullmatch(r"x86_64|amd64|AMD64|i[3-6]86", architecture) else architecture
-
-
-def _frequency(root: Path) -> float | None:
-    found = (_number(path) for path in root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"))
-    values = [value / 1000 for value in found if value]
-    return sum(values) / len(values) if values else None
-
-
-def _temperature(root: Path) -> float | None:
-    found = (_number(path) for path in root.glob("sys/class/thermal/thermal_zone*/temp"))
-    values = [value / 1000 for value in found if value is not None]
-    return max(values, default=None)
-
-
-def _throttled(root: Path) -> int | None:
-    found = (_number(p) for p in root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count"))
-    values = [int(value) for value in found if value is not None]
-    return sum(values) if values else None
-
-
-def _processor_seconds(root: Path) -> tuple[float | None, float | None]:
-    """Busy and stolen seconds of all cores, from the first line of `proc/stat` (see proc(5))."""
-    words = (_text(root / "proc/stat") or "").splitlines()[:1]
-    counts = [int(word) for word in words[0].split()[1:] if word.isdigit()] if words else []
-    if len(counts) < 8 or sys.platform == "win32":
-        return None, None
-    tick = os.sysconf("SC_CLK_TCK")
-    user, nice, system, _idle, _iowait, irq, softirq, steal = counts[:8]
-    return (user + nice + system + irq + softirq) / tick, steal / tick

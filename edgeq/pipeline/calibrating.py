@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edgeq.cache import Result, StageCache, Workspace
@@ -18,6 +19,7 @@ from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize, rescaled
 from edgeq.quant.freeze import freeze
 from edgeq.quant.input_transform import Intake
+from edgeq.quant.observe import OBSERVERS
 
 __all__ = ["INTEGER", "CalibrationInputs", "calibrated", "entry_rows", "read_integers"]
 
@@ -30,13 +32,16 @@ JUDGED = 8
 
 @dataclass(frozen=True)
 class CalibrationInputs:
-    """Everything that the stage reads. `graph` is optimised and takes `images`, whose values lie in `input_range`."""
+    """Everything that the stage reads. `graph` is optimised and takes `images`, whose values lie in `input_range`.
+    `plugins` is the file of an observer that is not edgeq's own, known by its content.
+    """
 
     graph: Graph
     images: CalibrationSet
     input_range: tuple[float, float]
     scheme: Scheme
     observer: str
+    plugins: tuple[Path, ...]
     environment: Environment
 
 
@@ -48,7 +53,13 @@ def calibrated(
     if intake.form == "weights":
         graph, input_range, images = intake.graph(graph), intake.spec.input_range(), intake.images(images)
     inputs = CalibrationInputs(
-        graph, images, input_range, scheme, config.observer, environment(TRAINING, config.threads)
+        graph,
+        images,
+        input_range,
+        scheme,
+        config.observer,
+        OBSERVERS.files(config.observer),
+        environment(TRAINING, config.threads),
     )
     return cache.run("calibrate", inputs, _calibrate, read_integers)
 

@@ -168,7 +168,7 @@ def _pass_seconds(raw: Graph, batch: int, *, backward: bool) -> tuple[float, flo
 
 def _latency_seconds(forward: float) -> float:
     pair = 2 * max(0.002, forward)
-    return 0.5 + max(50 * pair, min(LATENCY * pair, 4.0))
+    return 1.0 + max(50 * pair, min(LATENCY * pair, 4.0))
 
 
 def _pace() -> float:

@@ -32,6 +32,7 @@ from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize, rescaled
 from edgeq.quant.freeze import freeze
+from edgeq.quant.observe import OBSERVERS
 from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
 
@@ -91,7 +92,7 @@ def _settings(config: BuildConfig, tuning: str, graph: Graph) -> Settings:
 class FinetuneInputs:
     """Everything that fine-tuning reads. `graph` is optimised and `raw` still has its batch norms; `low` and `high` are
     the normalised values of pixel 0 and 255 per channel ``(C,)``. `generator` is the file of a trained one, or None.
-    `scores`: outputs are scores of classes.
+    `plugins` is the file of an observer that is not edgeq's own. `scores`: outputs are scores of classes.
     """
 
     graph: Graph
@@ -102,6 +103,7 @@ class FinetuneInputs:
     high: npt.NDArray[np.float32]
     scheme: Scheme
     observer: str
+    plugins: tuple[Path, ...]
     settings: Settings
     seed: int
     generator: Path | None
@@ -136,6 +138,7 @@ def finetuned(
         high=high,
         scheme=scheme,
         observer=config.observer,
+        plugins=OBSERVERS.files(config.observer),
         settings=_settings(config, tuning, graph),
         seed=config.seed,
         generator=generator if tuning == "kd" else None,

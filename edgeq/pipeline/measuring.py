@@ -14,13 +14,16 @@ from edgeq.cache import Result, StageCache, Workspace
 from edgeq.config.build import BuildConfig
 from edgeq.config.targets import Target
 from edgeq.data.evaluation import EvaluationSet
+from edgeq.device import job
+from edgeq.device.runners.base import SIGNED, Setup
+from edgeq.device.runners.python import agent_digest
 from edgeq.formats.base import format_of
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.conditions import Machine, this_machine
-from edgeq.measure.latency import measure_latency
+from edgeq.measure.latency import host_section
 from edgeq.measure.tasks import Answers, Everything, compare_answers, everything, measure_answers
 from edgeq.model.load import LoadedModel
 from edgeq.model.spec import ModelSpec
@@ -58,7 +61,8 @@ class FloatNetwork:
 class MeasureInputs:
     """Everything that measuring reads. `simulated` are the integers the exact reference computes, where the file cannot
     say them. `network_spec` says how the float network takes images and what its outputs mean, `file_spec` how the file
-    takes them. `threads` are the runtimes'. `machine` is the one whose latency it is.
+    takes them. `threads` are the runtimes'. `machine` is the one whose latency it is, and `agent` the digest of
+    what times files there.
     """
 
     artifact: Path
@@ -72,6 +76,7 @@ class MeasureInputs:
     weight_bits: int
     threads: int
     machine: Machine
+    agent: str
     environment: Environment
 
 
@@ -98,6 +103,7 @@ def measured(
         weight_bits=scheme.widest_weights,
         threads=config.bench_threads or target.threads,
         machine=this_machine(),
+        agent=agent_digest(),
         environment=environment(RUNTIMES, config.threads),
     )
     return cache.run("measure", inputs, _measure)
@@ -125,9 +131,14 @@ def _measure(inputs: MeasureInputs, space: Workspace) -> dict[str, Any]:
             facts["accuracy"] = compare_answers(before, after) | {"images": images.source, "sha256": images.sha256}
         elif inputs.simulated is not None:
             facts["simulated"] = {"values": len(inputs.simulated.narrow())}
-        sample = torch.zeros(1, *inputs.network_spec.input_shape).numpy()
-        timed_float, timed = (made.open(file, inputs.threads) for file in (inputs.baseline, inputs.artifact))
-        facts["latency"] = measure_latency(timed_float, timed, sample).to_json()
+        setup = Setup(
+            "tflite-runtime" if session.runtime.startswith("tflite-runtime") else inputs.target.runtime,
+            inputs.target.kernels,
+            inputs.threads,
+            (SIGNED if inputs.target.activations == "int8" else {}) | dict(inputs.target.session),
+        )
+        timed = job.bench_here(inputs.artifact, inputs.baseline, setup)
+        facts["latency"] = host_section(timed, inputs.machine)
     return facts | {"made_with": made_with}
 
 

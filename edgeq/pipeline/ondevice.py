@@ -21,8 +21,8 @@ from edgeq.config.targets import Target
 from edgeq.data.evaluation import EvaluationSet
 from edgeq.device.job import Setup, bench, can_run, evaluate
 from edgeq.device.open import full_name, open_device
+from edgeq.device.runners.base import SIGNED
 from edgeq.device.transport import ShellTransport
-from edgeq.device.transports.local import LocalTransport
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
 from edgeq.files import staged, write_atomic
 from edgeq.formats.foreign import ForeignSession
@@ -43,9 +43,6 @@ Facts = dict[str, Any]
 
 BATCH = 64
 """Images scored at once."""
-
-SIGNED = {"session.qdqisint8allowed": "1"}
-"""onnxruntime fuses signed activations by itself on Arm only."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ def eval_on(
         if setup.runtime == "tflite-runtime":
             litert = here
             try:
-                with LocalTransport(patience=60) as local:  # two TFLite runtimes cannot share a process
+                with open_device("local", patience=60) as local:  # two TFLite runtimes cannot share a process
                     here, _ = evaluate(local, artifact.model, fed, setup, timeout=timeout, expected=litert)
             except DeviceError:  # not installed here
                 ran_here = "litert"

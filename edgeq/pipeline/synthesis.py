@@ -5,7 +5,6 @@ Both remember the synthesis under the same key, so the images of a build are fou
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,9 +197,4 @@ def _read_images(result: Result) -> CalibrationSet:
 
 def _plugins(method: str) -> tuple[Path, ...]:
     """Source files of the methods joined in `method` that others registered."""
-    found = []
-    for part in method.split(JOINED):
-        module = sys.modules.get(getattr(SYNTHESIZERS.get(part), "__module__", ""))
-        if module is not None and module.__name__.partition(".")[0] != "edgeq" and module.__file__:
-            found.append(Path(module.__file__))
-    return tuple(found)
+    return tuple(path for part in method.split(JOINED) for path in SYNTHESIZERS.files(part))

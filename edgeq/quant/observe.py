@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgeq import registry
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph
@@ -60,7 +61,7 @@ Transfer = Callable[[Array], Array]
 Observer = Callable[[Histogram, int, Transfer | None], tuple[float, float]]
 """(histogram, number of integer levels, what the next op makes of the value or None) -> (low, high)."""
 
-OBSERVERS: Registry[Observer] = Registry("observer")
+OBSERVERS: Registry[Observer] = registry.OBSERVERS
 
 
 @torch.no_grad()

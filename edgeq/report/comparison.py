@@ -41,6 +41,6 @@ def _lines(results: Sequence[Result], label: str) -> Iterator[Timed]:
     for each in results:
         name, times = each[label], each["latency"] or {}
         seen[name] += 1
-        own, base = (times[kind]["median_ms"] if kind in times else None for kind in ("model", "float"))
+        own, base = times.get("integer_median_ms"), times.get("float_median_ms")
         doubt = "" if each["valid"] else "; ".join(each["doubts"])
         yield Timed(name if seen[name] == 1 else f"{name}, again ({seen[name]})", own, base, doubt)

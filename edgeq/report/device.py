@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import ArtifactError
+from edgeq.measure.latency import moment_facts
+from edgeq.measure.validity import activity
 from edgeq.report.check import read_report
 from edgeq.report.devicefields import Device
 from edgeq.report.schema import pick, validate
@@ -27,10 +29,10 @@ def device_row(name: str, bench: Facts, answers: Facts | None = None) -> dict[st
             "machine": machine,
             "ops": bench["ops"] or (answers or {}).get("ops", {}),
             "accuracy": _accuracy(answers) if answers else None,
-            "latency": _latency(bench["latency"]),
+            "latency": _latency(bench),
             "notes": list(bench.get("notes", ())),
-            "before": _moment(bench["before"]),
-            "after": _moment(bench["after"]),
+            "before": moment_facts(bench["before"]),
+            "after": moment_facts(bench["after"]),
         },
         Device,
     )
@@ -90,32 +92,8 @@ def _accuracy(answers: Facts) -> dict[str, Any]:
     }
 
 
-def _latency(found: Facts | None) -> dict[str, Any] | None:
-    if found is None or "float" not in found:
+def _latency(bench: Facts) -> dict[str, Any] | None:
+    latency: Facts | None = bench["latency"]
+    if latency is None or "ratio" not in latency:
         return None
-    return {
-        "ratio": found["ratio"],
-        "float_median_ms": found["float"]["median_ms"],
-        "integer_median_ms": found["model"]["median_ms"],
-        "p90_ms": found["model"]["p90_ms"],
-        "runs": found["model"]["runs"],
-    }
-
-
-def _moment(moment: Facts) -> dict[str, Any]:
-    clocks = {int(core): khz for core, khz in moment["frequency_khz"].items()}
-    used = _used(clocks, moment["affinity"])
-    found = {
-        "load": moment["load"],
-        "frequency_mhz": sum(used) / len(used) / 1000 if used else None,
-        "temperature_c": moment["temperature_c"],
-        "governors": sorted({str(name) for name in moment["governors"].values() if name}),
-        "throttled": moment["throttled"],
-    }
-    if "thermal_status" in moment:
-        found |= {"thermal_status": moment["thermal_status"], "battery_percent": moment["battery"]["percent"]}
-    return found
-
-
-def _used(clocks: Mapping[int, float], affinity: Sequence[int]) -> list[float]:
-    return [khz for core, khz in clocks.items() if core in affinity] or list(clocks.values())
+    return {**latency, "conditions": activity(bench["before"], bench["after"], bench["machine"]["cores"])}

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from edgeq.report.entries import Amount, Celsius, Count, Percent, Positive, Section, Share, Text, Time, Whole, says
 
-__all__ = ["Device"]
+__all__ = ["Device", "Times"]
 
 
 class DeviceMachine(Section, kw_only=True):
@@ -43,14 +43,42 @@ class DeviceAccuracy(Section):
     sha256: Annotated[Text, says("of pixels and labels")]
 
 
-class DeviceLatency(Section):
-    """Integer and float file timed there in turns; null where there are no times, as in an emulator."""
+class Times(Section, kw_only=True):
+    """Timings of the integer and the float file, taken in turns; the same on every machine."""
 
-    ratio: Annotated[Time, says("median of integer / float over pairs; below 1 is faster")]
+    ratio: Annotated[Time, says("median of integer / float over pairs timed back to back; below 1 is faster")]
+    ratio_interval: Annotated[list[Amount], says("95 % interval of the median ratio, low and high")] | UnsetType = UNSET
     float_median_ms: Annotated[Time, says("milliseconds of one inference of the float file, median")]
     integer_median_ms: Annotated[Time, says("the same of the integer file")]
-    p90_ms: Annotated[Time | None, says("integer file, 90th percentile")]
-    runs: Annotated[Positive, says("timings of the integer file")]
+    float_p90_ms: Annotated[Time, says("float file, 90th percentile")] | UnsetType = UNSET
+    min_ms: Annotated[Time, says("integer file, shortest")] | UnsetType = UNSET
+    float_min_ms: Annotated[Time, says("float file, shortest")] | UnsetType = UNSET
+    spread: Annotated[Amount, says("integer file: middle half of the timings as a share of the median")] | UnsetType = (
+        UNSET
+    )
+    float_spread: Annotated[Amount, says("float file: the same")] | UnsetType = UNSET
+    runs: Annotated[Positive, says("timings of the integer file; where there is a float file, pairs")]
+    inferences_per_run: Annotated[Positive, says("inferences per timing, more than 1 for short ones")] | UnsetType = (
+        UNSET
+    )
+    reason: Annotated[Text | None, says("why not valid; null when valid")] | UnsetType = UNSET
+
+
+class Activity(Section, kw_only=True):
+    """What else happened on the machine meanwhile."""
+
+    others: Annotated[Amount | None, says("cores kept busy by other programs meanwhile, on average")]
+    stolen: Annotated[Amount | None, says("share of the processor time that a hypervisor took")] | UnsetType = UNSET
+    processor_share: Annotated[Amount | None, says("share of the time this process was on a processor")]
+
+
+class DeviceLatency(Times, kw_only=True):
+    """Integer and float file timed there in turns; null where there are no times, as in an emulator."""
+
+    p90_ms: Annotated[Time | None, says("integer file, 90th percentile; null on Android")]
+    threads: Annotated[Positive, says("threads of the runtime")] | UnsetType = UNSET
+    valid: Annotated[bool, says("whether these timings may be believed")] | UnsetType = UNSET
+    conditions: Activity | UnsetType = UNSET
 
 
 class DeviceMoment(Section):

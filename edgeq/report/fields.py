@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from edgeq.report.devicefields import Device
+from edgeq.report.devicefields import Device, Times
 from edgeq.report.entries import (
     Amount,
     AtLeastOne,
@@ -166,15 +166,16 @@ class Moment(Section):
     temperature_c: Annotated[Celsius | None, says("warmest thermal zone, degrees Celsius")]
 
 
-class LatencyConditions(Machine):
+class LatencyConditions(Machine, kw_only=True):
     """What the timings depend on."""
 
     runtime: Annotated[Text, says("package and version of the runtime")]
     kernels: Annotated[Text, says("kernels asked for, such as xnnpack or mlas")]
     before: Annotated[Moment, says("the machine right before the timed part")]
     after: Annotated[Moment, says("the machine right after the timed part")]
-    others: Annotated[Amount | None, says("cores kept busy by other work meanwhile, on average")]
-    processor_share: Annotated[Amount, says("share of the time this process was on a processor")]
+    others: Annotated[Amount | None, says("cores kept busy by other programs meanwhile, on average")]
+    stolen: Annotated[Amount | None, says("share of the processor time that a hypervisor took")] | UnsetType = UNSET
+    processor_share: Annotated[Amount | None, says("share of the time this process was on a processor")]
 
 
 class Samples(Section):
@@ -184,28 +185,12 @@ class Samples(Section):
     integer_ms: Annotated[list[Amount], says("integer file")]
 
 
-class Latency(Section, kw_only=True):
+class Latency(Times, kw_only=True):
     """Float and integer file, timed in turns; null when not measured."""
 
-    ratio: Annotated[Time, says("median of integer / float over pairs timed back to back; below 1 is faster")]
-    ratio_interval: Annotated[list[Amount], says("95 % interval of the median ratio, low and high")] | UnsetType = UNSET
-    float_median_ms: Annotated[Time, says("milliseconds of one inference of the float file, median")]
-    integer_median_ms: Annotated[Time, says("the same of the integer file")]
     p90_ms: Annotated[Time, says("integer file, 90th percentile")]
-    float_p90_ms: Annotated[Time, says("float file, 90th percentile")] | UnsetType = UNSET
-    min_ms: Annotated[Time, says("integer file, shortest")] | UnsetType = UNSET
-    float_min_ms: Annotated[Time, says("float file, shortest")] | UnsetType = UNSET
-    spread: Annotated[Amount, says("integer file: middle half of the timings as a share of the median")] | UnsetType = (
-        UNSET
-    )
-    float_spread: Annotated[Amount, says("float file: the same")] | UnsetType = UNSET
-    runs: Annotated[Positive, says("pairs timed")]
-    inferences_per_run: Annotated[Positive, says("inferences per timing, more than 1 for short ones")] | UnsetType = (
-        UNSET
-    )
     threads: Annotated[Positive, says("threads of the runtime")]
     valid: Annotated[bool, says("whether these timings may be believed")]
-    reason: Annotated[Text | None, says("why not; null when valid")] | UnsetType = UNSET
     conditions: LatencyConditions
     samples: Samples | UnsetType = UNSET
 

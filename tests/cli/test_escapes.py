@@ -19,7 +19,7 @@ from edgeq.cli.terminal import console, styled
 from edgeq.errors import EdgeqError, printable
 
 HOSTILE = "\x1b[32m[green]passed[/green]\x9b2J\u202e\u2028\u200b\r\x07"
-ALLOWED = ("edgeq/cli/shell.py", "edgeq/cli/terminal.py", "edgeq/device/runners/agent.py")
+ALLOWED = ("edgeq/cli/shell.py", "edgeq/cli/terminal.py", "edgeq/device/runners/agent/__main__.py")
 """The modules that print, and the agent, which prints on the device."""
 
 PRINTS = {"click.echo", "click.secho", "print", "Console", "rich.print", "pprint", "sys.stdout.write",

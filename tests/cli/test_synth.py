@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import subprocess
 import sys
@@ -167,11 +166,7 @@ def test_second_run_is_cached_and_equal(here: Path) -> None:
     assert bytes_in(here / "out")["calibration.npz"] != before["calibration.npz"]
 
 
-def test_a_build_has_the_same_images(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeq.measure.latency import measure_latency
-
-    quick = functools.partial(measure_latency, runs=3, seconds=0.05, warmup=0.01)
-    monkeypatch.setattr("edgeq.pipeline.measuring.measure_latency", quick)
+def test_a_build_has_the_same_images(here: Path) -> None:
     config = BuildConfig(model="model.toml", images=6, effort="fast", cache=here / "cache", output=here / "out")
     facts, spy = synth(config), Spy()
     report = build(replace(config, output=here / "built"), spy)

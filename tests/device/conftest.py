@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.device.transports.emulator import Userland, find_userland
+from edgeq.device.userland import Userland, find_userland
 from edgeq.errors import DeviceError
 from tests.device.daemon import Phone
 from tests.device.loopback import Board, MissingError, adb_environment, board_at, connected, executable

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from edgeq.cli import cli
-from edgeq.device.transports.emulator import Userland
+from edgeq.device.userland import Userland
 from tests.device.conftest import arm_python
 from tests.device.daemon import Phone
 from tests.device.loopback import Board, executable

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.device import job
 from edgeq.device.answers import read_answer
 from edgeq.device.job import Setup, bench, evaluate
-from edgeq.device.runners import benchmark_model
+from edgeq.device.runners import benchmark_model, python
 from edgeq.device.transport import call
 from edgeq.device.transports.local import LocalTransport
 from edgeq.errors import DeviceError
@@ -30,7 +29,7 @@ MACHINE = {
 }  # fmt: skip
 MOMENT = {
     "clock": 10.0, "own": 1.0, "busy": 5.0, "load": 0.5, "frequency_khz": {"0": 1_800_000}, "governors": {"cpu0": "x"},
-    "temperature_c": 50.0, "throttled": 0, "affinity": [0],
+    "temperature_c": 50.0, "throttled": 0, "affinity": [0], "stolen": 0.0, "heat_events": 0,
 }  # fmt: skip
 RUNTIME = {"works": True, "version": "2.0", "numpy": "1.26", "why": ""}
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -44,9 +43,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "machine": MACHINE, "runtime": "ai-edge-litert 2.0", "kernels": "xnnpack",
     },
     "bench": {
-        "samples": {"model": [0.001] * 30, "float": [0.002] * 30}, "inferences_per_run": 1, "threads": 1, "doubts": [],
-        "valid": True, "before": MOMENT, "after": MOMENT | {"clock": 12.0}, "machine": MACHINE, "affinity": [0],
-        "ops": {}, "peak_bytes": 10**7, "runtime": "ai-edge-litert 2.0", "kernels": "xnnpack", "expect_no_gain": True,
+        "samples": {"model": [0.001] * 50, "float": [0.002] * 50}, "inferences_per_run": 1, "threads": 1,
+        "before": MOMENT, "after": MOMENT | {"clock": 12.0, "own": 3.0, "busy": 7.0}, "machine": MACHINE,
+        "affinity": [0], "ops": {}, "peak_bytes": 10**7, "runtime": "ai-edge-litert 2.0", "kernels": "xnnpack",
     },
 }  # fmt: skip
 
@@ -138,11 +137,11 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def _answering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, outputs: bytes = bytes(8),
-               status: int = 0, **changes: Any) -> None:  # fmt: skip
+def _answering(
+    monkeypatch: pytest.MonkeyPatch, kind: str, outputs: bytes = bytes(8), status: int = 0, **changes: Any
+) -> None:
     """An agent that answers what it is told to."""
-    path = tmp_path / "liar.py"
-    path.write_text(
+    body = (
         "import json, sys\n"
         f"answer = json.loads({json.dumps(ANSWERS[kind] | changes)!r})\n"
         "request = json.load(open(sys.argv[2]))\n"
@@ -150,7 +149,7 @@ def _answering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, outpu
         "print(json.dumps({'edgeq': 'result', 'job': sys.argv[sys.argv.index('--job') + 1], **answer}))\n"
         f"sys.exit({status})\n"
     )
-    monkeypatch.setattr(job, "AGENT", path)
+    monkeypatch.setattr(python, "packed", body.encode)
 
 
 BATCH = np.zeros((2, 3), np.int8)
@@ -163,15 +162,15 @@ BATCH = np.zeros((2, 3), np.int8)
     ({"sha256": "0" * 64}, "not those it names"), ({"status": 3}, "gave no answer"),
 ])  # fmt: skip
 def test_outputs_that_are_not_those_of_the_answer(
-    changes: dict[str, Any], said: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], said: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _answering(monkeypatch, tmp_path, "eval", **changes)
+    _answering(monkeypatch, "eval", **changes)
     with LocalTransport() as device, pytest.raises(DeviceError, match=said):
         evaluate(device, model, BATCH, Setup("litert", "xnnpack"))
 
 
-def test_outputs_of_another_shape_than_the_files(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _answering(monkeypatch, tmp_path, "eval")
+def test_outputs_of_another_shape_than_the_files(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _answering(monkeypatch, "eval")
     with LocalTransport() as device:
         found, _ = evaluate(device, model, BATCH, Setup("litert", "xnnpack"), expected=[np.zeros((2, 4), np.int8)])
         assert found[0].tolist() == [[0] * 4] * 2
@@ -180,23 +179,22 @@ def test_outputs_of_another_shape_than_the_files(model: Path, tmp_path: Path, mo
                 evaluate(device, model, BATCH, Setup("litert", "xnnpack"), expected=other)
 
 
-def test_times_are_not_believed_on_a_devices_word(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_are_not_believed_on_a_devices_word(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = Setup("litert", "xnnpack")
     with LocalTransport() as device:
-        _answering(monkeypatch, tmp_path, "bench")
+        _answering(monkeypatch, "bench")
         assert bench(device, model, model, quick)["valid"]
         for changes, said in (
-            ({"samples": {"model": [0.001] * 3, "float": [0.001] * 3}}, "only 3 pairs"),
-            ({"samples": {"model": [1e6] * 30, "float": [1e6] * 30}}, "add up to"),
-            ({"after": MOMENT | {"throttled": 4}}, "throttled"),
-            ({"valid": False}, "the device says so"),
-            ({"after": MOMENT | {"clock": 12.0, "frequency_khz": {"0": 600_000}}}, "clock fell"),
+            ({"samples": {"model": [0.001] * 3, "float": [0.001] * 3}}, "3 runs are too few"),
+            ({"samples": {"model": [1e6] * 50, "float": [1e6] * 50}}, "add up to"),
+            ({"after": ANSWERS["bench"]["after"] | {"throttled": 4}}, "throttled"),
+            ({"after": ANSWERS["bench"]["after"] | {"frequency_khz": {"0": 600_000}}}, "from 1800 to 600 MHz"),
         ):
-            _answering(monkeypatch, tmp_path, "bench", **changes)
+            _answering(monkeypatch, "bench", **changes)
             found = bench(device, model, model, quick)
             assert not found["valid"]
             assert said in "; ".join(found["doubts"])
-        _answering(monkeypatch, tmp_path, "bench", samples={"model": [0.001] * 30})
+        _answering(monkeypatch, "bench", samples={"model": [0.001] * 50})
         with pytest.raises(DeviceError, match="did not time each file"):
             bench(device, model, model, quick)
 

@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 from edgeq.cli import cli
-from edgeq.device.job import Setup, bench, evaluate, probe
+from edgeq.device import job, transport
+from edgeq.device.job import Pace, Setup, bench, evaluate, probe
 from edgeq.device.open import open_device
 from edgeq.device.provision import plan
-from edgeq.device.runners import agent
-from edgeq.device.transport import ShellTransport
-from edgeq.device.transports.emulator import Userland
+from edgeq.device.runners import agent, python
 from edgeq.device.transports.local import LocalTransport
+from edgeq.device.userland import Userland
 from edgeq.errors import DeviceError
 from edgeq.formats.onnx.session import OrtSession
 from edgeq.formats.onnx.writer import write_onnx
@@ -58,7 +58,7 @@ def test_the_board_runs_arm_kernels_over_ssh(board: Board, userland: Userland, a
     arm_python(board, userland, "litert")
     with open_device(board.host) as device:
         there, facts = evaluate(device, artifact / "model.tflite", fed, LITERT)
-        timed = bench(device, artifact / "model.tflite", artifact / "float.tflite", LITERT, seconds=0.1)
+        timed = bench(device, artifact / "model.tflite", artifact / "float.tflite", LITERT, Pace(seconds=0.1))
     np.testing.assert_array_equal(there[0], here[0])
     assert facts["machine"]["architecture"] == "aarch64"
     assert facts["machine"]["parts"] == ["0xd08"]
@@ -84,18 +84,29 @@ def test_the_board_runs_onnxruntime_too(board: Board, userland: Userland, tmp_pa
 
 def test_bench_times_both_files_in_turns(artifact: Path) -> None:
     with LocalTransport() as device:
-        found = bench(device, artifact / "model.tflite", artifact / "float.tflite", LITERT, seconds=0.2, rounds=20)
+        found = bench(device, artifact / "model.tflite", artifact / "float.tflite", LITERT, Pace(20, 20, seconds=0.2))
     assert len(found["samples"]["model"]) == len(found["samples"]["float"]) == 20  # however slow the machine is
-    assert found["latency"]["model"]["min_ms"] <= found["latency"]["model"]["median_ms"]
-    assert found["valid"] == (not found["doubts"])
+    assert found["latency"]["min_ms"] <= found["latency"]["integer_median_ms"] <= found["latency"]["p90_ms"]
+    assert found["latency"]["runs"] == 20
+    assert "20 runs are too few, 50 are needed" in found["doubts"]
+    assert found["valid"] == found["latency"]["valid"] == (not found["doubts"])
 
 
-def _with_agent(device: ShellTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
-    from edgeq.device import job
+def test_this_machine_is_timed_where_nothing_can_be_cached(
+    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(transport, "cache_folder", lambda: tmp_path / "file" / "edgeq")
+    monkeypatch.setenv("EDGEQ_DEVICE_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a $HOME"))
+    (tmp_path / "a $HOME").mkdir()
+    found = job.bench_here(artifact / "model.tflite", None, LITERT)
+    assert found["latency"]["runs"] == 3
+    assert list((tmp_path / "a $HOME").iterdir()) == []
 
-    path = tmp_path / "bad_agent.py"
-    path.write_text(body)
-    monkeypatch.setattr(job, "AGENT", path)
+
+def _with_agent(monkeypatch: pytest.MonkeyPatch, body: str | bytes) -> None:
+    monkeypatch.setattr(python, "packed", lambda: body if isinstance(body, bytes) else body.encode())
 
 
 @pytest.mark.parametrize(
@@ -108,22 +119,23 @@ def _with_agent(device: ShellTransport, monkeypatch: pytest.MonkeyPatch, tmp_pat
         ("import time; time.sleep(60)", "did not answer in time"),
     ],
 )
-def test_an_agent_in_trouble_is_one_line(body: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_agent_in_trouble_is_one_line(body: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalTransport() as device:
-        _with_agent(device, monkeypatch, tmp_path, body)
+        _with_agent(monkeypatch, body)
         with pytest.raises(DeviceError, match=said):
             probe(device, timeout=2 if "sleep" in body else 60)
 
 
 def test_garbage_around_the_answer_does_not_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.pyz"
+    whole.write_bytes(python.packed())
     noise = (
-        "import sys, json\nsys.stdout.buffer.write(b'\\x1b[31mINFO: delegate\\xff\\n{not json\\n')\n"
+        "import sys, json, runpy\nsys.stdout.buffer.write(b'\\x1b[31mINFO: delegate\\xff\\n{not json\\n')\n"
         "print(json.dumps({'edgeq': 'result', 'job': 'of another run'}))\nsys.stdout.flush()\n"
+        f"runpy.run_path({str(whole)!r}, run_name='__main__')\n"
     )
+    _with_agent(monkeypatch, noise)
     with LocalTransport() as device:
-        _with_agent(
-            device, monkeypatch, tmp_path, noise + Path(agent.__file__).read_text().partition("annotations\n")[2]
-        )
         assert probe(device)["machine"]["cores"] == os.cpu_count()
 
 
@@ -135,57 +147,15 @@ def test_a_damaged_model_is_named(tmp_path: Path) -> None:
     assert caught.value.exit_status == 4
 
 
-def test_the_agent_ends_with_its_connection(tmp_path: Path) -> None:
+def test_the_agent_ends_with_its_connection() -> None:
     import subprocess
     import sys
 
-    script = f"import runpy, sys, time; m = runpy.run_path({agent.__file__!r}); m['tie'](); time.sleep(60)"
+    script = "import time; from edgeq.device.runners.agent.__main__ import tie; tie(); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
     assert process.stdin is not None
     process.stdin.close()
     assert process.wait(60) == 3
-
-
-def _moment(**changed: Any) -> dict[str, Any]:
-    quiet = {
-        "clock": 0.0, "own": 0.0, "busy": 0.0, "load": 0.1, "frequency_khz": {0: 1_800_000}, "governors": {"cpu0": "x"},
-        "temperature_c": 50.0, "throttled": 0, "affinity": [0],
-    }  # fmt: skip
-    return quiet | changed
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "says"),
-    [
-        ({}, {}, ""),
-        ({}, {"throttled": 0x1}, "under-voltage"),
-        ({}, {"throttled": 0x40000}, "throttled"),
-        ({"throttled": 0x50000}, {"throttled": 0x50000}, ""),  # happened before, since boot: not in this measurement
-        ({}, {"governors": {"cpu0": "powersave"}}, "governor changed"),
-        ({}, {"frequency_khz": {0: 600_000}}, "clock fell"),
-        ({}, {"busy": 30.0, "clock": 10.0, "own": 9.0}, "other programs"),
-        ({}, {"clock": -5.0}, ""),  # a clock that jumps says nothing about other programs
-    ],
-)
-def test_verdicts(before: dict[str, Any], after: dict[str, Any], says: str) -> None:
-    steady = [1.0] * 50
-    found = agent.doubts(_moment(**before), _moment(**{"clock": 10.0, "own": 9.0, **after}), steady, steady, 4, None)
-    assert (says in "; ".join(found)) if says else (found == [])
-
-
-def test_wide_spread_and_few_pairs_are_doubted() -> None:
-    wide = [1.0, 3.0] * 25
-    assert "spread too wide" in " ".join(agent.doubts(_moment(), _moment(), wide, wide, 4, None))
-    assert "only 3 pairs" in " ".join(agent.doubts(_moment(), _moment(), [1.0] * 3, [1.0] * 3, 4, None))
-
-
-def test_big_cores_come_from_the_system(tmp_path: Path) -> None:
-    for core, speed in enumerate((1_800_000, 1_800_000, 2_400_000, 2_400_000)):
-        folder = tmp_path / f"sys/devices/system/cpu/cpu{core}/cpufreq"
-        folder.mkdir(parents=True)
-        (folder / "cpuinfo_max_freq").write_text(f"{speed}\n")
-    assert agent.big_cores(str(tmp_path)) == [2, 3]
-    assert agent.big_cores(str(tmp_path / "nothing")) == []
 
 
 def test_a_plan_names_what_is_missing() -> None:
@@ -201,14 +171,20 @@ def test_a_plan_names_what_is_missing() -> None:
 def test_the_agent_needs_nothing_of_edgeq() -> None:
     import ast
 
-    tree = ast.parse(Path(agent.__file__).read_text(), feature_version=(3, 9))
-    imported = {
-        (node.module or "") if isinstance(node, ast.ImportFrom) else name.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in node.names
-    }
-    assert not any(name.startswith(("edgeq", "torch")) for name in imported)
+    sources = sorted(Path(agent.__file__).parent.glob("*.py"))
+    assert len(sources) >= 5
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text(), feature_version=(3, 9))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            assert not any(name.startswith(("edgeq", "torch")) for name in names), path.name
+
+
+def test_the_agent_is_the_same_file_every_time() -> None:
+    first = python.packed()
+    python.packed.cache_clear()
+    assert python.packed() == first
+    assert b"edgeq_agent/timing.py" in first
 
 
 def test_files_and_devices_side_by_side(board: Board, artifact: Path, tmp_path: Path) -> None:

@@ -17,22 +17,25 @@ import pytest
 from click.testing import CliRunner
 
 from edgeq.cli import cli
-from edgeq.device.job import Setup, bench, evaluate, probe
+from edgeq.device.job import Pace, Setup, bench, evaluate, probe
 from edgeq.device.open import open_device
 from edgeq.device.runners import android
 from edgeq.device.runners import phone as runner
 from edgeq.device.runners.phone import PROGRAM
 from edgeq.device.transports.adb import AdbTransport, attached
-from edgeq.device.transports.emulator import Userland
+from edgeq.device.userland import Userland
 from edgeq.errors import DeviceError
 from edgeq.formats.onnx.writer import write_onnx
 from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.measure.validity import disturbances
 from tests.device.daemon import Phone
 from tests.device.loopback import executable
 from tests.device.tiny import tiny_model
 from tests.formats.residual import frozen, residual_network
 
 STANDIN = Path(__file__).with_name("standin.py")
+
+QUICK = Pace(seconds=0.1)
 
 
 @pytest.fixture
@@ -86,18 +89,19 @@ def test_the_phone_runs_arm_kernels(userland: Userland, phone: Phone, artifact: 
 
 def test_bench_keeps_latency_memory_and_profile_apart(phone: Phone, artifact: Path, setup: Setup) -> None:
     with open_device(f"adb:{phone.serial}") as device:
-        found = bench(device, artifact / "model.tflite", artifact / "float.tflite", setup, seconds=0.1)
+        found = bench(device, artifact / "model.tflite", artifact / "float.tflite", setup, QUICK)
+    times = found["latency"]
+    assert 0 < times["min_ms"] <= times["integer_median_ms"] <= times["p95_ms"]
+    assert 0 < times["float_min_ms"] <= times["float_median_ms"] <= times["float_p95_ms"]
+    assert times["runs"] >= 50
     for name in ("model", "float"):
-        times = found["latency"][name]
-        assert 0 < times["min_ms"] <= times["median_ms"] <= times["p95_ms"]
-        assert times["runs"] >= 20
         assert found["memory"][name] == {"peak_bytes": 13.5 * 2**20, "grown_bytes": 8.25 * 2**20}
     assert found["latency"]["ratio"] > 0
     assert found["ops"]["CONV_2D"] >= 3
     assert found["affinity"] == [4, 5]
     assert [what for what, said in found["raw"].items() if "Profiling" in said] == ["profile float", "profile model"]
     assert [what for what, said in found["raw"].items() if "peak memory" in said] == ["memory float", "memory model"]
-    assert len(found["raw"]) == 14
+    assert len(found["raw"]) == 16
     assert found["before"]["battery"] == {"percent": 85, "temperature_c": 29.1, "charging": True, "source": "USB"}
     assert found["before"]["temperature_c"] == 43.25  # what it is now, not what Android remembers
     assert found["after"]["own"] > 0
@@ -171,7 +175,7 @@ def test_a_program_in_trouble_is_one_line_and_the_next_run_works(
     bad = Setup("litert", "xnnpack", program=executable(tmp_path / "bad", body))
     model = artifact / "model.tflite"
     with open_device(f"adb:{phone.serial}") as device, pytest.raises(DeviceError, match=said) as caught:
-        bench(device, model, None, bad, seconds=0.1, timeout=1 if "sleep" in body else 30)
+        bench(device, model, None, bad, Pace(seconds=0.1, timeout=1 if "sleep" in body else 30))
     assert caught.value.exit_status == 4
     assert "\n" not in str(caught.value)
     fed, here = _batch(model, 1)
@@ -194,7 +198,7 @@ def test_a_damaged_model_is_named(phone: Phone, setup: Setup, artifact: Path, tm
     bad = tmp_path / "bad.tflite"
     bad.write_bytes(b"TFL3 but not really")
     with open_device(f"adb:{phone.serial}") as device, pytest.raises(DeviceError, match="Failed to load model"):
-        bench(device, bad, None, setup, seconds=0.1)
+        bench(device, bad, None, setup, QUICK)
 
 
 def test_a_build_that_writes_no_outputs_is_too_old(phone: Phone, artifact: Path, tmp_path: Path) -> None:
@@ -229,7 +233,7 @@ def test_what_runs_there_ends_with_its_connection(phone: Phone, artifact: Path, 
     cable.start()
     lost = pytest.raises(DeviceError, match="connection to the device is lost")
     with open_device(f"adb:{phone.serial}") as device, lost:
-        bench(device, artifact / "model.tflite", None, slow, seconds=0.1)
+        bench(device, artifact / "model.tflite", None, slow, QUICK)
     cable.join()
     _ends(int(pid.read_text()))
 
@@ -264,7 +268,7 @@ def test_an_emulated_phone_gives_no_times(
     with (phone.root / "state/properties").open("a") as file:
         file.write("[ro.kernel.qemu]: [1]\n")
     with open_device(f"adb:{phone.serial}") as device:
-        found = bench(device, artifact / "model.tflite", None, setup, seconds=0.1)
+        found = bench(device, artifact / "model.tflite", None, setup, QUICK)
     assert found["latency"] is None
     assert not found["valid"]
 
@@ -281,7 +285,7 @@ def test_a_phone_that_says_little_is_still_measured(
     phone.environment["PATH"] = f"{phone.root}/bin:/usr/bin:/bin"
     with open_device(f"adb:{phone.serial}") as device:
         facts = probe(device, program=setup.program)
-        found = bench(device, artifact / "model.tflite", None, setup, seconds=0.1)
+        found = bench(device, artifact / "model.tflite", None, setup, QUICK)
     assert facts["machine"]["big_cores"] == []
     assert facts["machine"]["abis"] == []
     assert found["affinity"] == []
@@ -319,7 +323,8 @@ def _moment(**changed: Any) -> dict[str, Any]:
     ],
 )
 def test_verdicts(before: dict[str, Any], after: dict[str, Any], says: str) -> None:
-    found = android.doubts(_moment(**before), _moment(**{"clock": 10.0, **after}), 8)
+    first, last = _moment(**before), _moment(**{"clock": 10.0, **after})
+    found = disturbances(android.limited(first), android.limited(last), 8) + android.doubts(first, last)
     assert (says in "; ".join(found)) if says else (found == [])
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from edgeq.device.job import PROVISIONED
-from edgeq.device.transports.emulator import Userland
+from edgeq.device.runners.python import PROVISIONED
+from edgeq.device.userland import Userland
 from tests.device.conftest import arm_python
 from tests.device.loopback import Board, executable
 from tests.device.tiny import tiny_model

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.measure import conditions
-from edgeq.measure.conditions import Moment, this_machine
+from edgeq.measure.conditions import this_machine
 
 X86 = "model name\t: Some Xeon\nflags\t\t: fpu avx2 avx512f avx512_vnni hypervisor\n\nmodel name\t: Some Xeon\n"
 PI4 = (
@@ -82,24 +82,7 @@ def test_a_narrower_mode_of_the_same_processor_is_no_emulation(
     assert not machine(tree(tmp_path, {"proc/sys/kernel/arch": host}), monkeypatch, seen).emulated
 
 
-def test_a_moment(tmp_path: Path) -> None:
-    cpu = "sys/devices/system/cpu/cpu"
-    files = {
-        f"{cpu}0/cpufreq/scaling_cur_freq": "1500000\n",
-        f"{cpu}1/cpufreq/scaling_cur_freq": "600000\n",
-        f"{cpu}0/thermal_throttle/core_throttle_count": "3\n",
-        "sys/class/thermal/thermal_zone0/temp": "41200\n",
-        "sys/class/thermal/thermal_zone1/temp": "-274000\n",
-        "proc/stat": "cpu  100 0 50 999 7 0 0 25 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n",
-    }
-    moment = Moment.now(tree(tmp_path, files))
-    assert (moment.frequency_mhz, moment.temperature_c, moment.throttled) == (1050.0, 41.2, 3)
-    assert moment.busy == pytest.approx(6 * moment.steal)  # 150 ticks against 25
-
-
 def test_nothing_readable_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    moment = Moment.now(tmp_path)
-    assert (moment.frequency_mhz, moment.temperature_c, moment.busy, moment.steal, moment.throttled) == (None,) * 5
     found = machine(tmp_path, monkeypatch, "riscv64")
     assert (found.flags, found.governor, found.container, found.emulated) == ((), None, None, False)
     assert found.cpu

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -17,8 +16,8 @@ from PIL import Image
 
 from edgeq.formats.census import Census
 from edgeq.measure.accuracy import Accuracy, compare
-from edgeq.measure.conditions import Machine, Moment
-from edgeq.measure.latency import Latency
+from edgeq.measure.conditions import Machine
+from edgeq.measure.latency import host_section, latency_facts
 from edgeq.report.schema import build_report
 
 ARTIFACT = b"an integer model" * 150_000
@@ -48,11 +47,17 @@ def sample(**changes: Any) -> dict[str, Any]:
     after = np.where(rng.random(2000) < 0.012, (before + 3) % 20, before)
     accuracy = compare(Accuracy(before, labels, 99.4), Accuracy(after, labels, 99.35))
     times = rng.gamma(4.0, 0.05, (2, 120))
-    quiet = Moment(0.0, 0.0, 0.2, 2400.0, 48.0, 0.0, 0.0, 0)
-    latency = Latency(
-        tuple(6.1 + times[0]), tuple(3.9 + times[1]), 1, 1, "ai-edge-litert 2.3.0", "xnnpack", MACHINE,
-        quiet, dataclasses.replace(quiet, seconds=4.0, own=4.0, busy=4.2, temperature_c=51.0),
-    )  # fmt: skip
+    samples = {"float": (6.1 + times[0]).tolist(), "model": (3.9 + times[1]).tolist()}
+    quiet = {
+        "clock": 0.0, "own": 0.0, "busy": 0.0, "stolen": 0.0, "load": 0.2, "frequency_khz": {"0": 2_400_000},
+        "governors": {}, "temperature_c": 48.0, "throttled": None, "heat_events": 0, "affinity": [0],
+    }  # fmt: skip
+    timed = {
+        "latency": latency_facts(samples["float"], samples["model"], inferences=1, threads=1, doubts=()),
+        "samples": samples, "machine": {"cores": 4}, "runtime": "ai-edge-litert 2.3.0", "kernels": "xnnpack",
+        "before": quiet, "after": quiet | {"clock": 4.0, "own": 4.0, "busy": 4.2, "temperature_c": 51.0},
+    }  # fmt: skip
+    latency = host_section(timed, MACHINE)
     layers = [
         {
             "name": f"features.{i // 3}.conv.{i % 3}",

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from edgeq.measure.latency import latency_facts
 from edgeq.report.comparison import render_comparison
 from tests.report.test_devices import ATTACK, bench
 
-TIMES = {"model": {"median_ms": 4.0, "p90_ms": None, "min_ms": 3.9, "runs": 5}}
+ALONE = latency_facts([], [4.0] * 5, inferences=1, threads=1, doubts=()) | {"p90_ms": None}
 
 
 def _result(artifact: str, device: str, **changes: Any) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def test_repeats_are_told_apart() -> None:
 
 
 def test_a_file_timed_alone_is_no_integer_file() -> None:
-    text = render_comparison([_result("theirs.tflite", "pi", latency=TIMES)])
+    text = render_comparison([_result("theirs.tflite", "pi", latency=ALONE)])
     assert "pi: file 4 ms" in text
     assert "pi: integer" not in text
 

@@ -13,6 +13,7 @@ import pytest
 
 from edgeq.config.build import Budget
 from edgeq.errors import ArtifactError
+from edgeq.measure.latency import latency_facts
 from edgeq.report.charts import Timed, comparison_chart
 from edgeq.report.check import check
 from edgeq.report.device import device_row, elsewhere, kept_rows, slow_here, with_devices
@@ -29,12 +30,13 @@ def moment(**changes: Any) -> dict[str, Any]:
     return {
         "clock": 1.0, "own": 0.5, "busy": 2.0, "load": 0.2, "frequency_khz": {0: 1_500_000, 1: 1_800_000},
         "governors": {"cpu0": "ondemand", "cpu1": "ondemand"}, "temperature_c": 51.0, "throttled": 0, "affinity": [1],
+        "stolen": 0.0, "heat_events": 0,
     } | changes  # fmt: skip
 
 
 def bench(**changes: Any) -> dict[str, Any]:
     """What `edgeq.device.job.bench` gives for a board."""
-    times = {"median_ms": 4.0, "p90_ms": 4.4, "min_ms": 3.9, "runs": 400}
+    times = latency_facts([8.0] * 400, [3.9, *[4.0] * 398, 4.4], inferences=1, threads=1, doubts=())
     return {
         "machine": {
             "cpu": "Raspberry Pi 4", "parts": ["0xd08"], "architecture": "aarch64", "cores": 4, "big_cores": [],
@@ -42,8 +44,8 @@ def bench(**changes: Any) -> dict[str, Any]:
             "bits": 64, "emulated": None,
         },
         "runtime": "ai-edge-litert 2.3.0", "kernels": "xnnpack", "ops": {"DELEGATE": 1}, "threads": 1,
-        "latency": {"model": times, "float": times | {"median_ms": 8.0}, "ratio": 0.5}, "valid": True, "doubts": [],
-        "affinity": [1], "peak_bytes": 60_000_000, "before": moment(), "after": moment(frequency_khz={}),
+        "latency": times, "valid": True, "doubts": [], "affinity": [1], "peak_bytes": 60_000_000, "before": moment(),
+        "after": moment(frequency_khz={}, clock=5.0, own=4.5, busy=7.0, stolen=0.4),
         "samples": {"model": [4.0]},
     } | changes  # fmt: skip
 
@@ -80,7 +82,9 @@ def test_a_row_keeps_what_matters(measured: Callable[..., dict[str, Any]]) -> No
     assert row["before"]["frequency_mhz"] == 1800.0  # of the core that was used
     assert row["after"]["frequency_mhz"] is None
     assert row["before"]["governors"] == ["ondemand"]
+    assert row["latency"].keys() == made["latency"].keys() - {"samples"}
     assert row["latency"]["integer_median_ms"] == 4.0
+    assert row["latency"]["conditions"] == {"others": 0.25, "stolen": 0.025, "processor_share": 1.0}
     assert row["accuracy"]["values"] == 40_000
     assert "samples" not in row
     assert "thermal_status" not in row["before"]

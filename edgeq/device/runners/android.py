@@ -11,10 +11,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeq.device.runners import agent
+from edgeq.device.runners.agent.machine import processor
 from edgeq.device.transport import ShellTransport
+from edgeq.measure.validity import MOST_CLOCK_CHANGE
 
-__all__ = ["doubts", "fast_cores", "machine", "mask", "moment"]
+__all__ = ["doubts", "fast_cores", "limited", "machine", "mask", "moment"]
 
 Facts = dict[str, Any]
 
@@ -61,7 +62,7 @@ def machine(device: ShellTransport) -> Facts:
     """What does not change while measuring: the keys of the agent's `machine`, and Android's own."""
     found = _ask(device, {**_PARTS, "free": f"df -k {shlex.quote(device.root)}"})
     properties = dict(re.findall(r"^\[([^\]]+)\]: \[(.*)\]$", found["properties"], re.MULTILINE))
-    cpu = agent.processor(found["cpuinfo"])
+    cpu = processor(found["cpuinfo"])
     speeds = _per_core(device, ("cpu_capacity", "cpufreq/cpuinfo_max_freq"))
     abis = [abi for abi in properties.get("ro.product.cpu.abilist", "").split(",") if abi]
     emulated = "1" in (properties.get("ro.kernel.qemu"), properties.get("ro.boot.qemu"))
@@ -95,15 +96,16 @@ def moment(device: ShellTransport, *, own: float = 0.0, affinity: Sequence[int] 
     cores = _per_core(device, ("cpufreq/scaling_cur_freq", "cpufreq/scaling_max_freq", "cpufreq/cpuinfo_max_freq"))
     governors = _per_core(device, ("cpufreq/scaling_governor",), words=True)["cpufreq/scaling_governor"]
     ticks = [tick for word in found["stat"].split()[1:9] if (tick := _number(word)) is not None]
-    busy = None
+    busy = stolen = None
     if len(ticks) == 8:
-        user, nice, system, _idle, _wait, irq, soft, _steal = ticks
-        busy = (user + nice + system + irq + soft) / _TICKS
+        user, nice, system, _idle, _wait, irq, soft, steal = (tick / _TICKS for tick in ticks)
+        busy, stolen = user + nice + system + irq + soft, steal
     status = re.search(r"Thermal Status: ([0-9]{1,3})", found["thermal"])
     return {
         "clock": _decimal(found["uptime"]) or 0.0,
         "own": own,
         "busy": busy,
+        "stolen": stolen,
         "load": _decimal(found["load"]),
         "frequency_khz": cores["cpufreq/scaling_cur_freq"],
         "limit_khz": cores["cpufreq/scaling_max_freq"],
@@ -118,16 +120,21 @@ def moment(device: ShellTransport, *, own: float = 0.0, affinity: Sequence[int] 
     }
 
 
-def doubts(before: Facts, after: Facts, cores: int | None) -> list[str]:
-    """Why what was timed between two moments must not be believed, a sentence each."""
-    # The clock at rest says nothing about the clock under load; the limit on it, which heat lowers, does.
-    found = agent.disturbances(
-        before | {"frequency_khz": before["limit_khz"]}, after | {"frequency_khz": after["limit_khz"]}, cores
-    )
+def limited(moment: Facts) -> Facts:
+    """`moment` with the limit on each clock in its place.
+
+    The clock at rest says nothing about the clock under load; the limit on it, which heat lowers, does.
+    """
+    return moment | {"frequency_khz": moment["limit_khz"]}
+
+
+def doubts(before: Facts, after: Facts) -> list[str]:
+    """What Android says against timings that were taken between two moments, a sentence each."""
+    found = []
     used = set(after["affinity"])
     for core, limit in after["limit_khz"].items():
         fastest = after["fastest_khz"].get(core, limit)
-        if (not used or core in used) and limit < (1 - agent.MOST_CLOCK_CHANGE) * fastest:
+        if (not used or core in used) and limit < (1 - MOST_CLOCK_CHANGE) * fastest:
             found.append(f"the clock of core {core} is held at {limit // 1000} of {fastest // 1000} MHz")
             break
     status = max(before["thermal_status"] or 0, after["thermal_status"] or 0)

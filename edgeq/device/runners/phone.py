@@ -20,24 +20,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.device.runners import agent, android
+from edgeq.device.runners import android
+from edgeq.device.runners.base import RUNNERS, WARMUP, Pace, Runner, Setup, damaged
 from edgeq.device.runners.benchmark_model import Benchmark, Program, flags, parse
-from edgeq.device.transport import Completed
-from edgeq.device.transports.adb import AdbTransport
+from edgeq.device.transport import Completed, ShellTransport
 from edgeq.errors import ConfigError, DeviceError
 from edgeq.formats.foreign import file_tensors
 from edgeq.isolation import isolated
+from edgeq.measure.latency import latency_facts
+from edgeq.measure.validity import ENOUGH_RUNS, MOST_SPREAD, doubts
 
-__all__ = ["PROGRAM", "Phone", "find_program", "probe"]
+__all__ = ["PROGRAM", "PhoneRunner", "find_program"]
 
 PROGRAM = "EDGEQ_BENCHMARK_MODEL"
 """Names the tool's file on this machine where the command line does not."""
 
-PAIRS = 5
-"""Processes of each file that are timed."""
+PAIRS = 6
+"""Processes of each file that are timed: the fewest whose range is a 95 % interval of the median ratio."""
 
-WARMUP = 0.2
-"""Seconds."""
+Facts = dict[str, Any]
 
 _KILLED = {132: "it uses instructions the processor lacks", 134: "it gave up", 137: "it was killed", 139: "it crashed"}
 
@@ -68,77 +69,78 @@ def find_program(given: Path | None = None) -> Program:
     return Program.read(Path(named))
 
 
-def probe(device: AdbTransport, given: Path | None = None) -> dict[str, Any]:
-    """What the device is and does, and whether `benchmark_model` starts there. Raises `DeviceError`."""
-    facts = android.machine(device)
-    found: dict[str, Any] = {"works": False, "version": None, "numpy": None, "why": ""}
-    try:
-        program = find_program(given)
-        phone = Phone(device, program)
-    except DeviceError as error:
-        found["why"] = error.why or f"not said where it is: --benchmark-model PATH or {PROGRAM}"
-    else:
-        found |= {"version": program.name} | phone.starts()
-    return {
-        "machine": facts, "moment": android.moment(device), "runtimes": {"benchmark_model": found},
-        "free_bytes": facts["free_bytes"],
-    }  # fmt: skip
+@RUNNERS.register("benchmark_model")
+class PhoneRunner(Runner):
+    """`benchmark_model` on a device whose shell is Android's. `raw` keeps all it printed, by what it was run for."""
 
+    runtimes = ("litert",)
 
-class Phone:
-    """`benchmark_model` on a connected device. `raw` keeps all it printed, by what it was run for."""
-
-    def __init__(self, device: AdbTransport, program: Program) -> None:
-        """Raises `DeviceError` when the tool is not for the device's processor."""
-        self.device, self.program = device, program
-        self.machine = android.machine(device)
+    def __init__(self, device: ShellTransport) -> None:
+        super().__init__(device)
         self.raw: dict[str, str] = {}
-        program.fits(self.machine["abis"], device.name)
-        self._path = device.push(program.path, "benchmark_model")
-        device.execute(f"chmod 700 {shlex.quote(self._path)}")
         self._own = 0.0
         self._pinned: list[int] = []
 
-    def starts(self) -> dict[str, Any]:
-        """Whether the tool runs at all: without a file to time it says so and ends with 1."""
-        done = self._call(f"exec {self._command([])} 2>&1", 60)
-        said = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
-        works = done.status < 126
-        return {"works": works, "why": "" if works else _KILLED.get(done.status) or (said or ["it does not start"])[-1]}
+    def probe(self, *, program: Path | None = None, timeout: float = 300.0) -> dict[str, Any]:
+        """What the device is and does, and whether `benchmark_model` starts there."""
+        self.machine = android.machine(self.device)
+        found: dict[str, Any] = {"works": False, "version": None, "numpy": None, "why": ""}
+        try:
+            self._put(program)
+        except DeviceError as error:
+            found["why"] = error.why or f"not said where it is: --benchmark-model PATH or {PROGRAM}"
+        else:
+            found |= {"version": self.program.name} | self._starts()
+        return {
+            "machine": self.machine,
+            "moment": android.moment(self.device),
+            "runtimes": {"benchmark_model": found},
+            "free_bytes": self.machine["free_bytes"],
+        }
 
-    def bench(
-        self, model: Path, baseline: Path | None, *, threads: int, xnnpack: bool, seconds: float, cooldown: float,
-        timeout: float,
-    ) -> dict[str, Any]:  # fmt: skip
-        """The same facts the agent gives, and what only this tool says. Raises `DeviceError`."""
-        self._pin(threads)
+    def check(self, setup: Setup) -> None:
+        if setup.runtime == "onnxruntime":
+            raise DeviceError(
+                "ONNX files cannot be run on Android from here",
+                where=self.device.name,
+                why="onnxruntime publishes no program for its command line",
+                hint="docs/devices.md says how by hand",
+            )
+        if setup.runtime != "litert" or setup.kernels not in ("xnnpack", "builtin"):
+            raise DeviceError(
+                f"{setup.runtime} with {setup.kernels} kernels does not run on Android",
+                where=self.device.name,
+                hint="benchmark_model holds a runtime of its own: leave --runtime out",
+            )
+        find_program(setup.program)
+
+    def bench(self, model: Path, baseline: Path | None, setup: Setup, pace: Pace) -> dict[str, Any]:
+        """The same facts the agent gives, and what only this tool says."""
+        self._prepare(setup)
+        xnnpack = setup.kernels == "xnnpack"
         files = {"float": baseline, "model": model} if baseline else {"model": model}
         paths = {name: self.device.push(file, file.name) for name, file in files.items()}
-        # As many inferences in all as the agent wants pairs.
+        # As many inferences in all as the agent times pairs.
         each: dict[str, Any] = {
-            "threads": threads, "xnnpack": xnnpack, "runs": -(-agent.LEAST_PAIRS // PAIRS),
-            "seconds": seconds / PAIRS / len(files), "warmup": WARMUP,
+            "threads": setup.threads, "xnnpack": xnnpack, "runs": -(-pace.least // PAIRS),
+            "seconds": pace.seconds / PAIRS / len(files), "warmup": WARMUP,
         }  # fmt: skip
-        time.sleep(cooldown)
+        time.sleep(pace.cooldown)
         before = self._moment()
         timed: dict[str, list[Benchmark]] = {name: [] for name in paths}
         for place in range(PAIRS):
             for name in list(paths)[:: 1 if place % 2 == 0 else -1]:
-                timed[name].append(self._run(f"latency {name} {place}", flags(paths[name], **each), timeout))
+                timed[name].append(self._run(f"latency {name} {place}", flags(paths[name], **each), pace.timeout))
         after = self._moment()
         memory, profile = {}, {}
         for name, path in paths.items():
-            memory[name] = self._run(f"memory {name}", flags(path, **each, memory=True), timeout)
-            profile[name] = self._run(f"profile {name}", flags(path, **each, profile=True), timeout)
-        emulated = self.machine["emulated"]
-        found = [f"this build of benchmark_model does not know {flag}" for flag in timed["model"][-1].ignored]
-        found += _unsteady(timed) + android.doubts(before, after, self.machine["cores"])
-        if emulated:
-            found.insert(0, "emulated: integers and accuracy are real, times are nobody's")
+            memory[name] = self._run(f"memory {name}", flags(path, **each, memory=True), pace.timeout)
+            profile[name] = self._run(f"profile {name}", flags(path, **each, profile=True), pace.timeout)
+        found = self._doubts(timed, before, after)
         own = timed["model"][-1]
         return {
-            "latency": None if emulated else _latency(timed),
-            "threads": threads,
+            "latency": None if self.machine["emulated"] else _latency(timed, setup.threads, found),
+            "threads": setup.threads,
             "doubts": found,
             "valid": not found,
             "notes": _notes(own, xnnpack),
@@ -161,18 +163,24 @@ class Phone:
         }
 
     def evaluate(
-        self, model: Path, batch: npt.NDArray[Any], *, threads: int, xnnpack: bool, timeout: float
+        self,
+        model: Path,
+        batch: npt.NDArray[Any],
+        setup: Setup,
+        *,
+        timeout: float,
+        expected: Sequence[npt.NDArray[Any]] | None = None,
     ) -> tuple[list[npt.NDArray[Any]], dict[str, Any]]:
-        """Raw outputs ``(N, ...)`` for samples in the type and layout the file takes; and the facts."""
         given, made = isolated(file_tensors, str(model))
         if "," in given.name:
             raise ConfigError(f"benchmark_model cannot name the input {given.name!r}", hint="a comma ends a name there")
-        self._pin(threads)
+        self._prepare(setup)
+        xnnpack = setup.kernels == "xnnpack"
         job, batch = self.device.job, np.ascontiguousarray(batch)
         path, inputs = self.device.push(model, model.name), self.device.push(batch.tobytes(), "inputs.bin")
         size, name = batch[0].nbytes, given.name.replace(":", "::")
         words = [
-            *flags(path, threads=threads, xnnpack=xnnpack, runs=1, seconds=0, warmup=0),
+            *flags(path, threads=setup.threads, xnnpack=xnnpack, runs=1, seconds=0, warmup=0),
             f"--input_layer={given.name}", f"--input_layer_shape={','.join(map(str, given.shape))}",
             f"--input_layer_value_files={name}:{job}/in", f"--output_filepath={job}/out",
         ]  # fmt: skip
@@ -196,8 +204,7 @@ class Phone:
         wanted = len(batch) * sum(int(np.prod(shape)) * kind.itemsize for shape, kind in shapes)
         data = self.device.pull(f"{job}/outputs", timeout=timeout, most=wanted)
         if len(data) != wanted or hashlib.sha256(data).hexdigest() not in said:
-            raise DeviceError("the device's answers are damaged", where=self.device.name,
-                              why=f"{len(data)} bytes came, {wanted} should", hint="try again")  # fmt: skip
+            raise damaged(self.device, f"{len(data)} bytes came, {wanted} should")
         facts = {
             "images": len(batch), "sha256": hashlib.sha256(data).hexdigest(), "ops": {}, "peak_bytes": None,
             "before": before, "after": self._moment(), "machine": self.machine, "runtime": self.program.name,
@@ -205,10 +212,55 @@ class Phone:
         }  # fmt: skip
         return _outputs(data, len(batch), shapes), facts
 
-    def _pin(self, threads: int) -> None:
-        """Use the fastest cores, when they are enough and the device can be told."""
-        fast = self.machine["big_cores"]
-        self._pinned = fast if self.machine["pinning"] and threads <= len(fast) < (self.machine["cores"] or 0) else []
+    def _put(self, program: Path | None) -> None:
+        """Push the tool. Raises `DeviceError` when it is not for the device's processor."""
+        self.program = find_program(program)
+        self.program.fits(self.machine["abis"], self.device.name)
+        self._path = self.device.push(self.program.path, "benchmark_model")
+        self.device.execute(f"chmod 700 {shlex.quote(self._path)}")
+
+    def _starts(self) -> dict[str, Any]:
+        """Whether the tool runs at all: without a file to time it says so and ends with 1."""
+        done = self._call(f"exec {self._command([])} 2>&1", 60)
+        said = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
+        works = done.status < 126
+        return {"works": works, "why": "" if works else _KILLED.get(done.status) or (said or ["it does not start"])[-1]}
+
+    def _prepare(self, setup: Setup) -> None:
+        """Push the tool, and use the fastest cores when they are enough and the device can be told."""
+        self.machine = android.machine(self.device)
+        self._put(setup.program)
+        fast, cores = self.machine["big_cores"], self.machine["cores"] or 0
+        self._pinned = fast if self.machine["pinning"] and setup.threads <= len(fast) < cores else []
+
+    def _doubts(self, timed: Mapping[str, Sequence[Benchmark]], before: Facts, after: Facts) -> list[str]:
+        """Why not to believe these times, by the limits of every device and by what Android says.
+
+        The tool starts, loads and warms up between the moments too, so the seconds of its timings are all that it must
+        have been on a processor.
+        """
+        own = timed["model"]
+        runs = sum(run.runs for run in own)
+        found = doubts(
+            self.machine,
+            android.limited(before),
+            android.limited(after),
+            [_middle(run) for run in timed.get("float", ())],
+            [_middle(run) for run in own],
+            runs=runs,
+            working=sum(run.runs * run.mean_ms for each in timed.values() for run in each) / 1000,
+        )
+        if self.machine["emulated"]:
+            return found
+        for name, each in timed.items():
+            called = "integer" if name == "model" else name
+            inside = statistics.median((run.std_ms or 0.0) / run.mean_ms for run in each)
+            if inside > MOST_SPREAD:
+                found.append(f"timings of the {called} file in one process spread by {inside:.0%} of their mean")
+            if (count := sum(run.runs for run in each)) < ENOUGH_RUNS and name != "model":
+                found.append(f"{count} runs of the {called} file are too few, {ENOUGH_RUNS} are needed")
+        found += [f"this build of benchmark_model does not know {flag}" for flag in own[-1].ignored]
+        return found + android.doubts(before, after)
 
     def _moment(self) -> dict[str, Any]:
         return android.moment(self.device, own=self._own, affinity=self._pinned)
@@ -243,7 +295,7 @@ class Phone:
         why = _KILLED.get(done.status) or (errors or lines or [f"exit status {done.status}"])[-1][:300]
         hint = "run it by hand with the same file to see more"
         if "No space left" in said:
-            hint = f"free some space there; adb -s {self.device.serial} shell rm -rf {self.device.root} helps"
+            hint = f"free some space there; {self.device.by_hand(f'rm -rf {self.device.root}')} helps"
         elif done.status in (126, 127, 132):
             hint = f"use a build for {(self.machine['abis'] or ['this processor'])[0]}"
         elif done.status == 137:
@@ -264,41 +316,26 @@ def _outputs(
     return found
 
 
-def _latency(timed: Mapping[str, Sequence[Benchmark]]) -> dict[str, Any]:
-    """Medians over processes of their medians, or of their means where the build prints no median."""
-    found: dict[str, Any] = {}
-    for name, runs in timed.items():
+def _latency(timed: Mapping[str, Sequence[Benchmark]], threads: int, found: Sequence[str]) -> dict[str, Any]:
+    """Of each process its median, or its mean where the build prints no median; a pair is two processes."""
+    own, base = timed["model"], timed.get("float", ())
+    facts = latency_facts(
+        [_middle(run) for run in base], [_middle(run) for run in own], inferences=1, threads=threads, doubts=found
+    )
+    facts |= {"p90_ms": None, "runs": sum(run.runs for run in own)}
+    # What each process does not say is left out: how many inferences it ran, and the ends of their distribution.
+    for key in ("inferences_per_run", "min_ms", "float_min_ms", "float_p90_ms"):
+        facts.pop(key, None)
+    for prefix, runs in (("", own), ("float_", base)):
         lowest = [run.min_ms for run in runs if run.min_ms is not None]
         highest = [run.p95_ms for run in runs if run.p95_ms is not None]
-        found[name] = {
-            "median_ms": statistics.median(_middle(run) for run in runs),
-            "p90_ms": None,
-            "p95_ms": statistics.median(highest) if highest else None,
-            "min_ms": min(lowest) if lowest else None,
-            "runs": sum(run.runs for run in runs),
-            "of": "medians" if all(run.median_ms is not None for run in runs) else "means",
-        }
-    if "float" in timed:
-        pairs = zip(timed["model"], timed["float"], strict=True)
-        found["ratio"] = statistics.median(_middle(own) / _middle(base) for own, base in pairs)
-    return found
+        facts |= {f"{prefix}min_ms": min(lowest)} if lowest else {}
+        facts |= {f"{prefix}p95_ms": statistics.median(highest)} if highest else {}
+    return facts | {"of": "medians" if all(run.median_ms is not None for run in (*own, *base)) else "means"}
 
 
 def _middle(run: Benchmark) -> float:
     return run.median_ms or run.mean_ms
-
-
-def _unsteady(timed: Mapping[str, Sequence[Benchmark]]) -> list[str]:
-    """Too few inferences, or times too far apart, between processes or inside one."""
-    found = []
-    for name, runs in timed.items():
-        called = "integer" if name == "model" else name
-        inside = statistics.median(run.std_ms / run.mean_ms if run.std_ms and run.mean_ms else 0.0 for run in runs)
-        if max(agent.spread([_middle(run) for run in runs]), inside) > agent.MOST_SPREAD:
-            found.append(f"timings of the {called} file spread too wide")
-        if (count := sum(run.runs for run in runs)) < agent.LEAST_PAIRS:
-            found.append(f"only {count} inferences of the {called} file, {agent.LEAST_PAIRS} are needed")
-    return found
 
 
 def _notes(run: Benchmark, xnnpack: bool) -> list[str]:

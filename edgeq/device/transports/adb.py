@@ -11,8 +11,9 @@ import re
 import secrets
 import shlex
 from dataclasses import dataclass
+from typing import ClassVar
 
-from edgeq.device.transport import LONGEST_ANSWER, QUICK, Completed, ShellTransport, call
+from edgeq.device.transport import LONGEST_ANSWER, QUICK, TRANSPORTS, Completed, Listed, ShellTransport, call
 from edgeq.errors import ConfigError, DeviceError
 from edgeq.scratch import scratch
 
@@ -91,9 +92,12 @@ def only_serial() -> str:
                       hint="plug one in with USB debugging switched on, or: adb connect HOST:PORT")  # fmt: skip
 
 
+@TRANSPORTS.register("adb")
 class AdbTransport(ShellTransport):
     """The Android device with this serial. It needs a shell that passes exit codes on: Android 7 or later."""
 
+    forms: ClassVar = {"adb:SERIAL": "an Android device, over the system's adb; adb alone where one is connected"}
+    runner = "benchmark_model"
     folder = f"{FOLDER}/edgeq"
 
     def __init__(self, serial: str, *, patience: float = 0.0) -> None:
@@ -101,7 +105,38 @@ class AdbTransport(ShellTransport):
         if not serial or serial.startswith("-") or any(sign.isspace() for sign in serial):
             raise ConfigError(f"no serial {serial!r}", hint="adb:SERIAL, as adb devices lists it")
         self.serial = serial
-        self.remedy = f"remove that folder if another user made it: adb -s {serial} shell rm -rf {self.folder}"
+        self.remedy = f"remove that folder if another user made it: {self.by_hand(f'rm -rf {self.folder}')}"
+
+    @classmethod
+    def matches(cls, name: str) -> bool:
+        return name.partition(":")[0] == "adb"
+
+    @classmethod
+    def open(cls, name: str, *, runtime: str, patience: float) -> AdbTransport:
+        return cls(name.partition(":")[2], patience=patience)
+
+    @classmethod
+    def full_name(cls, name: str) -> str:
+        return f"adb:{only_serial()}" if name in ("adb", "adb:") else name
+
+    @classmethod
+    def listed(cls) -> list[Listed]:
+        try:
+            phones = attached()
+        except DeviceError:  # no adb here: then there is nothing to list
+            phones = []
+        return super().listed() + [
+            Listed(
+                f"adb:{one.serial}",
+                one.model or "Android",
+                one.state == "device",
+                f"{one.state}: edgeq device probe adb:{one.serial}",
+            )
+            for one in phones
+        ]
+
+    def by_hand(self, command: str) -> str:
+        return f"adb -s {self.serial} shell {command}"
 
     def connect(self) -> None:
         """See that the device is there, ready, and says how commands end."""

@@ -11,8 +11,9 @@ import os
 import signal
 import subprocess
 import time
+from typing import ClassVar
 
-from edgeq.device.transport import LONGEST_ANSWER, QUICK, Completed, ShellTransport, call
+from edgeq.device.transport import LONGEST_ANSWER, QUICK, TRANSPORTS, Completed, ShellTransport, call
 from edgeq.errors import DeviceError
 from edgeq.scratch import scratch
 
@@ -44,8 +45,20 @@ _REMEDIES = (
 )
 
 
+@TRANSPORTS.register("ssh")
 class SshTransport(ShellTransport):
     """A device reached as `ssh HOST` would. ``EDGEQ_SSH_CONFIG`` names a configuration file other than the user's."""
+
+    forms: ClassVar = {"USER@HOST": "a board, over the system's ssh; also ssh:NAME with a name out of ~/.ssh/config"}
+
+    @classmethod
+    def matches(cls, name: str) -> bool:
+        kind, _, rest = name.partition(":")
+        return bool(rest) if kind == "ssh" else "@" in kind
+
+    @classmethod
+    def open(cls, name: str, *, runtime: str, patience: float) -> SshTransport:
+        return cls(name.removeprefix("ssh:"), patience=patience)
 
     def __init__(self, host: str, *, patience: float = 0.0) -> None:
         super().__init__(host if "@" in host else f"ssh:{host}", patience=patience)  # as `--device` takes it
