@@ -33,7 +33,7 @@ from edgeq.measure.latency import measure_latency
 from edgeq.measure.layers import layer_errors
 from edgeq.model.load import load_model
 from edgeq.model.spec import ModelSpec
-from edgeq.pipeline.synthesis import captured
+from edgeq.pipeline.prepare import capture_model
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
@@ -57,7 +57,7 @@ STRUCTURES = (
 def prepared(name: str, limit: int) -> tuple[Graph, ModelSpec, CalibrationSet, EvaluationSet, Accuracy]:
     """The optimised network, `gznq` images of it, the evaluation images, and the float network's answers to them."""
     loaded = load_model(str(NETWORKS / f"{name}.toml"))
-    raw, spec = captured(loaded), loaded.spec
+    raw, spec = capture_model(loaded), loaded.spec
     low, high = spec.channel_range()
     calibration = SYNTHESIZERS.get("gznq")(Request(raw, low, high, spec.classes, 32, 0, "fast"))
     images = load_images(spec.evaluation or "", spec, limit)

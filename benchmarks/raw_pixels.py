@@ -31,7 +31,7 @@ from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
 from edgeq.model.load import LoadedModel, load_model
-from edgeq.pipeline.synthesis import captured
+from edgeq.pipeline.prepare import capture_model
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
@@ -72,7 +72,7 @@ def calibration(loaded: LoadedModel, raw: Graph, subject: Subject) -> Calibratio
 
 def rows(name: str, subject: Subject) -> list[str]:
     loaded = load_model(str(subject.path))
-    raw, spec = captured(loaded), loaded.spec
+    raw, spec = capture_model(loaded), loaded.spec
     graph, images = optimize(raw), load_images(loaded.spec.evaluation or "", loaded.spec, subject.limit)
     given = calibration(loaded, raw, subject)
     assert isinstance(loaded.module, torch.nn.Module)

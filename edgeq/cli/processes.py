@@ -59,7 +59,7 @@ def _lead(cli: click.Group, world: Several) -> int:
 
 def _follow(world: Several) -> int:
     from edgeq.finetune.world import Lost
-    from edgeq.pipeline.finetuning import take_part
+    from edgeq.pipeline.finetune import take_part
 
     try:
         take_part(world)

@@ -14,7 +14,7 @@ from edgeq.formats.exactness import Exactness
 from edgeq.formats.onnx.file import read_model
 from edgeq.formats.onnx.verify import Rounding, verify_onnx
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.storage import storable
+from edgeq.integer.storage import load_written
 from edgeq.isolation import isolated, read_untrusted
 from edgeq.limits import read_bytes
 
@@ -43,7 +43,7 @@ def _replay(folder: Path, images: int, *, seed: int | None, rounding: Rounding) 
 
 
 def _compare(folder: Path, images: int, *, seed: int | None, rounding: Rounding) -> Exactness:
-    integer = storable(IntegerGraph.load(_part(folder, "integer.safetensors")))
+    integer = load_written(_part(folder, "integer.safetensors"))
     inputs = _inputs(folder, integer, images, seed)
     if (folder / "model.tflite").is_file():
         from edgeq.formats.tflite.verify import verify_tflite

@@ -35,8 +35,10 @@ from edgeq.files import check_replaceable, staged
 from edgeq.graph.ir import Graph
 from edgeq.model.load import LoadedModel
 from edgeq.model.spec import ModelSpec
+from edgeq.pipeline.choices import check_method, choose_method
 from edgeq.pipeline.environment import TRAINING, Environment, environment
-from edgeq.pipeline.synthesis import captured, check_method, choose_method, loaded_model, synthesize
+from edgeq.pipeline.prepare import capture_model, load_configured
+from edgeq.pipeline.synthesis import synthesize
 from edgeq.products import CALIBRATION_SET, MARKER
 from edgeq.progress import Progress, Silent
 from edgeq.report.lock import lock_text, portable
@@ -57,21 +59,22 @@ COMPARED = 32
 
 
 @threads_restored()
-def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, Any]:
+def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedModel | None = None) -> dict[str, Any]:
     """Make the calibration set of one network and write its folder. Returns what statistics.json holds.
 
-    Reads what `config` says about model, method, images, seed, effort, cache and output. The folder is the earlier one
-    or the new one, never half. Raises `EdgeqError` for everything foreseen.
+    The network is `loaded`, or the one that `config` names. Of `config` this also reads method, images, seed, effort,
+    cache and output. The folder is the earlier one or the new one, never half. Raises `EdgeqError` for everything
+    foreseen.
     """
     progress = progress or Silent()
     check_method(config.method)
     torch.manual_seed(config.seed)
     if config.output is not None:
         check_replaceable(config.output, CALIBRATION_SET)
-    loaded = loaded_model(config)
+    loaded = load_configured(config) if loaded is None else loaded
     started = time.monotonic()
     progress.stage("capture")
-    raw = captured(loaded)
+    raw = capture_model(loaded)
     progress.done("capture", time.monotonic() - started, cached=False)
     progress.note(str(work_with(choose(config.threads, raw.macs(), config.images))))
     cache = StageCache(config.cache, progress, frozenset(STAGES if "all" in config.force else config.force))

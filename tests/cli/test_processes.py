@@ -60,7 +60,7 @@ def quick(method, effort, graph):
 
 
 def one_of_two(rank, port, folder, arguments, stand_in):
-    import edgeq.pipeline.finetuning as stage
+    import edgeq.pipeline.finetune as stage
 
     os.environ.update(TORCHRUN | THERE, RANK=str(rank), MASTER_PORT=str(port))
     os.chdir(folder)

@@ -171,7 +171,7 @@ def test_a_build_has_the_same_images(here: Path, monkeypatch: pytest.MonkeyPatch
     from edgeq.measure.latency import measure_latency
 
     quick = functools.partial(measure_latency, runs=3, seconds=0.05, warmup=0.01)
-    monkeypatch.setattr("edgeq.pipeline.measuring.measure_latency", quick)
+    monkeypatch.setattr("edgeq.pipeline.measure.measure_latency", quick)
     config = BuildConfig(model="model.toml", images=6, effort="fast", cache=here / "cache", output=here / "out")
     facts, spy = synth(config), Spy()
     report = build(replace(config, output=here / "built"), spy)
