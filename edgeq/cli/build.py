@@ -14,13 +14,12 @@ from edgeq.cli.shell import echo, print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
 from edgeq.errors import UnsupportedError
-from edgeq.model.modeltoml import DEFAULT_MODEL
 from edgeq.report.believable import check_believable
-from edgeq.report.locked import Locked, NotReproduced, load_locked
 from edgeq.threads import one_operation_at_a_time
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from edgeq.finetune.world import World
+    from edgeq.report.locked import Locked
 
 __all__ = ["build"]
 
@@ -65,6 +64,10 @@ def build(
     edgeq build torchvision:mobilenet_v2 --weights mine.pth --method images:photos/ --target tflite-arm
     edgeq build resnet20/model.toml --locked theirs/edgeq.lock -o again
     """
+    # These load numpy, which help does without.
+    from edgeq.model.modeltoml import DEFAULT_MODEL
+    from edgeq.report.locked import NotReproduced, load_locked
+
     effective = resolve({key: None if value == () else value for key, value in flags.items()}, os.environ, file)
     if print_config:
         if as_json:

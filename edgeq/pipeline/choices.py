@@ -17,13 +17,14 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
 from edgeq.measure.conditions import this_machine
 from edgeq.model.spec import ModelSpec
-from edgeq.quant.bits import Scheme
+from edgeq.quant.bits import LayerBits, Scheme
 from edgeq.quant.input_transform import Intake, normalised, raw_pixels
 from edgeq.synth import synthesizer_of
 from edgeq.synth.base import JOINED
 
 __all__ = [
-    "IMAGES", "check_method", "choose_method", "choose_tuning", "intake_of", "scheme_of", "types_of", "with_images",
+    "IMAGES", "check_method", "choose_method", "choose_tuning", "file_types", "intake_of", "scheme_of", "types_of",
+    "with_images",
 ]  # fmt: skip
 
 IMAGES = 160
@@ -89,6 +90,21 @@ def types_of(config: BuildConfig, target: Target, scheme: Scheme) -> tuple[str |
     if scheme.activation_bits == 16:
         return ("float32" if io == "float32" else "int16"), "int8"
     return io, weights
+
+
+def file_types(
+    target: Target, io: str | None, weight_storage: str | None, kinds: frozenset[str]
+) -> tuple[str | None, str]:
+    """What `types_of` returns, for integers whose activations have the types `kinds`.
+
+    `io` and `weight_storage` are settings, None for the target's. Raises `ConfigError`, `UnsupportedError`.
+    """
+    bits = "w8a16" if kinds == {"int16"} else "w8a8"
+    if "int16" in kinds and target.format != "tflite":
+        raise UnsupportedError(f"16-bit activations for {target.name}", hint="write a .tflite")
+    config = BuildConfig(bits=bits, io=io, weight_storage=weight_storage, targets=(target.name,))
+    mixed = dataclasses.replace(Scheme.of(bits), layers=(LayerBits("*", 8, 16),)) if len(kinds) > 1 else Scheme.of(bits)
+    return types_of(config, target, mixed)
 
 
 def intake_of(

@@ -47,7 +47,7 @@ POINTS = 200
 """Points of each curve a report keeps."""
 
 
-def check_tuning(job: Job, world: World) -> None:
+def check_tuning(job: Job, world: World = ALONE) -> None:
     """Raise `ConfigError`, before minutes of synthesis, where `world` cannot fine-tune as the job says."""
     if job.tuning:
         world.check(_settings(job).batch)

@@ -89,8 +89,8 @@ def open_job(config: BuildConfig, loaded: LoadedModel | None = None) -> Opened:
     return Opened(requested, config, tuning, target, scheme, loaded, folder, evaluation)
 
 
-def prepare(opened: Opened | BuildConfig, progress: Progress | None = None) -> Job:
-    """Capture and optimise the network and decide how it will be quantized.
+def prepare(opened: Opened | BuildConfig, progress: Progress | None = None, raw: Graph | None = None) -> Job:
+    """Capture the network, unless it is captured as `raw`, optimise it and decide how it will be quantized.
 
     Leaves torch with the number of threads that suits the job. Raises `EdgeqError`: what cannot be quantized as the
     settings say is refused here.
@@ -101,7 +101,7 @@ def prepare(opened: Opened | BuildConfig, progress: Progress | None = None) -> J
     config, spec, scheme = opened.config, opened.loaded.spec, opened.scheme
     started = time.monotonic()
     progress.stage("capture")
-    raw = capture_model(opened.loaded)
+    raw = capture_model(opened.loaded) if raw is None else raw
     graph = parted(optimize(raw), scheme)
     intake = intake_of(config, opened.target, scheme, graph, spec, opened.tuning)
     quantized_graph = intake.graph(graph)

@@ -50,7 +50,7 @@ from edgeq.synth.statistics import assignment, layer_gaps, references, seen_mome
 from edgeq.threads import choose, threads_restored, work_with
 from edgeq.versions import package_versions
 
-__all__ = ["STAGES", "synth"]
+__all__ = ["STAGES", "forbidden_images", "synth"]
 
 STAGES = ("synthesize", "statistics")
 
@@ -81,7 +81,9 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
     method, why = choose_method(config.method, raw)
     folder = config.output or Path("build") / f"{loaded.spec.name}-{_file_name(method)}"
     check_replaceable(folder, CALIBRATION_SET)
-    made, calibration = synthesize(config, loaded, raw, method, cache, forbidden=_forbidden(config, loaded, method))
+    made, calibration = synthesize(
+        config, loaded, raw, method, cache, forbidden=forbidden_images(config, loaded, method)
+    )
     measured = _statistics(config, calibration, raw, loaded.spec, cache)
     facts = {
         "schema": 1,
@@ -110,7 +112,7 @@ def _file_name(method: str) -> str:
     return f"images-{Path(method.removeprefix('images:')).name}" if method.startswith("images:") else method
 
 
-def _forbidden(config: BuildConfig, loaded: LoadedModel, method: str) -> EvaluationSet | None:
+def forbidden_images(config: BuildConfig, loaded: LoadedModel, method: str) -> EvaluationSet | None:
     """Images the network is measured with, read only where pictures of the user's could be among them."""
     where = config.evaluation or loaded.spec.evaluation
     return load_images(where, loaded.spec) if where and method.startswith("images:") else None

@@ -58,7 +58,8 @@ def quantize(
     scheme: Scheme,
     *,
     observer: str = "mse",
+    specs: Mapping[str, Spec] | None = None,
 ) -> IntegerGraph:
     """Integers of an optimised `graph`, with ranges from `images`. Arguments and errors are those of `decide`."""
-    decided = decide(graph, images, input_range, scheme, observer=observer)
+    decided = decide(graph, images, input_range, scheme, observer=observer, specs=specs)
     return freeze(decided.graph, decided.calibration).graph
