@@ -23,9 +23,10 @@ from latency import machine_line
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.files import write_atomic
-from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.tflite.census import census
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner

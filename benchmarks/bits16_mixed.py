@@ -22,9 +22,10 @@ from cases import ROOT, commit, data_folder
 from latency import machine_line
 
 from edgeq.files import write_atomic
-from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.tflite.census import census
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Conv2d, Linear
 from edgeq.graph.run import GraphModule

@@ -28,7 +28,7 @@ def ops(path: Path) -> tuple[dict[str, int], int]:
     An .onnx file is counted after onnxruntime's fusions, which is what runs.
     """
     if path.suffix == ".onnx":
-        from edgeq.formats.onnx import optimized_census
+        from edgeq.formats.onnx.census import optimized_census
 
         census = optimized_census(path, "uint8")
         return dict(Counter(census.kinds).most_common()), census.float_ops

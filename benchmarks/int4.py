@@ -17,9 +17,9 @@ from latency import machine_line
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import write_atomic
-from edgeq.formats.tflite import write_tflite
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.latency import measure_latency

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import write_atomic
-from edgeq.formats.tflite import layout, write_tflite
+from edgeq.formats.tflite import layout
 from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.measure.latency import measure_latency

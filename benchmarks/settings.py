@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-NUMERIC = tuple(f"tests/{room}" for room in ("finetune", "quant", "integer", "ops", "export", "graph"))
+NUMERIC = tuple(f"tests/{room}" for room in ("finetune", "quant", "integer", "ops", "formats", "graph"))
 """Rooms whose results could depend on how floats are summed."""
 
 

@@ -29,8 +29,8 @@ from edgeq.cache import StageCache, Workspace
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import EdgeqError, UnsupportedError
 from edgeq.files import write_atomic
-from edgeq.formats.tflite import write_tflite
 from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.integer.storage import reference_run
 from edgeq.measure.accuracy import runner
 from edgeq.progress import Silent

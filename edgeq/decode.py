@@ -1,4 +1,4 @@
-"""From a detector's raw outputs to boxes: what runs on the host behind the integer file. Numpy only, no torch.
+"""Decode a detector's raw outputs to boxes, on the host behind the integer file. Needs numpy and no torch.
 
 Boxes are float ``(N, 4)``: x0, y0, x1, y1, as fractions of the image. `docs/tasks.md` shows the whole path.
 """

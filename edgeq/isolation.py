@@ -84,7 +84,7 @@ class Isolated:
 
 
 def alive() -> None:
-    """Tell whoever waits for this process that it gets on. Costs nothing in a process that nobody waits for."""
+    """Tell the process that waits for this one that work goes on. Does nothing in a process that nobody waits for."""
     global _last_beat
     now = time.monotonic()
     if _pipe is not None and now - _last_beat > _HEARTBEAT:
@@ -94,7 +94,7 @@ def alive() -> None:
 
 @contextlib.contextmanager
 def read_untrusted(what: str, hint: str = "it is damaged: make it again") -> Iterator[None]:
-    """Blame the file for whatever goes wrong inside: raises `ArtifactError` with the message `what`."""
+    """Context that turns every error inside into an `ArtifactError` with the message `what`, which names the file."""
     try:
         yield
     except EdgeqError:

@@ -1,4 +1,4 @@
-"""How long work says where it is: a small protocol, the silent default, and one that logs."""
+"""Progress of long work: the protocol that receives it, the silent default, and one that logs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Logged", "Progress", "Silent"]
 
 
 class Progress(Protocol):
-    """Told what happens; decides how to show it."""
+    """Receives the progress of stages, and decides how to show it."""
 
     def stage(self, name: str) -> None:
         """A stage of the pipeline begins."""
@@ -25,7 +25,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Shows nothing."""
+    """The default: shows nothing."""
 
     def stage(self, name: str) -> None: ...
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.errors import ArtifactError, EdgeqError
-from edgeq.formats.onnx import write_onnx
-from edgeq.formats.tflite import write_tflite
+from edgeq.formats.onnx.writer import write_onnx
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.isolation import Isolated
 from edgeq.report.check import check
 from edgeq.report.schema import SCHEMA

@@ -23,9 +23,9 @@ __all__ = ["CalibrationSet"]
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """`inputs` are float32 ``(N, C, H, W)``, normalised as the network expects; `labels` int64 ``(N,)``, -1 unknown.
+    """Calibration images: `inputs` float32 ``(N, C, H, W)``, normalised; `labels` int64 ``(N,)``, -1 where unknown.
 
-    `notes` are numbers a method tells about its images, such as the share it rejected.
+    `notes` are numbers that a method reports about its images, such as the share it rejected.
     """
 
     inputs: npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ class CalibrationSet:
         return len(self.inputs)
 
     def parted(self, count: int) -> tuple[CalibrationSet, CalibrationSet]:
-        """The first `count` images, and the others."""
+        """Split the set into its first `count` images and the others."""
         first = replace(self, inputs=self.inputs[:count], labels=self.labels[:count])
         return first, replace(self, inputs=self.inputs[count:], labels=self.labels[count:])
 

@@ -13,10 +13,10 @@ from edgeq.model.spec import ModelSpec
 __all__ = ["ClassNames", "number_folders"]
 
 SHOWN = 4
-"""Names of either side that an error shows."""
+"""Number of names of each side that an error shows."""
 
 IMAGENET = 1000
-"""Classes of the ImageNet networks that everyone publishes: theirs is the sorted order of the synset ids."""
+"""Number of classes of ImageNet-1k networks; their order is the sorted order of the synset ids."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NUMBERED = re.compile(r"([0-9]{1,9})[\s_.\-]+(.+)")
@@ -24,7 +24,7 @@ _SYNSET = re.compile(r"n[0-9]{8}")
 
 
 class ClassNames:
-    """The labels of a network, found by name: exactly, else apart from case, spaces, underscores, dots and dashes.
+    """Look up a network's labels by name: exactly, else ignoring case, spaces, underscores, dots and dashes.
 
     A label such as ``n01440764 tench, Tinca tinca`` is also found by its synset id and by each of its synonyms.
     """
@@ -117,7 +117,7 @@ def _matched(names: Sequence[str], spec: ModelSpec, source: str) -> list[int]:
 
 
 def _counted(numbers: list[int], spec: ModelSpec) -> tuple[list[int], str]:
-    """Numbers as they are, unless they count from 1 to the number of classes."""
+    """Class numbers from numeric names: as they are, or less 1 if they count from 1 to the number of classes."""
     if sorted(numbers) == list(range(1, spec.decisions + 1)):
         return [
             n - 1 for n in numbers

@@ -32,7 +32,7 @@ __all__ = [
 
 Pixels = npt.NDArray[np.uint8]
 Choice = Callable[[int], Sequence[int]]
-"""Number of images there are -> indices of those wanted: decided before anything is decoded."""
+"""From the number of images that exist to the indices of those to read; called before anything is decoded."""
 
 IN_MEMORY = 512 * 2**20
 """Decoded pictures beyond this many bytes live in an unnamed temporary file instead of memory."""
@@ -42,7 +42,7 @@ _BARRED: ContextVar[str] = ContextVar("barred", default="")
 
 @contextlib.contextmanager
 def barred(during: str) -> Iterator[None]:
-    """Inside, every touch of an evaluation image or label raises `MeasurementError`; `during` says what was going on.
+    """Context in which every access to an evaluation image or label raises `MeasurementError`, which names `during`.
 
     Types keep evaluation images out of what calibrates and trains; this catches whatever gets around them.
     """
@@ -64,10 +64,10 @@ def _insist(what: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """`images` are uint8 ``(N, H, W, C)`` at the network's input size, `labels` what is true of each (`Truths`).
+    """Evaluation images: `images` uint8 ``(N, H, W, C)`` at the network's input size, `labels` their `Truths`.
 
-    `source` is what the user named; `sha256` is of pixels and labels, whatever files they came in. `note` is what a
-    person should know before believing the labels, an empty text for nothing.
+    `source` is what the user named. `sha256` is of pixels and labels, and does not depend on the files they came in.
+    `note` is a warning about the labels for the user, or an empty text.
     """
 
     images: Pixels
@@ -85,7 +85,7 @@ class EvaluationSet:
         return len(self.images)
 
     def part(self, limit: int) -> EvaluationSet:
-        """At most `limit` of them, evenly spaced."""
+        """A set of at most `limit` of the images, evenly spaced."""
         chosen = _spread(len(self), limit)
         pixels, labels = self.images[chosen], self.labels[chosen]
         if len(chosen) == len(self):
@@ -218,7 +218,7 @@ def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Truths | No
 
 
 def _checked(images: npt.NDArray[Any], given: Any | None, source: str, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
-    """Arrays of the right kind at the network's input size."""
+    """The images, uint8 at the network's input size, and their truths. Raises `ConfigError` for others."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ConfigError(
             f"images of {source} are {images.dtype} {list(images.shape)}", why="must be uint8 (N, H, W, C)"

@@ -1,4 +1,4 @@
-"""Arrays out of an ``.npz`` that somebody else wrote: no pickles, and nothing unpacked beyond the limit."""
+"""Read arrays from an untrusted ``.npz``: without pickles, and with a limit on the unpacked size."""
 
 from __future__ import annotations
 

@@ -19,12 +19,12 @@ from edgeq.model.spec import ModelSpec
 __all__ = ["PICTURES", "find_labelled", "find_plain", "fitted", "read_picture"]
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
-"""What Pillow may take a file for, whatever its name says: others, such as EPS, would start a program of the system."""
+"""Formats that Pillow may open, whatever the file's name; others, such as EPS, would start another program."""
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 LONGEST = 64
-"""Times its short side that a picture's long side may be."""
+"""Largest ratio of a picture's long side to its short side."""
 
 _MODES = {1: "L", 3: "RGB"}
 
@@ -133,7 +133,7 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def fitted(image: Image.Image, spec: ModelSpec, source: str) -> npt.NDArray[np.uint8]:
-    """Short side to `spec.resize` and the centre cut out, as the spec says and no more; then the size must be right.
+    """Resize the short side to `spec.resize` and crop the centre, where the spec says so; the size must then be right.
 
     The same arithmetic as torchvision's Resize (bilinear, antialiased) and CenterCrop on pictures.
     """

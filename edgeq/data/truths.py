@@ -1,4 +1,4 @@
-"""What is true of evaluation images, by task: a class each, a mask each, or boxes each."""
+"""Ground truth of evaluation images, by task: a class, a mask, or boxes for each image."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from edgeq.model.tasks import Segmentation
 __all__ = ["ARRAYS", "Truths", "checked_truths", "truths_sha256"]
 
 Truths = npt.NDArray[Any]
-"""``(N,)`` int64 classes; ``(N, H, W)`` uint8 masks; or ``(N,)`` objects, each a pair of boxes ``(n, 4)``, as fractions
-of the image, and labels ``(n,)`` from 0."""
+"""Ground truth of N images. Classification: int64 classes ``(N,)``. Segmentation: uint8 masks ``(N, H, W)``.
+
+Detection: objects ``(N,)``, each a pair of boxes ``(n, 4)``, as fractions of the image, and labels ``(n,)`` from 0."""
 
 ARRAYS: Mapping[str, tuple[str, ...]] = {
     "classification": ("labels",), "segmentation": ("masks",), "detection": ("boxes", "labels", "image"),
 }  # fmt: skip
-"""What an ``.npz`` holds beside ``images``. A detector's boxes are listed together, ``(M, 4)``, with their labels
-``(M,)`` and the index ``(M,)`` of the image each belongs to."""
+"""By task, the arrays of an ``.npz`` beside ``images``.
+
+A detector's boxes are listed together, ``(M, 4)``, with their labels ``(M,)`` and the index ``(M,)`` of each box's
+image."""
 
 
 def checked_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Truths:
@@ -44,7 +47,7 @@ def checked_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Tru
 
 
 def truths_sha256(total: Any, truths: Truths) -> None:
-    """Feed `truths` to the hash `total`."""
+    """Update the hash `total` with `truths`."""
     if truths.dtype != object:
         total.update(truths.tobytes())
         return
@@ -64,7 +67,7 @@ def _classes(labels: npt.NDArray[Any], images: int, source: str, spec: ModelSpec
 
 
 def _named(labels: npt.NDArray[Any], source: str, spec: ModelSpec) -> Truths:
-    """Classes that are given by name."""
+    """Class numbers of labels that are names."""
     known = ClassNames(spec.labels)
     numbers = {name: known.find(name) for name in np.unique(labels).tolist()}
     strange = [name for name, number in numbers.items() if number is None]
@@ -121,7 +124,7 @@ def _boxes(given: Sequence[Any], images: int, source: str, classes: int) -> Trut
 
 
 def _apart(listed: Mapping[str, Any], images: int, source: str) -> list[tuple[Any, Any]]:
-    """Boxes listed together to pairs, image by image."""
+    """Group boxes that are listed together into one pair per image."""
     boxes, labels, owner = (np.asarray(listed[name]) for name in ARRAYS["detection"])
     listed_alike = boxes.ndim == 2 and labels.shape == owner.shape == (len(boxes),)
     if not listed_alike or boxes.dtype.kind not in "fiu" or owner.dtype.kind not in "iu":

@@ -1,4 +1,4 @@
-"""How far apart teacher and student are: on outputs, and between the channels of feature maps.
+"""Discrepancies between teacher and student: of outputs, and of channel relations in feature maps.
 
 ZAQ (Liu, Zhang, Wang, CVPR 2021, arXiv 2103.15263): L1 on outputs, channel relation maps, activation regularisation.
 DFQ-AKD (Choi et al., arXiv 2005.04136): Kullback-Leibler divergence of softened outputs.
@@ -28,8 +28,9 @@ __all__ = [
 
 Relation = Literal["cosine", "attention"]
 Omega = Literal["equal", "softmax", "inverse"]
-"""Weights of the taps. Their formula in the paper could not be read: equal (as the released code), by the softmax of
-their own gaps, or such that all contribute the same. The weights carry no gradient."""
+"""How the feature maps are weighted: equally, by the softmax of their gaps, or so that all contribute the same.
+
+The paper's formula could not be read; the released code weights equally. The weights carry no gradient."""
 
 Tensors = Mapping[str, Tensor]
 
@@ -60,7 +61,7 @@ def soft_divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) 
 
 
 def channel_relations(features: Tensor) -> Tensor:
-    """Cosine between every two channels of each image: ``(N, C, H, W)`` to ``(N, C, C)``; a dead channel has none."""
+    """Cosine between every two channels of each image: ``(N, C, H, W)`` to ``(N, C, C)``; 0 for a dead channel."""
     flat = _directions(features.flatten(2), 2)
     return flat @ flat.transpose(1, 2)
 
@@ -69,7 +70,7 @@ def _directions(value: Tensor, dim: int) -> Tensor:
     """Unit vectors along `dim`; those a hundred times shorter than the mean pass no gradient.
 
     A quantized channel may be all zero, where the gradient of a unit vector has no bound: the few values about to leave
-    zero drown the gradient of everything else, and the student falls apart within fifty steps.
+    zero drown the gradient of everything else, and the student is destroyed within fifty steps.
     """
     lengths = value.detach().norm(dim=dim, keepdim=True)
     long = lengths > 0.01 * lengths.mean(dim=tuple(range(1, value.dim())), keepdim=True)
@@ -82,7 +83,7 @@ def relation_gap(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def attention_relation_gap(teacher: Tensor, student: Tensor) -> Tensor:
-    """What ZAQ's released code does instead: channel and spatial self-attention of normalised features, mean L1."""
+    """Relation gap of ZAQ's released code: mean L1 of channel and spatial self-attention of normalised features."""
     gaps = [(path(teacher) - path(student)).abs().mean() for path in (_by_channel, _by_place)]
     return torch.stack(gaps).sum()
 
@@ -109,7 +110,7 @@ _GAPS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 def feature_gap(
     teacher: Tensors, student: Tensors, taps: Sequence[str], relation: Relation = "cosine", omega: Omega = "equal"
 ) -> Tensor:
-    """D_f: the taps' relation gaps under weights that sum to one. 0 without taps."""
+    """D_f: weighted mean of the relation gaps of the feature maps; 0 if there are none."""
     if not taps:
         return torch.zeros(())
     gaps = torch.stack([_GAPS[relation](teacher[name], student[name]) for name in taps])

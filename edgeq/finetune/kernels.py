@@ -1,4 +1,4 @@
-"""How int8 kernels round, in floats: what stands between a value and the whole step it becomes.
+"""How int8 kernels round, reproduced in float64, for the student.
 
 A kernel multiplies whole sums by a fixed-point number and rounds twice, first to a fraction of a step: a 1,000th, or at
 few bits a half (`edgeq.integer.fixedpoint.multiply`). Kept are float64 and whole sums: few bits make few different
@@ -26,13 +26,13 @@ AWAY = 1 + 2.0**-20
 """Times a half-rounded value: what is a tie for the kernel must not fall short of one by float32's last bit."""
 
 HALF = 2.0**-13
-"""As much for a mean of integers, in steps: those that are no ties are further from one."""
+"""Tie tolerance for integer means, in output steps; non-ties are further from a tie than this."""
 
 NEAR = 2.0**-12
-"""Steps from a tie at which float32 decides right: sums of 8-bit values are off by 2^-14 at most."""
+"""Distance from a tie, in steps, from which float32 decides right; sums of 8-bit values are off by 2^-14 at most."""
 
 COARSE = 32
-"""As much in the kernel's own units, where values much coarser than their sum's steps are added."""
+"""Tie tolerance in the kernel's own units, for sums of values that are much coarser than the sum's steps."""
 
 
 def rescaled(value: Tensor, step: Tensor, unit: Tensor, fine: Tensor) -> Tensor:

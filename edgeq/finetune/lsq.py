@@ -22,7 +22,7 @@ def round_away(value: Tensor) -> Tensor:
 
 
 def fake_quantize(value: Tensor, step: Tensor, low: int, high: int, axis: int | None = None) -> Tensor:
-    """`value` on the grid ``step * {low, ..., high}``, differentiable in both.
+    """Round `value` to the grid ``step * {low, ..., high}``; differentiable in `value` and `step`.
 
     `step` is one positive number ``()``, or ``(C,)`` along `axis`. `low` and `high` are relative to the zero point.
     """
@@ -31,7 +31,7 @@ def fake_quantize(value: Tensor, step: Tensor, low: int, high: int, axis: int | 
 
 
 class _LSQ(torch.autograd.Function):
-    """One saved tensor, hand-written gradients: autograd over the same formula keeps six."""
+    """Autograd function with hand-written gradients: it saves one tensor, where autograd would save six."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, step: Tensor, low: int, high: int, axis: int | None) -> Tensor:

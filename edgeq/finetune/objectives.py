@@ -1,4 +1,4 @@
-"""The losses of each method: what the student lowers, and what a generator plays against it.
+"""The losses of each fine-tuning method, of the student and of the generator.
 
 Formulas and their sources: docs/methods/zaq.md and docs/methods/dfq-akd.md.
 """
@@ -24,13 +24,13 @@ Values = Mapping[str, Tensor]
 
 
 class Objective(ABC):
-    """What a method compares. `taps` are values both networks must keep, besides their outputs."""
+    """Losses of a method. `taps` are the values that both networks must keep besides their outputs."""
 
     plays: bool = False
-    """Whether a generator takes part."""
+    """Whether the method trains a generator."""
 
     unit: float = 1.0
-    """What an absolute gap of outputs counts in: a constant, so that no generator gains by small or large outputs."""
+    """Unit of an absolute gap of outputs; a constant, so that a generator gains nothing by small or large outputs."""
 
     def __init__(self, graph: Graph, settings: Settings) -> None:
         self.settings, self.outputs = settings, graph.outputs
@@ -38,14 +38,14 @@ class Objective(ABC):
 
     @abstractmethod
     def student(self, teacher: Values, student: Values) -> Tensor:
-        """The discrepancy the student lowers."""
+        """The student's loss."""
 
     def generator(self, images: Tensor, teacher: Values, student: Values) -> Tensor:
-        """What the generator lowers: by default, the student's agreement."""
+        """The generator's loss; by default minus the student's discrepancy."""
         return -self.student(teacher, student)
 
     def warm_up(self, images: Tensor, teacher: Values) -> Tensor | None:
-        """What the generator lowers before the game begins; None: it has nothing to learn alone."""
+        """The generator's loss during warm-up; None if it has no warm-up."""
         return None
 
     def _outputs(self, values: Values) -> list[Tensor]:
@@ -79,7 +79,7 @@ class ZAQ(Objective):
 
 
 class KD(Objective):
-    """Plain distillation of outputs, for images that nobody plays for.
+    """Distillation of outputs, on images that no generator makes.
 
     `scores`: outputs are scores of classes along dimension 1 and compared as distributions, softened by τ; otherwise
     (boxes, a reconstruction) they are real values, compared by L1 as ZAQ compares them.
@@ -98,7 +98,7 @@ class KD(Objective):
 
 
 class AKD(KD):
-    """Kullback-Leibler game under a prior: batch-norm statistics if there are any, sure answers, balanced classes."""
+    """DFQ-AKD: KL divergence, with a prior on images: batch-norm statistics if any, sure answers, balanced classes."""
 
     plays = True
 

@@ -1,4 +1,4 @@
-"""Images to fine-tune on: a calibration set in ever new views, noise, or what a generator draws."""
+"""Images to fine-tune on: random views of a calibration set, images of a generator, or a mixture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Drawn", "ImageSet", "Leashed", "Mixed", "Source"]
 
 
 class Source(Protocol):
-    """Normalised images on demand."""
+    """Interface of a source of normalised images."""
 
     def images(self, count: int, random: torch.Generator) -> Tensor:
         """``(count, C, H, W)``, without gradient."""
@@ -46,13 +46,13 @@ class ImageSet:
 
 
 class Drawn:
-    """What a generator makes of fresh latents, in the network's normalisation; labels balanced where it has classes."""
+    """Images that a generator draws from new latents, normalised; labels are balanced if it has classes."""
 
     def __init__(self, generator: Generator, pixel: Pixel) -> None:
         self.generator, self._pixel = generator, pixel
 
     def to(self, device: torch.device) -> Drawn:
-        """The same drawn on `device`, to where its generator moves."""
+        """Move the generator to `device`, and draw there."""
         return Drawn(self.generator.to(device), self._pixel.to(device))
 
     def labels(self, count: int, random: torch.Generator) -> Tensor | None:
@@ -72,11 +72,11 @@ class Drawn:
 
 
 class Leashed(Drawn):
-    """A generator whose images show through pictures of a set, by a share drawn from 0 to `leash` for each.
+    """Images of a generator, each blended with an image of a set; its share is drawn from 0 to `leash`.
 
-    Left to itself, a generator that raises the discrepancy finds images like nothing the network was made for within
-    a few steps, and a student that follows it there forgets the rest. Seen through others, its images are what can go
-    wrong near pictures that make sense.
+    Without this, a generator that raises the discrepancy finds within a few steps images that are like nothing the
+    network was made for, and a student that follows it forgets the rest. Blended, its images show what can go wrong
+    near images that make sense.
     """
 
     def __init__(self, generator: Generator, pixel: Pixel, around: Source, leash: float) -> None:
@@ -93,7 +93,7 @@ class Leashed(Drawn):
 
 
 class Mixed:
-    """`share` of every batch from one source, the rest from another."""
+    """Batches of which `share` comes from one source and the rest from another."""
 
     def __init__(self, one: Source, other: Source, share: float) -> None:
         self._one, self._other, self._share = one, other, share

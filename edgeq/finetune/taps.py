@@ -1,4 +1,4 @@
-"""Where two networks' features are compared: found in the graph, so that any captured network will do."""
+"""Find the feature maps on which two networks are compared, in the graph of any captured network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["block_ends", "feature_taps"]
 
 
 def feature_taps(graph: Graph) -> tuple[str, ...]:
-    """The last feature map before each change of resolution, and what the last convolution makes; in order.
+    """The last feature map before each change of resolution, and the output of the last convolution; in order.
 
     Maps of one pixel are no features (they are pooled already) and are left out. Residual networks so give the end of
     each stage, which is where ZAQ's released code taps them by hand.
@@ -32,13 +32,13 @@ def feature_taps(graph: Graph) -> tuple[str, ...]:
 
 
 def block_ends(graph: Graph) -> tuple[str, ...]:
-    """What each block hands on, in order: residual sums; every convolution's map where there are fewer than three."""
+    """Outputs of the blocks, in order: residual sums, or those of every convolution if there are fewer than three."""
     sums = tuple(node.name for node in graph.of_kind(Add))
     return sums if len(sums) > 2 else tuple(node.name for node in graph.of_kind(Conv2d))
 
 
 def _settled(graph: Graph, name: str) -> str:
-    """The value itself, or the sum of a residual branch it ends: the map that goes on."""
+    """The value itself or, if it ends a residual branch, the sum that it goes into."""
     readers = graph.consumers()[name]
     if len(readers) == 1 and graph.shapes[readers[0].name] == graph.shapes[name]:
         return readers[0].name

@@ -1,1 +1,1 @@
-"""Writers: the integer graph (or, for a baseline, the float graph) to file bytes. They decide layout, never numbers."""
+"""File formats, one folder each, behind the interface of `edgeq.formats.base`. They decide layout, never numbers."""

@@ -1,5 +1,4 @@
-"""The two file formats behind one interface: write, open, verify, count. What differs between them is here and nowhere
-else in the pipeline."""
+"""`Format`: the interface of a file format (write, open, verify, census), and the formats that implement it."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ __all__ = ["Format", "format_of"]
 
 
 class Format(ABC):
-    """What a build does with one kind of file, for one target."""
+    """A file format as a build uses it, for one target."""
 
     suffix: str
 
@@ -52,15 +51,17 @@ class Format(ABC):
 
 
 class TFLite(Format):
+    """TFLite files, run by LiteRT."""
+
     suffix = ".tflite"
 
     def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
-        from edgeq.formats.tflite import write_tflite
+        from edgeq.formats.tflite.writer import write_tflite
 
         return write_tflite(graph, io=io, weights=weights, about=about)
 
     def write_float(self, graph: Graph) -> bytes:
-        from edgeq.formats.tflite import write_tflite_float
+        from edgeq.formats.tflite.writer import write_tflite_float
 
         return write_tflite_float(graph)
 
@@ -75,12 +76,14 @@ class TFLite(Format):
         return verify_tflite(graph, data, inputs)
 
     def census(self, data: bytes) -> Census:
-        from edgeq.formats.tflite import census
+        from edgeq.formats.tflite.census import census
 
         return census(data)
 
 
 class ONNX(Format):
+    """ONNX files in QDQ form, run by onnxruntime."""
+
     suffix = ".onnx"
 
     @property
@@ -88,7 +91,8 @@ class ONNX(Format):
         return "uint8" if self.target.activations == "uint8" else "int8"
 
     def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
-        from edgeq.formats.onnx import described, write_onnx
+        from edgeq.formats.onnx.metadata import described
+        from edgeq.formats.onnx.writer import write_onnx
 
         kind = cast(Literal["float32", "int8", "uint8"], io)
         bits: Literal[7, 8] = 7 if self.weight_bits <= 7 else 8
@@ -96,7 +100,7 @@ class ONNX(Format):
         return data if about is None else described(data, about)
 
     def write_float(self, graph: Graph) -> bytes:
-        from edgeq.formats.onnx import write_onnx_float
+        from edgeq.formats.onnx.writer import write_onnx_float
 
         return write_onnx_float(graph)
 
@@ -112,11 +116,11 @@ class ONNX(Format):
         return verify_onnx(graph, data, inputs, self._activations)
 
     def census(self, data: bytes) -> Census:
-        from edgeq.formats.onnx import optimized_census
+        from edgeq.formats.onnx.census import optimized_census
 
         return optimized_census(data, self._activations)
 
 
 def format_of(target: Target, weight_bits: int) -> Format:
-    """The format a target names. `weight_bits` is what the quantizer used, for writers that can check it."""
+    """The format that a target names. `weight_bits` are those of the quantizer; a writer may check them."""
     return {"tflite": TFLite, "onnx": ONNX}[target.format](target, weight_bits)

@@ -1,4 +1,4 @@
-"""What a file, or the runtime that loaded it, is made of: integer kernels, float islands, data movement."""
+"""The census of a file, or of a runtime that loaded it: counts of integer kernels, float ops and data movement."""
 
 from __future__ import annotations
 

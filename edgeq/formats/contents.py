@@ -22,7 +22,7 @@ BITS = {"int4": 4, "uint4": 4, "float16": 16, "bfloat16": 16, "int16": 16, "uint
 
 
 MOST_DIMENSIONS = 32
-"""A tensor of more is no tensor: no runtime takes it, and products over it get out of hand."""
+"""Most dimensions that a tensor may have; no runtime takes more, and products over them would be too large."""
 
 
 def stated_shape(dims: Iterable[int]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""How many values a runtime computed exactly as the integer reference does."""
+"""Exactness: how many of the values that a runtime computed equal the integer reference."""
 
 from __future__ import annotations
 

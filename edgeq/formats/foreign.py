@@ -1,4 +1,4 @@
-"""Run a TFLite or ONNX file of unknown origin: the sessions of this package in a process of their own."""
+"""Run a TFLite or ONNX file of unknown origin in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgeq.isolation import Isolated, read_untrusted
 __all__ = ["ForeignSession", "file_tensors"]
 
 CHUNK = 64
-"""Samples that cross over to the other process at once: bounds what is in memory twice."""
+"""Number of samples sent to the other process at once; it bounds the memory that both processes hold."""
 
 
 class ForeignSession:

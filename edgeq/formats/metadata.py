@@ -1,4 +1,4 @@
-"""What a file can tell an app about itself: how pixels become its input, and what its outputs are called."""
+"""Metadata that a file carries for apps: how pixels become its input, and the names of its outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a path to `Contents`: a model file of either format, or the folder a build left."""
+"""Read a model file of any format, or the folder of a build, into `Contents`."""
 
 from __future__ import annotations
 

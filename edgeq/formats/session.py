@@ -1,4 +1,4 @@
-"""The one interface every runtime offers to measurement and verification."""
+"""`Session`: the interface of every runtime, for measurement and verification."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Session"]
 
 class Session(ABC):
     """A loaded model. Inputs and outputs are real values in logical order (NCHW, normalised as the model was trained);
-    quantizing, dequantizing and layout at the model's edges are the session's business and follow what the file says.
+    the session quantizes, dequantizes and rearranges them as the file says.
     """
 
     runtime: str

@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 __all__ = ["Accuracy", "Comparison", "Run", "agreement", "check_finite", "compare", "evaluate", "runner"]
 
 Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.floating[Any]]]
-"""Normalised images ``(N, C, H, W)`` to logits ``(N, classes)``."""
+"""A function from normalised images ``(N, C, H, W)`` to logits ``(N, classes)``."""
 
 Batches = Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]
-"""Normalised images with their labels ``(N,)``, as `EvaluationSet.batches` yields them."""
+"""Pairs of normalised images and their labels ``(N,)``, as `EvaluationSet.batches` yields them."""
 
 TOP5_CLASSES = 6
-"""With five classes or fewer every answer is among the first five."""
+"""Fewest classes for which top-5 is reported; with five or fewer every answer is in the top five."""
 
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """Answers to `n` images. `predictions` and `labels` are int64 ``(N,)``; `top1` and `top5` are percent.
+    """A classifier's answers to `n` images: `predictions` and `labels` int64 ``(N,)``; `top1`, `top5` in percent.
 
     Between equal logits, common among integers, the lower class wins, as it does in an argmax on a device. A network of
     one logit decides by its sign: class 1 above 0, else class 0. `top5` is None with fewer than `TOP5_CLASSES` classes.
@@ -60,7 +60,7 @@ class Accuracy:
 
     @property
     def score(self) -> float:
-        """`top1`, by the name every task's figure has."""
+        """The task's figure under its common name: `top1`."""
         return self.top1
 
     @property

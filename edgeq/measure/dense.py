@@ -1,6 +1,6 @@
-"""What segmenters and detectors score: mean intersection over union of pixels, mean average precision of boxes.
+"""Scores of segmenters (mean intersection over union) and detectors (mean average precision).
 
-Numbers come from torchmetrics (mIoU) and pycocotools (mAP), so they are those other people's tables hold. Both are
+The numbers come from torchmetrics (mIoU) and pycocotools (mAP), so they compare with published tables. Both are
 imported when something is measured: they take seconds.
 """
 
@@ -22,12 +22,12 @@ from edgeq.errors import MeasurementError
 __all__ = ["Boxes", "Dense", "dealt_score", "detection_score", "enlarged", "masks_score", "segmentation_score"]
 
 MOST = 100
-"""Boxes of an image that count, best first, as in COCO's evaluation."""
+"""Largest number of boxes per image that count, best first, as in COCO's evaluation."""
 
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """What is in an image: `boxes` ``(N, 4)``, in fractions as `Detections` has them, and `labels` ``(N,)`` from 0."""
+    """The true objects of an image: `boxes` ``(N, 4)`` as fractions of the image, and `labels` ``(N,)`` from 0."""
 
     boxes: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Dense:
-    """`score` is the mean of `per_class`, in percent, over the classes that occur; None stands for one that does not.
+    """Score of a dense task: `score` is the mean of `per_class`, in percent; a class that does not occur is None.
 
     `n` is the number of images.
     """
@@ -75,7 +75,7 @@ def segmentation_score(
 def masks_score(
     found: Sequence[npt.NDArray[Any]], masks: Sequence[npt.NDArray[Any]], classes: int, ignore: int = 255
 ) -> Dense:
-    """The same, of maps of classes ``(H, W)``, one per image. Raises `MeasurementError`."""
+    """mIoU as in `segmentation_score`, from class maps ``(H, W)``, one per image. Raises `MeasurementError`."""
     _import_torchvision_first()
     import torch
     from torchmetrics.classification import MulticlassJaccardIndex
@@ -196,7 +196,7 @@ def _check_boxes(found: Sequence[Detections], truth: Sequence[Boxes], classes: i
 
 
 def _import_torchvision_first() -> None:
-    """torchmetrics imports torchvision where it is installed, which fails beside a CPU torch unless done our way."""
+    """Import torchvision in the way that works beside a CPU torch, before torchmetrics imports it and fails."""
     if importlib.util.find_spec("torchvision") is not None:
         from edgeq.model.torchvision import import_torchvision
 

@@ -1,4 +1,4 @@
-"""Which layer lost what: float against integers, value by value."""
+"""Quantization error per layer: the float network compared with the integers, value by value."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ __all__ = ["LayerError", "layer_errors"]
 
 @dataclass(frozen=True)
 class LayerError:
-    """`sqnr_db` is the signal to quantization-noise ratio of a node's output in decibels, its inputs being quantized
-    too; `saturated` the share of values at the ends of the integer range (the zero end of a ReLU not counted); `reads`
-    the nodes it reads; `low` and `high` the ends of the float values."""
+    """Error of one node's output.
+
+    `sqnr_db` is its signal-to-quantization-noise ratio in dB, with quantized inputs. `saturated` is the share of values
+    at the ends of the integer range, except the zero end of a ReLU. `reads` are the names of its input nodes. `low` and
+    `high` are the smallest and largest float value."""
 
     name: str
     op: str

@@ -1,4 +1,4 @@
-"""The few statistics the measurements need: order statistics, and what can be said of paired answers."""
+"""Statistics of the measurements: percentiles, intervals of medians and shares, and tests of paired answers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One way to measure every task: what a network answers, how good that is, and how alike two networks' answers are.
+"""One interface to measure every task: a network's answers, their score, and the agreement of two networks.
 
 Classifiers are counted right or wrong (`edgeq.measure.accuracy`). Segmenters and detectors are scored by `Dense`:
-their scores are no averages over images, so a difference comes without an interval.
+their scores are not averages over images, so a difference has no interval.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ __all__ = ["METRICS", "Answers", "Everything", "compare_answers", "everything", 
 METRICS = {"classification": "top-1", "segmentation": "mIoU", "detection": "mAP@0.5"}
 
 LOWEST = 0.01
-"""Score from which boxes count in a mean average precision, which asks for boxes of any recall."""
+"""Lowest score of boxes that count in mean average precision, which needs boxes of every recall."""
 
 DETECTED = 1.0
-"""mAP in percent that a detector has by chance, at most."""
+"""Largest mAP, in percent, that a detector reaches by chance."""
 
 Array = npt.NDArray[Any]
 Everything = Callable[[npt.NDArray[np.float32]], Sequence[Array]]
-"""Normalised images ``(N, C, H, W)`` to all outputs."""
+"""A function from normalised images ``(N, C, H, W)`` to all outputs of a network."""
 
 Batches = Iterable[tuple[npt.NDArray[np.float32], Array]]
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """A dense network's answers: per image a map of classes ``(H, W)`` or `Detections`, and what they score."""
+    """A dense network's answers, per image a class map ``(H, W)`` or `Detections`, and their score."""
 
     task: Segmentation | Detection
     found: Sequence[Any]
@@ -62,7 +62,7 @@ class Answers:
 
     @property
     def chance(self) -> float:
-        """The score, in percent, of answers that know nothing of their image.
+        """The score, in percent, that these answers would reach by chance.
 
         For a segmenter the mIoU expected if its classes were dealt to the pixels at random; 1 for a detector, since
         boxes that are placed anywhere find next to nothing.
@@ -78,7 +78,7 @@ class Answers:
 
 
 def everything(model: Session | torch.nn.Module | IntegerGraph) -> Everything:
-    """All outputs of a runtime's session, a torch module, or the exact reference of a frozen graph."""
+    """Make a function to all outputs, from a runtime's session, a torch module, or a frozen graph's exact reference."""
     if isinstance(model, Session):
         return model.run
     if isinstance(model, IntegerGraph):

@@ -1,1 +1,1 @@
-"""The model contract: everything MODEL may be, loaded safely into a network in eval mode and its `ModelSpec`."""
+"""Load everything that MODEL may be into a network in eval mode and its `ModelSpec`."""

@@ -1,4 +1,4 @@
-"""Where a network that edgeq does not ship may be found under the name that was asked for."""
+"""Suggest torchvision or timm for the name of a network that edgeq does not ship."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from edgeq.registry import closest
 __all__ = ["suggest"]
 
 ALIKE = 0.8
-"""Similarity above which a name counts as a misspelling: ``mobilnet_v2`` but not ``mynet``."""
+"""Similarity from 0 to 1 above which a name counts as a misspelling: ``mobilnet_v2`` but not ``mynet``."""
 
 
 def suggest(name: str) -> str:
-    """What to type for a network that another source has under `name` or a name like it; "" where none has.
+    """What to type for a network that another source has under `name` or a similar name; "" if none has.
 
     Sources that are not installed are passed over.
     """
@@ -40,7 +40,7 @@ def _sources(name: str) -> list[tuple[str, list[str]]]:
 
 
 def _plain(name: str) -> str:
-    """``MobileNet-V2`` as the lists spell it."""
+    """A name such as ``MobileNet-V2`` in the spelling of the lists: ``mobilenet_v2``."""
     return name.lower().replace("-", "_")
 
 

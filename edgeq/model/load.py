@@ -1,4 +1,4 @@
-"""The model contract: what MODEL may be on a command line, and how each becomes a network in eval mode.
+"""Load MODEL, in every form that the command line accepts, into a network in eval mode.
 
 A name in `models/`, ``torchvision:NAME``, ``timm:NAME``, a model.toml (or its folder), ``file.py:factory``,
 ``package.module:factory``, or a ``.pt2`` exported program. Python is imported only where the user, or the file the
@@ -53,7 +53,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class _Request:
-    """The command line's own say about the model, which beats what files say."""
+    """What the command line says about the model; it takes precedence over files."""
 
     reference: str
     weights: str | None
@@ -137,7 +137,7 @@ def wrap_module(
 
 
 def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:
-    """The file that weights of `reference` come from; None where they are random, or what a library brings.
+    """The file of the weights of `reference`; None if they are random or come with a library.
 
     Arguments as for `load_model`. Raises `ConfigError`.
     """
@@ -235,7 +235,7 @@ def _made(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def _refuse_unreadable(module: nn.Module, factory: str) -> None:
-    """Raise `UnsupportedError` for networks of which torch.export, or float32, cannot hold what they are."""
+    """Raise `UnsupportedError` for networks that torch.export, or float32, cannot represent."""
     if isinstance(module, torch.jit.ScriptModule):
         raise UnsupportedError(
             f"{factory} returned a TorchScript program", why="its Python code is lost",
@@ -318,7 +318,7 @@ def _from_pt2(request: _Request) -> tuple[ModelSpec, ExportedProgram]:
 
 
 def _other_order(spec: ModelSpec, module: nn.Module) -> str:
-    """Advice where the network takes what was given as height, width, channels."""
+    """Advice if the network accepts the given shape in another order: it was height, width, channels."""
     height, width, channels = spec.input_shape
     try:
         with torch.no_grad():
@@ -329,7 +329,7 @@ def _other_order(spec: ModelSpec, module: nn.Module) -> str:
 
 
 def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
-    """Run the network once: its input must fit, and a classifier's outputs must be as many as the spec says."""
+    """Run the network once: its input must fit, and a classifier must have as many outputs as the spec has classes."""
     try:
         inspect.signature(module.forward).bind(None)
     except TypeError as error:

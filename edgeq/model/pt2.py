@@ -1,4 +1,4 @@
-"""``.pt2`` exported programs: data, of which nothing is run.
+"""Read ``.pt2`` exported programs as data; nothing in them is run.
 
 torch's loader evaluates, imports and unpickles what it finds. It gets to see a copy of the archive that holds tensors
 and a program held to a plain grammar, and nothing else (`pt2_archive`, `pt2_program`).

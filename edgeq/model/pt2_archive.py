@@ -1,4 +1,4 @@
-"""A ``.pt2`` archive, read within limits and written anew with nothing in it but tensors and a clean program.
+"""Read a ``.pt2`` archive within limits, and write a copy that holds only tensors and a clean program.
 
 Both forms of file that torch writes are read: records of raw bytes with tables (torch 2.8 on), and pickles of tensors
 (before), which are opened with ``weights_only``. Pickles of anything else, compiled code and custom objects are
@@ -23,16 +23,16 @@ __all__ = ["clean_archive"]
 
 MOST_MEMBERS = 20_000
 LARGEST_JSON = 64 * 2**20
-"""Bytes of the program without its weights; a large detector's has a tenth of it."""
+"""Largest size of the program's JSON in bytes; that of a large detector is a tenth of it."""
 SLACK = 64 * 2**20
-"""Bytes that an archive may hold beyond four times its own size: torch does not compress, other tools do."""
+"""Bytes that an archive may unpack to beyond four times its size; torch does not compress, other tools do."""
 
 _PROGRAM = "models/model.json"
 _OLD_PROGRAM = "serialized_exported_program.json"
 
 
 def clean_archive(path: Path) -> io.BytesIO:
-    """The archive as torch may open it. Raises `ForeignError`, `UnsupportedError`, `OSError`, `BadZipFile`."""
+    """The archive, clean for torch. Raises `ForeignError`, `UnsupportedError`, `OSError`, `BadZipFile`."""
     with zipfile.ZipFile(path) as archive:
         members = _members(archive, path.stat().st_size)
         for name in members:
@@ -61,7 +61,7 @@ def clean_archive(path: Path) -> io.BytesIO:
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """Files by name, if they are as many and as large as such an archive's can be."""
+    """The archive's files by name. Refuses more or larger files than such an archive can have."""
     found = archive.infolist()
     names = {info.filename: info for info in found}
     if len(found) > MOST_MEMBERS or len(names) < len(found):
@@ -86,7 +86,7 @@ def _json(archive: zipfile.ZipFile, member: zipfile.ZipInfo | None) -> Any:
 def _records(
     archive: zipfile.ZipFile, files: Mapping[str, zipfile.ZipInfo], folder: str, table: str
 ) -> dict[str, bytes]:
-    """Tensors as raw bytes, with the table of what they are."""
+    """Files of the raw tensor records, and of the table that describes them, by path."""
     config, records, sizes = clean_payloads(_json(archive, files.get(folder + table)))
     stored = {name: files[folder + name].file_size for name in records if folder + name in files}
     if lost := [name for name in records if name not in stored]:

@@ -1,4 +1,4 @@
-"""The grammar of a ``.pt2``'s program: what of its JSON may reach torch.
+"""The grammar of a ``.pt2``'s program: which parts of its JSON may reach torch.
 
 torch evaluates, imports or compiles many strings of an exported program: symbolic sizes and guards are evaluated as
 Python, names of nodes become source code, tree specs import modules, targets are looked up attribute by attribute.
@@ -27,7 +27,7 @@ ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 12: 1, 13: 2}
 LONGEST_NAME = 1000
 LONGEST_EXPRESSION = 2000
 LARGEST_TENSOR = 2**31
-"""Elements of an activation; no file for a device can hold a larger one."""
+"""Largest number of elements of an activation; no file for a device can hold a larger one."""
 
 _SYMBOL = re.compile(r"s\d{1,6}")
 _PATH = re.compile(r"[\w+/:-]+(\.[\w+/:-]+)*")
@@ -38,7 +38,7 @@ _SIZE_CALLS = frozenset(
                                         "gt", "and_", "or_")),
      *(f"torch.sym_{name}" for name in ("max", "min", "not", "int")))
 )  # fmt: skip
-"""Arithmetic of sizes in a program whose batch is open."""
+"""Calls that compute sizes, in a program with a dynamic batch."""
 _FUNCTIONS = frozenset(
     ("Add", "Mul", "FloorDiv", "Mod", "PythonMod", "CleanDiv", "CeilDiv", "Max", "Min", "Eq", "Ne", "Equality",
      "Unequality", "GreaterThan", "LessThan", "StrictGreaterThan", "StrictLessThan", "And", "Or", "Not")
@@ -50,11 +50,11 @@ class ForeignError(ValueError):
 
 
 Check = Callable[[Any], Any]
-"""Returns what of a JSON value may be kept, or raises `ForeignError`."""
+"""A check of a JSON value: returns the part to keep, or raises `ForeignError`."""
 
 
 def _name(value: Any) -> str:
-    """Names of nodes and arguments: torch makes Python source of them."""
+    """Check a name of a node or argument; torch turns these into Python source."""
     plain = isinstance(value, str) and value.isidentifier() and len(value) <= LONGEST_NAME
     if not plain or keyword.iskeyword(value) or value.startswith("__"):
         raise ForeignError(f"{_short(value)} is not the name of a value")
@@ -62,7 +62,7 @@ def _name(value: Any) -> str:
 
 
 def _path(value: Any) -> str:
-    """Paths of parameters, e.g. ``layer1.0.weight``."""
+    """Check a path of a parameter, such as ``layer1.0.weight``."""
     if not isinstance(value, str) or len(value) > LONGEST_NAME or not _PATH.fullmatch(value) or "__" in value[:2]:
         raise ForeignError(f"{_short(value)} is not the path of a parameter")
     return value
@@ -87,21 +87,21 @@ def _flag(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """A mode or the like, which torch compares and never evaluates."""
+    """Check a text such as a mode, which torch compares and never evaluates."""
     if not isinstance(value, str) or len(value) > LONGEST_NAME or not value.isprintable():
         raise ForeignError(f"{_short(value)} is not a short text")
     return value
 
 
 def _device(value: Any) -> dict[str, Any]:
-    """Networks exported on an accelerator are read on the processor."""
+    """Replace a device by the CPU, so that networks exported on an accelerator can be read."""
     if not isinstance(value, dict) or value.get("type") not in ("cpu", "cuda", "mps", "xpu"):
         raise ForeignError(f"device {_short(value)} is not one that holds weights")
     return {"type": "cpu", "index": None}
 
 
 def _expression(value: Any) -> str:
-    """Arithmetic of whole numbers and the symbols of open sizes; torch evaluates it as Python."""
+    """Check an expression of integers and symbols of dynamic sizes; torch evaluates it as Python."""
     try:
         if not isinstance(value, str) or len(value) > LONGEST_EXPRESSION:
             raise SyntaxError
@@ -154,7 +154,7 @@ def _table(key: Check, check: Check) -> Check:
 
 
 def _record(**fields: Check) -> Check:
-    """A record of these fields; others are left out."""
+    """A check of a record with these fields; other fields are dropped."""
 
     def clean(value: Any) -> dict[str, Any]:
         given = _mapping(value)
@@ -164,7 +164,7 @@ def _record(**fields: Check) -> Check:
 
 
 def _one_of(**kinds: Check) -> Check:
-    """A value under the name of its kind."""
+    """A check of a tagged value: one value under the name of its kind."""
 
     def clean(value: Any) -> dict[str, Any]:
         given = _mapping(value)
@@ -254,7 +254,7 @@ def _target(value: Any) -> str:
 
 
 def _metadata(value: Any) -> dict[str, str]:
-    """The module in which a call was made, for messages and names; nothing else is kept."""
+    """Keep of a node's metadata only the module that made the call, for messages and names."""
     modules = _mapping(value).get("nn_module_stack", "")
     plain = isinstance(modules, str) and _MODULES.fullmatch(modules)
     return {"nn_module_stack": str(modules)} if plain and modules else {}
@@ -310,7 +310,7 @@ _program = _record(
 
 
 def clean_program(data: Any) -> dict[str, Any]:
-    """The program's JSON, of what capture needs alone.
+    """The program's JSON, reduced to what capture needs.
 
     Outputs become a tuple, or one tensor, whatever containers the network returned them in. Raises `ForeignError` for
     what breaks the grammar, and `UnsupportedError` that names them for calls edgeq neither knows nor may evaluate.

@@ -1,4 +1,4 @@
-"""Python the user named (``file.py:callable``, ``package.module:callable``): imported, called, failures in one line."""
+"""Import and call Python that the user named (``file.py:callable``, ``package.module:callable``)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,13 +19,13 @@ __all__ = ["call", "import_callable", "last_line"]
 
 
 def last_line(error: BaseException) -> str:
-    """What a traceback would end with."""
+    """The last line that a traceback of this error would have."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[-1].strip()}" if text else type(error).__name__
 
 
 def aside() -> contextlib.AbstractContextManager[Any]:
-    """While a user's code runs: what it prints goes to standard error, since standard output is edgeq's results."""
+    """Context for a user's code: its prints go to standard error, because standard output has edgeq's results."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
@@ -64,7 +65,7 @@ def _importing_from(folder: Path, *, last: bool = False) -> Iterator[None]:
 def _from_file(path: Path) -> ModuleType:
     """Import by path under a name of its own; modules beside the file can be imported while it is."""
     path = path.resolve()
-    name = f"_edgeq_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"_edgeq_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not Python source")

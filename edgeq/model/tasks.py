@@ -1,4 +1,4 @@
-"""What a dense network's numbers mean: the ``[task]`` table of a model.toml. Imports no torch."""
+"""The ``[task]`` table of a model.toml: what the outputs of a dense network mean. Imports no torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Segmentation:
 
     @property
     def outputs(self) -> int:
-        """Logits per place."""
+        """Number of logits per pixel."""
         return len(self.classes)
 
 
@@ -72,7 +72,7 @@ class Detection:
 
     @property
     def outputs(self) -> int:
-        """Logits per anchor."""
+        """Number of logits per anchor."""
         return 1 + len(self.classes)
 
     def anchors(self, image: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -126,7 +126,7 @@ def read_task(table: Table, task: str, outputs: int) -> Task:
 
 
 def task_table(kind: str, task: Task) -> dict[str, Any]:
-    """What `read_task` reads back: numbers, texts and lists of them."""
+    """The table that `read_task` reads back, of numbers, texts and lists."""
     return {"kind": kind, **{name: _listed(value) for name, value in dataclasses.asdict(task).items()}}
 
 

@@ -55,7 +55,7 @@ def timm_model(name: str, state: Mapping[str, Tensor] | None) -> tuple[ModelSpec
 
 
 def _classes(classifier: Any, state: Mapping[str, Tensor] | None) -> dict[str, int]:
-    """``num_classes`` as the checkpoint's classifier has it; a fine-tuned network has its own."""
+    """Number of classes of the checkpoint's classifier, which a fine-tuned network may have changed."""
     weight = (state or {}).get(f"{classifier}.weight")
     return {} if weight is None or weight.dim() < 2 else {"num_classes": len(weight)}
 

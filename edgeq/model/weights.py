@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running anything in them, and checked against the network key by key."""
+"""Read checkpoint files without running anything in them, and check them against the network key by key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgeq.limits import check_archive, check_regular, check_unpacked
 __all__ = ["SUFFIXES", "digest", "file_and_key", "fit", "read_weights"]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".tar", ".ckpt", ".bin")
-"""How names of checkpoints end: ``.tar`` is that of ``.pth.tar``, ``.ckpt`` Lightning's, ``.bin`` Hugging Face's."""
+"""Suffixes of checkpoints: ``.tar`` is for ``.pth.tar``, ``.ckpt`` Lightning's, ``.bin`` Hugging Face's."""
 
 _COUNTER = "num_batches_tracked"  # batch norm's step counter: of no use to inference, often stripped
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -93,7 +93,7 @@ def _read(path: Path) -> Any:
 
 
 def _refuse_more_than_tensors(path: Path) -> None:
-    """Raise `ConfigError` for what torch would open, or allocate, although no checkpoint needs it."""
+    """Raise `ConfigError` for things that torch would open or allocate and that no checkpoint needs."""
     names: list[str] = []
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -168,7 +168,7 @@ def _is_state(value: Any) -> bool:
 
 
 def _strange(tensor: Tensor) -> str:
-    """What a tensor is that no network here can hold; empty for dense floats and integers."""
+    """Name of the kind of a tensor that no network here can hold; empty for dense floats and integers."""
     if tensor.is_nested or type(tensor) not in (Tensor, nn.Parameter):
         return "nested" if tensor.is_nested else f"a {type(tensor).__name__}"
     if tensor.layout != torch.strided:
@@ -216,7 +216,7 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
 
 
 def _without_prefix(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """`state` under the names of `own`, where a prefix such as Lightning's ``model.`` is all that differs."""
+    """`state` without a prefix such as Lightning's ``model.``, if its names then are those of `own`."""
     wanted = {name for name in own if not name.endswith(_COUNTER)}
     shared = os.path.commonprefix(list(state)).split(".")[:-1]  # noqa: RUF071 - of strings, not of paths
     for depth in range(1, len(shared) + 1):
@@ -228,7 +228,7 @@ def _without_prefix(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> M
 
 
 def _renamed(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """A hint where the names differ by a prefix alone."""
+    """A hint if the names differ only by a prefix."""
     for longer, shorter, where in ((state, own, "the file's"), (own, state, "the network's")):
         first = next(iter(shorter), "")
         prefixes = {name.removesuffix(first) for name in longer if name.endswith(f".{first}")}
@@ -254,6 +254,6 @@ def _few(names: Iterable[str], most: int = 3) -> str:
 
 
 def _first(error: BaseException) -> str:
-    """The first sentence of a library's message: torch's go on for a page."""
+    """The first sentence of a library's message; torch's messages can fill a page."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].split(". ")[0][:200]

@@ -1,4 +1,4 @@
-"""What a synthesizer is given, what it gives back, and where it is registered."""
+"""The interface of a synthesizer: its `Request`, its result, and the registry that finds it by name."""
 
 from __future__ import annotations
 
@@ -44,11 +44,12 @@ SYNTHESIZERS: Registry[Synthesizer] = Registry(
 )
 
 JOINED = "+"
-"""Between the names of methods that each make a share of the images: ``gznq+inversion``."""
+"""Separator in the name of a mixture of methods: ``gznq+inversion``."""
 
 PASSES: dict[str, Callable[[str, int], int]] = {}
-"""Forward and backward passes of one image that a method makes at an effort, for a number of images; methods that
-optimise add themselves."""
+"""For each method that optimises: forward and backward passes per image, as a function of effort and number of images.
+
+The estimate of ``edgeq build --plan`` reads it. Each method's module adds its own entry."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ class Request:
     """Everything a data-free method may know: the captured network, how its input is normalised, and a seed.
 
     `graph` still holds its batch norms. `low` and `high` are the normalised values of pixel 0 and pixel 255 per channel
-    ``(C,)``. `classes` is 0 when the network is no classifier. `checkpoint` is a folder where finished batches are
-    kept, so that an interrupted run continues with the same bytes; `products` one for what is made beside images.
-    `device` is where methods that go through the network hundreds of times (gznq, inversion, zs-cgan) compute; what
-    they return is on the processor. Random numbers are the processor's everywhere, sums are the device's, and a GPU's
-    may come in another order each time: there, equal requests give images that are alike and not equal.
+    ``(C,)``. `classes` is 0 when the network is no classifier. Finished batches are kept in the folder `checkpoint`,
+    so that an interrupted run continues and ends with the same bytes. Anything made beside the images goes to the
+    folder `products`.
+
+    `device` is where methods that run the network hundreds of times (gznq, inversion, zs-cgan) compute; they return
+    images on the CPU. Random numbers are always drawn on the CPU. A GPU may add in another order each time, so equal
+    requests there give images that are alike but not equal.
     """
 
     graph: Graph
@@ -88,7 +91,7 @@ class Request:
 
 
 def batch_sizes(images: int, batch: int) -> list[int]:
-    """Split `images` into batches as equal as can be: batch statistics need company, so no tiny last batch."""
+    """Split `images` into batches of nearly equal size: the statistics of a tiny last batch mean little."""
     count = max(1, -(-images // batch))
     return [images // count + (i < images % count) for i in range(count)]
 
@@ -107,7 +110,7 @@ def batch_generator(seed: int, batch: int) -> torch.Generator:
 
 
 def shares(images: int, method: str) -> list[tuple[str, int]]:
-    """Each of the methods joined in `method`, and how many of the images it makes: as many as any other, ±1."""
+    """The methods joined in `method`, each with its number of images; these differ by 1 at most."""
     parts = [method] if method.startswith("images:") else method.split(JOINED)
     return [(part, images // len(parts) + (i < images % len(parts))) for i, part in enumerate(parts)]
 

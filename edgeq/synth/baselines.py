@@ -1,4 +1,4 @@
-"""What every synthesizer must beat: inputs that know nothing of the network."""
+"""Baselines: noise that uses nothing of the network. Every synthesizer must do better."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def _notes(folder: Path, index: int) -> Path:
 
 
 def finished(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
-    """The images of batch `index` if an earlier run finished them, and they are what it wrote."""
+    """The images of batch `index`, if an earlier run finished them and the file is undamaged; else None."""
     if folder is None:
         return None
     try:

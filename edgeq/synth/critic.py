@@ -1,4 +1,6 @@
-"""What judges synthetic images: the network itself, weights optionally rounded afresh each time, strides swung."""
+"""The network as a judge of synthetic images: it returns batch-norm moments and logits.
+
+Optionally each call rounds the weights to random bit widths, and shifts the input of strided convolutions (swing)."""
 
 from __future__ import annotations
 
@@ -56,13 +58,13 @@ def swing(value: Tensor, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Company:
-    """Moments of images that are finished and count along: `images` of them, by the value's name."""
+    """Moments of `images` finished images, by name of the value; they count beside those of the current batch."""
 
     images: int
     moments: Mapping[str, Moments]
 
     def joined(self, seen: Mapping[str, Moments], images: int) -> dict[str, Moments]:
-        """Moments of finished and new images together; differentiable in `seen`, those of `images` new ones."""
+        """Moments of finished and new images together; `seen` are those of `images` new ones, with their gradient."""
         if self.images == 0:
             return dict(seen)
         share = images / (images + self.images)
@@ -95,7 +97,7 @@ class Critic:
         self._copies = [{name: rounded(w, width) for name, w in constants.items()} for width in bits]
 
     def to(self, device: torch.device | None) -> Critic:
-        """This critic, on `device`."""
+        """Move this critic to `device`, and return it."""
         if device is not None:
             self.device = device
             self._module = self._module.to(device)
@@ -125,7 +127,7 @@ class Critic:
 
     @torch.no_grad()
     def company(self, images: Tensor, part: int = 64) -> Company:
-        """The moments of finished images, from wherever, `part` at a time; they are where the critic is."""
+        """The moments of finished images, computed `part` images at a time; they are on the critic's device."""
         total = Company(0, {})
         for some in torch.split(images, part):
             seen, _ = self.look(some.to(self.device))
@@ -134,6 +136,6 @@ class Critic:
 
     @torch.no_grad()
     def classes(self, images: Tensor, part: int = 64) -> Tensor:
-        """The class the plain network assigns to each image, int64 ``(N,)``, beside the images."""
+        """The class that the unmodified network assigns to each image, int64 ``(N,)``, on the device of the images."""
         found = [self.look(some.to(self.device))[1].argmax(1) for some in torch.split(images, part)]
         return torch.cat(found).to(images.device)

@@ -1,4 +1,4 @@
-"""One stretch of optimisation: a source of images, a critic, and what pulls between them."""
+"""Optimise images: pull those of a source towards the statistics and labels that a critic wants."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from edgeq.synth.sources import Source
 __all__ = ["Pixel", "Pull", "Stall", "distil", "schedule", "shifted", "smoothed"]
 
 Report = Callable[[int, str], None]
-"""Told the iterations done and a note."""
+"""Progress callback: gets the number of iterations done, and a note."""
 
 
 @dataclass(frozen=True)
 class Pull:
-    """Weights of the losses and the views images are judged by.
+    """Weights of the losses, and the random views in which images are judged.
 
     `variation_weight` and `size_weight` are the image prior: squared differences of neighbours, and squared distance
     from the middle of the pixel range (without it some images of a batch drown in black and white for the others).
@@ -60,7 +60,7 @@ class Pixel:
 
 
 class Stall:
-    """True once the mean gap of a window is no better than that of the window before, by `least` of it."""
+    """Stall test: true once a window's mean gap is not smaller than the previous one's by the share `least`."""
 
     def __init__(self, patience: int, least: float = 0.02) -> None:
         self.patience, self.least = patience, least
@@ -99,7 +99,7 @@ def distil(
     random: torch.Generator,
     report: Report,
 ) -> int:
-    """Pull the images of `source` towards the critic's statistics and their labels; returns the iterations done.
+    """Optimise the images of `source` towards the critic's statistics and their labels; returns the iterations done.
 
     When the gap stalls on the plateau, the rest of the plateau is left out and the cooling begins.
     """

@@ -1,4 +1,4 @@
-"""A trained generator as a file: weights as safetensors, what it takes and makes as JSON in the file's own header."""
+"""A trained generator as a file: weights as safetensors, its inputs and outputs as JSON in the file's header."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeq.synth.generators import Generator
 __all__ = ["GENERATOR", "Trained", "generator_bytes", "load_generator"]
 
 GENERATOR = "generator.safetensors"
-"""Its name among what a synthesis leaves behind."""
+"""File name of the generator in the folder that a synthesis leaves."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Trained:
 
 
 def generator_bytes(trained: Trained) -> bytes:
-    """The file. Same generator, same bytes."""
+    """Serialize a generator; equal generators give equal bytes."""
     made = trained.generator
     facts = {
         "shape": list(made.shape), "latent": made.latent, "width": made.width, "classes": made.classes,

@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Settings:
-    """GZNQ: images are pixels. Lengths are iterations per batch; benchmarks/gznq_ablation.py compares settings.
+    """Settings of `gznq`, which optimises pixels. benchmarks/gznq_ablation.py compares them.
 
     `coarse` iterations run at half resolution first (`small`: on a network of half the input size where its graph
     allows, otherwise on a half-size canvas enlarged), then `fine` ones. `critic_bits`: widths of the compressed copies
@@ -81,13 +81,13 @@ class GeneratorSettings(Settings):
 
 
 def settings_for(effort: str) -> Settings:
-    """`fast`, `balanced` or `best`: more iterations buy closer moments."""
+    """Settings for an effort: `fast`, `balanced` or `best`. More iterations give closer moments."""
     coarse, fine = {"fast": (40, 40), "balanced": (60, 90), "best": (150, 300)}[effort]
     return Settings(coarse=coarse, fine=fine)
 
 
 def generator_settings(effort: str) -> GeneratorSettings:
-    """The same efforts for `gznq-generator`."""
+    """Settings of `gznq-generator` for an effort: `fast`, `balanced` or `best`."""
     return GeneratorSettings(fine={"fast": 60, "balanced": 120, "best": 400}[effort])
 
 
@@ -154,7 +154,7 @@ def synthesize(request: Request, settings: Settings, method: str) -> Calibration
 
 
 class _Work:
-    """What every batch of one request shares."""
+    """State that all batches of one request share."""
 
     def __init__(self, request: Request, settings: Settings, critic: Critic) -> None:
         self.request, self.settings, self.critic = request, settings, critic

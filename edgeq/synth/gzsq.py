@@ -3,7 +3,7 @@
 Sharma, Abraham, Rajendiran, "Generalized Zero-Shot Quantization via Learned Weights Statistics", arXiv 2112.02834, IEEE
 TMM 25. `gzsq` is the paper's: estimated statistics, empirical adjustment, absolute Z-score loss. `moments` keeps the
 idea and replaces the estimate by correct moments and the loss by one in which spreads count too; it is edgeq's own and
-not called GZSQ. Which of them to believe is measured in docs/methods/gzsq.md.
+not called GZSQ. docs/methods/gzsq.md compares them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Loss = Callable[[Mapping[str, Moments], Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Settings:
-    """Schedule of the distillation, per batch. The paper's optimiser was not readable: ZeroQ's stands in for it."""
+    """Schedule of the distillation, per batch. The paper's optimiser could not be read, so this is ZeroQ's."""
 
     iterations: int
     rate: float
@@ -53,7 +53,7 @@ def z_score(have: Moments, want: Moments, epsilon: float = 1e-6) -> Tensor:
 
 @SYNTHESIZERS.register("gzsq")
 def gzsq(request: Request) -> CalibrationSet:
-    """The paper's method: needs neither batch norm nor labels."""
+    """GZSQ as published: matches statistics estimated from weights; needs neither batch norm nor labels."""
     graph = fold_batchnorm(request.graph)
     wanted = _tensors(estimate_faithful(graph))
     standard = Moments(torch.zeros(request.shape[0]), torch.ones(request.shape[0]))
@@ -69,7 +69,7 @@ def gzsq(request: Request) -> CalibrationSet:
 
 @SYNTHESIZERS.register("moments")
 def moments(request: Request) -> CalibrationSet:
-    """Correct moments in place of the estimate, a divergence of Gaussians in place of the Z-score."""
+    """GZSQ with propagated moments in place of its estimate, and a Gaussian divergence in place of the Z-score."""
     graph = fold_batchnorm(request.graph)
     wanted = _tensors(estimate_moments(graph))
     standard = Moments(torch.zeros(request.shape[0]), torch.ones(request.shape[0]))

@@ -1,9 +1,10 @@
-"""Pictures of nothing, pulled towards classes: calibration without data, batch norm or trust in weight statistics.
+"""Class inversion, starting from dead-leaves images; needs no data and no batch norm.
 
-`leaves` are random occluding shapes, whose early activations resemble those of photographs. Deep layers see no object
-in them and stay too quiet, so `inversion` changes each picture until the classifier finds the class it was dealt, and
-no further. Both are edgeq's own; the optimisation is the classic model inversion of Mahendran and Vedaldi (CVPR 2015)
-from a better start. docs/methods/gzsq.md says how they compare with statistics estimated from weights.
+`leaves` makes dead-leaves images: random shapes that hide one another. Their early activations resemble those of
+photographs, but deep layers see no object in them and stay too quiet. So `inversion` changes each image until the
+classifier finds the class that was assigned to it, and no further. Both methods are edgeq's own; the optimisation is
+the model inversion of Mahendran and Vedaldi (CVPR 2015) with another start.
+docs/methods/gzsq.md compares them with statistics estimated from weights.
 """
 
 from __future__ import annotations
@@ -54,22 +55,22 @@ class Settings:
 
 @SYNTHESIZERS.register("leaves")
 def leaves(request: Request) -> CalibrationSet:
-    """Random occluding shapes, as they are."""
+    """Dead-leaves images (`edgeq.synth.pictures`), not optimised."""
     images = _leaves(request, request.images, 0)
     return CalibrationSet(images.numpy(), np.full(len(images), -1, np.int64), "leaves")
 
 
 @SYNTHESIZERS.register("inversion")
 def inversion(request: Request) -> CalibrationSet:
-    """Random occluding shapes, optimised until the classifier sees in each the class it was dealt.
+    """Dead-leaves images, each optimised until the classifier sees the class assigned to it.
 
-    Without classes (no classifier) there is nothing to pull towards and they stay `leaves`.
+    Without classes (no classifier) the images stay as `leaves` makes them.
     """
     return invert(request, Settings(ITERATIONS[request.effort]))
 
 
 def invert(request: Request, settings: Settings) -> CalibrationSet:
-    """`inversion` by `settings`; the request's effort is not looked at."""
+    """`inversion` with explicit `settings`, which replace those of the request's effort."""
     if request.classes < 2:
         return leaves(request)
     network = GraphModule(request.graph).eval().requires_grad_(False).to(request.device)

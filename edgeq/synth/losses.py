@@ -1,4 +1,4 @@
-"""Losses that pull images towards what a network remembers of its data. Each is differentiable in the images."""
+"""Losses between the statistics of images and those that batch norms store; differentiable in the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Moments", "batch_moments", "gaussian_kl", "squared_gaps", "stored_mo
 
 
 _TINY = 1e-10
-"""Keeps the kernel's 1/sqrt(variance) finite for a channel that never changes."""
+"""Added to a variance, so that 1/sqrt(variance) is finite for a constant channel."""
 
 
 @dataclass(frozen=True)

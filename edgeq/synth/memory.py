@@ -1,4 +1,4 @@
-"""Keep memory that tensors gave back, instead of returning it to the system and faulting it in again.
+"""Keep freed memory in the process, instead of returning it to the system and faulting it in again.
 
 Optimising images frees and allocates the same activations hundreds of times. By default glibc maps each large one anew,
 and a third of a distillation's time went into page faults.
@@ -18,7 +18,7 @@ _LARGEST = 2**31 - 1
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Raise glibc's thresholds for this process; False, and nothing done, where there is no glibc."""
+    """Raise glibc's thresholds for this process; returns False, and does nothing, without glibc."""
     if sys.platform != "linux":
         return False
     try:

@@ -1,4 +1,4 @@
-"""What each method needs and uses: `edgeq methods` lists it. Facts of what edgeq itself brings; plug-ins state none."""
+"""What each synthesis method needs and uses, as `edgeq methods` lists it; unknown for methods of plug-ins."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _KNOWN: dict[str, tuple[bool, bool, str, str]] = {
     "noise": (False, False, "none", "Gaussian noise: the baseline of the literature"),
     "uniform": (False, False, "none", "uniform random pixels"),
 }
-"""Needs batch norm, needs labels, data used, what it is."""
+"""By name of the method: needs batch norm, needs labels, data used, description."""
 
 _GAMES = {
     "zaq": "auto's images for the ranges, then fine-tuning against a generator, on outputs and channel relations",
     "dfq-akd": "auto's images for the ranges, then fine-tuning against a generator, on divergence of answers",
 }
-"""Ways to fine-tune, which ``edgeq build`` takes and ``edgeq synth``, which trains nothing, does not."""
+"""Values of ``--method`` that also fine-tune: ``edgeq build`` takes them, ``edgeq synth`` does not."""
 
 
 def methods() -> list[Method]:
@@ -57,7 +57,7 @@ def methods() -> list[Method]:
 
 
 def needs_batch_norm(name: str) -> bool:
-    """Whether the method `name` is known to need batch norm; of what others register, nothing is known."""
+    """Whether the method `name` is known to need batch norm; False for methods of plug-ins."""
     return name in _KNOWN and _KNOWN[name][0]
 
 

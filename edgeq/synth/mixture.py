@@ -1,8 +1,8 @@
-"""Several methods at once: ``gznq+inversion`` are images of both, in turns.
+"""Mixtures of methods: ``gznq+inversion`` makes images by both, in turns.
 
-Each way of making images has its own blindness. Images that match batch-norm statistics show every class as clearly as
-the network can imagine it, and their answers are never in doubt; inverted shapes are in every degree of doubt and match
-no statistics. `benchmarks/mixture.py` says what both together are worth to a network of few bits.
+Images that match batch-norm statistics show every class clearly and leave the network in no doubt. Inverted shapes
+leave it in every degree of doubt and match no statistics. `benchmarks/mixture.py` measures what both together gain for
+a network of few bits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["synthesizer_of"]
 def synthesizer_of(name: str) -> Synthesizer:
     """The registered method `name`, or one that makes equal shares by each of several joined by ``+``.
 
-    Raises `ConfigError` for a name nobody has, or one said twice.
+    Raises `ConfigError` for a name that is not registered, or that occurs twice.
     """
     parts = name.split(JOINED)
     if len(parts) == 1:
@@ -71,7 +71,7 @@ def _mixture(request: Request, name: str) -> CalibrationSet:
 
 
 _APART = 7_368_787
-"""Between the seeds of parts: with one seed for all, each would show the same few of many classes."""
+"""Difference between the seeds of two parts; with one seed all parts would show the same few of many classes."""
 
 
 def _turns(sizes: Sequence[int]) -> list[int]:
@@ -87,7 +87,7 @@ def _turns(sizes: Sequence[int]) -> list[int]:
 
 
 def _notes(made: Sequence[CalibrationSet]) -> dict[str, float]:
-    """Each note's mean over the images of the methods that make it."""
+    """The mean of each note, weighted by the number of images of the methods that give it."""
     found = {}
     for name in dict.fromkeys(name for some in made for name in some.notes):
         told = [(len(some), some.notes[name]) for some in made if name in some.notes]
@@ -97,7 +97,7 @@ def _notes(made: Sequence[CalibrationSet]) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """A part's progress within the whole, counted in passes through the network: `own` of `total`, after `before`."""
+    """Progress of one part within the whole: it is `own` of `total` passes through the network, after `before`."""
 
     whole: Progress
     before: int

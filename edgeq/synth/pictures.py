@@ -1,7 +1,7 @@
-"""Pictures of nothing: random occluding shapes, which share with photographs what matters to early layers (edges, flat
-regions, a 1/f spectrum) and know nothing of anybody's data.
+"""Dead-leaves images: random discs that hide one another.
 
-Lee, Mumford, Huang, "Occlusion Models for Natural Images", IJCV 2001: discs of power-law radii hiding one another.
+They share with photographs what matters to early layers (edges, flat regions, a 1/f spectrum) and use no data. Source:
+Lee, Mumford, Huang, "Occlusion Models for Natural Images", IJCV 2001 (discs with power-law radii).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Contact sheets: calibration images as a person sees them."""
+"""Contact sheets: calibration images as pixels, and as one PNG to look at."""
 
 from __future__ import annotations
 

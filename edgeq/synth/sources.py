@@ -1,7 +1,7 @@
-"""Where images under optimisation come from: their own pixels, or latents through a small generator.
+"""Parametrizations of images under optimisation: a pyramid of pixels, or latents of a small generator.
 
-Both speak of pixels in units of their range: -1 is pixel 0 and 1 is pixel 255, in every channel, so that a rate or a
-penalty means the same whatever a network's normalisation.
+Both use units of the pixel range (-1 is pixel 0 and 1 is pixel 255, in every channel), so that a rate or a penalty
+means the same for every normalisation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Generator", "Latents", "Pixels", "Source"]
 
 
 class Source(Protocol):
-    """Images and the parameters they depend on."""
+    """Interface of a parametrization: the images, and the parameters that an optimiser moves."""
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
         """Adam's parameter groups; the schedule scales each group's rate."""
@@ -51,7 +51,7 @@ class Pixels:
         chroma: float,
         device: torch.device | None = None,
     ) -> Pixels:
-        """Normal noise of about the same strength at every scale, which is how pictures are distributed."""
+        """Normal noise of about equal strength at every scale, as photographs have it."""
         n, c, h, w = shape
         sizes = [(max(1, h >> i), max(1, w >> i)) for i in range(depth)]
         sizes = [size for i, size in enumerate(sizes) if i == 0 or min(size) >= 2]
@@ -60,7 +60,7 @@ class Pixels:
         return cls(levels, (h, w), chroma)
 
     def enlarged(self, size: tuple[int, int]) -> Pixels:
-        """The same images at another size with a new, still empty finest level, to go on with."""
+        """The same images at another size, with a new finest level of zeros."""
         finest = self._levels[0].new_zeros((*self._levels[0].shape[:2], *size))
         return Pixels([finest, *self._levels], size, self._chroma)
 

@@ -1,7 +1,7 @@
-"""How well a calibration set stands in for the data a network was trained on: moments per layer, labels kept.
+"""How well a calibration set replaces the training data: moments per layer, and labels that the network confirms.
 
-What a layer should see is what its batch norm remembers; in a network without batch norm, what its weights imply
-(`edgeq.synth.weightstats.estimate_moments`). Every gap is in units of the remembered standard deviation.
+The reference of a layer is the statistics of its batch norm. In a network without batch norm, it is the moments that
+the weights imply (`edgeq.synth.weightstats.estimate_moments`). Gaps are in units of the reference's standard deviation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ measure a gap in: it is counted, and left out of the averages."""
 
 @dataclass(frozen=True)
 class Reference:
-    """What `layer` should see: `value` names the graph value it reads, `mean` and `std` are per channel ``(C,)``."""
+    """Reference statistics of `layer`: `value` is the name of its input, `mean` and `std` are per channel ``(C,)``."""
 
     layer: str
     value: str
@@ -69,7 +69,7 @@ class Assignment:
 
 
 def references(graph: Graph) -> tuple[list[Reference], str]:
-    """What the layers of `graph` should see, and where that is known from: ``batch norm``, or ``weights``.
+    """Reference statistics of the layers of `graph`, and their origin: ``batch norm`` or ``weights``.
 
     Raises `UnsupportedError` where there is no batch norm and statistics cannot be carried through an op.
     """
@@ -85,7 +85,7 @@ def references(graph: Graph) -> tuple[list[Reference], str]:
 
 
 def _without_softmax(graph: Graph) -> Graph:
-    """Probabilities at the very end have no layer after them that statistics would have to reach."""
+    """The graph without a final softmax: no layer reads the probabilities, so they need no statistics."""
     ends = {node.name: node.inputs[0] for node in graph.of_kind(Softmax) if not graph.consumers()[node.name]}
     if not ends:
         return graph

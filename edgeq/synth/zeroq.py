@@ -32,14 +32,14 @@ __all__ = ["image_gap", "zeroq"]
 BATCH = 32
 RATE = 0.5
 MEAN, DEVIATION = 0.45, 0.225
-"""Of pixels on the 0..1 scale: what the usual ImageNet normalisation turns into 0 and 1."""
+"""Mean and deviation of pixels on the 0..1 scale that ImageNet's usual normalisation turns into 0 and 1."""
 
 PATIENCE = 100
 EPSILON = 1e-6
-"""Added to variances before their root, and to the published code's too."""
+"""Added to variances before the square root, as in the published code."""
 
 ITERATIONS = {"fast": 60, "balanced": 200, "best": 500}
-"""Per batch; 500 is the published number."""
+"""Iterations per batch; 500 is the published number."""
 
 PASSES["zeroq"] = lambda effort, images: images * ITERATIONS[effort]
 

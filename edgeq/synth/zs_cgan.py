@@ -1,4 +1,4 @@
-"""ZS-CGAN: a conditional generator trained without data, the float network its only critic.
+"""ZS-CGAN: a conditional generator that is trained without data, with the float network as its only critic.
 
 Choi, El-Khamy, Lee, "Zero-Shot Learning of a Conditional Generative Adversarial Network for Data-Free Network
 Quantization", ICIP 2021 (arXiv 2210.14392). The Gaussian KL to batch-norm statistics and the labels are the paper's;
@@ -34,7 +34,7 @@ _EVERY = 50
 """Steps between checkpoints."""
 
 _KEYS = 1_000_000
-"""Batch numbers of sampling start here: training draws below."""
+"""First batch number of sampling; the random streams of training use the numbers below."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Settings:
 
 
 def settings_for(effort: str) -> Settings:
-    """`fast`, `balanced` or `best`: the paper family trains for 20,000 steps and more, on a GPU."""
+    """Settings for an effort: `fast`, `balanced` or `best`. This family of papers trains for 20,000 steps and more."""
     return Settings(steps={"fast": 100, "balanced": 600, "best": 3000}[effort])
 
 
@@ -134,7 +134,7 @@ def sample(
 
 
 class _Run:
-    """State of one training: all of it is in a checkpoint."""
+    """State of one training; a checkpoint holds all of it."""
 
     def __init__(self, request: Request, settings: Settings, critic: Critic, pixel: Pixel) -> None:
         self.request, self.settings, self.critic, self.pixel = request, settings, critic, pixel

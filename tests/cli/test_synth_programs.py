@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.data.calibration import CalibrationSet
-from edgeq.formats.onnx import write_onnx_float
-from edgeq.formats.tflite import write_tflite_float
+from edgeq.formats.onnx.writer import write_onnx_float
+from edgeq.formats.tflite.writer import write_tflite_float
 from edgeq.graph.passes import optimize
 from edgeq.model.load import load_model
 from edgeq.pipeline.prepare import capture_model

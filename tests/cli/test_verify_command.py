@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.data.calibration import CalibrationSet
-from edgeq.formats.onnx import write_onnx
-from edgeq.formats.tflite import write_tflite
+from edgeq.formats.onnx.writer import write_onnx
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Conv2d
 from edgeq.quant.bits import Scheme

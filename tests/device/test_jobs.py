@@ -20,8 +20,8 @@ from edgeq.device.transport import ShellTransport
 from edgeq.device.transports.emulator import Userland
 from edgeq.device.transports.local import LocalTransport
 from edgeq.errors import DeviceError
-from edgeq.formats.onnx import write_onnx
 from edgeq.formats.onnx.session import OrtSession
+from edgeq.formats.onnx.writer import write_onnx
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.pipeline.ondevice import SIGNED
 from tests.device.conftest import arm_python

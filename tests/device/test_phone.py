@@ -25,7 +25,7 @@ from edgeq.device.runners.phone import PROGRAM
 from edgeq.device.transports.adb import AdbTransport, attached
 from edgeq.device.transports.emulator import Userland
 from edgeq.errors import DeviceError
-from edgeq.formats.onnx import write_onnx
+from edgeq.formats.onnx.writer import write_onnx
 from edgeq.formats.tflite.session import LiteRTSession
 from tests.device.daemon import Phone
 from tests.device.loopback import executable

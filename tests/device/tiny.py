@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeq.formats.tflite import write_tflite, write_tflite_float
+from edgeq.formats.tflite.writer import write_tflite, write_tflite_float
 from tests.formats.residual import frozen, residual_network
 
 

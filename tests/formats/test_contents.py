@@ -13,11 +13,11 @@ from edgeq.cli import cli
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ArtifactError
 from edgeq.formats.contents import Op, Tensor, peak_memory
-from edgeq.formats.onnx import write_onnx, write_onnx_float
 from edgeq.formats.onnx.read import read_onnx
+from edgeq.formats.onnx.writer import write_onnx, write_onnx_float
 from edgeq.formats.read import inspect
-from edgeq.formats.tflite import write_tflite, write_tflite_float
 from edgeq.formats.tflite.read import read_tflite
+from edgeq.formats.tflite.writer import write_tflite, write_tflite_float
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, Reshape
 from edgeq.quant.bits import Scheme

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.formats.onnx import write_onnx
+from edgeq.formats.onnx.writer import write_onnx
 from edgeq.formats.read import read_entry
 from tests.device.tiny import tiny_model
 from tests.formats.residual import frozen, residual_network

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edgeq.errors import ArtifactError, ConfigError
-from edgeq.formats.tflite import write_tflite
 from edgeq.formats.tflite.session import KERNELS, LiteRTSession
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ops import Conv2d, GlobalAvgPool, Linear, Reshape
 from tests.ops.flow import Flow, quantization
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.formats.metadata import About
-from edgeq.formats.onnx import described
+from edgeq.formats.onnx.metadata import described
 from edgeq.formats.tflite.metadata import metadata, with_files
 from tests.tinymodel import keep, made, model_toml
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.formats.onnx import write_onnx
-from edgeq.formats.tflite import census, write_tflite, write_tflite_float
+from edgeq.formats.onnx.writer import write_onnx
+from edgeq.formats.tflite.census import census
 from edgeq.formats.tflite.read import read_tflite
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite, write_tflite_float
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     RELU,

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from edgeq.errors import UnsupportedError
-from edgeq.formats.onnx import write_onnx, write_onnx_float
 from edgeq.formats.onnx.emit.nearest import nearest_scale
 from edgeq.formats.onnx.session import OrtSession
 from edgeq.formats.onnx.verify import verify_onnx
-from edgeq.formats.tflite import write_tflite_float
+from edgeq.formats.onnx.writer import write_onnx, write_onnx_float
 from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.formats.tflite.writer import write_tflite_float
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Resize2d

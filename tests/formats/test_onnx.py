@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from edgeq.errors import ArtifactError, UnsupportedError
-from edgeq.formats.onnx import census, optimized_census, write_onnx, write_onnx_float
+from edgeq.formats.onnx.census import census, optimized_census
 from edgeq.formats.onnx.session import OrtSession
 from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.formats.onnx.writer import write_onnx, write_onnx_float
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import RELU, Conv2d, MaxPool2d
 from edgeq.graph.run import GraphModule

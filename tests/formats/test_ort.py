@@ -7,9 +7,10 @@ import onnx
 import pytest
 
 from edgeq.errors import ArtifactError, ConfigError, EdgeqError
-from edgeq.formats.onnx import census, write_onnx, write_onnx_float
+from edgeq.formats.onnx.census import census
 from edgeq.formats.onnx.reference.layers import run_ort_rounding
 from edgeq.formats.onnx.session import OrtSession
+from edgeq.formats.onnx.writer import write_onnx, write_onnx_float
 from edgeq.integer.graph import IntegerGraph
 from tests.formats.residual import frozen, images, residual_network
 

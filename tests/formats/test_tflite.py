@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.formats.tflite import census, write_tflite, write_tflite_float
+from edgeq.formats.tflite.census import census
 from edgeq.formats.tflite.layout import plan
 from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.formats.tflite.writer import write_tflite, write_tflite_float
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import (
     RELU,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgeq.errors import ArtifactError
-from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.tflite.census import census
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ops import Conv2d, Pad
 from tests.ops.flow import Flow, quantization
 

@@ -9,8 +9,8 @@ import pytest
 
 from edgeq.errors import ArtifactError
 from edgeq.formats.exactness import compare
-from edgeq.formats.tflite import write_tflite
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ops import Conv2d, GlobalAvgPool
 from tests.ops.flow import Flow, quantization
 

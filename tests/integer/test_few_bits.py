@@ -13,11 +13,12 @@ import torch
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.formats.onnx import write_onnx
 from edgeq.formats.onnx.verify import verify_onnx
-from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.onnx.writer import write_onnx
+from edgeq.formats.tflite.census import census
 from edgeq.formats.tflite.read import read_tflite
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape
 from edgeq.graph.run import GraphModule

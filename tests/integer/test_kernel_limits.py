@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from edgeq.errors import UnsupportedError
-from edgeq.formats.onnx import write_onnx
 from edgeq.formats.onnx.verify import verify_onnx
-from edgeq.formats.tflite import write_tflite
+from edgeq.formats.onnx.writer import write_onnx
 from edgeq.formats.tflite.session import KERNELS, LiteRTSession
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ops import RELU, Add, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, MeanSquare, Mul, Op, Reshape
 from edgeq.integer.graph import Quantization
 from edgeq.integer.kernel_limits import LARGEST_RATIO, SMALLEST_MEAN, check_kernels, largest_sums

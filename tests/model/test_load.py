@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.model.load import load_model
 from edgeq.model.modeltoml import DEFAULT_MODEL, read_model_file, shipped_models
+from edgeq.model.pycode import import_callable
 from edgeq.model.spec import ModelSpec
 from edgeq.model.weights import digest, read_weights
 
@@ -169,6 +171,15 @@ def test_python_is_not_imported_twice_under_one_name(tmp_path: Path) -> None:
         (tmp_path / name / "net.py").write_text(NET.replace("num_classes=4", f"num_classes={number}"))
         assert load_model(f"{tmp_path}/{name}/net.py:tiny", input_shape=(3, 8, 8)).spec.classes == number
     assert str(tmp_path / "a") not in sys.path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    """Any name with an accent is one to a process that runs with ``LC_ALL=C``."""
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    (folder / "net.py").write_text("def make():\n    return 3\n")
+    assert import_callable(f"{folder}/net.py:make")() == 3
 
 
 def test_every_shipped_model_file_is_valid() -> None:

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from edgeq.formats.exactness import Exactness
-from edgeq.formats.tflite import write_tflite
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Op, Shape
 from edgeq.integer.graph import IntegerGraph, Quantization

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.formats.onnx import write_onnx, write_onnx_float
 from edgeq.formats.onnx.file import read_model
 from edgeq.formats.onnx.session import OrtPieces, OrtSession
 from edgeq.formats.onnx.verify import FED, cut_at_integers, integer_tensors, verify_onnx
+from edgeq.formats.onnx.writer import write_onnx, write_onnx_float
 from edgeq.formats.session import Session
-from edgeq.formats.tflite import write_tflite, write_tflite_float
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite, write_tflite_float
 from edgeq.graph import ops
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph, Node

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
-from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ops import (
     ELU,
     GELU,

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
-from edgeq.formats.onnx import optimized_census, write_onnx
+from edgeq.formats.onnx.census import optimized_census
 from edgeq.formats.onnx.file import read_model
 from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.formats.onnx.writer import write_onnx
 from edgeq.graph.ops import (
     ELU,
     GELU,

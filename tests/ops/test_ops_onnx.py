@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeq.formats.onnx import optimized_census, write_onnx
+from edgeq.formats.onnx.census import optimized_census
 from edgeq.formats.onnx.session import OrtSession
 from edgeq.formats.onnx.verify import verify_onnx
+from edgeq.formats.onnx.writer import write_onnx
 from edgeq.graph.ops import (
     RELU,
     RELU6,

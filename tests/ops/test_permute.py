@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
-from edgeq.formats.onnx import write_onnx
 from edgeq.formats.onnx.verify import verify_onnx
-from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.onnx.writer import write_onnx
+from edgeq.formats.tflite.census import census
 from edgeq.formats.tflite.emit.moves import FEW
 from edgeq.formats.tflite.layout import plan
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ops import RELU, Add, Concat, Conv2d, Linear, Permute, Reshape
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, seeds
 

@@ -7,7 +7,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from edgeq.errors import UnsupportedError
-from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ops import AvgPool2d, GlobalAvgPool, MaxPool2d
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, seeds, zero_points
 

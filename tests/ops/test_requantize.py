@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 
 from edgeq.errors import UnsupportedError
-from edgeq.formats.tflite import census, write_tflite
+from edgeq.formats.tflite.census import census
 from edgeq.formats.tflite.session import LiteRTSession
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ops import LeakyReLU, Requantize
 from edgeq.integer.kernel_limits import check_kernels
 from edgeq.integer.reference.layers import run

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.formats.tflite import write_tflite
 from edgeq.formats.tflite.read import read_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ops import (
     ELU,
     GELU,

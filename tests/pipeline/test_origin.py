@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.errors import ConfigError, EdgeqError
-from edgeq.formats.tflite import write_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import Detection, Segmentation
 from edgeq.pipeline.origin import origin_facts, read_origin

@@ -6,11 +6,13 @@ import torch
 from torch import nn
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.formats.onnx import optimized_census, write_onnx
+from edgeq.formats.onnx.census import optimized_census
 from edgeq.formats.onnx.verify import verify_onnx
-from edgeq.formats.tflite import census, write_tflite, write_tflite_float
+from edgeq.formats.onnx.writer import write_onnx
+from edgeq.formats.tflite.census import census
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite, write_tflite_float
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
-from edgeq.formats.onnx import write_onnx
 from edgeq.formats.onnx.session import OrtSession
 from edgeq.formats.onnx.verify import verify_onnx
-from edgeq.formats.tflite import write_tflite
+from edgeq.formats.onnx.writer import write_onnx
 from edgeq.formats.tflite.session import KERNELS, LiteRTSession
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize

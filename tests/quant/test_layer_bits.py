@@ -7,9 +7,9 @@ import pytest
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.formats.tflite import write_tflite
 from edgeq.formats.tflite.read import read_tflite
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Requantize, Reshape
 from edgeq.integer.graph import IntegerGraph

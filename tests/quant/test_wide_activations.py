@@ -11,9 +11,9 @@ import torch
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
-from edgeq.formats.onnx import write_onnx
-from edgeq.formats.tflite import write_tflite
+from edgeq.formats.onnx.writer import write_onnx
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     ELU,

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.formats.onnx import write_onnx, write_onnx_float
 from edgeq.formats.onnx.session import OrtSession
-from edgeq.formats.tflite import write_tflite
+from edgeq.formats.onnx.writer import write_onnx, write_onnx_float
 from edgeq.formats.tflite.session import KERNELS, LiteRTSession
 from edgeq.formats.tflite.verify import verify_tflite
+from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.quant.bits import Scheme

@@ -21,10 +21,10 @@ from edgeq.graph.ops import Shape
 __all__ = ["IR_VERSION", "OPSET", "Builder", "tensor"]
 
 OPSET = 19
-"""Newest opset edgeq needs nothing beyond; 19 runs in every onnxruntime from 1.15 (2023) on."""
+"""Opset of written files; it has all that edgeq needs, and every onnxruntime from 1.15 (2023) on runs it."""
 
 IR_VERSION = 9
-"""The file version that belongs to opset 19; helper's default would be newer than older runtimes accept."""
+"""IR version that belongs to opset 19; older runtimes refuse the newer default of `onnx.helper`."""
 
 _TYPES: Mapping[str, int] = {
     "float32": TensorProto.FLOAT,

@@ -1,4 +1,4 @@
-"""What an ONNX file says about itself: `metadata_props`, text by key, which every runtime hands to the app."""
+"""Metadata of an ONNX file in `metadata_props` (text by key), which every runtime hands to the app."""
 
 from __future__ import annotations
 

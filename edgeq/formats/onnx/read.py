@@ -15,7 +15,7 @@ from onnx import TensorProto, shape_inference
 
 from edgeq.errors import ArtifactError
 from edgeq.formats.contents import Contents, Op, Tensor, stated_shape
-from edgeq.formats.onnx import census, optimized_census
+from edgeq.formats.onnx.census import census, optimized_census
 from edgeq.formats.onnx.file import Model, read_model
 from edgeq.isolation import read_untrusted
 

@@ -62,7 +62,7 @@ class Operator:
 
 @dataclass
 class File:
-    """Rows of a file being put together, in execution order."""
+    """Tensors and operators of a file that is being written, in execution order."""
 
     tensors: list[Tensor] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""TFLite model metadata in its standard form: what Android's tools read an app's pre- and postprocessing from.
+"""TFLite model metadata in its standard form, from which Android's tools read pre- and postprocessing.
 
 A flatbuffer of its own (``metadata_schema.fbs`` of TensorFlow Lite Support, identifier M001) in a buffer of the model
 that is called TFLITE_METADATA, and the files it names in a zip archive behind the model's last byte.
@@ -25,7 +25,7 @@ PARSER_VERSION = "1.0.0"
 _AXIS_LABELS, _IMAGE, _FEATURE, _NORMALIZATION, _RGB, _GRAYSCALE = 2, 2, 1, 1, 1, 2
 _LONGEST = 255
 _DAWN = (1980, 1, 1, 0, 0, 0)
-"""The time of every file in the archive: equal models, equal bytes."""
+"""Time stamp of every file in the archive, so that equal models have equal bytes."""
 
 
 def metadata(about: About, inputs: int, outputs: int) -> bytes:

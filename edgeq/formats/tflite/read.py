@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import ArtifactError
 from edgeq.formats.contents import Contents, Op, Tensor, stated_shape
-from edgeq.formats.tflite import census
+from edgeq.formats.tflite.census import census
 from edgeq.isolation import read_untrusted
 
 __all__ = ["read_tflite"]

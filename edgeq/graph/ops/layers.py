@@ -4,8 +4,8 @@ Shapes are logical and in torch's order (NCHW, weights OIHW) whatever a file lat
 activation is the batch; graphs are captured with batch 1 and can be run with any. Spatial padding is always explicit
 and per side, ``(top, bottom, left, right)``, so that torch's symmetric and TensorFlow's SAME padding are the same op.
 
-To add an op: a dataclass in the file of its family (here, `moves.py`, `elementwise.py` or `norms.py`), and a rule in the
-file of the same name in `graph/run`, `graph/capture`, `integer/reference` and the `emit` folder of each format.
+To add an op: a dataclass in the file of its family (here, `moves.py`, `elementwise.py` or `norms.py`), and a rule in
+the file of the same name in `graph/run`, `graph/capture`, `integer/reference` and the `emit` folder of each format.
 """
 
 from __future__ import annotations
