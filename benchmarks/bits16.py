@@ -38,6 +38,7 @@ from edgeq.pipeline.prepare import capture_model
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.quantize import quantize
 from edgeq.synth import SYNTHESIZERS, Request
 
 NAMES = {"resnet20-shifted": 1000, "resnet8": 500, "mobilenetv1-0.25": 500}
@@ -74,7 +75,7 @@ def rows(name: str, limit: int) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "w8a8.tflite"
         for bits in BITS:
-            frozen = freeze(graph, calibrate(graph, calibration, spec.input_range(), scheme=Scheme.of(bits))).graph
+            frozen = quantize(graph, calibration, spec.input_range(), Scheme.of(bits))
             data = write_tflite(frozen)
             file = Path(folder) / f"{bits}.tflite"
             file.write_bytes(data)

@@ -33,9 +33,8 @@ from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
 from edgeq.model.load import LoadedModel, load_model
 from edgeq.pipeline.prepare import capture_model
 from edgeq.quant.bits import Scheme
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
 from edgeq.quant.input_transform import Intake, normalised, raw_pixels
+from edgeq.quant.quantize import quantize
 from edgeq.synth import SYNTHESIZERS, Request
 
 TARGETS = ("tflite-arm", "onnx-x86")
@@ -109,7 +108,7 @@ def frozen(graph: Graph, given: CalibrationSet, intake: Intake) -> tuple[Integer
     early = intake.form == "weights"
     limits = (intake.spec if early else intake.network).input_range()
     inner = intake.graph(graph)
-    made = freeze(inner, calibrate(inner, fed if early else given, limits, scheme=Scheme.of("w8a8"))).graph
+    made = quantize(inner, fed if early else given, limits, Scheme.of("w8a8"))
     return intake.integers(made), fed
 
 

@@ -113,7 +113,9 @@ def parsed(kind: type[BuildConfig] | type[Budget], name: str, value: Any) -> Any
     """A value as the setting `name` takes it: text from paths, and whatever the command line takes."""
     if value is None:
         return None
-    if isinstance(value, np.ndarray):
+    if isinstance(value, list | tuple):
+        value = [item.item() if isinstance(item, np.generic) else item for item in value]
+    elif isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     return settings_of(kind)[name].kind.parse(str(value) if isinstance(value, Path) else value, name)
 

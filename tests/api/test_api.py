@@ -70,6 +70,7 @@ def test_integers_are_those_of_a_build(model: edgeq.Model) -> None:
     )
     assert Path("net.tflite").read_bytes() == with_metadata.file.read_bytes()
     assert dict(edgeq.Report.read("out")) == dict(report)
+    assert edgeq.build(model, locked="out", output="locked", cache="cache")["artifact"] == report["artifact"]
     assert "edgeq.build(model, target=" in Path("out/report.html").read_text()
     assert edgeq.check(report, max_bytes=10).held is False
     assert edgeq.check("out", max_bytes="1M").held
