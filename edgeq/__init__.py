@@ -51,11 +51,39 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Accuracy", "ArtifactError", "BuildOptions", "CalibrationSet", "CheckResult", "ConfigError", "DeviceError",
-    "EdgeqError", "EvaluationSet", "Exactness", "GateError", "Graph", "IntegerGraph", "Limits", "MeasurementError",
-    "Model", "Report", "UnsupportedError", "bench", "build", "check", "evaluate", "evaluate_on", "finetune", "inspect",
-    "load", "plan", "quantize", "synthesize", "trace", "verify", "write",
-]  # fmt: skip
+    "Accuracy",
+    "ArtifactError",
+    "BuildOptions",
+    "CalibrationSet",
+    "CheckResult",
+    "ConfigError",
+    "DeviceError",
+    "EdgeqError",
+    "EvaluationSet",
+    "Exactness",
+    "GateError",
+    "Graph",
+    "IntegerGraph",
+    "Limits",
+    "MeasurementError",
+    "Model",
+    "Report",
+    "UnsupportedError",
+    "bench",
+    "build",
+    "check",
+    "evaluate",
+    "evaluate_on",
+    "finetune",
+    "inspect",
+    "load",
+    "plan",
+    "quantize",
+    "synthesize",
+    "trace",
+    "verify",
+    "write",
+]
 
 
 def __getattr__(name: str) -> Any:

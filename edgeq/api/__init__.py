@@ -21,7 +21,29 @@ from edgeq.measure.accuracy import Accuracy
 from edgeq.report.check import CheckResult
 
 __all__ = [
-    "Accuracy", "BuildOptions", "CalibrationSet", "CheckResult", "EvaluationSet", "Exactness", "Graph", "IntegerGraph",
-    "Limits", "Model", "Report", "bench", "build", "check", "evaluate", "evaluate_on", "finetune", "inspect", "load",
-    "plan", "quantize", "synthesize", "trace", "verify", "write",
-]  # fmt: skip
+    "Accuracy",
+    "BuildOptions",
+    "CalibrationSet",
+    "CheckResult",
+    "EvaluationSet",
+    "Exactness",
+    "Graph",
+    "IntegerGraph",
+    "Limits",
+    "Model",
+    "Report",
+    "bench",
+    "build",
+    "check",
+    "evaluate",
+    "evaluate_on",
+    "finetune",
+    "inspect",
+    "load",
+    "plan",
+    "quantize",
+    "synthesize",
+    "trace",
+    "verify",
+    "write",
+]

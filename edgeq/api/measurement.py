@@ -95,9 +95,11 @@ def evaluate(
         labelled = _evaluation(where, spec, limit)
         with ForeignSession(artifact.model, spec.input_shape[0]) as session:
             return measure_answers(
-                lambda inputs: session.real_outputs(session.run(inputs)[1]), labelled.batches(spec), spec,
+                lambda inputs: session.real_outputs(session.run(inputs)[1]),
+                labelled.batches(spec),
+                spec,
                 whose=artifact.name,
-            )  # fmt: skip
+            )
     if known is None:
         raise ConfigError("no model", why="integers do not say how images become their input", hint="give model=")
     where = data if data is not None else known.spec.evaluation
@@ -133,9 +135,18 @@ def evaluate_on(
     1.0
     """
     return evaluate_artifact(
-        Path(path), device, data=None if data is None else str(data), model=model, raw=raw_pixels, runtime=runtime,
-        limit=limit, threads=threads, timeout=timeout, wait=wait, program=path_of(benchmark_model),
-    )  # fmt: skip
+        Path(path),
+        device,
+        data=None if data is None else str(data),
+        model=model,
+        raw=raw_pixels,
+        runtime=runtime,
+        limit=limit,
+        threads=threads,
+        timeout=timeout,
+        wait=wait,
+        program=path_of(benchmark_model),
+    )
 
 
 def bench(
@@ -160,9 +171,16 @@ def bench(
     3.1
     """
     return bench_artifact(
-        Path(path), device, runtime=runtime, threads=threads, seconds=seconds, cooldown=cooldown, timeout=timeout,
-        wait=wait, program=path_of(benchmark_model),
-    )  # fmt: skip
+        Path(path),
+        device,
+        runtime=runtime,
+        threads=threads,
+        seconds=seconds,
+        cooldown=cooldown,
+        timeout=timeout,
+        wait=wait,
+        program=path_of(benchmark_model),
+    )
 
 
 def inspect(path: str | Path, *, run: bool = True) -> Contents:

@@ -91,7 +91,13 @@ def trace(
     >>> model = edgeq.trace(network, (3, 224, 224), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), classes=10)
     """
     loaded = wrap_module(
-        module, name or type(module).__name__.lower(), input_shape, mean=mean, std=std, classes=classes, labels=labels,
+        module,
+        name or type(module).__name__.lower(),
+        input_shape,
+        mean=mean,
+        std=std,
+        classes=classes,
+        labels=labels,
         task=task,
-    )  # fmt: skip
+    )
     return Model(loaded, {})

@@ -18,8 +18,15 @@ from edgeq.registry import nearest
 from edgeq.threads import threads_restored
 
 __all__ = [
-    "BuildOptions", "Limits", "library_work", "parsed", "path_of", "refuse_unknown", "settings", "workspace",
-]  # fmt: skip
+    "BuildOptions",
+    "Limits",
+    "library_work",
+    "parsed",
+    "path_of",
+    "refuse_unknown",
+    "settings",
+    "workspace",
+]
 
 
 class BuildOptions(TypedDict, total=False):

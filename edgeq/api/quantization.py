@@ -94,9 +94,15 @@ def quantize(
     >>> net = edgeq.quantize(model, images, bits="w4a8", target="tflite-arm")
     """
     options = {
-        "bits": bits, "target": target, "layer_bits": layer_bits, "all_layers": all_layers, "observer": observer,
-        "io": io, "raw_pixels": raw_pixels, "threads": threads,
-    }  # fmt: skip
+        "bits": bits,
+        "target": target,
+        "layer_bits": layer_bits,
+        "all_layers": all_layers,
+        "observer": observer,
+        "io": io,
+        "raw_pixels": raw_pixels,
+        "threads": threads,
+    }
     with workspace(None) as folder:
         job = _job(model, options, folder)
         calibration = _calibration(images, model)
@@ -135,10 +141,19 @@ def finetune(
     >>> net = edgeq.finetune(model, images, bits="w4a4", method="kd", effort="fast")
     """
     options = {
-        "bits": bits, "target": target, "finetune": method, "effort": effort, "precision": precision,
-        "layer_bits": layer_bits, "all_layers": all_layers, "observer": observer, "io": io, "raw_pixels": raw_pixels,
-        "seed": seed, "threads": threads,
-    }  # fmt: skip
+        "bits": bits,
+        "target": target,
+        "finetune": method,
+        "effort": effort,
+        "precision": precision,
+        "layer_bits": layer_bits,
+        "all_layers": all_layers,
+        "observer": observer,
+        "io": io,
+        "raw_pixels": raw_pixels,
+        "seed": seed,
+        "threads": threads,
+    }
     with workspace(cache) as folder:
         calibration = _calibration(images, model)
         job = _job(model, options, folder)
@@ -197,8 +212,10 @@ def _calibration(images: Images, model: Model) -> CalibrationSet:
         images = CalibrationSet(array, np.full(len(array), -1, np.int64), "given")
     shape = tuple(images.inputs.shape)
     if len(shape) != 4 or not shape[0] or shape[1:] != tuple(model.spec.input_shape):
-        raise ConfigError(f"images of shape {list(shape)}", why=f"{model.spec.name} takes (N, C, H, W) with (C, H, W) "
-                          f"= {list(model.spec.input_shape)}")  # fmt: skip
+        raise ConfigError(
+            f"images of shape {list(shape)}",
+            why=f"{model.spec.name} takes (N, C, H, W) with (C, H, W) = {list(model.spec.input_shape)}",
+        )
     if not np.isfinite(images.inputs).all():
         raise ConfigError("images hold values that are not finite")
     return images

@@ -27,8 +27,13 @@ from edgeq.model.pycode import call, import_callable
 from edgeq.model.spec import ModelSpec
 
 __all__ = [
-    "EvaluationSet", "barred", "calibration_from_images", "check_images", "evaluation_from_arrays", "load_images",
-]  # fmt: skip
+    "EvaluationSet",
+    "barred",
+    "calibration_from_images",
+    "check_images",
+    "evaluation_from_arrays",
+    "load_images",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Choice = Callable[[int], Sequence[int]]

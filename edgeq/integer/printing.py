@@ -21,11 +21,15 @@ def integer_rows(graph: IntegerGraph) -> list[NodeRow]:
     ]
     nodes = (
         NodeRow(
-            node.name, type(node.op).__name__, shapes[node.name], graph.activations(node), _grid(grids[node.name]),
+            node.name,
+            type(node.op).__name__,
+            shapes[node.name],
+            graph.activations(node),
+            _grid(grids[node.name]),
             _weights(graph, node) + f"a{_bits(grids[node.name])}",
         )
         for node in graph.nodes
-    )  # fmt: skip
+    )
     return [*entries, *nodes]
 
 

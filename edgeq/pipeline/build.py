@@ -136,10 +136,15 @@ def measure_on_devices(
     opened = open_job(config, load_configured(config) if loaded is None else loaded)
     where, spec = opened.evaluation, opened.loaded.spec
     return measure_build(
-        opened.folder, config.devices, spec, load_images(where, spec, config.eval_limit) if where else None,
-        threads=config.bench_threads or opened.target.threads, rebuild=command_of(config, report), program=program,
+        opened.folder,
+        config.devices,
+        spec,
+        load_images(where, spec, config.eval_limit) if where else None,
+        threads=config.bench_threads or opened.target.threads,
+        rebuild=command_of(config, report),
+        program=program,
         say=say,
-    )  # fmt: skip
+    )
 
 
 def _facts(results: Mapping[str, Result], entry: list[dict[str, Any]]) -> dict[str, Any]:

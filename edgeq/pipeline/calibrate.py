@@ -49,9 +49,14 @@ def calibrate_graph(job: Job, images: CalibrationSet, cache: StageCache) -> Resu
     IntegerGraph."""
     images = job.intake.images(images) if job.intake.form == "weights" else images
     inputs = CalibrationInputs(
-        job.quantized_graph, images, job.input_range, job.scheme, job.specs, job.config.observer,
+        job.quantized_graph,
+        images,
+        job.input_range,
+        job.scheme,
+        job.specs,
+        job.config.observer,
         environment(TRAINING, job.config.threads),
-    )  # fmt: skip
+    )
     return cache.run("calibrate", inputs, _calibrate, read_integers)
 
 

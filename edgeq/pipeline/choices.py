@@ -23,9 +23,16 @@ from edgeq.synth import synthesizer_of
 from edgeq.synth.base import JOINED
 
 __all__ = [
-    "IMAGES", "check_method", "choose_method", "choose_tuning", "file_types", "intake_of", "scheme_of", "types_of",
+    "IMAGES",
+    "check_method",
+    "choose_method",
+    "choose_tuning",
+    "file_types",
+    "intake_of",
+    "scheme_of",
+    "types_of",
     "with_images",
-]  # fmt: skip
+]
 
 IMAGES = 160
 """Fewest calibration images of a build that fine-tunes: a network trained on 32 learns those. A fifth only judges."""
@@ -128,9 +135,10 @@ def choose_tuning(config: BuildConfig) -> tuple[BuildConfig, str]:
     if config.method in METHODS:
         if config.finetune not in ("none", config.method):
             raise ConfigError(
-                f"--method {config.method} --finetune {config.finetune}", why="both say how to fine-tune",
+                f"--method {config.method} --finetune {config.finetune}",
+                why="both say how to fine-tune",
                 hint="name images with --method, such as gznq",
-            )  # fmt: skip
+            )
         tuning, config = config.method, dataclasses.replace(config, method="auto")
     return config, tuning
 
@@ -152,14 +160,16 @@ def check_method(asked: str) -> None:
         return
     if asked in METHODS:
         raise ConfigError(
-            f"--method {asked}", why="it trains the integer network on images and makes none to keep",
+            f"--method {asked}",
+            why="it trains the integer network on images and makes none to keep",
             hint=f"edgeq build --method {asked}; for images, --method gznq or zs-cgan",
-        )  # fmt: skip
+        )
     if trained := [part for part in asked.split(JOINED) if part in METHODS]:
         raise ConfigError(
-            f"--method {asked}", why=f"{trained[0]} trains the integer network on images and makes none",
+            f"--method {asked}",
+            why=f"{trained[0]} trains the integer network on images and makes none",
             hint=f"join what makes images, and edgeq build --finetune {trained[0]}",
-        )  # fmt: skip
+        )
     synthesizer_of(asked)
 
 

@@ -37,7 +37,7 @@ from edgeq.graph.ops import (
     Requantize,
     Reshape,
     Slice,
-)  # fmt: skip
+)
 
 __all__ = [
     "LayerBits",

@@ -21,6 +21,8 @@ def check_believable(report: Mapping[str, Any]) -> None:
     for row in report.get("devices", ()):
         if not (row["valid"] or row.get("earlier")):
             raise MeasurementError(
-                f"latency of {report['model']} for {report['target']} must not be believed", where=row["name"],
-                why="; ".join(row["doubts"]), hint="remove the cause and build again; what is cached stays",
-            )  # fmt: skip
+                f"latency of {report['model']} for {report['target']} must not be believed",
+                where=row["name"],
+                why="; ".join(row["doubts"]),
+                hint="remove the cause and build again; what is cached stays",
+            )

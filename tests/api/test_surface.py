@@ -25,10 +25,16 @@ def flags(command: click.Command, shown_only: set[str]) -> set[str]:
 def loaded_by(statement: str) -> list[str]:
     """Modules that a fresh interpreter has after `statement`."""
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; before = set(sys.modules); {statement}; "
-         "print(*sorted(set(sys.modules) - before), file=sys.stderr)"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            f"import sys; before = set(sys.modules); {statement}; "
+            "print(*sorted(set(sys.modules) - before), file=sys.stderr)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return done.stderr.split()
 
 
