@@ -21,6 +21,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/deptry edgeq
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal

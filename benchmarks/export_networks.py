@@ -119,9 +119,6 @@ class FaceNet(nn.Sequential):
             layers += [nn.PReLU(width)]
         layers += [nn.Conv2d(width, width, 7, groups=width, bias=False), nn.BatchNorm2d(width), nn.Flatten()]
         super().__init__(*layers, nn.Linear(width, values))
-        for layer in layers:
-            if isinstance(layer, nn.PReLU):
-                nn.init.uniform_(layer.weight, -0.1, 0.5)
 
 
 class DSCNN(nn.Module):
@@ -223,7 +220,7 @@ SUBJECTS: dict[str, Subject] = {
 
 @torch.no_grad()
 def sane(module: nn.Module, shape: Shape, seed: int = 0) -> nn.Module:
-    """`module` with Kaiming weights, small biases, and batch-norm statistics of a batch of noise; in eval mode."""
+    """`module` with Kaiming weights, small biases, slopes of -0.1 to 0.5, and batch-norm statistics of a batch of noise; in eval mode."""
     generator = torch.Generator().manual_seed(seed)
     norms = []
     for part in module.modules():
@@ -231,6 +228,8 @@ def sane(module: nn.Module, shape: Shape, seed: int = 0) -> nn.Module:
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=generator)
             if part.bias is not None:
                 part.bias.uniform_(-0.1, 0.1, generator=generator)
+        elif isinstance(part, nn.PReLU):
+            part.weight.uniform_(-0.1, 0.5, generator=generator)
         elif isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
             part.weight.uniform_(0.6, 1.4, generator=generator)
             part.bias.uniform_(-0.4, 0.4, generator=generator)

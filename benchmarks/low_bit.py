@@ -37,11 +37,10 @@ from edgeq.errors import EdgeqError, MeasurementError
 from edgeq.files import write_atomic
 from edgeq.finetune.budget import batch_for
 from edgeq.finetune.loop import Job, finetune, held_out
-from edgeq.finetune.precision import whole_float32
+from edgeq.finetune.precision import training_device, whole_float32
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import Learned, Student, agreement
-from edgeq.finetune.world import ALONE
 from edgeq.integer.storage import reference_run
 from edgeq.measure.accuracy import evaluate, runner
 from edgeq.pipeline.choices import choose_method
@@ -56,7 +55,7 @@ from edgeq.versions import package_versions
 
 FOLDER = ROOT / "build" / "low_bit"
 RESULTS = ROOT / "benchmarks" / "results" / "low_bit.md"
-DEVICE = ALONE.device
+DEVICE = training_device()
 IMAGES = 320
 """Of which 64 judge a training, and 256 make it; PTQ has the same 256, so that training starts where PTQ stands. Large
 networks have five batches, as in a build. ``--images`` asks for other numbers."""

@@ -6,7 +6,7 @@ status; nothing else in edgeq calls ``sys.exit`` or prints a traceback for bad i
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 __all__ = [
     "ArtifactError",
@@ -18,6 +18,9 @@ __all__ = [
     "UnsupportedError",
     "printable",
 ]
+
+
+Error = TypeVar("Error", bound="EdgeqError")
 
 
 class EdgeqError(Exception):
@@ -35,6 +38,10 @@ class EdgeqError(Exception):
         if hint:
             line += f" ({hint})"
         super().__init__(printable(" ".join(line.split())))
+
+    def at(self: Error, where: str) -> Error:
+        """The same error, said to be `where` unless it says so itself."""
+        return self if self.where else type(self)(self.what, where=where, why=self.why, hint=self.hint)
 
 
 def printable(text: str, *, keep: str = "") -> str:

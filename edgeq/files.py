@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -22,9 +23,6 @@ from pathlib import Path
 
 from edgeq.errors import ArtifactError, EdgeqError
 from edgeq.products import Product
-
-if sys.platform != "win32":
-    import fcntl
 
 __all__ = ["beside", "check_replaceable", "replace_folder", "staged", "write_atomic"]
 
@@ -257,15 +255,13 @@ def _discard(path: Path) -> None:
 
 
 def _lock(handle: int) -> None:
-    if sys.platform != "win32":
-        with contextlib.suppress(OSError):  # some network filesystems have no locks; nothing else depends on one
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Lock the file or folder itself: a lock file, as the filelock package makes, would lie beside a user's output."""
+    with contextlib.suppress(OSError):  # some network filesystems have no locks; nothing else depends on one
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _held(path: Path) -> bool:
     """Whether a living process is filling `path`. True where nobody can tell."""
-    if sys.platform == "win32":
-        return True
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:

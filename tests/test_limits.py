@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from edgeq.config.tomlfile import read_toml
+from edgeq.config.typed import Number, read
 from edgeq.errors import ArtifactError, ConfigError
 from edgeq.limits import TEXT, check_regular, check_unpacked, read_bytes, read_json, read_text
 
@@ -21,9 +23,9 @@ def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.Monke
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket")
     for path, kind in (("fifo", "a FIFO"), ("socket", "a socket"), ("/dev/zero", "a device"), (".", "a folder")):
-        for read in (read_bytes, read_text, read_json, read_toml):
+        for reader in (read_bytes, read_text, read_json, read_toml):
             with pytest.raises(ArtifactError, match=f"it is {kind}"):
-                read(Path(path))
+                reader(Path(path))
     with pytest.raises(FileNotFoundError):
         read_bytes("gone")
 
@@ -38,7 +40,7 @@ def test_a_text_has_a_limit_that_the_user_may_replace(tmp_path: Path, monkeypatc
     with pytest.raises(ArtifactError, match="the limit is"):
         read_toml(tmp_path / "b.toml")
     monkeypatch.setenv("EDGEQ_LARGEST_FILE", "6")
-    assert read_toml(tmp_path / "b.toml").integer("a") == 1
+    assert read_toml(tmp_path / "b.toml") == {"a": 1}
 
 
 def test_small_files_may_grow_to_a_quarter_of_a_gigabyte_and_large_ones_a_hundredfold() -> None:
@@ -53,11 +55,16 @@ def test_small_files_may_grow_to_a_quarter_of_a_gigabyte_and_large_ones_a_hundre
         check_unpacked("a", 8 * 2**30 + 1, 8 * 2**30)
 
 
+@dataclass
+class Numbers:
+    a: list[Number]
+
+
 @pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = [1" + "0" * 400 + "]", "a = [1e999]", "a = [nan]"])
 def test_toml_that_no_one_means(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.toml").write_text(text)
     with pytest.raises(ConfigError):
-        read_toml(tmp_path / "a.toml").numbers("a")
+        read(read_toml(tmp_path / "a.toml"), Numbers, "a.toml")
 
 
 def test_json_nested_too_deeply_is_a_value_error(tmp_path: Path) -> None:

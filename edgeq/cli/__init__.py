@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
-from edgeq.cli.processes import launched, run_as_one_of_several
-from edgeq.cli.shell import Shell, echo, end_in_order
+from edgeq.cli.shell import Shell, echo, end_in_order, explain
+from edgeq.errors import ConfigError
 from edgeq.threads import sleep_while_waiting
 
 __all__ = ["cli", "main"]
@@ -62,6 +63,8 @@ def main() -> None:
     """Entry point of the `edgeq` command."""
     sleep_while_waiting(os.environ)  # before anything imports torch
     end_in_order()
-    if launched(os.environ):
-        run_as_one_of_several(cli)
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1":
+        # Each process would build the same files in the same place.
+        hint = "start edgeq without torchrun; --threads chooses the threads of its one process"
+        sys.exit(explain(ConfigError("edgeq under torchrun", why="it fine-tunes in one process", hint=hint)))
     cli(prog_name="edgeq")

@@ -17,8 +17,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.report.believable import check_believable
 from edgeq.threads import one_operation_at_a_time
 
-if TYPE_CHECKING:  # torch takes seconds to import
-    from edgeq.finetune.world import World
+if TYPE_CHECKING:
     from edgeq.report.locked import Locked
 
 __all__ = ["build"]
@@ -40,10 +39,7 @@ __all__ = ["build"]
 @click.option("--print-config", is_flag=True, help="print every setting and where it came from; do no work")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
 @click.option("--quiet", "-q", is_flag=True, help="no progress, no summary")
-@click.pass_obj
 def build(
-    world: World | None,
-    /,
     file: Path | None,
     program: Path | None,
     lock: Path | None,
@@ -68,7 +64,7 @@ def build(
     from edgeq.model.modeltoml import DEFAULT_MODEL
     from edgeq.report.locked import NotReproduced, load_locked
 
-    effective = resolve({key: None if value == () else value for key, value in flags.items()}, os.environ, file)
+    effective = resolve(flags, os.environ, file)
     if print_config:
         if as_json:
             print_json(effective.to_json())
@@ -94,7 +90,7 @@ def build(
     if not plan:
         _check_outputs(configs)
     try:
-        results = [_planned(one) if plan else _built(one, quiet, world, locked) for one in configs]
+        results = [_planned(one) if plan else _built(one, quiet, locked) for one in configs]
     except NotReproduced as error:
         if as_json:
             print_json({"locked": {"path": str(lock), "same": False, "differences": error.differences}})
@@ -156,7 +152,7 @@ def _planned(config: BuildConfig) -> dict[str, Any]:
     return plan(config)
 
 
-def _built(config: BuildConfig, quiet: bool, world: World | None, locked: Locked | None) -> dict[str, Any]:
+def _built(config: BuildConfig, quiet: bool, locked: Locked | None) -> dict[str, Any]:
     # torch takes seconds to import: say what is going on before, and only where work is really done.
     from edgeq.cli.progress import progress
 
@@ -165,10 +161,7 @@ def _built(config: BuildConfig, quiet: bool, world: World | None, locked: Locked
         from edgeq.pipeline.build import build as run_build
 
         one_operation_at_a_time()
-        together: dict[str, Any] = {} if world is None else {"world": world}
-        if locked is not None:
-            together["locked"] = locked
-        return run_build(config, shown, **together)
+        return run_build(config, shown, locked)
 
 
 def _show(configs: list[BuildConfig], results: list[dict[str, Any]], plan: bool) -> None:

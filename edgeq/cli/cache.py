@@ -50,6 +50,8 @@ def cache(clearing: bool, days: float | None, folder: str | None, file: Path | N
     where = resolve({"cache": folder}, os.environ, file).config.cache
     from edgeq.cache import clear, contents  # loads numpy, which help does without
 
+    if folder is not None and not where.is_dir():
+        raise ConfigError(f"--cache {where}", why="there is no such folder", hint="name the one that builds were given")
     kept = contents(where)
     gone = clear(kept, (days or 0.0) * DAY) if clearing else []
     left = [one for one in kept if one not in gone]

@@ -45,7 +45,7 @@ def check(
     from edgeq.cli.summary import show_check
     from edgeq.report.check import check as run_check
 
-    effective = resolve(flags | {"devices": devices or None}, os.environ, file)
+    effective = resolve(flags | {"devices": devices}, os.environ, file)
     say_file(effective, file)
     limits = effective.budget.limits
     if all(limit is None for limit in limits.values()):

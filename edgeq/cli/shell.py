@@ -136,8 +136,11 @@ class Shell(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
+        from edgeq.config.build import refuse_misspelt
+
         status = 0
         try:
+            refuse_misspelt(os.environ)
             result = super().invoke(ctx)
             sys.stdout.flush()  # so that a closed pipe shows here and not while the interpreter shuts down
             return result

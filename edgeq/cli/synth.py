@@ -41,7 +41,7 @@ def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **
     """
     from edgeq.model.modeltoml import DEFAULT_MODEL  # loads numpy, which help does without
 
-    effective = resolve({key: None if value == () else value for key, value in flags.items()}, os.environ, file)
+    effective = resolve(flags, os.environ, file)
     config = dataclasses.replace(effective.config, output=output)
     say_file(effective, file)
     if config.model is None:

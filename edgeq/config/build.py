@@ -7,7 +7,6 @@ its default. `BuildConfig`'s fields are the single list of settings: options, en
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,9 @@ from edgeq.config import settings
 from edgeq.config.find import CONFIG_FILE, find_config
 from edgeq.config.settings import Kind
 from edgeq.config.tomlfile import read_toml
+from edgeq.config.typed import refuse_unknown
 from edgeq.errors import ConfigError
+from edgeq.registry import closest
 
 __all__ = [
     "CONFIG_FILE",
@@ -28,6 +29,7 @@ __all__ = [
     "BuildConfig",
     "Effective",
     "Setting",
+    "refuse_misspelt",
     "resolve",
     "settings_of",
 ]
@@ -35,7 +37,16 @@ __all__ = [
 EFFORTS = ("fast", "balanced", "best")
 OBSERVERS = ("minmax", "percentile", "mse")
 ALIKE = 0.88
-"""How alike two names are of which one is the other misspelt: a letter or two in a dozen."""
+"""Similarity above which an unknown variable counts as a typo: a letter or two in a dozen."""
+VARIABLES = (
+    "EDGEQ_BENCHMARK_MODEL",
+    "EDGEQ_DEBIAN",
+    "EDGEQ_DEVICE_CACHE",
+    "EDGEQ_LARGEST_FILE",
+    "EDGEQ_SSH_CONFIG",
+    "EDGEQ_TRACEBACK",
+)
+"""Environment variables that edgeq reads beside those of the settings."""
 FORCEABLE = ("all", "synthesize", "statistics", "calibrate", "finetune", "write", "verify", "measure")
 FINETUNE = ("none", "kd", "zaq", "dfq-akd")
 
@@ -268,7 +279,6 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     `file` None reads the nearest ``edgeq.toml``, in the working directory or above it (`find_config`), when there is
     one. Raises `ConfigError` naming the flag, variable or file that is wrong.
     """
-    _refuse_misspelt(environment)
     read = find_config(Path.cwd()) if file is None else file
     path = read or Path(CONFIG_FILE)
     table = read_toml(path) if read is not None else None
@@ -278,12 +288,15 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     from_file: Mapping[str, Any] = {}
     if table is not None:
         names = list(settings_of(BuildConfig))
-        table.only(*names, *_SINGULAR, "budget")
-        from_file = {_SINGULAR.get(key, key): value for key, value in table.data.items() if key != "budget"}
+        refuse_unknown(table, (*names, *_SINGULAR, "budget"), str(path))
+        from_file = {_SINGULAR.get(key, key): value for key, value in table.items() if key != "budget"}
         for one, several in _SINGULAR.items():
             if one in table and several in table:
-                raise ConfigError(f"both {one} and {several} are given", where=table.where)
-    limits = table.table("budget").only(*settings_of(Budget)).data if table is not None and "budget" in table else {}
+                raise ConfigError(f"both {one} and {several} are given", where=str(path))
+    limits = table.get("budget", {}) if table is not None else {}
+    if not isinstance(limits, dict):
+        raise ConfigError(f"budget = {limits!r}", where=str(path), why="must be a table")
+    refuse_unknown(limits, tuple(settings_of(Budget)), f"{path} [budget]")
     asked = flags.get("model") or environment.get("EDGEQ_MODEL")
     unused: tuple[str, ...] = ()
     if asked and from_file.get("model", asked) != asked:
@@ -300,13 +313,13 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     return Effective(BuildConfig(**values), Budget(**budget), origin, unused, read)
 
 
-def _refuse_misspelt(environment: Mapping[str, str]) -> None:
-    """A variable that is almost a setting's would else be passed over in silence."""
-    known = [setting.variable for kind in (BuildConfig, Budget) for setting in settings_of(kind).values()]
+def refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """Raise `ConfigError` for a variable that is almost one of edgeq's: it would be passed over in silence."""
+    settings_too = [setting.variable for kind in (BuildConfig, Budget) for setting in settings_of(kind).values()]
+    known = [*settings_too, *VARIABLES]
     for name in environment:
-        if name.startswith("EDGEQ_") and name not in known:
-            for meant in difflib.get_close_matches(name, known, n=1, cutoff=ALIKE):
-                raise ConfigError(f"there is no setting {name}", where="environment", hint=f"{meant} is one")
+        if name.startswith("EDGEQ_") and name not in known and (meant := closest(name, known, cutoff=ALIKE)):
+            raise ConfigError(f"there is no setting {name}", where="environment", hint=f"{meant} is one")
 
 
 def _pick(
@@ -317,7 +330,7 @@ def _pick(
         (setting.variable, environment.get(setting.variable) or None, ""),
         (str(path), given.get(setting.name), f"{path} "),
     ):
-        if value is not None:
+        if value is not None and value != ():  # click's word for an option that may be repeated, and was not given
             parsed = setting.kind.parse(value, where + (setting.name if where else source))
             if where and path.parent != Path():
                 parsed = _anchored(setting, parsed, path.parent)

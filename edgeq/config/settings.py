@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
+
+from edgeq.config.typed import Number, Positive
 from edgeq.errors import ConfigError
 from edgeq.registry import nearest
 
@@ -17,6 +22,9 @@ __all__ = [
     "AMOUNT", "BITS", "COUNT", "DEVICES", "LAYER_BITS", "NAMES", "NUMBERS", "PATH", "PERCENT", "SEED", "SHAPE", "SHARE",
     "SIZE", "SWITCH", "TEXT", "Kind", "one_of", "parse_size", "some_of", "toml_value",
 ]  # fmt: skip
+
+MOST = 10**18
+"""No count is larger."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _BITS = re.compile(r"w[2-8]a([2-8]|16)")
@@ -43,27 +51,28 @@ def _text(value: Any, where: str) -> str:
     return value
 
 
-def _whole(minimum: int, wanted: str) -> Callable[[Any, str], int]:
-    def parse(value: Any, where: str) -> int:
-        text = str(value).strip()
-        if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,18}", text) or int(text) < minimum:
-            raise _bad(value, where, wanted)
-        return int(text)
+def _converted(kind: Any, wanted: str, separators: str = "") -> Callable[[Any, str], Any]:
+    """How a value of the type `kind` is read: a text is what TOML would have given, several of them split."""
 
-    return parse
-
-
-def _number(high: float, wanted: str) -> Callable[[Any, str], float]:
-    def parse(value: Any, where: str) -> float:
+    def parse(value: Any, where: str) -> Any:
+        given = value
+        if separators and not isinstance(value, list | tuple):
+            given = re.split(f"[{separators}]", str(value))
+        given = [_number(part) for part in given] if isinstance(given, list | tuple) else _number(given)
         try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not 0 <= number <= high or math.isinf(number):
-            raise _bad(value, where, wanted)
-        return number
+            return msgspec.convert(given, kind)
+        except msgspec.ValidationError as error:
+            raise _bad(value, where, wanted) from error
 
     return parse
+
+
+def _number(value: Any) -> Any:
+    """The number that a text spells; what spells none stays as it is."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value) if isinstance(value, str) and "_" not in value else value
+    return value
 
 
 def parse_size(value: Any, where: str = "size") -> int:
@@ -99,25 +108,6 @@ def some_of(*choices: str) -> Kind:
         return tuple(one_of(*choices).parse(name, where) for name in _names(0)(value, where))
 
     return Kind("NAME", parse, repeated=True)
-
-
-def _numbers(value: Any, where: str) -> tuple[float, ...]:
-    parts = value if isinstance(value, list | tuple) else str(value).split(",")
-    try:
-        return tuple(float(part) for part in parts)
-    except (TypeError, ValueError) as error:
-        raise _bad(value, where, "numbers such as 0.485,0.456,0.406") from error
-
-
-def _shape(value: Any, where: str) -> tuple[int, ...]:
-    parts = value if isinstance(value, list | tuple) else re.split(r"[,x]", str(value))
-    try:
-        shape = tuple(int(part) for part in parts)
-    except (TypeError, ValueError):
-        shape = ()
-    if len(shape) != 3 or min(shape) < 1:
-        raise _bad(value, where, "C,H,W such as 3,224,224")
-    return shape
 
 
 def _path(value: Any, where: str) -> Path:
@@ -161,15 +151,15 @@ TEXT = Kind("TEXT", _text)
 BITS = Kind("wNaM", _bits)
 LAYER_BITS = Kind("PATTERN=wNaM", _layer_bits, repeated=True)
 PATH = Kind("PATH", _path)
-COUNT = Kind("N", _whole(1, "a whole number of at least 1"))
-SEED = Kind("N", _whole(0, "a whole number of at least 0"))
-AMOUNT = Kind("NUMBER", _number(math.inf, "a number of at least 0"))
-SHARE = Kind("SHARE", _number(1.0, "a share between 0 and 1"))
-PERCENT = Kind("PERCENT", _number(100.0, "a percentage between 0 and 100"))
+COUNT = Kind("N", _converted(Annotated[int, Meta(ge=1, le=MOST)], "a whole number of at least 1"))
+SEED = Kind("N", _converted(Annotated[int, Meta(ge=0, le=MOST)], "a whole number of at least 0"))
+AMOUNT = Kind("NUMBER", _converted(Annotated[float, Meta(ge=0, le=sys.float_info.max)], "a number of at least 0"))
+SHARE = Kind("SHARE", _converted(Annotated[float, Meta(ge=0, le=1)], "a share between 0 and 1"))
+PERCENT = Kind("PERCENT", _converted(Annotated[float, Meta(ge=0, le=100)], "a percentage between 0 and 100"))
 SIZE = Kind("BYTES", parse_size)
 SWITCH = Kind("", _switch, switch=True)
-NUMBERS = Kind("NUMBERS", _numbers)
-SHAPE = Kind("C,H,W", _shape)
+NUMBERS = Kind("NUMBERS", _converted(tuple[Number, ...], "numbers such as 0.485,0.456,0.406", ","))
+SHAPE = Kind("C,H,W", _converted(tuple[Positive, Positive, Positive], "C,H,W such as 3,224,224", ",x"))
 NAMES = Kind("NAME", _names(1), repeated=True)
 DEVICES = Kind("DEVICE", _names(0), repeated=True)
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Literal
 
 from edgeq.config.resources import data_folder
-from edgeq.config.tomlfile import Table, read_toml
+from edgeq.config.tomlfile import read_toml
+from edgeq.config.typed import Bits, Name, Positive, read, refuse_unknown
 from edgeq.errors import ConfigError
 from edgeq.registry import nearest
 
 __all__ = ["IO_TYPES", "Target", "load_target", "target_names", "targets"]
 
-FORMATS = ("tflite", "onnx")
-MACHINES = ("aarch64", "x86_64")
 IO_TYPES = ("int8", "uint8", "float32")
-WEIGHT_TYPES = {"tflite": ("int8", "int4"), "onnx": ("int8",)}
-"""onnxruntime fuses no convolution with weights of four bits."""
-
 LONGEST_NAME = 60
 """Bytes of a target's name: it stands in a folder's name behind a model's, with a suffix, in at most 255."""
+
+WEIGHT_TYPES = {"tflite": ("int8", "int4"), "onnx": ("int8",)}
+"""onnxruntime fuses no convolution with weights of four bits."""
 
 _OF_FORMAT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "tflite": {"runtime": ("litert",), "kernels": ("xnnpack", "builtin"), "activations": ("int8",)},
@@ -37,21 +37,21 @@ class Target:
     onnxruntime session options by name.
     """
 
-    name: str
-    description: str
-    format: str
-    machine: str
-    runtime: str
-    kernels: str
-    activations: str
-    io: str
-    weight_bits: int
-    weight_bits_without_vnni: int | None
-    threads: int
-    narrow_weights: str = "int8"
+    name: Name
+    description: Name
+    format: Literal["tflite", "onnx"]
+    machine: Literal["aarch64", "x86_64"]
+    runtime: Name
+    kernels: Name
+    activations: Name
+    io: Literal["int8", "uint8", "float32"]
+    weight_bits: Bits
+    threads: Positive
+    weight_bits_without_vnni: Bits | None = None
+    narrow_weights: Name = "int8"
     metadata: bool = False
     raw_pixels: bool = False
-    session: Mapping[str, str] = field(default_factory=dict)
+    session: Mapping[str, Name] = field(default_factory=dict)
 
     def bits_of_weights(self, *, vnni: bool) -> int:
         """Bits weights may use on a machine with or without VNNI."""
@@ -80,31 +80,18 @@ def load_target(name: str) -> Target:
 
 
 def _read(path: Path) -> Target:
-    root = read_toml(path).only(
-        "description", "format", "machine", "runtime", "kernels", "activations", "io",
-        "weight_bits", "weight_bits_without_vnni", "threads", "narrow_weights", "metadata",
-        "raw_pixels", "session",
-    )  # fmt: skip
+    table, where = read_toml(path), str(path)
+    refuse_unknown(table, [each.name for each in fields(Target) if each.name != "name"], where)
     _check_name(path.stem)
-    narrow, packed = "weight_bits_without_vnni", "narrow_weights"
-    _check_belonging(root)
-    return Target(
-        name=path.stem,
-        description=root.text("description"),
-        format=root.choice("format", FORMATS),
-        machine=root.choice("machine", MACHINES),
-        runtime=root.text("runtime"),
-        kernels=root.text("kernels"),
-        activations=root.text("activations"),
-        io=root.choice("io", IO_TYPES),
-        weight_bits=_bits(root, "weight_bits"),
-        weight_bits_without_vnni=_bits(root, narrow) if narrow in root else None,
-        threads=root.integer("threads"),
-        narrow_weights=root.choice(packed, WEIGHT_TYPES[root.text("format")]) if packed in root else "int8",
-        metadata=root.flag("metadata") if "metadata" in root else False,
-        raw_pixels=root.flag("raw_pixels") if "raw_pixels" in root else False,
-        session=_session(root),
-    )
+    target = read({**table, "name": path.stem}, Target, where)
+    for key, choices in {**_OF_FORMAT[target.format], "narrow_weights": WEIGHT_TYPES[target.format]}.items():
+        if getattr(target, key) not in choices:
+            raise ConfigError(
+                f"{key} = {getattr(target, key)!r}",
+                where=where,
+                why=f"format {target.format} has {' or '.join(choices)}",
+            )
+    return target
 
 
 def _check_name(name: str) -> None:
@@ -114,25 +101,3 @@ def _check_name(name: str) -> None:
             f"target {name[:20]!r}", hint="rename the file",
             why=f"names a folder: no control character, no dot, dash or space in front, {LONGEST_NAME} bytes at most",
         )  # fmt: skip
-
-
-def _check_belonging(root: Table) -> None:
-    """Refuse a runtime, kernels or activations that the format does not have."""
-    written = root.choice("format", FORMATS)
-    for key, choices in _OF_FORMAT[written].items():
-        if root.text(key) not in choices:
-            raise ConfigError(
-                f"{key} = {root.text(key)!r}", where=root.where, why=f"format {written} has {' or '.join(choices)}"
-            )
-
-
-def _bits(root: Table, name: str) -> int:
-    bits = root.integer(name, minimum=2)
-    if bits > 8:
-        raise ConfigError(f"{name} = {bits}", where=root.where, why="weights have at most 8 bits")
-    return bits
-
-
-def _session(root: Table) -> dict[str, str]:
-    table = root.table("session") if "session" in root else Table({}, root.where)
-    return {name: table.text(name) for name in table.data}

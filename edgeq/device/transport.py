@@ -9,7 +9,6 @@ folder, ``~/.cache/edgeq`` or Android's place for it: `files/<sha256>/<name>` st
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -25,6 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+
+import platformdirs
+from filelock import FileLock, Timeout
 
 from edgeq.errors import DeviceError
 from edgeq.files import write_atomic
@@ -67,8 +69,7 @@ class Completed:
 
 def cache_folder() -> Path:
     """edgeq's own folder for what several builds share on this machine."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "edgeq"
+    return platformdirs.user_cache_path("edgeq")
 
 
 def call(
@@ -336,17 +337,12 @@ def _locked(device: str, patience: float) -> Iterator[None]:
     folder = cache_folder() / "devices"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(device.encode()).hexdigest()[:16]}.lock"
-    with path.open("w") as file:
-        until = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() >= until:
-                    raise DeviceError(
-                        f"{device} is busy", why="another edgeq on this machine is using it",
-                        hint="wait for it, or give --wait SECONDS",
-                    ) from error  # fmt: skip
-                time.sleep(0.2)
-        yield
+    try:
+        with FileLock(path, timeout=patience, poll_interval=0.2):
+            yield
+    except Timeout as error:
+        raise DeviceError(
+            f"{device} is busy",
+            why="another edgeq on this machine is using it",
+            hint="wait for it, or give --wait SECONDS",
+        ) from error

@@ -14,21 +14,18 @@ from edgeq.synth.checkpoint import read_tensors
 
 __all__ = ["read_state", "write_state"]
 
-FORM = 4
+FORM = 5
 """Of a checkpoint: one of another form cannot be continued exactly."""
 
 
-def read_state(path: Path, processes: int) -> dict[str, Any] | None:
-    """What a run of as many processes wrote, on the CPU; None where nothing is there that this version, and this run,
-    can continue: it starts anew."""
+def read_state(path: Path) -> dict[str, Any] | None:
+    """Return what `write_state` wrote, on the CPU; None where nothing is there that this version can continue."""
     state = read_tensors(path)
-    if not isinstance(state, dict) or state.get("form") != FORM or len(state.get("random", ())) != processes:
-        return None
-    return state
+    return state if isinstance(state, dict) and state.get("form") == FORM else None
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write tensors and numbers by name; what `read_state` shall find also says ``random``, one state a process."""
+    """Write tensors and numbers by name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save({"form": FORM, **state}, buffer)

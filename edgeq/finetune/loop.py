@@ -21,12 +21,11 @@ from edgeq.finetune.budget import LARGEST
 from edgeq.finetune.checkpoint import read_state, write_state
 from edgeq.finetune.discrepancy import block_gap
 from edgeq.finetune.objectives import Objective, objective_for
-from edgeq.finetune.precision import mixed, whole_float32
+from edgeq.finetune.precision import mixed, training_device, whole_float32
 from edgeq.finetune.settings import Settings
 from edgeq.finetune.sources import Drawn, ImageSet, Leashed, Mixed, Source
 from edgeq.finetune.student import Student
 from edgeq.finetune.taps import block_ends
-from edgeq.finetune.world import ALONE, World
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.progress import Progress, Silent
@@ -94,15 +93,14 @@ class Finetuned:
     facts: Mapping[str, float]
 
 
-def finetune(job: Job, world: World = ALONE) -> Finetuned:
-    """Fine-tune the student of `job`; resumes from its checkpoint with the same bytes.
+def finetune(job: Job, device: torch.device | None = None) -> Finetuned:
+    """Fine-tune the student of `job` on `device` (default `training_device`).
 
-    Every process of `world` calls this with the same job and ends with the same student; the first one reads and writes
-    the checkpoint. Raises `MeasurementError`, in all of them, when training diverges: the checkpoint then holds the
-    best student so far as ``best``; and `ConfigError` where the batch cannot be shared out.
+    An interrupted run resumes from its checkpoint and ends with the same bytes. Raises `MeasurementError` when training
+    diverges: the checkpoint then holds the best student so far as ``best``.
     """
-    with world.in_step(), whole_float32(), barred("fine-tuning"):
-        run = _Run(job, world)
+    with whole_float32(), barred("fine-tuning"):
+        run = _Run(job, device or training_device())
         started, before = time.monotonic(), run.step
         while run.step < run.total:
             run.advance()
@@ -135,11 +133,10 @@ class _Player:
 class _Run:
     """The state of one run: all of it is in a checkpoint."""
 
-    def __init__(self, job: Job, world: World) -> None:
+    def __init__(self, job: Job, device: torch.device) -> None:
         settings = job.settings
-        self.job, self.world, self.settings, self.total = job, world, settings, settings.steps
-        self.share = world.share(settings.batch)
-        self.random, self.device = world.stream(job.seed), world.device
+        self.job, self.settings, self.total = job, settings, settings.steps
+        self.random, self.device = torch.Generator().manual_seed(job.seed), device
         self.student = Student(job.graph, job.decided, settings.learned).to(self.device)
         self.teacher = GraphModule(job.graph).eval().requires_grad_(False).to(self.device)
         self.objective: Objective = objective_for(job.graph, job.raw, settings, scores=job.scores, device=self.device)
@@ -155,20 +152,19 @@ class _Run:
         fixed = given or ImageSet(self.others.to(self.device), settings.shift, settings.blend)
         self.player = self._invite(fixed) if self.objective.plays else None
         self.source: Source = fixed
-        self.anchored = self.share
+        self.anchored = settings.batch
         if self.player is not None:
-            self.anchored = round(settings.anchor * self.share)
+            self.anchored = round(settings.anchor * settings.batch)
             self.source = Mixed(fixed, self.player.drawn, settings.anchor)
         self.settling = round(settings.relaxed * settings.steps) if settings.learned.weights else 0
         if settings.relative:
-            self.objective.unit = world.tell(self._strength()) or 1.0
+            self.objective.unit = self._strength() or 1.0
         self.step = self.warmed = self.alike = self.worse = 0
         self.curves: dict[str, list[float]] = {"student": [], "generator": [], "held_out": []}
         self.every = min(EVERY, max(1, self.total // LOOKS))
         self.best = self.kept_gap = math.inf
         self.best_step = 0
         self.kept: dict[str, Tensor] = {}
-        world.align(self._moving())
         if not self._load():
             self.look()
             if self.settling:
@@ -186,11 +182,6 @@ class _Run:
         drawn = Leashed(generator, pixel, around, leash) if leash else Drawn(generator, pixel)
         return _Player(drawn, torch.optim.Adam(generator.parameters(), lr=self.settings.generator_rate))
 
-    def _moving(self) -> list[Tensor]:
-        """What training moves: the same in every process, always."""
-        players = [self.player.drawn.generator] if self.player is not None else []
-        return [tensor for module in (self.student, *players) for tensor in module.parameters()]
-
     @torch.no_grad()
     def _strength(self) -> float:
         """Mean absolute output of the teacher on held-out images."""
@@ -207,7 +198,7 @@ class _Run:
             group["lr"] = rate * share
         kept = {*self.objective.taps, *self.blocks}
         with torch.no_grad(), self._mixed():
-            images = self.source.images(self.share, self.random).to(self.device).float()
+            images = self.source.images(self.settings.batch, self.random).to(self.device).float()
             teacher = self._ask(images, kept)
         self.optimiser.zero_grad()
         student = self.student.run(images, keep=kept)
@@ -217,8 +208,7 @@ class _Run:
             of_teacher, of_student = ({n: v[: self.anchored] for n, v in side.items()} for side in (teacher, student))
             loss = loss + self.settings.block_weight * block_gap(of_teacher, of_student, self.blocks, outputs)
         loss.backward()  # type: ignore[no-untyped-call]
-        moved = (parameter for group in self.optimiser.param_groups for parameter in group["params"])
-        self._note("student", self.world.average(moved, loss))
+        self._note("student", float(loss.detach()))
         self.optimiser.step()
         self.step += 1
         if self.step == self.settling:
@@ -229,13 +219,9 @@ class _Run:
     def _settle_weights(self) -> None:
         """Halfway, weights take their places on their grids: from here on, the student is what will be frozen."""
         self.student.cpu()
-        if self.world.leads:
-            self.student.settle(self.others.numpy())
-        else:
-            self.student.continue_settled()
+        self.student.settle(self.others.numpy())
         if self.settings.hold:
             self.student.hold()
-        self.world.align(self.student.parameters())
         self.student.to(self.device)
         self.look()
 
@@ -244,7 +230,7 @@ class _Run:
         player.optimiser.param_groups[0]["lr"] = self.settings.generator_rate * max(share, 0.01)
         taps = self.objective.taps
         with self._mixed():
-            images = player.drawn.draw(self.share, self.random).float()
+            images = player.drawn.draw(self.settings.batch, self.random).float()
             teacher = self._ask(images, taps)
         loss: Tensor | None
         if alone:
@@ -255,7 +241,7 @@ class _Run:
             loss = self.objective.generator(images, teacher, self.student.run(images, keep=taps))
         player.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self._note("generator", self.world.average(player.drawn.generator.parameters(), loss))
+        self._note("generator", float(loss.detach()))
         player.optimiser.step()
         if not alone:
             self._watch(teacher[self.job.graph.outputs[0]])
@@ -280,9 +266,7 @@ class _Run:
         """A generator that shows one class only has stopped asking questions."""
         if answers.dim() != 2 or answers.shape[1] < 2:
             return
-        shown = answers.new_zeros(answers.shape[1])
-        shown[answers.argmax(1)] = 1
-        self.alike = self.alike + 1 if int((self.world.total(shown) > 0).sum()) == 1 else 0
+        self.alike = self.alike + 1 if bool((answers.argmax(1) == answers[0].argmax()).all()) else 0
         if self.alike >= COLLAPSED:
             raise self._diverged(f"for {COLLAPSED} steps all generated images were of one class")
 
@@ -290,16 +274,14 @@ class _Run:
     def gap(self) -> float:
         """To the teacher, on held-out synthetic images: mean absolute difference of outputs."""
         parts = []
-        mine = self.held[self.world.rank :: self.world.size]
-        for some in torch.split(mine, self.share) if len(mine) else ():
+        for some in torch.split(self.held, self.settings.batch):
             teacher, student = self.teacher.run(some), self.student.run(some)
             gaps = [float((teacher[n] - student[n]).abs().mean()) for n in self.job.graph.outputs]
             parts.append(len(some) * float(np.mean(gaps)))
-        return float(self.world.total(torch.tensor(sum(parts), dtype=torch.float64))) / len(self.held)
+        return sum(parts) / len(self.held)
 
     def look(self) -> None:
         """Where the student stands: what is frozen in the end and what counts as divergence are judged by it."""
-        self.world.compare(self._moving())
         gap = self.gap()
         seen = self.curves["held_out"]
         self.worse = self.worse + 1 if seen and gap > max(seen[0] * 1.5, seen[-1]) else 0
@@ -311,7 +293,7 @@ class _Run:
             self.best, self.best_step = min(gap, self.best), self.step
             self.kept_gap = gap
             self.kept = {name: value.clone() for name, value in self.student.state_dict().items()}
-            if self.job.checkpoint is not None and self.world.leads:
+            if self.job.checkpoint is not None:
                 write_state(self.job.checkpoint / "best.pt", {"student": self.kept, "step": self.step, "gap": gap})
 
     def restore_best(self) -> None:
@@ -331,12 +313,9 @@ class _Run:
         """Everything that decides what happens next."""
         if self.job.checkpoint is None:
             return
-        random = self.world.gather(self.random.get_state())
-        if not self.world.leads:
-            return
         state: dict[str, Any] = {
             "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "random": random, "curves": self.curves,
+            "random": self.random.get_state(), "curves": self.curves,
             "best": [self.best, self.kept_gap, self.best_step], "kept": self.kept,
             "counts": [self.step, self.warmed, self.alike, self.worse],
         }  # fmt: skip
@@ -349,13 +328,12 @@ class _Run:
         """Continue where an interrupted run of the same job stood, if there is one."""
         if self.job.checkpoint is None:
             return False
-        found = read_state(self.job.checkpoint / "state.pt", self.world.size) if self.world.leads else None
-        state = self.world.tell(found)
+        state = read_state(self.job.checkpoint / "state.pt")
         if state is None:
             return False
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.random.set_state(state["random"][self.world.rank])
+        self.random.set_state(state["random"])
         self.curves = state["curves"]
         self.kept = {name: value.to(self.device) for name, value in state["kept"].items()}
         self.best, self.kept_gap, self.best_step = state["best"]

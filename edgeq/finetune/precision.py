@@ -1,4 +1,4 @@
-"""Which arithmetic fine-tuning runs in: float32 to the last bit where grids are, less where the user allows it."""
+"""Where fine-tuning runs, and in which arithmetic: whole float32 where grids are, less where the user allows it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import torch
 
 from edgeq.errors import ConfigError
 
-__all__ = ["Precision", "check_precision", "mixed", "whole_float32"]
+__all__ = ["Precision", "check_precision", "mixed", "training_device", "whole_float32"]
 
 Precision = Literal["float32", "mixed"]
 """``mixed``: teacher and generator compute in bfloat16. Float16 would be no more exact where it matters, needs its
 losses scaled, and the scale would be one more thing two interrupted runs have to agree on."""
+
+
+def training_device() -> torch.device:
+    """Where networks are trained and images optimised: the GPU where CUDA has one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

@@ -19,7 +19,7 @@ METHODS = ("zaq", "dfq-akd", "kd")
 @dataclass(frozen=True)
 class Settings:
     """One run. `steps` are the student's; the generator takes one for every `turns` of them, after `warm_up` alone.
-    `batch` counts the images of a step in all processes together.
+    `batch` counts the images of a step.
 
     `feature_weight` is ZAQ's α, `strength_weight` its β (0.1 and 0.05 in the paper; 1 and 0.1 in its released code),
     `prior_weight` DFQ-AKD's α, `temperature` its τ. Rates are Adam's for batches of 64, up from zero and back along a

@@ -167,10 +167,6 @@ class Student(nn.Module):
             weight = self._layers[name].inputs[1]
             self.weights[_key(name)].copy_(_tensor(made.constants[weight]) / self._unit_of(name))
             self.weight_steps[_key(name)].copy_(_tensor(weights[weight].scale).log())
-        self.continue_settled()
-
-    def continue_settled(self) -> None:
-        """`settle`, with the weights as they are: another process has rounded them."""
         self._relaxed = frozenset()
 
     def run(self, x: Tensor, keep: Collection[str] = ()) -> dict[str, Tensor]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from edgeq.config.resources import data_folder
-from edgeq.config.tomlfile import Table, expand, read_toml
+from edgeq.config.tomlfile import expand, read_toml
+from edgeq.config.typed import Count, Name, Number, Positive, read
 from edgeq.errors import ArtifactError, ConfigError
 from edgeq.limits import read_text
-from edgeq.model.spec import TASKS, ModelSpec
+from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import read_task, task_table
 from edgeq.registry import nearest
 
@@ -51,29 +54,96 @@ def shipped_model(name: str) -> Path:
     return data_folder("models") / name / "model.toml"
 
 
+class _Network(msgspec.Struct):
+    factory: Name
+    weights: Name
+    arguments: dict[str, Any] = {}  # msgspec copies it
+
+
+class _Input(msgspec.Struct):
+    shape: tuple[int, ...]
+    mean: tuple[Number, ...]
+    std: tuple[Number, ...]
+    resize: Positive | None = None
+    crop: Positive | None = None
+
+
+class _Output(msgspec.Struct):
+    task: Literal["classification", "segmentation", "detection"]
+    classes: Positive
+    labels: tuple[Name, ...] | Name = ()
+
+
+class _SpecOutput(msgspec.Struct):
+    """A network of no known number of outputs has ``classes = 0``."""
+
+    task: Literal["classification", "segmentation", "detection"]
+    classes: Count
+    labels: tuple[Name, ...] = ()
+
+
+class _Evaluation(msgspec.Struct):
+    images: Name
+
+
+class _File(msgspec.Struct):
+    name: Name
+    network: _Network
+    input: _Input
+    output: _Output
+    task: dict[str, Any] | None = None
+    evaluation: _Evaluation | None = None
+
+
+class _Spec(msgspec.Struct):
+    name: Name
+    input: _Input
+    output: _SpecOutput
+    task: dict[str, Any] | None = None
+    evaluation: _Evaluation | None = None
+
+
 def read_model_file(path: Path) -> ModelFile:
     """Parse and check a model.toml; relative paths in it are relative to its folder, ``${NAME}`` is expanded."""
-    root = read_toml(path).only("name", "network", "input", "output", "task", "evaluation")
-    network = root.table("network").only("factory", "arguments", "weights")
+    folder, where = path.parent, str(path)
+    file = read(read_toml(path), _File, where)
+    evaluation = (
+        None if file.evaluation is None else str(_beside(file.evaluation.images, folder, f"{where} [evaluation]"))
+    )
     return ModelFile(
         path=path,
-        spec=_spec(root, path.parent),
-        factory=_factory(network, path.parent),
-        arguments=network.table("arguments").data if "arguments" in network else {},
-        weights=_beside(network, "weights", path.parent),
+        spec=_spec_of(file, where, _labels(file.output.labels, folder, f"{where} [output]"), evaluation),
+        factory=_factory(file.network.factory, folder, f"{where} [network]"),
+        arguments=file.network.arguments,
+        weights=_beside(file.network.weights, folder, f"{where} [network]"),
     )
 
 
-def _spec(root: Table, folder: Path) -> ModelSpec:
-    evaluation = None
-    if "evaluation" in root:
-        evaluation = str(_beside(root.table("evaluation").only("images"), "images", folder))
-    output = root.table("output").only(*_OUTPUT)
-    output.integer("classes")  # at least one, which `read_spec` does not ask for
-    return read_spec(root, evaluation=evaluation, labels=_labels(output, folder))
+def read_spec(tables: Mapping[str, Any], where: str) -> ModelSpec:
+    """The spec that the tables of `spec_tables` make. Opens no file. Raises `ConfigError`, which says `where`."""
+    found = read(tables, _Spec, where)
+    evaluation = None if found.evaluation is None else found.evaluation.images
+    return _spec_of(found, where, found.output.labels, evaluation)
 
 
-_OUTPUT = ("task", "classes", "labels")
+def _spec_of(found: _File | _Spec, where: str, labels: tuple[str, ...], evaluation: str | None) -> ModelSpec:
+    pixels, task, classes = found.input, found.output.task, found.output.classes
+    try:
+        return ModelSpec(
+            name=found.name,
+            input_shape=pixels.shape,  # type: ignore[arg-type]  # ModelSpec checks that there are three
+            mean=pixels.mean,
+            std=pixels.std,
+            resize=pixels.resize,
+            crop=pixels.crop,
+            task=task,
+            classes=classes,
+            labels=labels,
+            dense=None if found.task is None else read_task(found.task, f"{where} [task]", task, classes),
+            evaluation=evaluation,
+        )
+    except ConfigError as error:
+        raise error.at(where) from error
 
 
 def spec_tables(spec: ModelSpec) -> dict[str, Any]:
@@ -90,61 +160,27 @@ def spec_tables(spec: ModelSpec) -> dict[str, Any]:
     return tables
 
 
-def read_spec(root: Table, *, evaluation: str | None, labels: tuple[str, ...] | None = None) -> ModelSpec:
-    """The spec that the tables of a model.toml, or `spec_tables`, make. Opens no file. Raises `ConfigError`.
-
-    `labels` None takes those in the table itself. A network of no known number of outputs has ``classes = 0``.
-    """
-    pixels = root.table("input").only("shape", "mean", "std", "resize", "crop")
-    output = root.table("output").only(*_OUTPUT)
-    task, classes = output.choice("task", TASKS), output.integer("classes", 0)
-    if labels is None:
-        labels = output.texts("labels") if "labels" in output else ()
-    try:
-        return ModelSpec(
-            name=root.text("name"),
-            input_shape=pixels.integers("shape"),  # type: ignore[arg-type]  # ModelSpec checks that there are three
-            mean=pixels.numbers("mean"),
-            std=pixels.numbers("std"),
-            resize=pixels.integer("resize") if "resize" in pixels else None,
-            crop=pixels.integer("crop") if "crop" in pixels else None,
-            task=task,
-            classes=classes,
-            labels=labels,
-            dense=read_task(root.table("task"), task, classes) if "task" in root else None,
-            evaluation=evaluation,
-        )
-    except ConfigError as error:
-        raise (
-            error if error.where else ConfigError(error.what, where=root.where, why=error.why, hint=error.hint)
-        ) from error
-
-
-def _labels(output: Table, folder: Path) -> tuple[str, ...]:
+def _labels(labels: tuple[str, ...] | str, folder: Path, where: str) -> tuple[str, ...]:
     """Names of the classes: in place, or one per line of a file beside this one; none where nothing names them."""
-    if "labels" not in output:
-        return ()
-    if isinstance(output.data["labels"], list):
-        return output.texts("labels")
-    path = _beside(output, "labels", folder)
+    if isinstance(labels, tuple):
+        return labels
+    path = _beside(labels, folder, where)
     try:
         lines = read_text(path).splitlines()
     except ArtifactError:
         raise
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"labels {path}", where=output.where, why=str(error)) from error
+        raise ConfigError(f"labels {path}", where=where, why=str(error)) from error
     return tuple(line.strip() for line in lines if line.strip())
 
 
-def _beside(table: Table, key: str, folder: Path) -> Path:
-    return folder / Path(expand(table.text(key), table.where)).expanduser()
+def _beside(text: str, folder: Path, where: str) -> Path:
+    return folder / Path(expand(text, where)).expanduser()
 
 
-def _factory(table: Table, folder: Path) -> str:
-    text = expand(table.text("factory"), table.where)
+def _factory(text: str, folder: Path, where: str) -> str:
+    text = expand(text, where)
     source, colon, function = text.rpartition(":")
     if not colon or not source or not function.isidentifier():
-        raise ConfigError(
-            f"factory = {text!r}", where=table.where, why="must be file.py:callable or package.module:callable"
-        )
+        raise ConfigError(f"factory = {text!r}", where=where, why="must be file.py:callable or package.module:callable")
     return f"{folder / source}:{function}" if source.endswith(".py") else text

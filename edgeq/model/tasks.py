@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.config.tomlfile import Table
+from edgeq.config.typed import Count, Name, Number, read
 from edgeq.decode import Detections, detect, priors
 from edgeq.errors import ConfigError
 
-__all__ = ["KINDS", "Detection", "Segmentation", "Task", "read_task", "task_table"]
+__all__ = ["Detection", "Segmentation", "Task", "read_task", "task_table"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Segmentation:
     Pixels whose mask holds `ignore` are not judged. Raises `ConfigError` where `ignore` is a class.
     """
 
-    classes: tuple[str, ...]
-    ignore: int = 255
+    classes: tuple[Name, ...]
+    ignore: Count = 255
 
     def __post_init__(self) -> None:
         _named(self.classes, 2)
@@ -49,16 +49,16 @@ class Detection:
     for values that contradict each other.
     """
 
-    classes: tuple[str, ...]
+    classes: tuple[Name, ...]
     maps: tuple[tuple[int, int], ...]
-    sizes: tuple[tuple[float, ...], ...]
-    score: float = 0.5
-    overlap: float = 0.45
-    variances: tuple[float, float] = (0.1, 0.2)
+    sizes: tuple[tuple[Number, ...], ...]
+    score: Number = 0.5
+    overlap: Number = 0.45
+    variances: tuple[Number, Number] = (0.1, 0.2)
 
     def __post_init__(self) -> None:
         _named(self.classes, 1)
-        if not self.maps or any(len(each) != 2 or min(each) < 1 for each in self.maps):
+        if not self.maps or any(min(each) < 1 for each in self.maps):
             raise ConfigError(f"maps = {_lists(self.maps)}", why="must be pairs of height and width")
         if len(self.sizes) != len(self.maps) or any(not each or min(each) <= 0 for each in self.sizes):
             raise ConfigError(
@@ -67,7 +67,7 @@ class Detection:
         for name, value in (("score", self.score), ("overlap", self.overlap)):
             if not 0 <= value < 1:
                 raise ConfigError(f"{name} = {value}", why="must be at least 0 and below 1")
-        if len(self.variances) != 2 or min(self.variances) <= 0:
+        if min(self.variances) <= 0:
             raise ConfigError(f"variances = {list(self.variances)}", why="must be two positive numbers")
 
     @property
@@ -102,23 +102,30 @@ class Detection:
 
 
 Task = Segmentation | Detection
-KINDS = ("segmentation", "detection")
 
 
-def read_task(table: Table, task: str, outputs: int) -> Task:
-    """The ``[task]`` table of a model whose ``[output]`` says `task` and `outputs` classes. Raises `ConfigError`."""
-    kind = table.choice("kind", KINDS)
+@dataclass(frozen=True)
+class _Kind:
+    kind: Literal["segmentation", "detection"]
+
+
+def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> Task:
+    """The ``[task]`` table, of `where`, of a model whose ``[output]`` says `task` and `outputs` classes.
+
+    Raises `ConfigError`.
+    """
+    kind = read({key: value for key, value in table.items() if key == "kind"}, _Kind, where).kind
     if kind != task:
-        raise ConfigError(f"kind = {kind!r}", where=table.where, why=f"[output] says task = {task!r}")
+        raise ConfigError(f"kind = {kind!r}", where=where, why=f"[output] says task = {task!r}")
+    rest = {key: value for key, value in table.items() if key != "kind"}
+    made: Task
     try:
-        made = _segmentation(table) if kind == "segmentation" else _detection(table)
+        made = read(rest, Segmentation, where) if kind == "segmentation" else read(rest, Detection, where)
     except ConfigError as error:
-        raise (
-            error if error.where else ConfigError(error.what, where=table.where, why=error.why, hint=error.hint)
-        ) from error
+        raise error.at(where) from error
     if made.outputs != outputs:
         raise ConfigError(
-            f"classes = {list(made.classes)}", where=table.where,
+            f"classes = {list(made.classes)}", where=where,
             why=f"makes {made.outputs} outputs{' with the background' * (kind == 'detection')}, "
             f"[output] says classes = {outputs}",
         )  # fmt: skip
@@ -132,23 +139,6 @@ def task_table(kind: str, task: Task) -> dict[str, Any]:
 
 def _listed(value: Any) -> Any:
     return [_listed(each) for each in value] if isinstance(value, tuple | list) else value
-
-
-def _segmentation(table: Table) -> Segmentation:
-    table.only("kind", "classes", "ignore")
-    return Segmentation(table.texts("classes"), table.integer("ignore", 0) if "ignore" in table else 255)
-
-
-def _detection(table: Table) -> Detection:
-    table.only("kind", "classes", "maps", "sizes", "score", "overlap", "variances")
-    given: dict[str, Any] = {name: table.number(name) for name in ("score", "overlap") if name in table}
-    if "variances" in table:
-        given["variances"] = table.numbers("variances")
-    maps = table.rows("maps")
-    if any(value != int(value) for each in maps for value in each):
-        raise ConfigError(f"maps = {_lists(maps)}", why="must be whole numbers")
-    whole: Any = tuple(tuple(int(value) for value in each) for each in maps)  # Detection checks that these are pairs
-    return Detection(table.texts("classes"), whole, table.rows("sizes"), **given)
 
 
 def _named(classes: tuple[str, ...], least: int) -> None:

@@ -245,7 +245,7 @@ def _stored(output: BuildOutput) -> str:
     )
 
 
-def command_of(config: BuildConfig, report: Mapping[str, Any]) -> str:
+def command_of(config: BuildConfig) -> str:
     """The command line that builds this again, or the Python call for a module that no file holds."""
     if config.model is None:
         given = {"target": config.target} | {
@@ -254,9 +254,7 @@ def command_of(config: BuildConfig, report: Mapping[str, Any]) -> str:
             if name not in ("model", "targets", "cache", "force") and getattr(config, name) != setting.default
         }
         return f"edgeq.build(model, {', '.join(f'{name}={portable(value)!r}' for name, value in given.items())})"
-    processes = report.get("finetune", {}).get("processes", 1)
-    launcher = ["torchrun", "--nproc-per-node", str(processes), "-m"] if processes > 1 else []
-    return shlex.join(portable([*launcher, *config.arguments()]))
+    return shlex.join(portable(config.arguments()))
 
 
 def write_folder(output: BuildOutput, report: Mapping[str, Any], folder: Path, locked: Locked | None = None) -> None:
@@ -281,7 +279,6 @@ def write_folder(output: BuildOutput, report: Mapping[str, Any], folder: Path, l
         artifact=output.file(),
         files=files,
         runtime=report["conditions"]["runtime"],
-        trained=report.get("finetune"),
     )
     if locked is not None:
         locked.check_files(contents["files"])
@@ -289,7 +286,7 @@ def write_folder(output: BuildOutput, report: Mapping[str, Any], folder: Path, l
         for name, data in files.items():
             write_atomic(staging / name, data)
         write_atomic(staging / "report.json", to_text(report))
-        rebuild = command_of(output.job.requested, report)
+        rebuild = command_of(output.job.requested)
         write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))
         write_atomic(staging / MARKER, lock_text(contents))
         if "devices" in report and (folder / "device.json").is_file():  # rows that an earlier build had

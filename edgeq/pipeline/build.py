@@ -18,8 +18,8 @@ from edgeq.cache import Result, StageCache
 from edgeq.config.build import FORCEABLE, BuildConfig
 from edgeq.data.evaluation import check_images, load_images
 from edgeq.finetune.budget import minutes_for
+from edgeq.finetune.precision import training_device
 from edgeq.finetune.settings import settings_for
-from edgeq.finetune.world import ALONE, World
 from edgeq.graph.capture.walk import unsupported_calls
 from edgeq.integer.storage import drop_unstorable_bits
 from edgeq.model.load import LoadedModel
@@ -50,15 +50,14 @@ STAGES = ("capture", "synthesize", "calibrate", "write", "verify", "measure")
 def build(
     config: BuildConfig,
     progress: Progress | None = None,
-    world: World = ALONE,
     locked: Locked | None = None,
     loaded: LoadedModel | None = None,
 ) -> dict[str, Any]:
     """Build one model for one target and write the artifact folder. Returns the report as written to report.json.
 
-    The network is `loaded`, or the one that `config` names. The first process of `world` calls this; the others wait in
-    `take_part`, and fine-tune with it. Raises `EdgeqError` for everything foreseen, `GateError` among them where the
-    file computes other values than it should; whatever happens, the output folder is the previous one or the new one.
+    The network is `loaded`, or the one that `config` names. Raises `EdgeqError` for everything foreseen, `GateError`
+    among them where the file computes other values than it should; whatever happens, the output folder is the previous
+    one or the new one.
 
     `locked` is the lock whose bytes must come out, and `config` what it says. Nothing that decides them is then taken
     from the cache. Raises `ConfigError` where an input is another, `NotReproduced` where a file is.
@@ -69,11 +68,11 @@ def build(
     where, spec = opened.evaluation, opened.loaded.spec
     evaluation = load_images(where, spec, config.eval_limit) if where else None
     job = prepare(opened, progress)
-    check_tuning(job, world)
+    check_tuning(job)
     inputs = lock_inputs(job, evaluation)
     check_place(job, inputs)
     if locked is not None:
-        locked.check_inputs(inputs, world.size, world.device.type)
+        locked.check_inputs(inputs, training_device().type)
     forced = {*FORCEABLE} if "all" in config.force else {*config.force, *(MAKING if locked else ())}
     cache = StageCache(config.cache, progress, frozenset(forced))
 
@@ -84,14 +83,14 @@ def build(
 
     intake = job.intake
     synthesized, calibration = synthesize(
-        locked_threads("synthesize").config, job.loaded, job.raw, job.method, cache, world=world, forbidden=evaluation
+        locked_threads("synthesize").config, job.loaded, job.raw, job.method, cache, forbidden=evaluation
     )
     frozen = calibrate_graph(locked_threads("calibrate"), calibration, cache)
     results = {"synthesize": synthesized, "calibrate": frozen}
     if job.tuning:
         # The generator may have drawn only part of the images.
         generator = synthesized.files.get(GENERATOR) if job.method == "zs-cgan" else None
-        frozen = finetune_graph(locked_threads("finetune"), calibration, cache, generator, world)
+        frozen = finetune_graph(locked_threads("finetune"), calibration, cache, generator)
         results["finetune"] = frozen
     integer, images = intake.integers(frozen.value, job.scheme.widest_weights), intake.images(calibration)
     written = drop_unstorable_bits(integer)
@@ -141,7 +140,7 @@ def measure_on_devices(
         spec,
         load_images(where, spec, config.eval_limit) if where else None,
         threads=config.bench_threads or opened.target.threads,
-        rebuild=command_of(config, report),
+        rebuild=command_of(config),
         program=program,
         say=say,
     )

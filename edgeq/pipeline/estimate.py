@@ -22,8 +22,8 @@ from edgeq.config.build import BuildConfig
 from edgeq.data.pictures import find_plain
 from edgeq.errors import EdgeqError
 from edgeq.finetune.budget import minutes_for, values_of
+from edgeq.finetune.precision import training_device
 from edgeq.finetune.settings import settings_for
-from edgeq.finetune.world import ALONE
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.limits import read_text
@@ -136,7 +136,7 @@ def _pass_seconds(raw: Graph, batch: int, *, backward: bool) -> tuple[float, flo
     The first pass warms up, and is how a large network gets a batch that takes no minutes. The quickest of several
     counts: whatever else the machine does only makes a pass slower.
     """
-    device = ALONE.device
+    device = training_device()
     module = GraphModule(raw).eval().to(device)
     shape = raw.shapes[raw.inputs[0]][1:]
     least = [float("inf"), float("inf") if backward else 0.0]

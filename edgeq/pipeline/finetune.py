@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 from collections.abc import Mapping
@@ -16,18 +15,15 @@ import torch
 
 from edgeq.cache import Result, StageCache, Workspace
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import MeasurementError
 from edgeq.finetune import loop
-from edgeq.finetune.precision import check_precision
+from edgeq.finetune.precision import check_precision, training_device
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import agreement
-from edgeq.finetune.world import ALONE, World
 from edgeq.graph.ir import Graph
 from edgeq.pipeline.calibrate import keep_frozen, read_integers
 from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.pipeline.prepare import Job
-from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.freeze import freeze
 from edgeq.quant.quantize import decide
@@ -35,7 +31,7 @@ from edgeq.quant.scheme import Spec
 from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
 
-__all__ = ["COMPARED", "FinetuneInputs", "check_tuning", "finetune_graph", "take_part"]
+__all__ = ["COMPARED", "FinetuneInputs", "check_tuning", "finetune_graph"]
 
 SCORED = ("classification", "segmentation")
 """Tasks whose outputs are scores of classes along dimension 1; one logit alone is a real value."""
@@ -47,22 +43,10 @@ POINTS = 200
 """Points of each curve a report keeps."""
 
 
-def check_tuning(job: Job, world: World = ALONE) -> None:
-    """Raise `ConfigError`, before minutes of synthesis, where `world` cannot fine-tune as the job says."""
+def check_tuning(job: Job) -> None:
+    """Raise `ConfigError`, before minutes of synthesis, where this machine cannot fine-tune as the job says."""
     if job.tuning:
-        world.check(_settings(job).batch)
-        check_precision(job.config.precision, world.device)
-
-
-def take_part(world: World) -> None:
-    """What a process does that does not lead: it fine-tunes whatever it is told to, until it is told to go."""
-    keep_freed_memory()
-    while True:
-        job: loop.Job | None = world.tell(None)
-        if job is None:
-            return
-        with contextlib.suppress(MeasurementError):  # the first process meets it too, and says so
-            loop.finetune(job, world)
+        check_precision(job.config.precision, training_device())
 
 
 def _settings(job: Job) -> Settings:
@@ -73,7 +57,7 @@ def _settings(job: Job) -> Settings:
 class FinetuneInputs:
     """Everything that fine-tuning reads. `graph` is optimised and `raw` still has its batch norms; `low` and `high` are
     the normalised values of pixel 0 and 255 per channel ``(C,)``. `generator` is the file of a trained one, or None.
-    `scores`: outputs are scores of classes. `world` counts by the kind of its device and its number of processes.
+    `scores`: outputs are scores of classes.
     """
 
     graph: Graph
@@ -89,18 +73,15 @@ class FinetuneInputs:
     seed: int
     generator: Path | None
     scores: bool
-    world: World
+    device: torch.device
     environment: Environment
 
 
-def finetune_graph(
-    job: Job, images: CalibrationSet, cache: StageCache, generator: Path | None = None, world: World = ALONE
-) -> Result:
+def finetune_graph(job: Job, images: CalibrationSet, cache: StageCache, generator: Path | None = None) -> Result:
     """Run the stage: the job's graph calibrated on `images`, trained, frozen. Its value is the IntegerGraph.
 
     `generator` is the file of a trained one: then ``kd`` trains on images drawn fresh from it. Resumes where an
-    interrupted run of as many processes stood. The first process of `world` calls this, the others `take_part`. Raises
-    `MeasurementError` when training diverges.
+    interrupted run stood. Raises `MeasurementError` when training diverges.
     """
     spec = job.loaded.spec
     low, high = spec.channel_range()
@@ -118,8 +99,8 @@ def finetune_graph(
         seed=job.config.seed,
         generator=generator if job.tuning == "kd" else None,
         scores=spec.task in SCORED and spec.classes > 1,
-        world=world,
-        environment=environment(TRAINING, job.config.threads, world.device),
+        device=training_device(),
+        environment=environment(TRAINING, job.config.threads, training_device()),
     )
     return cache.run("finetune", inputs, _finetune, read_integers)
 
@@ -131,7 +112,7 @@ def _finetune(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
 
 
 def _train(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
-    graph, images, world, settings = inputs.graph, inputs.images, inputs.world, inputs.settings
+    graph, images, settings = inputs.graph, inputs.images, inputs.settings
     trained = load_generator(inputs.generator) if inputs.generator is not None else None
     source: Source | None = Drawn(trained.generator, trained.pixel) if trained is not None else None
     _, others = loop.held_out(images)
@@ -141,8 +122,7 @@ def _train(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
         decided.graph, inputs.raw, decided.calibration, images, low, high, settings, inputs.seed, source,
         scores=inputs.scores, checkpoint=space.checkpoint, progress=space.progress,
     )  # fmt: skip
-    world.tell(dataclasses.replace(job, progress=Silent()))
-    done = loop.finetune(job, world)
+    done = loop.finetune(job, inputs.device)
     frozen = freeze(done.graph, done.decided)
     facts = keep_frozen(frozen, graph, decided.graph, images, space)
     same = agreement(done.student, frozen.graph, images.inputs[:COMPARED])
@@ -150,8 +130,7 @@ def _train(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
         "finetune": {
             "method": settings.method,
             "images": "drawn fresh" if source is not None else images.method,
-            "processes": world.size,
-            "device": world.device.type,
+            "device": inputs.device.type,
             "precision": settings.precision,
             **done.facts,
             "agreement": dataclasses.asdict(same),

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeq.config.tomlfile import Table
 from edgeq.errors import ConfigError
 from edgeq.model.modeltoml import read_model_file, read_spec, shipped_model, shipped_models, spec_tables
 from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import Detection
 from edgeq.products import MARKER
-from edgeq.report.lock import portable, read_lock
+from edgeq.report.lock import portable, read_lock, spec_digest
 
 __all__ = ["Origin", "origin_facts", "read_origin"]
 
@@ -53,18 +52,25 @@ def read_origin(folder: Path) -> Origin | None:
     """What the lock in `folder` says; None where there is no lock, or one of an edgeq that kept less.
 
     Where the lock names no images, those of the model.toml it was built from are taken, if that lies where it did.
-    Raises `ConfigError` for a lock that is damaged or contradicts itself.
+    Raises `ConfigError` for a lock that is damaged, contradicts itself, or was changed by hand.
     """
     path = folder / MARKER
     if not path.exists():
         return None
-    root = Table(read_lock(path), str(path))
-    model = root.table("model")
-    named = _described(root.data)
-    if "spec" not in model:
+    lock, where = read_lock(path), f"{path} [model.spec]"
+    named = _described(lock)
+    model = lock.get("model")
+    if isinstance(model, dict) and "spec" not in model:
         return named
-    tables = model.table("spec")
-    spec = read_spec(tables, evaluation=_images(tables))
+    if not isinstance(model, dict) or not isinstance(tables := model["spec"], dict):
+        raise ConfigError(f"{path} describes no network", hint="was the lock written by edgeq?")
+    spec = read_spec(tables, where)
+    if model.get("spec_sha256", digest := spec_digest(tables)) != digest:
+        raise ConfigError(
+            f"{path} was changed by hand",
+            why="its model.spec is not the one that the build wrote",
+            hint="build again, with the right values in model.toml",
+        )
     anchors = zip(spec.dense.maps, spec.dense.sizes, strict=True) if isinstance(spec.dense, Detection) else ()
     for what, size in (
         ("input shape", math.prod(spec.input_shape)),
@@ -72,14 +78,10 @@ def read_origin(folder: Path) -> Origin | None:
         ("anchors of [task]", sum(math.prod(each) * len(sides) for each, sides in anchors)),
     ):
         if size > LARGEST:
-            raise ConfigError(f"{what} too large", where=tables.where, hint="was the lock written by edgeq?")
+            raise ConfigError(f"{what} too large", where=where, hint="was the lock written by edgeq?")
     if spec.evaluation is None and named is not None and named.spec.name == spec.name:
         spec = replace(spec, evaluation=named.spec.evaluation)
     return Origin(spec)
-
-
-def _images(tables: Table) -> str | None:
-    return tables.table("evaluation").text("images") if "evaluation" in tables else None
 
 
 def _described(lock: Mapping[str, Any]) -> Origin | None:

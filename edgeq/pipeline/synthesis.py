@@ -20,8 +20,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, calibration_from_images
 from edgeq.errors import ArtifactError
 from edgeq.files import write_atomic
-from edgeq.finetune.precision import whole_float32
-from edgeq.finetune.world import ALONE, World
+from edgeq.finetune.precision import training_device, whole_float32
 from edgeq.graph.ir import Graph
 from edgeq.model.load import LoadedModel
 from edgeq.pipeline.environment import TRAINING, Environment, environment
@@ -70,18 +69,16 @@ def synthesize(
     method: str,
     cache: StageCache,
     *,
-    world: World = ALONE,
     forbidden: EvaluationSet | None = None,
 ) -> tuple[Result, CalibrationSet]:
     """The stage: images by `method` (never ``auto``), from the cache where an equal run has finished before.
 
     Reads `images`, `seed`, `effort` and `threads` of `config`. `forbidden` are images that measure, which
     ``images:PATH`` must not hold. An interrupted synthesis leaves its finished batches and continues with the same
-    bytes. Methods that go through the network often do so on the device of `world`'s first process, the only one that
-    calls this.
+    bytes. Methods that go through the network often do so on `training_device`.
     """
     spec = loaded.spec
-    around = environment(TRAINING, config.threads, world.device)
+    around = environment(TRAINING, config.threads, training_device())
     if method.startswith("images:"):
         path = method.removeprefix("images:")
         given = calibration_from_images(path, spec, config.images, config.seed, forbidden=forbidden)
@@ -99,7 +96,7 @@ def synthesize(
         images=config.images,
         seed=config.seed,
         effort=config.effort,
-        device=world.device,
+        device=training_device(),
         plugins=_plugins(method),
         environment=around,
     )

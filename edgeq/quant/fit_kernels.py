@@ -29,7 +29,6 @@ from edgeq.quant.scheme import fixed_output, sharing, widened
 __all__ = ["DEAD_RATIO", "Fitted", "dead_scales", "fit_kernels"]
 
 Doubles = npt.NDArray[np.float64]
-Grids = dict[str, Quantization]
 
 MARGIN = 0.5
 """Share of a kernel's limit that is used: corrections of biases come later, and float32 rounds."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeq.errors import ArtifactError
 from edgeq.report.check import read_report
-from edgeq.report.devicefields import DEVICE
+from edgeq.report.devicefields import Device
 from edgeq.report.schema import pick, validate
 
 __all__ = ["device_row", "elsewhere", "kept_rows", "slow_here", "with_devices"]
@@ -32,7 +32,7 @@ def device_row(name: str, bench: Facts, answers: Facts | None = None) -> dict[st
             "before": _moment(bench["before"]),
             "after": _moment(bench["after"]),
         },
-        DEVICE,
+        Device,
     )
 
 

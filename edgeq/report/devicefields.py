@@ -2,93 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Annotated
 
-from edgeq.report.entries import SHORTEST, Entry, Field, Section
+from msgspec import UNSET, UnsetType
 
-__all__ = ["DEVICE"]
+from edgeq.report.entries import Amount, Celsius, Count, Percent, Positive, Section, Share, Text, Time, Whole, says
+
+__all__ = ["Device"]
 
 
-def _moment(when: str) -> Section:
-    return Section(
-        f"the device right {when} the timed part",
-        {
-            "load": Field("number", "load average of the last minute", nullable=True, low=0),
-            "frequency_mhz": Field("number", "mean clock of the cores used", nullable=True, low=0),
-            "temperature_c": Field("number", "warmest sensor, degrees Celsius", nullable=True, low=-300),
-            "governors": Field("list of texts", "clock governors of its cores, each once"),
-            "throttled": Field("integer", "Raspberry Pi's `get_throttled` bits", nullable=True),
-            "thermal_status": Field("integer", "Android's thermal status, 0 for none", nullable=True, optional=True),
-            "battery_percent": Field("integer", "Android's battery", nullable=True, optional=True),
-        },
+class DeviceMachine(Section, kw_only=True):
+    """What it is."""
+
+    cpu: Annotated[Text, says("board or processor, as it calls itself")]
+    model: Annotated[Text, says("phone")] | UnsetType = UNSET
+    architecture: Annotated[Text, says("such as aarch64")]
+    cores: Annotated[Positive | None, says("how many")]
+    big_cores: Annotated[list[Amount], says("numbers of the fastest ones; empty where the system does not say")]
+    flags: Annotated[list[Text], says("instruction sets that kernels choose between, those of them present")]
+    dot_product: Annotated[bool, says("whether it sums 8-bit products in one instruction; else int8 may not win")]
+    system: Annotated[Text, says("operating system and version")]
+    libc: Annotated[Text, says("C library and version")]
+    python: Annotated[Text | None, says("version; null on Android")]
+    emulated: Annotated[Text | None, says("the processor another one pretends to be; null where it is real")]
+
+
+class DeviceAccuracy(Section):
+    """The integer file there, beside the same file on the building machine; null without labelled images."""
+
+    metric: Annotated[Text, says("what `score` is: top-1, mIoU or mAP@0.5")]
+    n: Annotated[Positive, says("images")]
+    score: Annotated[Percent, says("the task's figure there, in percent")]
+    host_score: Annotated[Percent, says("the same on the building machine")]
+    agreement: Annotated[Share, says("share, 0 to 1, of images, pixels or boxes answered alike by both machines")]
+    host_runtime: Annotated[Text, says("what ran on the building machine")]
+    values: Annotated[Count, says("output values compared")]
+    equal: Annotated[Share, says("share of them equal")]
+    max_difference: Annotated[Amount, says("largest difference, in steps where outputs are integers")]
+    integer: Annotated[bool, says("whether outputs are integers")]
+    sha256: Annotated[Text, says("of pixels and labels")]
+
+
+class DeviceLatency(Section):
+    """Integer and float file timed there in turns; null where there are no times, as in an emulator."""
+
+    ratio: Annotated[Time, says("median of integer / float over pairs; below 1 is faster")]
+    float_median_ms: Annotated[Time, says("milliseconds of one inference of the float file, median")]
+    integer_median_ms: Annotated[Time, says("the same of the integer file")]
+    p90_ms: Annotated[Time | None, says("integer file, 90th percentile")]
+    runs: Annotated[Positive, says("timings of the integer file")]
+
+
+class DeviceMoment(Section):
+    """A device right before or after the timed part."""
+
+    load: Annotated[Amount | None, says("load average of the last minute")]
+    frequency_mhz: Annotated[Amount | None, says("mean clock of the cores used")]
+    temperature_c: Annotated[Celsius | None, says("warmest sensor, degrees Celsius")]
+    governors: Annotated[list[Text], says("clock governors of its cores, each once")]
+    throttled: Annotated[Whole | None, says("Raspberry Pi's `get_throttled` bits")]
+    thermal_status: Annotated[Whole | None, says("Android's thermal status, 0 for none")] | UnsetType = UNSET
+    battery_percent: Annotated[Whole | None, says("Android's battery")] | UnsetType = UNSET
+
+
+class Device(Section, kw_only=True):
+    """The same files on other machines, one row for each `--device`; everything they said is in `device.json`."""
+
+    name: Annotated[Text, says("as `--device` names it")]
+    earlier: Annotated[bool, says("present where an earlier build of the same file was measured there")] | UnsetType = (
+        UNSET
     )
-
-
-DEVICE: Mapping[str, Entry] = {
-    "name": Field("text", "as `--device` names it"),
-    "earlier": Field("yes/no", "present where an earlier build of the same file was measured there", optional=True),
-    "machine": Section(
-        "what it is",
-        {
-            "cpu": Field("text", "board or processor, as it calls itself"),
-            "model": Field("text", "phone", optional=True),
-            "architecture": Field("text", "such as aarch64"),
-            "cores": Field("integer", "how many", nullable=True, low=1),
-            "big_cores": Field(
-                "list of numbers", "numbers of the fastest ones; empty where the system does not say", low=0
-            ),
-            "flags": Field("list of texts", "instruction sets that kernels choose between, those of them present"),
-            "dot_product": Field("yes/no", "whether it sums 8-bit products in one instruction; else int8 may not win"),
-            "system": Field("text", "operating system and version"),
-            "libc": Field("text", "C library and version"),
-            "python": Field("text", "version; null on Android", nullable=True),
-            "emulated": Field("text", "the processor another one pretends to be; null where it is real", nullable=True),
-        },
-    ),
-    "runtime": Field("text", "package and version that ran the file there"),
-    "program_sha256": Field("text", "of `benchmark_model`; Android", optional=True),
-    "kernels": Field("text", "kernels asked for"),
-    "ops": Field(
-        "table of integers", "what ran there, by the runtime's own names; empty where it does not tell", low=0
-    ),
-    "accuracy": Section(
-        "the integer file there, beside the same file on the building machine; null without labelled images",
-        {
-            "metric": Field("text", "what `score` is: top-1, mIoU or mAP@0.5"),
-            "n": Field("integer", "images", low=1),
-            "score": Field("number", "the task's figure there, in percent", low=0, high=100),
-            "host_score": Field("number", "the same on the building machine", low=0, high=100),
-            "agreement": Field(
-                "number", "share, 0 to 1, of images, pixels or boxes answered alike by both machines", low=0, high=1
-            ),
-            "host_runtime": Field("text", "what ran on the building machine"),
-            "values": Field("integer", "output values compared", low=0),
-            "equal": Field("number", "share of them equal", low=0, high=1),
-            "max_difference": Field("number", "largest difference, in steps where outputs are integers", low=0),
-            "integer": Field("yes/no", "whether outputs are integers"),
-            "sha256": Field("text", "of pixels and labels"),
-        },
-        nullable=True,
-    ),
-    "latency": Section(
-        "integer and float file timed there in turns; null where there are no times, as in an emulator",
-        {
-            "ratio": Field("number", "median of integer / float over pairs; below 1 is faster", low=SHORTEST),
-            "float_median_ms": Field("number", "milliseconds of one inference of the float file, median", low=SHORTEST),
-            "integer_median_ms": Field("number", "the same of the integer file", low=SHORTEST),
-            "p90_ms": Field("number", "integer file, 90th percentile", nullable=True, low=SHORTEST),
-            "runs": Field("integer", "timings of the integer file", low=1),
-        },
-        nullable=True,
-    ),
-    "threads": Field("integer", "threads of the runtime while timed", low=1),
-    "valid": Field("yes/no", "whether its timings may be believed; never in an emulator"),
-    "doubts": Field("list of texts", "why not"),
-    "notes": Field("list of texts", "what else a reader of the times should know"),
-    "affinity": Field("list of numbers", "cores it was kept to; empty where that cannot be told", low=0),
-    "peak_bytes": Field(
-        "integer", "most memory the process held; null under QEMU, whose own would count", nullable=True, low=1
-    ),
-    "before": _moment("before"),
-    "after": _moment("after"),
-}
+    machine: DeviceMachine
+    runtime: Annotated[Text, says("package and version that ran the file there")]
+    program_sha256: Annotated[Text, says("of `benchmark_model`; Android")] | UnsetType = UNSET
+    kernels: Annotated[Text, says("kernels asked for")]
+    ops: Annotated[dict[Text, Count], says("what ran there, by the runtime's own names; empty where it does not tell")]
+    accuracy: DeviceAccuracy | None
+    latency: DeviceLatency | None
+    threads: Annotated[Positive, says("threads of the runtime while timed")]
+    valid: Annotated[bool, says("whether its timings may be believed; never in an emulator")]
+    doubts: Annotated[list[Text], says("why not")]
+    notes: Annotated[list[Text], says("what else a reader of the times should know")]
+    affinity: Annotated[list[Amount], says("cores it was kept to; empty where that cannot be told")]
+    peak_bytes: Annotated[Positive | None, says("most memory the process held; null under QEMU, whose own would count")]
+    before: Annotated[DeviceMoment, says("the device right before the timed part")]
+    after: Annotated[DeviceMoment, says("the device right after the timed part")]

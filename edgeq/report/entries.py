@@ -1,78 +1,66 @@
-"""The words in which a JSON file's keys are described: a plain value, an object, a list of objects."""
+"""The types of a report's values, each with the range that a build can have."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Annotated
 
-__all__ = ["ELEMENTS", "KINDS", "LARGEST", "LONGEST", "SHORTEST", "Entry", "Field", "Rows", "Section"]
+import msgspec
+from msgspec import Meta
 
-KINDS: Mapping[str, type | tuple[type, ...]] = {
-    "text": str,
-    "integer": int,
-    "number": (int, float),
-    "yes/no": bool,
-    "list of texts": list,
-    "list of numbers": list,
-    "table of integers": dict,
-    "table of numbers": dict,
-    "table of texts": dict,
-}
-ELEMENTS: Mapping[str, str] = {
-    "list of texts": "text",
-    "list of numbers": "number",
-    "table of integers": "integer",
-    "table of numbers": "number",
-    "table of texts": "text",
-}
-
+__all__ = [
+    "LARGEST",
+    "LONGEST",
+    "Amount",
+    "AtLeastOne",
+    "Celsius",
+    "Count",
+    "Decibels",
+    "Float32",
+    "Number",
+    "Percent",
+    "Points",
+    "Positive",
+    "Section",
+    "Share",
+    "Text",
+    "Time",
+    "Whole",
+    "says",
+]
 
 LONGEST = 10_000
 """Characters a text may have."""
 
-LARGEST = 1e18
+LARGEST = 10**18
 """No size, count, time or ratio of a report is further from 0."""
-
 
 SHORTEST = 1e-9
 """No time in milliseconds, and no ratio of two, is smaller: a report that says 0 was not measured."""
 
-
-@dataclass(frozen=True)
-class Field:
-    """A plain value of one of `KINDS`. `nullable` may hold null; `optional` may be absent.
-
-    Numbers, also those of a list or table, lie between `low` and `high`, both included.
-    """
-
-    kind: str
-    text: str
-    nullable: bool = False
-    optional: bool = False
-    low: float = -LARGEST
-    high: float = LARGEST
-
-    @property
-    def range(self) -> str:
-        """`low` and `high` in words; empty where neither is a limit of its own."""
-        if self.high < LARGEST:
-            return f"{self.low:g} to {self.high:g}" if self.low > -LARGEST else f"at most {self.high:g}"
-        return f"at least {self.low:g}" if self.low > -LARGEST else ""
+FLOAT32 = 3.5e38
+"""Beyond every finite float32: the values of a network may be anything below."""
 
 
-@dataclass(frozen=True)
-class Section:
-    """An object with these `fields`."""
-
-    text: str
-    fields: Mapping[str, Entry]
-    nullable: bool = False
-    optional: bool = False
+class Section(msgspec.Struct):
+    """An object of a report."""
 
 
-@dataclass(frozen=True)
-class Rows(Section):
-    """A list of objects with these `fields`."""
+def says(text: str) -> Meta:
+    """What a key means, for the documentation."""
+    return Meta(description=text)
 
 
-Entry = Field | Section
+Text = Annotated[str, Meta(max_length=LONGEST)]
+Whole = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)]
+Count = Annotated[int, Meta(ge=0, le=LARGEST)]
+Positive = Annotated[int, Meta(ge=1, le=LARGEST)]
+Number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
+Amount = Annotated[float, Meta(ge=0, le=LARGEST)]
+AtLeastOne = Annotated[float, Meta(ge=1, le=LARGEST)]
+Time = Annotated[float, Meta(ge=SHORTEST, le=LARGEST)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Points = Annotated[float, Meta(ge=-100, le=100)]
+Celsius = Annotated[float, Meta(ge=-300, le=LARGEST)]
+Decibels = Annotated[float, Meta(ge=-LARGEST, le=120)]
+Float32 = Annotated[float, Meta(ge=-FLOAT32, le=FLOAT32)]

@@ -1,363 +1,368 @@
-"""report.json: every key, its type and meaning, once. Building, checking and the documentation all read this table."""
+"""report.json: every key, its type and meaning, once. Building, checking and the documentation all read these structs.
+
+A key that may be absent is `UNSET`. What a section holds is its docstring, unless the field says it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Annotated
 
-from edgeq.report.devicefields import DEVICE
-from edgeq.report.entries import SHORTEST, Entry, Field, Rows, Section
+import msgspec
+from msgspec import UNSET, UnsetType
 
-__all__ = ["FIELDS", "SCHEMA"]
+from edgeq.report.devicefields import Device
+from edgeq.report.entries import (
+    Amount,
+    AtLeastOne,
+    Celsius,
+    Count,
+    Decibels,
+    Float32,
+    Number,
+    Percent,
+    Points,
+    Positive,
+    Section,
+    Share,
+    Text,
+    Time,
+    Whole,
+    says,
+)
+
+__all__ = ["SCHEMA", "Report"]
 
 SCHEMA = 1
 """Grows when a key changes its meaning or goes away; new optional keys leave it as it is."""
 
 
-def _moment(when: str) -> Section:
-    return Section(
-        f"the machine right {when} the timed part",
-        {
-            "load": Field("number", "load average of the last minute", nullable=True, low=0),
-            "frequency_mhz": Field("number", "mean clock of all cores", nullable=True, low=0),
-            "temperature_c": Field("number", "warmest thermal zone, degrees Celsius", nullable=True, low=-300),
-        },
+class Machine(Section):
+    """The machine that ran something."""
+
+    machine: Annotated[Text, says("the machine in one line")]
+    cpu: Annotated[Text, says("processor, or board and processor")]
+    architecture: Annotated[Text, says("such as x86_64 or aarch64")]
+    cores: Annotated[Positive, says("cores this process may use")]
+    flags: Annotated[list[Text], says("instruction sets that kernels choose between, those of them present")]
+    vnni: Annotated[bool, says("whether x86 sums 8-bit products without saturating on the way")]
+    governor: Annotated[Text | None, says("clock governor; null where not readable")]
+    platform: Annotated[Text, says("operating system and version")]
+    python: Annotated[Text, says("version of Python")]
+    virtual: Annotated[bool, says("whether this is a virtual machine")]
+    container: Annotated[Text | None, says("kind of container, null for none seen")]
+    emulated: Annotated[bool, says("another kind of processor pretended to be this one: its times mean nothing")]
+
+
+class Network(Section):
+    """The network in numbers."""
+
+    input: Annotated[list[AtLeastOne], says("shape of one input: channels, height, width")]
+    parameters: Annotated[Count, says("weights and biases, batch norm folded")]
+    macs: Annotated[Count, says("multiply-accumulates of one inference")]
+    nodes: Annotated[Count, says("ops after folding and fusing")]
+
+
+class Artifact(Section):
+    """The integer file."""
+
+    path: Annotated[Text, says("file name, in the folder of this report")]
+    bytes: Annotated[Positive, says("size")]
+    sha256: Annotated[Text, says("of the file")]
+
+
+class FloatFile(Section):
+    """The same network, float, written by the same writer."""
+
+    bytes: Annotated[Positive, says("size")]
+
+
+class Answers(Section):
+    """What one network scored."""
+
+    score: Annotated[Percent, says("the task's figure in percent, `metric` says which")]
+    top1: Annotated[Percent, says("percent of images whose class was the first answer; classification")] | UnsetType = (
+        UNSET
     )
+    top5: (
+        Annotated[Percent | None, says("percent among the first five; null with fewer than 6 classes; classification")]
+        | UnsetType
+    ) = UNSET
+    per_class: Annotated[dict[Text, Percent], says("the same figure of each class; dense tasks")] | UnsetType = UNSET
+    top1_interval: Annotated[list[Percent], says("95 % interval of top1 (Wilson), low and high")] | UnsetType = UNSET
 
 
-MACHINE: Mapping[str, Entry] = {
-    "machine": Field("text", "the machine in one line"),
-    "cpu": Field("text", "processor, or board and processor"),
-    "architecture": Field("text", "such as x86_64 or aarch64"),
-    "cores": Field("integer", "cores this process may use", low=1),
-    "flags": Field("list of texts", "instruction sets that kernels choose between, those of them present"),
-    "vnni": Field("yes/no", "whether x86 sums 8-bit products without saturating on the way"),
-    "governor": Field("text", "clock governor; null where not readable", nullable=True),
-    "platform": Field("text", "operating system and version"),
-    "python": Field("text", "version of Python"),
-    "virtual": Field("yes/no", "whether this is a virtual machine"),
-    "container": Field("text", "kind of container, null for none seen", nullable=True),
-    "emulated": Field("yes/no", "another kind of processor pretended to be this one: its times mean nothing"),
-}
+class Difference(Section):
+    """Integer minus float; for classification judged on the images whose answer became right or wrong."""
 
-ANSWERS: Mapping[str, Entry] = {
-    "score": Field("number", "the task's figure in percent, `metric` says which", low=0, high=100),
-    "top1": Field(
-        "number", "percent of images whose class was the first answer; classification", optional=True, low=0, high=100
-    ),
-    "top5": Field(
-        "number",
-        "percent among the first five; null with fewer than 6 classes; classification",
-        nullable=True,
-        optional=True,
-        low=0,
-        high=100,
-    ),
-    "per_class": Field(
-        "table of numbers", "the same figure of each class; dense tasks", optional=True, low=0, high=100
-    ),
-    "top1_interval": Field(
-        "list of numbers", "95 % interval of top1 (Wilson), low and high", optional=True, low=0, high=100
-    ),
-}
+    points: Annotated[Points, says("difference of the score in percentage points; negative is a loss")]
+    low: Annotated[Points, says("lower end of the interval of `points`")] | UnsetType = UNSET
+    high: Annotated[Points, says("upper end")] | UnsetType = UNSET
+    level: Annotated[Share, says("confidence level of the interval, 0.95")] | UnsetType = UNSET
+    gained: Annotated[Count, says("images wrong in float and right in integers")] | UnsetType = UNSET
+    lost: Annotated[Count, says("images right in float and wrong in integers")] | UnsetType = UNSET
+    p_value: (
+        Annotated[Share, says("chance of so uneven a split of gained and lost if neither were better")] | UnsetType
+    ) = UNSET
+    method: Annotated[Text, says("how interval and p_value were computed")] | UnsetType = UNSET
 
-ACCURACY: Mapping[str, Entry] = {
-    "metric": Field("text", "what `score` is: top-1, mIoU or mAP@0.5", optional=True),
-    "n": Field("integer", "images, the same for both", low=1),
-    "chance": Field(
-        "number",
-        "percent that the float network would score if its answers were dealt to the images at random",
-        optional=True,
-        low=0,
-        high=100,
-    ),
-    "float": Section("the network as it came, in torch", ANSWERS),
-    "integer": Section("the exported file, run by its real runtime", ANSWERS),
-    "agreement": Field(
-        "number",
-        "share, 0 to 1, answered alike by both, right or wrong: images (first answer), pixels, or boxes of the float "
-        "network with a partner of the same class at IoU 0.5",
-        low=0,
-        high=1,
-    ),
-    "difference": Section(
-        "integer minus float; for classification judged on the images whose answer became right or wrong",
-        {
-            "points": Field(
-                "number", "difference of the score in percentage points; negative is a loss", low=-100, high=100
-            ),
-            "low": Field("number", "lower end of the interval of `points`", optional=True, low=-100, high=100),
-            "high": Field("number", "upper end", optional=True, low=-100, high=100),
-            "level": Field("number", "confidence level of the interval, 0.95", optional=True, low=0, high=1),
-            "gained": Field("integer", "images wrong in float and right in integers", optional=True, low=0),
-            "lost": Field("integer", "images right in float and wrong in integers", optional=True, low=0),
-            "p_value": Field(
-                "number",
-                "chance of so uneven a split of gained and lost if neither were better",
-                optional=True,
-                low=0,
-                high=1,
-            ),
-            "method": Field("text", "how interval and p_value were computed", optional=True),
-        },
-        optional=True,
-    ),
-    "images": Field("text", "where the images came from, without folders", optional=True),
-    "sha256": Field("text", "of pixels and labels", optional=True),
-}
 
-LATENCY: Mapping[str, Entry] = {
-    "ratio": Field(
-        "number", "median of integer / float over pairs timed back to back; below 1 is faster", low=SHORTEST
-    ),
-    "ratio_interval": Field("list of numbers", "95 % interval of the median ratio, low and high", optional=True, low=0),
-    "float_median_ms": Field("number", "milliseconds of one inference of the float file, median", low=SHORTEST),
-    "integer_median_ms": Field("number", "the same of the integer file", low=SHORTEST),
-    "p90_ms": Field("number", "integer file, 90th percentile", low=SHORTEST),
-    "float_p90_ms": Field("number", "float file, 90th percentile", optional=True, low=SHORTEST),
-    "min_ms": Field("number", "integer file, shortest", optional=True, low=SHORTEST),
-    "float_min_ms": Field("number", "float file, shortest", optional=True, low=SHORTEST),
-    "spread": Field(
-        "number", "integer file: middle half of the timings as a share of the median", optional=True, low=0
-    ),
-    "float_spread": Field("number", "float file: the same", optional=True, low=0),
-    "runs": Field("integer", "pairs timed", low=1),
-    "inferences_per_run": Field("integer", "inferences per timing, more than 1 for short ones", optional=True, low=1),
-    "threads": Field("integer", "threads of the runtime", low=1),
-    "valid": Field("yes/no", "whether these timings may be believed"),
-    "reason": Field("text", "why not; null when valid", nullable=True, optional=True),
-    "conditions": Section(
-        "what the timings depend on",
-        {
-            **MACHINE,
-            "runtime": Field("text", "package and version of the runtime"),
-            "kernels": Field("text", "kernels asked for, such as xnnpack or mlas"),
-            "before": _moment("before"),
-            "after": _moment("after"),
-            "others": Field("number", "cores kept busy by other work meanwhile, on average", nullable=True, low=0),
-            "processor_share": Field("number", "share of the time this process was on a processor", low=0),
-        },
-    ),
-    "samples": Section(
-        "every timing, milliseconds per inference; the two lists are pairs",
-        {
-            "float_ms": Field("list of numbers", "float file", low=0),
-            "integer_ms": Field("list of numbers", "integer file", low=0),
-        },
-        optional=True,
-    ),
-}
+class Accuracy(Section, kw_only=True):
+    """On labelled images; null when there were none."""
 
-FLOAT32 = 3.5e38
-"""Beyond every finite float32: the values of a network may be anything below."""
+    metric: Annotated[Text, says("what `score` is: top-1, mIoU or mAP@0.5")] | UnsetType = UNSET
+    n: Annotated[Positive, says("images, the same for both")]
+    chance: (
+        Annotated[
+            Percent,
+            says("percent that the float network would score if its answers were dealt to the images at random"),
+        ]
+        | UnsetType
+    ) = UNSET
+    float_: Annotated[Answers, says("the network as it came, in torch")] = msgspec.field(name="float")
+    integer: Annotated[Answers, says("the exported file, run by its real runtime")]
+    agreement: Annotated[
+        Share,
+        says(
+            "share, 0 to 1, answered alike by both, right or wrong: images (first answer), pixels, or "
+            "boxes of the float network with a partner of the same class at IoU 0.5"
+        ),
+    ]
+    difference: Difference | UnsetType = UNSET
+    images: Annotated[Text, says("where the images came from, without folders")] | UnsetType = UNSET
+    sha256: Annotated[Text, says("of pixels and labels")] | UnsetType = UNSET
 
-FIELDS: Mapping[str, Entry] = {
-    "schema": Field("integer", f"version of this table, {SCHEMA}"),
-    "edgeq": Field("text", "version of edgeq", optional=True),
-    "model": Field("text", "the network's name"),
-    "network": Section(
-        "the network in numbers",
-        {
-            "input": Field("list of numbers", "shape of one input: channels, height, width", low=1),
-            "parameters": Field("integer", "weights and biases, batch norm folded", low=0),
-            "macs": Field("integer", "multiply-accumulates of one inference", low=0),
-            "nodes": Field("integer", "ops after folding and fusing", low=0),
-        },
-        optional=True,
-    ),
-    "target": Field("text", "name of the target"),
-    "method": Field("text", "where calibration images came from"),
-    "method_reason": Field("text", "why that method", optional=True),
-    "bits": Field("text", "weights first: w8a8"),
-    "seed": Field("integer", "seed of everything random", low=0),
-    "artifact": Section(
-        "the integer file",
-        {
-            "path": Field("text", "file name, in the folder of this report"),
-            "bytes": Field("integer", "size", low=1),
-            "sha256": Field("text", "of the file"),
-        },
-    ),
-    "float": Section("the same network, float, written by the same writer", {"bytes": Field("integer", "size", low=1)}),
-    "accuracy": Section("on labelled images; null when there were none", ACCURACY, nullable=True),
-    "exactness": Section(
-        "integers of the runtime against a reference, over calibration images, every op's output",
-        {
-            "reference": Field("text", "what the integers were compared with"),
-            "values": Field("integer", "values compared", low=0),
-            "equal": Field("integer", "of them equal", low=0),
-            "max_step": Field("integer", "largest difference, in integer steps", low=0),
-            "images": Field("integer", "inputs the values come from", optional=True, low=1),
-            "first_difference": Field("text", "the earliest op that differs, and where", nullable=True, optional=True),
-        },
-        nullable=True,
-    ),
-    "census": Section(
-        "what the runtime made of the file",
-        {
-            "ops": Field("integer", "ops in all", low=0),
-            "kinds": Field(
-                "table of integers", "how many of each kind, by the runtime's own names", optional=True, low=0
-            ),
-            "float_ops": Field("integer", "ops that compute in float", low=0),
-            "transposes": Field("integer", "ops that only change the layout", low=0),
-            "quantize": Field("integer", "float to integer inside the network", low=0),
-            "dequantize": Field("integer", "integer to float inside the network", low=0),
-            "requantize": Field("integer", "integers of 8 bits to 16 bits or back", optional=True, low=0),
-            "spatial_pads": Field("integer", "pads that a convolution or pooling could carry", optional=True, low=0),
-            "float_convolutions": Field("integer", "convolutions in float", optional=True, low=0),
-            "float_matmuls": Field("integer", "matrix products in float", optional=True, low=0),
-        },
-        nullable=True,
-    ),
-    "latency": Section("float and integer file, timed in turns; null when not measured", LATENCY, nullable=True),
-    "devices": Rows(
-        "the same files on other machines, one row for each `--device`; everything they said is in `device.json`",
-        DEVICE,
-        optional=True,
-    ),
-    "synthesis": Section(
-        "calibration images",
-        {
-            "method": Field("text", "what made them"),
-            "images": Field("integer", "how many", low=1),
-            "seconds": Field("number", "how long it took when it was really done", low=0),
-            "sha256": Field("text", "of pixels and labels", optional=True),
-            "notes": Field("table of numbers", "what the method tells about its images, by name", optional=True),
-            "device": Field("text", "cpu or cuda: where methods that optimise computed", optional=True),
-        },
-    ),
-    "raw_pixels": Section(
-        "present where the file takes pixels and no normalisation is left to the app",
-        {
-            "form": Field("text", "grid, weights or op: where mean and std went"),
-            "normalisation": Field("text", "the same in words"),
-            "why": Field("text", "why there"),
-            "type": Field("text", "of the input: uint8, int8 or float32"),
-            "input": Field("text", "what an app puts there"),
-            "mean": Field(
-                "list of numbers",
-                "per channel on the 0..1 scale: with `std`, what the input's scale and zero point make of a pixel",
-            ),
-            "std": Field("list of numbers", "per channel on the 0..1 scale"),
-            "border": Field(
-                "number", "how far the border of padding layers is from the mean, in pixels, at most a half", low=0
-            ),
-            "macs": Field("integer", "multiply-accumulates it costs", low=0),
-        },
-        optional=True,
-    ),
-    "simulated": Section(
-        "present where activations have fewer than 8 bits, which no runtime executes: `accuracy.integer` is then the "
-        "exact reference's, and the file stores the same integers without that confinement",
-        {
-            "values": Field("integer", "values confined to fewer bits than they are stored in", low=0),
-            "images": Field("integer", "evaluation images answered, evenly spaced", optional=True, low=1),
-            "file_score": Field("number", "the file's own score on them, in percent", optional=True, low=0, high=100),
-        },
-        optional=True,
-    ),
-    "finetune": Section(
-        "how the quantized network was trained, where it was",
-        {
-            "method": Field("text", "what trained it"),
-            "images": Field("text", "what made the images it was trained on, beside a generator it plays against"),
-            "processes": Field("integer", "that trained it, each on its share of every batch", optional=True, low=1),
-            "device": Field("text", "what they trained on: cpu or cuda", optional=True),
-            "precision": Field(
-                "text", "float32, or mixed: the float network and the generator in bfloat16", optional=True
-            ),
-            "steps": Field("number", "of the optimiser", low=0),
-            "seconds": Field("number", "how long training took, since it was last resumed", low=0),
-            "resumed_at": Field("number", "the step it was resumed at; 0 for never", low=0),
-            "gap_before": Field(
-                "number", "mean absolute difference to the float outputs on held-out synthetic images", low=0
-            ),
-            "gap_after": Field("number", "the same after the last step", low=0),
-            "peak_mib": Field("number", "peak memory of the first process", low=0),
-            "agreement": Section(
-                "the trained student against the exact reference of the integers it was frozen to",
-                {
-                    "images": Field("integer", "compared", low=1),
-                    "equal_argmax": Field("number", "share of images given the same answer", low=0, high=1),
-                    "equal": Field("number", "share of equal output values", low=0, high=1),
-                    "largest_step": Field("integer", "largest difference, in integer steps", low=0),
-                },
-            ),
-            "curves": Section(
-                "losses over time, thinned",
-                {
-                    "student": Field("list of numbers", "what the student lowers"),
-                    "generator": Field("list of numbers", "what the generator lowers; empty without one"),
-                    "held_out": Field("list of numbers", "gap to the float outputs on held-out synthetic images"),
-                },
-            ),
-        },
-        optional=True,
-    ),
-    "seconds": Section(
-        "of each stage when it was really done, even where this build found it cached; null when skipped",
-        {
-            name: Field("number", text, nullable=True, optional=name == "finetune", low=0)
-            for name, text in {
-                "capture": "module to graph, folded and fused",
-                "synthesize": "images made",
-                "calibrate": "ranges found, integers frozen",
-                "finetune": "the quantized network trained",
-                "write": "files written",
-                "verify": "exactness and census",
-                "measure": "accuracy and latency",
-            }.items()
-        },
-    ),
-    "dead_channels": Field("integer", "output channels whose weights cannot move the output by half a step", low=0),
-    "equalized": Field(
-        "integer",
-        "layers whose weights in the file are the checkpoint's times scales of channels",
-        optional=True,
-        low=0,
-    ),
-    "layers": Rows(
-        "float graph against integer reference, one row per op in order, errors of earlier layers included",
-        {
-            "name": Field("text", "module path"),
-            "op": Field("text", "kind of op"),
-            "sqnr_db": Field("number", "signal to quantization-noise ratio in decibels; 120 for no error", high=120),
-            "saturated": Field(
-                "number", "share of values at the ends of the integer range", optional=True, low=0, high=1
-            ),
-            "reads": Field("list of texts", "ops it reads, by `name`; not the network's inputs", optional=True),
-            "low": Field(
-                "number", "smallest value of its output in the float network", optional=True, low=-FLOAT32, high=FLOAT32
-            ),
-            "high": Field("number", "largest", optional=True, low=-FLOAT32, high=FLOAT32),
-            "weight_bits": Field("integer", "of the layer's weights", optional=True, low=1),
-            "weight_storage": Field("text", "the type they have in the file", optional=True),
-            "activation_bits": Field("integer", "of the op's output", optional=True, low=1),
-            "dead_channels": Field("integer", "of this op", optional=True, low=0),
-            "equal": Field("number", "share of values equal to the exactness reference", optional=True, low=0, high=1),
-            "max_step": Field("integer", "largest difference to it, in integer steps", optional=True, low=0),
-        },
-    ),
-    "baselines": Rows(
-        "the same network calibrated otherwise, for comparison",
-        {
-            "method": Field("text", "where its calibration images came from"),
-            "images": Field("integer", "how many", low=1),
-            "top1": Field("number", "percent, on the same images as `accuracy`", low=0, high=100),
-            "top5": Field("number", "percent", nullable=True, optional=True, low=0, high=100),
-            "agreement": Field(
-                "number", "share of images given the float network's answer", optional=True, low=0, high=1
-            ),
-        },
-    ),
-    "warnings": Field("list of texts", "what a person should know before believing or shipping this"),
-    "conditions": Section(
-        "the machine and packages everything above was made and measured with",
-        {
-            **MACHINE,
-            "runtime": Field("text", "package and version that ran the file", optional=True),
-            "kernels": Field("text", "kernels asked for", optional=True),
-            "packages": Field("table of texts", "versions of the packages that matter", optional=True),
-        },
-    ),
-}
+
+class Exactness(Section):
+    """Integers of the runtime against a reference, over calibration images, every op's output."""
+
+    reference: Annotated[Text, says("what the integers were compared with")]
+    values: Annotated[Count, says("values compared")]
+    equal: Annotated[Count, says("of them equal")]
+    max_step: Annotated[Count, says("largest difference, in integer steps")]
+    images: Annotated[Positive, says("inputs the values come from")] | UnsetType = UNSET
+    first_difference: Annotated[Text | None, says("the earliest op that differs, and where")] | UnsetType = UNSET
+
+
+class Census(Section, kw_only=True):
+    """What the runtime made of the file."""
+
+    ops: Annotated[Count, says("ops in all")]
+    kinds: Annotated[dict[Text, Count], says("how many of each kind, by the runtime's own names")] | UnsetType = UNSET
+    float_ops: Annotated[Count, says("ops that compute in float")]
+    transposes: Annotated[Count, says("ops that only change the layout")]
+    quantize: Annotated[Count, says("float to integer inside the network")]
+    dequantize: Annotated[Count, says("integer to float inside the network")]
+    requantize: Annotated[Count, says("integers of 8 bits to 16 bits or back")] | UnsetType = UNSET
+    spatial_pads: Annotated[Count, says("pads that a convolution or pooling could carry")] | UnsetType = UNSET
+    float_convolutions: Annotated[Count, says("convolutions in float")] | UnsetType = UNSET
+    float_matmuls: Annotated[Count, says("matrix products in float")] | UnsetType = UNSET
+
+
+class Moment(Section):
+    """A machine right before or after the timed part."""
+
+    load: Annotated[Amount | None, says("load average of the last minute")]
+    frequency_mhz: Annotated[Amount | None, says("mean clock of all cores")]
+    temperature_c: Annotated[Celsius | None, says("warmest thermal zone, degrees Celsius")]
+
+
+class LatencyConditions(Machine):
+    """What the timings depend on."""
+
+    runtime: Annotated[Text, says("package and version of the runtime")]
+    kernels: Annotated[Text, says("kernels asked for, such as xnnpack or mlas")]
+    before: Annotated[Moment, says("the machine right before the timed part")]
+    after: Annotated[Moment, says("the machine right after the timed part")]
+    others: Annotated[Amount | None, says("cores kept busy by other work meanwhile, on average")]
+    processor_share: Annotated[Amount, says("share of the time this process was on a processor")]
+
+
+class Samples(Section):
+    """Every timing, milliseconds per inference; the two lists are pairs."""
+
+    float_ms: Annotated[list[Amount], says("float file")]
+    integer_ms: Annotated[list[Amount], says("integer file")]
+
+
+class Latency(Section, kw_only=True):
+    """Float and integer file, timed in turns; null when not measured."""
+
+    ratio: Annotated[Time, says("median of integer / float over pairs timed back to back; below 1 is faster")]
+    ratio_interval: Annotated[list[Amount], says("95 % interval of the median ratio, low and high")] | UnsetType = UNSET
+    float_median_ms: Annotated[Time, says("milliseconds of one inference of the float file, median")]
+    integer_median_ms: Annotated[Time, says("the same of the integer file")]
+    p90_ms: Annotated[Time, says("integer file, 90th percentile")]
+    float_p90_ms: Annotated[Time, says("float file, 90th percentile")] | UnsetType = UNSET
+    min_ms: Annotated[Time, says("integer file, shortest")] | UnsetType = UNSET
+    float_min_ms: Annotated[Time, says("float file, shortest")] | UnsetType = UNSET
+    spread: Annotated[Amount, says("integer file: middle half of the timings as a share of the median")] | UnsetType = (
+        UNSET
+    )
+    float_spread: Annotated[Amount, says("float file: the same")] | UnsetType = UNSET
+    runs: Annotated[Positive, says("pairs timed")]
+    inferences_per_run: Annotated[Positive, says("inferences per timing, more than 1 for short ones")] | UnsetType = (
+        UNSET
+    )
+    threads: Annotated[Positive, says("threads of the runtime")]
+    valid: Annotated[bool, says("whether these timings may be believed")]
+    reason: Annotated[Text | None, says("why not; null when valid")] | UnsetType = UNSET
+    conditions: LatencyConditions
+    samples: Samples | UnsetType = UNSET
+
+
+class Synthesis(Section):
+    """Calibration images."""
+
+    method: Annotated[Text, says("what made them")]
+    images: Annotated[Positive, says("how many")]
+    seconds: Annotated[Amount, says("how long it took when it was really done")]
+    sha256: Annotated[Text, says("of pixels and labels")] | UnsetType = UNSET
+    notes: Annotated[dict[Text, Number], says("what the method tells about its images, by name")] | UnsetType = UNSET
+    device: Annotated[Text, says("cpu or cuda: where methods that optimise computed")] | UnsetType = UNSET
+
+
+class RawPixels(Section):
+    """Present where the file takes pixels and no normalisation is left to the app."""
+
+    form: Annotated[Text, says("grid, weights or op: where mean and std went")]
+    normalisation: Annotated[Text, says("the same in words")]
+    why: Annotated[Text, says("why there")]
+    type: Annotated[Text, says("of the input: uint8, int8 or float32")]
+    input: Annotated[Text, says("what an app puts there")]
+    mean: Annotated[
+        list[Number],
+        says("per channel on the 0..1 scale: with `std`, what the input's scale and zero point make of a pixel"),
+    ]
+    std: Annotated[list[Number], says("per channel on the 0..1 scale")]
+    border: Annotated[Amount, says("how far the border of padding layers is from the mean, in pixels, at most a half")]
+    macs: Annotated[Count, says("multiply-accumulates it costs")]
+
+
+class Simulated(Section):
+    """Present where activations have fewer than 8 bits, which no runtime executes: `accuracy.integer` is then the
+    exact reference's, and the file stores the same integers without that confinement.
+    """
+
+    values: Annotated[Count, says("values confined to fewer bits than they are stored in")]
+    images: Annotated[Positive, says("evaluation images answered, evenly spaced")] | UnsetType = UNSET
+    file_score: Annotated[Percent, says("the file's own score on them, in percent")] | UnsetType = UNSET
+
+
+class Agreement(Section):
+    """The trained student against the exact reference of the integers it was frozen to."""
+
+    images: Annotated[Positive, says("compared")]
+    equal_argmax: Annotated[Share, says("share of images given the same answer")]
+    equal: Annotated[Share, says("share of equal output values")]
+    largest_step: Annotated[Count, says("largest difference, in integer steps")]
+
+
+class Curves(Section):
+    """Losses over time, thinned."""
+
+    student: Annotated[list[Number], says("what the student lowers")]
+    generator: Annotated[list[Number], says("what the generator lowers; empty without one")]
+    held_out: Annotated[list[Number], says("gap to the float outputs on held-out synthetic images")]
+
+
+class Finetune(Section, kw_only=True):
+    """How the quantized network was trained, where it was."""
+
+    method: Annotated[Text, says("what trained it")]
+    images: Annotated[Text, says("what made the images it was trained on, beside a generator it plays against")]
+    processes: Annotated[Positive, says("processes that trained it; written by earlier versions")] | UnsetType = UNSET
+    device: Annotated[Text, says("what they trained on: cpu or cuda")] | UnsetType = UNSET
+    precision: (
+        Annotated[Text, says("float32, or mixed: the float network and the generator in bfloat16")] | UnsetType
+    ) = UNSET
+    steps: Annotated[Amount, says("of the optimiser")]
+    seconds: Annotated[Amount, says("how long training took, since it was last resumed")]
+    resumed_at: Annotated[Amount, says("the step it was resumed at; 0 for never")]
+    gap_before: Annotated[Amount, says("mean absolute difference to the float outputs on held-out synthetic images")]
+    gap_after: Annotated[Amount, says("the same after the last step")]
+    peak_mib: Annotated[Amount, says("peak memory of the first process")]
+    agreement: Agreement
+    curves: Curves
+
+
+class Seconds(Section, kw_only=True):
+    """Of each stage when it was really done, even where this build found it cached; null when skipped."""
+
+    capture: Annotated[Amount | None, says("module to graph, folded and fused")]
+    synthesize: Annotated[Amount | None, says("images made")]
+    calibrate: Annotated[Amount | None, says("ranges found, integers frozen")]
+    finetune: Annotated[Amount | None, says("the quantized network trained")] | UnsetType = UNSET
+    write: Annotated[Amount | None, says("files written")]
+    verify: Annotated[Amount | None, says("exactness and census")]
+    measure: Annotated[Amount | None, says("accuracy and latency")]
+
+
+class Layer(Section):
+    """Float graph against integer reference, one row per op in order, errors of earlier layers included."""
+
+    name: Annotated[Text, says("module path")]
+    op: Annotated[Text, says("kind of op")]
+    sqnr_db: Annotated[Decibels, says("signal to quantization-noise ratio in decibels; 120 for no error")]
+    saturated: Annotated[Share, says("share of values at the ends of the integer range")] | UnsetType = UNSET
+    reads: Annotated[list[Text], says("ops it reads, by `name`; not the network's inputs")] | UnsetType = UNSET
+    low: Annotated[Float32, says("smallest value of its output in the float network")] | UnsetType = UNSET
+    high: Annotated[Float32, says("largest")] | UnsetType = UNSET
+    weight_bits: Annotated[Positive, says("of the layer's weights")] | UnsetType = UNSET
+    weight_storage: Annotated[Text, says("the type they have in the file")] | UnsetType = UNSET
+    activation_bits: Annotated[Positive, says("of the op's output")] | UnsetType = UNSET
+    dead_channels: Annotated[Count, says("of this op")] | UnsetType = UNSET
+    equal: Annotated[Share, says("share of values equal to the exactness reference")] | UnsetType = UNSET
+    max_step: Annotated[Count, says("largest difference to it, in integer steps")] | UnsetType = UNSET
+
+
+class Baseline(Section):
+    """The same network calibrated otherwise, for comparison."""
+
+    method: Annotated[Text, says("where its calibration images came from")]
+    images: Annotated[Positive, says("how many")]
+    top1: Annotated[Percent, says("percent, on the same images as `accuracy`")]
+    top5: Annotated[Percent | None, says("percent")] | UnsetType = UNSET
+    agreement: Annotated[Share, says("share of images given the float network's answer")] | UnsetType = UNSET
+
+
+class Conditions(Machine):
+    """The machine and packages everything above was made and measured with."""
+
+    runtime: Annotated[Text, says("package and version that ran the file")] | UnsetType = UNSET
+    kernels: Annotated[Text, says("kernels asked for")] | UnsetType = UNSET
+    packages: Annotated[dict[Text, Text], says("versions of the packages that matter")] | UnsetType = UNSET
+
+
+class Report(Section, kw_only=True):
+    """One build, as its report.json has it."""
+
+    schema: Annotated[Whole, says("version of this table, 1")]
+    edgeq: Annotated[Text, says("version of edgeq")] | UnsetType = UNSET
+    model: Annotated[Text, says("the network's name")]
+    network: Network | UnsetType = UNSET
+    target: Annotated[Text, says("name of the target")]
+    method: Annotated[Text, says("where calibration images came from")]
+    method_reason: Annotated[Text, says("why that method")] | UnsetType = UNSET
+    bits: Annotated[Text, says("weights first: w8a8")]
+    seed: Annotated[Count, says("seed of everything random")]
+    artifact: Artifact
+    float_: FloatFile = msgspec.field(name="float")
+    accuracy: Accuracy | None
+    exactness: Exactness | None
+    census: Census | None
+    latency: Latency | None
+    devices: list[Device] | UnsetType = UNSET
+    synthesis: Synthesis
+    raw_pixels: RawPixels | UnsetType = UNSET
+    simulated: Simulated | UnsetType = UNSET
+    finetune: Finetune | UnsetType = UNSET
+    seconds: Seconds
+    dead_channels: Annotated[Count, says("output channels whose weights cannot move the output by half a step")]
+    equalized: (
+        Annotated[Count, says("layers whose weights in the file are the checkpoint's times scales of channels")]
+        | UnsetType
+    ) = UNSET
+    layers: list[Layer]
+    baselines: list[Baseline]
+    warnings: Annotated[list[Text], says("what a person should know before believing or shipping this")]
+    conditions: Conditions

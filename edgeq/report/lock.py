@@ -10,12 +10,27 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
+
+from edgeq.config.typed import Count
 from edgeq.errors import ArtifactError
 from edgeq.limits import read_json
 
-__all__ = ["MAKING", "NOT_THE_BUILD", "build_lock", "differences", "inputs_lock", "lock_text", "portable", "read_lock"]
+__all__ = [
+    "MAKING",
+    "NOT_THE_BUILD",
+    "BuildLock",
+    "build_lock",
+    "differences",
+    "inputs_lock",
+    "lock_text",
+    "portable",
+    "read_lock",
+    "spec_digest",
+]
 
 SCHEMA = 1
 
@@ -24,6 +39,32 @@ NOT_THE_BUILD = ("output", "cache", "force", "strict", "devices")
 
 MAKING = ("synthesize", "calibrate", "finetune", "write")
 """Stages that decide the bytes of a build's files."""
+
+
+class LockedStage(msgspec.Struct):
+    """What a stage that decides bytes really ran with."""
+
+    threads: Annotated[int, Meta(ge=1, le=4096)]
+    device: str
+
+
+class LockedFile(msgspec.Struct):
+    """A file of the build."""
+
+    bytes: Count
+    sha256: str
+
+
+class BuildLock(msgspec.Struct):
+    """The parts of a lock that a rebuild reads. They are compared as they are, so not everything in them has a type."""
+
+    model: dict[str, Any]
+    config: dict[str, Any]
+    target: dict[str, Any]
+    packages: dict[str, str]
+    platform: dict[str, Any]
+    stages: dict[str, LockedStage]
+    files: dict[str, LockedFile]
 
 
 def inputs_lock(
@@ -45,8 +86,8 @@ def inputs_lock(
     `checkpoint` holds name and sha256 of the file that weights came from, `evaluation` name, number and sha256 of
     evaluation images; None for none. `packages` are versions by name, ``python`` among them. `code_sha256` is
     `edgeq.versions.source_digest`. Of `machine`, which `Machine.to_json` gives, only what decides kernels is kept.
-    `spec` says how images become the network's input and what its outputs mean (`edgeq.pipeline.origin.origin_facts`).
-    Absolute paths lose their folders.
+    `spec` says how images become the network's input and what its outputs mean (`edgeq.pipeline.origin.origin_facts`);
+    its hash stands beside it, so that a change by hand is noticed. Absolute paths lose their folders.
     """
     return {
         "schema": SCHEMA,
@@ -55,7 +96,7 @@ def inputs_lock(
             "weights_sha256": weights_sha256,
             "graph_sha256": graph_sha256,
             "checkpoint": portable(checkpoint),
-            **({"spec": dict(spec)} if spec else {}),
+            **({"spec": dict(spec), "spec_sha256": spec_digest(spec)} if spec else {}),
         },
         "evaluation": portable(evaluation),
         "config": {key: portable(value) for key, value in config.items() if key not in NOT_THE_BUILD},
@@ -64,6 +105,11 @@ def inputs_lock(
         "code_sha256": code_sha256,
         "platform": {key: machine.get(key) for key in ("architecture", "platform", "flags")},
     }
+
+
+def spec_digest(spec: Mapping[str, Any]) -> str:
+    """sha256, as hex digits, of a lock's ``model.spec``."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
 
 
 def build_lock(
@@ -75,21 +121,17 @@ def build_lock(
     artifact: Mapping[str, Any],
     files: Mapping[str, bytes],
     runtime: str,
-    trained: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The lock of a finished build that began with `inputs` (see `inputs_lock`).
 
     `stages` are what each stage noted of its own run, when it really ran: threads, device, packages. `calibration`
     holds method, images and sha256; `artifact` path, bytes and sha256; `files` the contents of the folder's files, of
-    which number of bytes and sha256 are kept; `trained` is the report's section of a network that was fine-tuned, of
-    which what no setting says is kept.
+    which number of bytes and sha256 are kept.
     """
     packages = {name: text for noted in stages.values() for name, text in noted["packages"].items()}
     edgeq = {name: text for name, text in inputs["packages"].items() if name == "edgeq"}
-    training = {"finetune": {key: trained[key] for key in ("processes", "device")}} if trained else {}
     return {
         **inputs,
-        **training,
         "packages": {**edgeq, **packages},
         "stages": {
             stage: {key: stages[stage][key] for key in ("threads", "device")} for stage in MAKING if stage in stages

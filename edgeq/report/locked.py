@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edgeq.config.build import BuildConfig, Effective, settings_of
+from edgeq.config.typed import find_faults
 from edgeq.errors import ArtifactError, ConfigError, GateError
 from edgeq.model.modeltoml import shipped_models
 from edgeq.products import MARKER
-from edgeq.report.lock import NOT_THE_BUILD, differences, read_lock
+from edgeq.report.lock import NOT_THE_BUILD, BuildLock, differences, read_lock
 
 __all__ = ["Locked", "NotReproduced", "load_locked"]
 
@@ -48,6 +51,7 @@ class Locked:
 
     path: Path
     contents: Mapping[str, Any]
+    lock: BuildLock
 
     def config(self, effective: Effective) -> BuildConfig:
         """The lock's settings. Those that say where and how (output, cache, ...), and where inputs lie, are the user's.
@@ -55,7 +59,7 @@ class Locked:
         Raises `ConfigError` where the command line asks for another setting than the lock has, and where the lock names
         Python: that must be named on the command line.
         """
-        told, values = self.contents["config"], dict[str, Any]()
+        told, values = self.lock.config, dict[str, Any]()
         settings = settings_of(BuildConfig)
         unknown = sorted({*told} - {*settings})
         if unknown:
@@ -74,7 +78,7 @@ class Locked:
             values[name] = value
         return BuildConfig(**values)
 
-    def check_inputs(self, now: Mapping[str, Any], processes: int, device: str) -> None:
+    def check_inputs(self, now: Mapping[str, Any], device: str) -> None:
         """Raise `ConfigError` naming the first of `now`, as `inputs_lock` makes it, that the lock has otherwise."""
         for part in INPUTS:
             one, other = ({part: lock.get(part)} for lock in (self.contents, now))
@@ -84,21 +88,14 @@ class Locked:
             found.sort(key=lambda line: not line.startswith("model.weights"))  # the graph holds them, too
             if found:
                 raise ConfigError(f"this build would not be that of {self.path}", why=f"{found[0]} here")
-        trained = self.contents.get("finetune", {})
-        if trained.get("processes", processes) != processes:
-            raise ConfigError(
-                f"{self.path} was fine-tuned by {trained['processes']} processes", why=f"here are {processes}",
-                hint=f"torchrun --nproc-per-node {trained['processes']} -m edgeq build ...",
-            )  # fmt: skip
         for stage in ("synthesize", "finetune"):
-            there = self.contents["stages"].get(stage, {}).get("device", device)
-            if there != device:
-                raise ConfigError(f"{stage} of {self.path} ran on {there}", why=f"here it would run on {device}")
+            there = self.lock.stages.get(stage)
+            if there is not None and there.device != device:
+                raise ConfigError(f"{stage} of {self.path} ran on {there.device}", why=f"here it would run on {device}")
 
     def threads(self, stage: str) -> int | None:
         """Threads that `stage` ran with."""
-        found = self.contents["stages"].get(stage, {}).get("threads")
-        return found if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= 4096 else None
+        return self.lock.stages[stage].threads if stage in self.lock.stages else None
 
     def check_files(self, files: Mapping[str, Any]) -> None:
         """Raise `NotReproduced` where `files` (name to bytes and sha256) are not those of the lock."""
@@ -113,17 +110,11 @@ def load_locked(path: Path) -> Locked:
     """The lock at `path`, or of the build in the folder `path`. Raises `ArtifactError`."""
     path = path / MARKER if path.is_dir() else path
     contents = read_lock(path)
-    for part in ("model", "config", "target", "packages", "platform", "stages", "files"):
-        if not isinstance(contents.get(part), dict):
-            raise ArtifactError(
-                f"{path} cannot be built from",
-                why=f"it has no {part}",
-                hint="it is of another edgeq, or of edgeq synth",
-            )
-    for part in ("stages", "files"):
-        if not all(isinstance(each, dict) for each in contents[part].values()):
-            raise ArtifactError(f"{path} cannot be built from", why=f"its {part} are not what edgeq writes")
-    return Locked(path, contents)
+    for fault in find_faults(contents, BuildLock):
+        if fault.problem != "unknown":
+            hint = "it is of another edgeq, or of edgeq synth" if fault.problem == "missing" else ""
+            raise ArtifactError(f"{path} cannot be built from", why=fault.text, hint=hint)
+    return Locked(path, contents, msgspec.convert(contents, BuildLock))
 
 
 def _typed(value: Any) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeq.config.typed import Fault
 from edgeq.errors import ArtifactError
 from edgeq.limits import read_json
 from edgeq.report.cautions import chance_of
 from edgeq.report.fields import SCHEMA
 from edgeq.report.gate import Gate, failed
-from edgeq.report.validation import Fault, find_faults, without
+from edgeq.report.validation import report_faults, without
 
 __all__ = ["SoundReport", "finite", "read_report", "within"]
 
@@ -47,7 +48,7 @@ class SoundReport:
     """A report of which only what is whole can be read: faulty values are absent, and the fault is the reason."""
 
     def __init__(self, report: Mapping[str, Any]) -> None:
-        self.faults: Sequence[Fault] = [fault for fault in find_faults(report) if not fault.unknown]
+        self.faults: Sequence[Fault] = [fault for fault in report_faults(report) if fault.problem != "unknown"]
         self._sound = without(report, self.faults)
         self.is_simulated = "simulated" in report or any(fault.keys == ("simulated",) for fault in self.faults)
 

@@ -1,95 +1,49 @@
-"""Building and checking report.json, and printing its documentation, all from the table in `fields.py`.
+"""Building and checking report.json, and printing its documentation, all from the structs in `fields.py`.
 
-`python -m edgeq.report.schema` prints `docs/report-schema.md`.
+`python -m edgeq.report.schema` prints `docs/report-schema.md`, with ``--json`` the same as JSON Schema.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+from msgspec import inspect
+
+from edgeq.config.typed import describe, members, struct_of
 from edgeq.errors import ArtifactError
-from edgeq.report.entries import LARGEST, LONGEST, Entry, Field, Rows, Section
-from edgeq.report.fields import FIELDS, SCHEMA
-from edgeq.report.validation import find_faults
+from edgeq.report.entries import LARGEST, LONGEST
+from edgeq.report.fields import SCHEMA, Report, Seconds
+from edgeq.report.validation import report_faults
 
 __all__ = ["SCHEMA", "build_report", "documentation", "pick", "to_text", "validate"]
 
 
-def build_report(
-    *,
-    model: str,
-    target: str,
-    method: str,
-    bits: str,
-    seed: int,
-    artifact: object,
-    float_bytes: int,
-    census: object,
-    exactness: object,
-    accuracy: object,
-    latency: object,
-    synthesis: object,
-    seconds: Mapping[str, float | None],
-    conditions: object,
-    layers: Sequence[object] = (),
-    dead_channels: int = 0,
-    equalized: int | None = None,
-    baselines: Sequence[object] = (),
-    warnings: Sequence[str] = (),
-    network: object = None,
-    method_reason: str | None = None,
-    edgeq: str | None = None,
-    raw_pixels: object = None,
-    simulated: object = None,
-    finetune: object = None,
-) -> dict[str, Any]:
+def build_report(*, float_bytes: int, seconds: Mapping[str, float | None], **sections: object) -> dict[str, Any]:
     """The report of one build, whole and checked.
 
-    Every section may be a mapping, an object with `to_json`, or any object with attributes of the section's keys
-    (`Census`, `Exactness`, `LayerError`); what a section does not know is left out. `accuracy`, `exactness`, `latency`
-    and `census` may be None. Raises `ArtifactError` naming the keys that are missing or of the wrong type.
+    `sections` are the other keys of `Report`. Each may be a mapping, an object with `to_json`, or any object with
+    attributes of the section's keys (`Census`, `Exactness`, `LayerError`); what a section does not know is left out.
+    An optional key that is None is absent, and lists are empty where nothing is given. Raises `ArtifactError` naming
+    the keys that are missing or of the wrong type, and `TypeError` for a section that is none.
     """
-    given = {
-        "schema": SCHEMA,
-        "edgeq": edgeq,
-        "model": model,
-        "network": network,
-        "target": target,
-        "method": method,
-        "method_reason": method_reason,
-        "bits": bits,
-        "seed": seed,
-        "artifact": artifact,
-        "float": {"bytes": float_bytes},
-        "accuracy": accuracy,
-        "exactness": exactness,
-        "census": census,
-        "latency": latency,
-        "synthesis": synthesis,
-        "raw_pixels": raw_pixels,
-        "simulated": simulated,
-        "finetune": finetune,
-        "seconds": {name: seconds.get(name) for name in _names("seconds")},
-        "dead_channels": dead_channels,
-        "equalized": equalized,
-        "layers": list(layers),
-        "baselines": list(baselines),
-        "warnings": list(warnings),
-        "conditions": conditions,
-    }
-    absent = [key for key, value in given.items() if value is None and FIELDS[key].optional]
-    report = pick({key: value for key, value in given.items() if key not in absent}, FIELDS)
-    faults = validate(report)
-    if faults:
-        raise ArtifactError("the report is not whole", why="; ".join(faults[:5]), hint="this is a mistake in edgeq")
+    fields = members(Report)
+    if unknown := sorted(sections.keys() - fields.keys()):
+        raise TypeError(f"{unknown[0]} is no key of a report")
+    given: dict[str, object] = {"schema": SCHEMA, "dead_channels": 0, "layers": (), "baselines": (), "warnings": ()}
+    given |= {**sections, "float": {"bytes": float_bytes}}
+    given["seconds"] = {name: seconds.get(name) for name in members(Seconds)}
+    report = pick({key: value for key, value in given.items() if value is not None or fields[key][1]}, Report)
+    _insist_whole(report)
     return report
 
 
-def _names(section: str) -> tuple[str, ...]:
-    entry = FIELDS[section]
-    return tuple(entry.fields) if isinstance(entry, Section) else ()
+def _insist_whole(report: object) -> None:
+    if faults := validate(report):
+        raise ArtifactError("the report is not whole", why="; ".join(faults[:5]), hint="this is a mistake in edgeq")
 
 
 def validate(report: object) -> list[str]:
@@ -98,23 +52,25 @@ def validate(report: object) -> list[str]:
         return ["a report is an object"]
     if report.get("schema") != SCHEMA:
         return [f"schema is {report.get('schema')!r}, this edgeq reads {SCHEMA}"]
-    return [fault.text for fault in find_faults(report)]
+    return [fault.text for fault in report_faults(report)]
 
 
-def pick(source: object, fields: Mapping[str, Entry]) -> dict[str, Any]:
-    """The values a section wants, from a mapping or from the attributes of any object; what it lacks is left out."""
+def pick(source: object, section: type) -> dict[str, Any]:
+    """The values that a struct of the report wants, from a mapping or from the attributes of any object.
+
+    What `source` lacks is left out.
+    """
     if hasattr(source, "to_json"):
         source = source.to_json()
     found: dict[str, Any] = {}
-    for key, entry in fields.items():
+    for key, (kind, _) in members(section).items():
         present = key in source if isinstance(source, Mapping) else hasattr(source, key)
         if not present:
             continue
         value = source[key] if isinstance(source, Mapping) else getattr(source, key)
-        if isinstance(entry, Rows):
-            value = [pick(row, entry.fields) for row in value]
-        elif isinstance(entry, Section) and value is not None:
-            value = pick(value, entry.fields)
+        inner, many = struct_of(kind)
+        if inner is not None and value is not None:
+            value = [pick(row, inner) for row in value] if many else pick(value, inner)
         found[key] = _plain(value)
     return found
 
@@ -132,14 +88,12 @@ def _plain(value: Any) -> Any:
 
 def to_text(report: Mapping[str, Any]) -> str:
     """report.json. Raises `ArtifactError` when `report` is not whole."""
-    faults = validate(report)
-    if faults:
-        raise ArtifactError("the report is not whole", why="; ".join(faults[:5]), hint="this is a mistake in edgeq")
+    _insist_whole(report)
     return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def documentation() -> str:
-    """The table above as Markdown."""
+    """The structs of a report as Markdown."""
     lines = [
         "# report.json",
         "",
@@ -148,31 +102,38 @@ def documentation() -> str:
         "keys marked *or null* may hold null. A reader should refuse a `schema` it does not know and ignore keys it",
         "does not know. A latency counts only while `latency.valid` is true.",
         "",
-        f"Numbers are finite, lie in the range that the type states, and are no further from 0 than {LARGEST:g}; texts",
-        f"have at most {LONGEST:,} characters. `edgeq check` fails a report that breaks this or contradicts itself:",
+        f"Numbers are finite, lie in the range that the type states, and are no further from 0 than {LARGEST:.0e}.",
+        f"Strings have at most {LONGEST:,} characters. "
+        "`edgeq check` fails a report that breaks this or contradicts itself:",
         "more values equal than were compared, a `score` that is not `top1`, a `difference` that is not that of the",
         "scores, more images changed than `agreement` allows, activations of fewer than 8 bits without `simulated`.",
         "",
-        "This page is printed by `python -m edgeq.report.schema`.",
+        "This page is printed by `python -m edgeq.report.schema`; with `--json` it prints the same as JSON Schema.",
         "",
         "| key | type | meaning |",
         "|---|---|---|",
     ]
-    return "\n".join([*lines, *_documented(FIELDS, "")]) + "\n"
+    return "\n".join([*lines, *_documented(Report, "")]) + "\n"
 
 
-def _documented(fields: Mapping[str, Entry], where: str) -> Iterator[str]:
-    for key, entry in fields.items():
-        rows = isinstance(entry, Rows)
-        kind = entry.kind if isinstance(entry, Field) else "list of objects" if rows else "object"
-        kind += f", {entry.range}" if isinstance(entry, Field) and entry.range else ""
-        kind += " or null" if entry.nullable else ""
-        kind += ", *optional*" if entry.optional else ""
-        path = f"{where}{key}{'[]' if rows else ''}"
-        yield f"| `{path}` | {kind} | {entry.text} |"
-        if isinstance(entry, Section):
-            yield from _documented(entry.fields, f"{path}.")
+def _documented(section: type, where: str) -> Iterator[str]:
+    for key, (kind, required) in members(section).items():
+        inner, many = struct_of(kind)
+        path = f"{where}{key}{'[]' if many else ''}"
+        yield f"| `{path}` | {describe(kind)}{'' if required else ', *optional*'} | {_meaning(kind, inner)} |"
+        if inner is not None:
+            yield from _documented(inner, f"{path}.")
+
+
+def _meaning(kind: Any, inner: type | None) -> str:
+    """What the field says of itself, else the docstring of its struct."""
+    info = inspect.type_info(kind)
+    if isinstance(info, inspect.Metadata):
+        return str((info.extra_json_schema or {})["description"])
+    words = " ".join((inner.__doc__ or "").split()).removesuffix(".")
+    return words[0].lower() + words[1:]
 
 
 if __name__ == "__main__":
-    print(documentation(), end="")  # noqa: T201
+    text = json.dumps(msgspec.json.schema(Report), indent=2) + "\n" if "--json" in sys.argv else documentation()
+    sys.stdout.write(text)

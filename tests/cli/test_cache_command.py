@@ -57,6 +57,11 @@ def test_says_where_how_much_and_how_old() -> None:
     assert facts["bytes"] == sum(entry["bytes"] for entry in facts["entries"]) > 4_000_000
 
 
+def test_a_folder_that_is_named_must_be_there() -> None:
+    for more in ((), ("--json",), ("--clear",)):
+        one_line(run("cache", "--cache", "nowhere", *more), 2, "--cache nowhere: there is no such folder")
+
+
 def test_clears_what_was_not_used_for_long() -> None:
     old, used = kept("synthesize", 10, 40), kept("calibrate", 10, 40)
     assert kept("calibrate", 10, 40) == used

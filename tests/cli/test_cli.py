@@ -48,7 +48,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[BuildConfig]
     def install(build: Callable[[BuildConfig, Progress], dict[str, Any]] | None = None) -> list[BuildConfig]:
         seen: list[BuildConfig] = []
 
-        def run(config: BuildConfig, shown: Progress) -> dict[str, Any]:
+        def run(config: BuildConfig, shown: Progress, locked: object) -> dict[str, Any]:
             seen.append(config)
             return REPORT | {"target": config.target} if build is None else build(config, shown)
 
@@ -244,6 +244,15 @@ def test_traceback_on_request(pipeline: Callable[..., list[BuildConfig]]) -> Non
 
     pipeline(fail)
     assert "Traceback" in run("build", "net.toml", env={"EDGEQ_TRACEBACK": "1"}).stderr
+
+
+def test_torchrun_is_refused() -> None:
+    environment = os.environ | {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"}
+    command = [sys.executable, "-c", "from edgeq.cli import main; main()", "targets"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("edgeq: edgeq under torchrun: it fine-tunes in one process")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_reader_that_goes_away_is_not_an_error() -> None:

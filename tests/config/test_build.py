@@ -9,7 +9,7 @@ import click
 import pytest
 
 from edgeq.cli.build import build
-from edgeq.config.build import Budget, BuildConfig, resolve, settings_of
+from edgeq.config.build import Budget, BuildConfig, refuse_misspelt, resolve, settings_of
 from edgeq.config.settings import parse_size
 from edgeq.errors import ConfigError
 
@@ -40,6 +40,16 @@ def test_flag_beats_environment_beats_file_beats_default() -> None:
     assert origin == ["--seed", "EDGEQ_IMAGES", "edgeq.toml", "default"]
 
 
+def test_numbers_are_read_as_python_spells_them() -> None:
+    write("mean = 0.5\nstd = [1, 0.25]\n")
+    found = resolve({"max_drop": ".5", "images": " 8 "}, {"EDGEQ_INPUT_SHAPE": "3x8x9"})
+    assert (found.config.mean, found.config.std, found.config.input_shape) == ((0.5,), (1.0, 0.25), (3, 8, 9))
+    assert (found.budget.max_drop, found.config.images) == (0.5, 8)
+    for wrong in ("1_0", "8.5", "1e400", True, "nan"):
+        with pytest.raises(ConfigError, match="must be a whole number"):
+            resolve({"images": wrong}, {})
+
+
 def test_falsy_values_are_values() -> None:
     write("seed = 5\nstrict = true\n[budget]\nmax_drop = 2.0\n")
     found = resolve({"seed": "0", "strict": False, "max_drop": "0"}, {})
@@ -56,7 +66,7 @@ def test_command_line_says_the_same_again() -> None:
     assert words[:3] == ["edgeq", "build", "nets.py:make"]
     command = click.Command("build", params=build.params, callback=lambda **given: given)
     given = command.main(words[2:], standalone_mode=False)
-    again = resolve({k: None if v == () else v for k, v in given.items() if k in settings_of(BuildConfig)}, {})
+    again = resolve({k: v for k, v in given.items() if k in settings_of(BuildConfig)}, {})
     assert again.config == config
 
 
@@ -140,10 +150,12 @@ def test_mistakes_elsewhere_name_their_place() -> None:
 
 def test_a_variable_that_is_almost_a_setting_is_not_passed_over() -> None:
     with pytest.raises(ConfigError, match="there is no setting EDGEQ_EFORT") as refused:
-        resolve({}, {"EDGEQ_EFORT": "fast"})
+        refuse_misspelt({"EDGEQ_EFORT": "fast"})
     assert refused.value.hint == "EDGEQ_EFFORT is one"
+    with pytest.raises(ConfigError, match=r"there is no setting EDGEQ_LARGETS_FILE .*EDGEQ_LARGEST_FILE is one"):
+        refuse_misspelt({"EDGEQ_LARGETS_FILE": "16G"})
     others = ("DATA", "TRACEBACK", "SSH_CONFIG", "DEVICE_CACHE", "DEBIAN", "BENCHMARK_MODEL", "EMULATED")
-    assert resolve({}, {f"EDGEQ_{name}": "x" for name in others}).config.effort == "balanced"
+    refuse_misspelt({f"EDGEQ_{name}": "x" for name in others})
 
 
 def test_target_in_file_and_environment() -> None:

@@ -38,7 +38,7 @@ def test_unknown_target_suggests_the_nearest() -> None:
     ("before", "after", "message"),
     [
         ('format = "tflite"', 'format = "tflit"', "did you mean 'tflite'"),
-        ("weight_bits = 8", "weight_bits = 9", "at most 8 bits"),
+        ("weight_bits = 8", "weight_bits = 9", "weight_bits = 9 .*must be an integer from 2 to 8"),
         ("weight_bits = 8", "weigth_bits = 8", "unknown key 'weigth_bits'"),
         ("threads = 1", "threads = 0", "an integer of at least 1"),
         ('runtime = "litert"', 'runtime = "onnxruntime"', "format tflite has litert"),

@@ -5,13 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from test_world import Stop, StoppedError, job
+from small_job import Stop, StoppedError, job
 
 from edgeq.finetune.loop import finetune
 from edgeq.finetune.precision import whole_float32
 from edgeq.finetune.sources import Drawn
 from edgeq.finetune.student import agreement
-from edgeq.finetune.world import ALONE, World
 from edgeq.measure.accuracy import runner
 from edgeq.quant.freeze import freeze
 from edgeq.synth import SYNTHESIZERS, Request, synthesizer_of
@@ -23,10 +22,6 @@ from edgeq.synth.losses import squared_gaps
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 
 
-class Processor(World):
-    device = torch.device("cpu")
-
-
 def bits(made):
     graph, decided = freeze(made.graph, made.decided).graph, made.facts["gap_after"]
     return graph.digest(), decided
@@ -34,7 +29,7 @@ def bits(made):
 
 @pytest.mark.parametrize("method", ["zaq", "dfq-akd", "kd"])
 def test_training_starts_and_ends_about_where_it_does_on_a_processor(method):
-    there, here = finetune(job(method), ALONE), finetune(job(method), Processor())
+    there, here = finetune(job(method)), finetune(job(method), torch.device("cpu"))
     assert there.curves["student"][0] == pytest.approx(here.curves["student"][0], rel=1e-3)
     assert there.facts["gap_before"] == pytest.approx(here.facts["gap_before"], rel=1e-3)
     assert there.facts["gap_after"] == pytest.approx(here.facts["gap_after"], rel=0.2)

@@ -12,7 +12,8 @@ import torch
 from edgeq.cache import StageCache
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
-from edgeq.finetune.world import ALONE, World
+from edgeq.finetune.precision import training_device
+from edgeq.pipeline import synthesis
 from edgeq.pipeline.build import build
 from edgeq.pipeline.prepare import capture_model, load_configured
 from edgeq.pipeline.synthesis import synthesize
@@ -23,7 +24,7 @@ from edgeq.synth import SYNTHESIZERS, Request, zs_cgan
 def test_a_build_says_what_it_took_and_where_it_was_computed(config: BuildConfig) -> None:
     report = build(replace(config, method="noise+uniform"))
     assert report["method"] == report["synthesis"]["method"] == "noise+uniform"
-    assert report["synthesis"]["device"] == ALONE.device.type
+    assert report["synthesis"]["device"] == training_device().type
     assert any(line.startswith("calibrated on noise+uniform") for line in report["warnings"])
 
 
@@ -33,7 +34,7 @@ def test_a_generator_of_some_of_the_images_draws_no_others(
     given: list[Path | None] = []
 
     def stop(*arguments: Any) -> None:
-        given.append(arguments[-2])
+        given.append(arguments[-1])
         raise KeyboardInterrupt
 
     quick = zs_cgan.Settings(steps=3, batch=8, latent=8, width=8, retries=1)
@@ -44,10 +45,6 @@ def test_a_generator_of_some_of_the_images_draws_no_others(
             build(replace(config, method=method, finetune="kd"))
     assert given[0] is not None
     assert given[1] is None
-
-
-class Elsewhere(World):
-    device = torch.device("cuda")
 
 
 @pytest.fixture
@@ -69,12 +66,14 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bool]]]:
 
 
 def test_images_are_computed_where_training_is_and_those_of_a_gpu_are_others(
-    config: BuildConfig, tmp_path: Path, seen: list[tuple[str, bool]]
+    config: BuildConfig, tmp_path: Path, seen: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_configured(config)
     raw, cache = capture_model(loaded), StageCache(tmp_path / "cache", Silent())
-    for world in (Elsewhere(), World(), Elsewhere()):
-        result, _ = synthesize(config, loaded, raw, "spy", cache, world=world)
-        assert result.facts["device"] == world.device.type
-    wanted = [("cuda", False)] + ([("cpu", False)] if ALONE.device.type == "cpu" else [])
+    here = training_device()
+    for device in (torch.device("cuda"), here, torch.device("cuda")):
+        monkeypatch.setattr(synthesis, "training_device", lambda device=device: device)
+        result, _ = synthesize(config, loaded, raw, "spy", cache)
+        assert result.facts["device"] == device.type
+    wanted = [("cuda", False)] + ([("cpu", False)] if here.type == "cpu" else [])
     assert seen == wanted

@@ -19,7 +19,6 @@ from edgeq.finetune.settings import Settings, settings_for
 from edgeq.graph.ir import Graph
 from edgeq.pipeline.build import build
 from edgeq.pipeline.environment import TRAINING, environment
-from edgeq.pipeline.finetune import FinetuneInputs
 from edgeq.pipeline.synth import synth
 from edgeq.synth import zs_cgan
 from tests.pipeline.variants import variants
@@ -105,17 +104,6 @@ def test_an_edited_kernel_makes_everything_anew(tmp_path: Path, monkeypatch: pyt
     assert digest() == before
     kernel.write_text("a = 2")
     assert digest() != before
-
-
-def test_fine_tuning_knows_its_processes(config: BuildConfig, seen: Seen) -> None:
-    build(replace(config, method="noise", finetune="kd", bits="w8a4"))
-    inputs = next(inputs for _, inputs, _ in seen if isinstance(inputs, FinetuneInputs))
-
-    class Pair(type(inputs.world)):  # type: ignore[misc]
-        size = 2
-
-    Pair.__qualname__ = type(inputs.world).__qualname__
-    assert key_of(replace(inputs, world=Pair())) != key_of(inputs)
 
 
 def test_another_task_makes_other_images(config: BuildConfig, tmp_path: Path) -> None:

@@ -152,6 +152,26 @@ def test_images_of_the_model_file_serve_where_the_lock_names_none(here: Path) ->
 @pytest.mark.parametrize(
     ("table", "key", "value"),
     [
+        ("input", "mean", [0.4, 0.5, 0.6]),
+        ("output", "labels", ["dog", "cat", "ant", "fish"]),
+        ("evaluation", "images", "other.npz"),
+    ],
+)
+def test_a_lock_that_was_changed_by_hand_is_not_believed(here: Path, table: str, key: str, value: object) -> None:
+    folder = locked(here / "out", SPECS[0], "test.npz")
+    assert read_origin(folder) is not None
+    contents = json.loads((folder / "edgeq.lock").read_text())
+    contents["model"]["spec"][table][key] = value
+    (folder / "edgeq.lock").write_text(json.dumps(contents))
+    assert "edgeq.lock was changed by hand: its model.spec" in evaluated("out")
+    del contents["model"]["spec_sha256"]  # the lock of an earlier edgeq has none
+    (folder / "edgeq.lock").write_text(json.dumps(contents))
+    assert read_origin(folder) is not None
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
         ("input", "shape", [3, 10**6, 10**6]),
         ("input", "shape", [3, 8]),
         ("input", "shape", "3,8,8"),

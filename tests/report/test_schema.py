@@ -9,13 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from edgeq.errors import ArtifactError
+from edgeq.report.fields import Report
 from edgeq.report.schema import documentation, pick, to_text, validate
 
-Report = Callable[..., dict[str, Any]]
+Made = Callable[..., dict[str, Any]]
 
 REQUIRED = (
     "schema",
@@ -68,14 +70,14 @@ def parent(report: dict[str, Any], path: str) -> tuple[Any, str]:
     return report, key
 
 
-def test_a_report_survives_its_file(report: Report) -> None:
+def test_a_report_survives_its_file(report: Made) -> None:
     made = report()
     assert validate(made) == []
     assert json.loads(to_text(made)) == made
 
 
 @pytest.mark.parametrize("path", REQUIRED)
-def test_every_promised_key_is_there_and_required(report: Report, path: str) -> None:
+def test_every_promised_key_is_there_and_required(report: Made, path: str) -> None:
     made = copy.deepcopy(report())
     holder, key = parent(made, path)
     del holder[key]
@@ -85,22 +87,22 @@ def test_every_promised_key_is_there_and_required(report: Report, path: str) -> 
 @pytest.mark.parametrize(
     ("path", "value", "fault"),
     [
-        ("accuracy.n", True, "accuracy.n must be integer"),
-        ("accuracy.n", 5.0, "accuracy.n must be integer"),
+        ("accuracy.n", True, "accuracy.n must be an integer of at least 1"),
+        ("accuracy.n", 5.0, "accuracy.n must be an integer of at least 1"),
         ("latency.ratio", math.nan, "latency.ratio is nan"),
-        ("latency.ratio", "0.5", "latency.ratio must be number"),
-        ("latency.valid", 1, "latency.valid must be yes/no"),
+        ("latency.ratio", "0.5", "latency.ratio must be a number"),
+        ("latency.valid", 1, "latency.valid must be true or false"),
         ("artifact", [], "artifact must be an object"),
-        ("layers", {}, "layers must be a list"),
+        ("layers", {}, "layers must be a list of objects"),
         ("layers", [3], "layers[0] must be an object"),
         ("seed", None, "seed is null"),
         ("sead", 0, "sead is no key"),
-        ("census.kinds", {"ADD": "x"}, "census.kinds['ADD'] must be integer"),
-        ("warnings", [1], "warnings[0] must be text"),
+        ("census.kinds", {"ADD": "x"}, "census.kinds['ADD'] must be an integer"),
+        ("warnings", [1], "warnings[0] must be a string"),
         ("schema", 2, "schema is 2, this edgeq reads 1"),
     ],
 )
-def test_faults_are_named(report: Report, path: str, value: Any, fault: str) -> None:
+def test_faults_are_named(report: Made, path: str, value: Any, fault: str) -> None:
     made = copy.deepcopy(report())
     holder, key = parent(made, path)
     holder[key] = value
@@ -114,18 +116,18 @@ def test_no_report_at_all() -> None:
     assert validate({})[0].startswith("schema is None")
 
 
-def test_unmeasured_parts_are_null(report: Report) -> None:
+def test_unmeasured_parts_are_null(report: Made) -> None:
     made = report(accuracy=None, latency=None, exactness=None, seconds={"capture": 1.0}, edgeq=None)
     assert made["accuracy"] is made["latency"] is made["exactness"] is made["seconds"]["measure"] is None
     assert "edgeq" not in made
 
 
-def test_a_piece_that_lacks_something_is_an_error(report: Report) -> None:
+def test_a_piece_that_lacks_something_is_an_error(report: Made) -> None:
     with pytest.raises(ArtifactError, match=r"artifact\.sha256 is missing"):
         report(artifact={"path": "a", "bytes": 1})
 
 
-def test_numbers_of_numpy_become_plain(report: Report) -> None:
+def test_numbers_of_numpy_become_plain(report: Made) -> None:
     made = report(
         dead_channels=np.int64(3),
         exactness={"reference": "x", "values": np.int64(9), "equal": np.int32(9), "max_step": 0},
@@ -136,12 +138,21 @@ def test_numbers_of_numpy_become_plain(report: Report) -> None:
 
 def test_pick_reads_attributes_and_properties() -> None:
     from edgeq.formats.census import Census
-    from edgeq.report.fields import FIELDS, Section
+    from edgeq.report import fields
 
-    section = FIELDS["census"]
-    assert isinstance(section, Section)
-    found = pick(Census({"ADD": 2, "CONV_2D": 3}, 0, 1, 0, 0), section.fields)
+    found = pick(Census({"ADD": 2, "CONV_2D": 3}, 0, 1, 0, 0), fields.Census)
     assert (found["ops"], found["transposes"], found["kinds"]) == (5, 1, {"ADD": 2, "CONV_2D": 3})
+
+
+def test_the_structs_give_a_json_schema_too() -> None:
+    schema = msgspec.json.schema(Report)
+    assert schema["$defs"]["Accuracy"]["properties"]["n"] == {
+        "description": "images, the same for both",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 10**18,
+    }
+    assert "finetune" not in schema["$defs"]["Report"]["required"]
 
 
 def test_the_documentation_is_the_table() -> None:

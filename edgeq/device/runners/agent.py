@@ -28,7 +28,6 @@ import traceback
 from typing import Any
 
 MARK = "edgeq"
-VERSION = 1
 
 RUNTIMES = {
     "litert": ("ai_edge_litert.interpreter", "ai-edge-litert"),

@@ -19,7 +19,6 @@ class Edit:
         self.graph = graph
         self.nodes = {node.name: node for node in graph.nodes}
         self.readers = graph.consumers()
-        self.constant_readers = {name: self.readers[name] for name in graph.constants}
         self._replaced: dict[str, tuple[Node, ...]] = {}
         self._stands_for: dict[str, str] = {}
         self._constants: dict[str, Array] = {}
