@@ -32,10 +32,11 @@ from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
 from edgeq.measure.layers import layer_errors
 from edgeq.model.load import load_model
 from edgeq.model.spec import ModelSpec
-from edgeq.pipeline.synthesis import captured
+from edgeq.pipeline.prepare import capture_model
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.quantize import quantize
 from edgeq.synth import SYNTHESIZERS, Request
 
 NAMES = {"resnet20-shifted": 1000, "resnet8": 500, "mobilenetv1-0.25": 500}
@@ -56,7 +57,7 @@ STRUCTURES = (
 def prepared(name: str, limit: int) -> tuple[Graph, ModelSpec, CalibrationSet, EvaluationSet, Accuracy]:
     """The optimised network, `gznq` images of it, the evaluation images, and the float network's answers to them."""
     loaded = load_model(str(NETWORKS / f"{name}.toml"))
-    raw, spec = captured(loaded), loaded.spec
+    raw, spec = capture_model(loaded), loaded.spec
     low, high = spec.channel_range()
     calibration = SYNTHESIZERS.get("gznq")(Request(raw, low, high, spec.classes, 32, 0, "fast"))
     images = load_images(spec.evaluation or "", spec, limit)
@@ -71,7 +72,7 @@ def rows(name: str, limit: int) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "w8a8.tflite"
         for bits in BITS:
-            frozen = freeze(graph, calibrate(graph, calibration, spec.input_range(), scheme=Scheme.of(bits))).graph
+            frozen = quantize(graph, calibration, spec.input_range(), Scheme.of(bits))
             data = write_tflite(frozen)
             file = Path(folder) / f"{bits}.tflite"
             file.write_bytes(data)

@@ -34,8 +34,8 @@ from edgeq.measure.layers import layer_errors
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.fakequant import fake_quantize
-from edgeq.quant.freeze import freeze
 from edgeq.quant.mixed_precision import parted
+from edgeq.quant.quantize import quantize
 
 NAME, LIMIT = "mobilenetv1-0.25", 500
 WORST = (2, 8)
@@ -121,7 +121,7 @@ def main() -> None:
         reference = Path(folder) / "w8a8.tflite"
         for place, (name, scheme) in enumerate(schemes.items()):
             graph = parted(plain, scheme)
-            frozen = freeze(graph, calibrate(graph, calibration, spec.input_range(), scheme=scheme)).graph
+            frozen = quantize(graph, calibration, spec.input_range(), scheme)
             # Inputs are of the same type in all, so that none is spared a conversion.
             data = write_tflite(frozen, io="float32")
             file = reference if place == 0 else Path(folder) / f"{place}.tflite"

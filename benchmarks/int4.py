@@ -22,7 +22,7 @@ from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
 from edgeq.model.load import load_model
-from edgeq.pipeline.synthesis import captured
+from edgeq.pipeline.prepare import capture_model
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
@@ -38,7 +38,7 @@ KERNELS = ("xnnpack", "builtin")
 
 def frozen(path: Path) -> tuple[IntegerGraph, CalibrationSet]:
     loaded = load_model(str(path))
-    graph, spec = optimize(captured(loaded)), loaded.spec
+    graph, spec = optimize(capture_model(loaded)), loaded.spec
     noise = np.random.default_rng(0).normal(0, 1, (4, *spec.input_shape)).astype(np.float32)
     images = CalibrationSet(np.clip(noise, *spec.input_range()), np.full(4, -1, np.int64), "noise")
     scheme = Scheme.of("w4a8")

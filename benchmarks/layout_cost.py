@@ -29,8 +29,7 @@ from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.quant.bits import Scheme
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
+from edgeq.quant.quantize import quantize
 
 RESULTS = ROOT / "benchmarks" / "results" / "layout_cost.md"
 INTRODUCTION = f"""\
@@ -102,7 +101,7 @@ def written(module: nn.Module, shape: tuple[int, int, int]) -> bytes:
     inputs = np.random.default_rng(0).normal(0, 1, (1, *shape)).astype(np.float32)
     images = CalibrationSet(inputs, np.full(1, -1, np.int64), "noise")
     graph = optimize(capture(module.eval(), shape, "network"))
-    return write_tflite(freeze(graph, calibrate(graph, images, (-2.0, 5.0), scheme=Scheme.of("w8a8"))).graph)
+    return write_tflite(quantize(graph, images, (-2.0, 5.0), Scheme.of("w8a8")))
 
 
 def padded(case: Case) -> Iterator[bytes]:

@@ -43,7 +43,7 @@ from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import Learned, Student, agreement
 from edgeq.integer.storage import reference_run
 from edgeq.measure.accuracy import evaluate, runner
-from edgeq.pipeline.synthesis import choose_method
+from edgeq.pipeline.choices import choose_method
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate

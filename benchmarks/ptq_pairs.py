@@ -22,7 +22,7 @@ from edgeq.finetune.student import Student
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.measure.accuracy import evaluate, runner
-from edgeq.pipeline.synthesis import choose_method
+from edgeq.pipeline.choices import choose_method
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration

@@ -31,11 +31,10 @@ from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
 from edgeq.model.load import LoadedModel, load_model
-from edgeq.pipeline.synthesis import captured
+from edgeq.pipeline.prepare import capture_model
 from edgeq.quant.bits import Scheme
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
 from edgeq.quant.input_transform import Intake, normalised, raw_pixels
+from edgeq.quant.quantize import quantize
 from edgeq.synth import SYNTHESIZERS, Request
 
 TARGETS = ("tflite-arm", "onnx-x86")
@@ -72,7 +71,7 @@ def calibration(loaded: LoadedModel, raw: Graph, subject: Subject) -> Calibratio
 
 def rows(name: str, subject: Subject) -> list[str]:
     loaded = load_model(str(subject.path))
-    raw, spec = captured(loaded), loaded.spec
+    raw, spec = capture_model(loaded), loaded.spec
     graph, images = optimize(raw), load_images(loaded.spec.evaluation or "", loaded.spec, subject.limit)
     given = calibration(loaded, raw, subject)
     assert isinstance(loaded.module, torch.nn.Module)
@@ -109,7 +108,7 @@ def frozen(graph: Graph, given: CalibrationSet, intake: Intake) -> tuple[Integer
     early = intake.form == "weights"
     limits = (intake.spec if early else intake.network).input_range()
     inner = intake.graph(graph)
-    made = freeze(inner, calibrate(inner, fed if early else given, limits, scheme=Scheme.of("w8a8"))).graph
+    made = quantize(inner, fed if early else given, limits, Scheme.of("w8a8"))
     return intake.integers(made), fed
 
 

@@ -30,7 +30,7 @@ from edgeq.finetune.loop import Job, finetune
 from edgeq.finetune.settings import METHODS, settings_for
 from edgeq.graph.passes import optimize
 from edgeq.model.load import load_model
-from edgeq.pipeline.synthesis import captured
+from edgeq.pipeline.prepare import capture_model
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.synth.memory import keep_freed_memory
@@ -49,7 +49,7 @@ def cost(name: str, method: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     keep_freed_memory()
     loaded = load_model(name, weights="random") if name in DRAWN else load_model(str(MODELS[name]))
-    raw, spec = captured(loaded), loaded.spec
+    raw, spec = capture_model(loaded), loaded.spec
     graph = optimize(raw)
     settings = dataclasses.replace(settings_for(method, "balanced", graph), warm_up=0, turns=STEPS)
     inputs = np.random.default_rng(0).normal(0, 1, (max(8, settings.batch), *spec.input_shape)).astype(np.float32)

@@ -29,7 +29,7 @@ from edgeq.graph.run import GraphModule
 from edgeq.measure.accuracy import Accuracy, Run, evaluate, runner
 from edgeq.model.load import LoadedModel, load_model
 from edgeq.model.pycode import import_callable
-from edgeq.pipeline.synthesis import captured
+from edgeq.pipeline.prepare import capture_model
 from edgeq.quant.bits import parse_bits
 
 REAL = "images"
@@ -52,7 +52,7 @@ class Subject:
 
     @cached_property
     def raw(self) -> Graph:
-        return captured(self.loaded)
+        return capture_model(self.loaded)
 
     @cached_property
     def graph(self) -> Graph:

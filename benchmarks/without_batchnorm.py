@@ -23,7 +23,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.passes import fold_batchnorm
 from edgeq.graph.run import GraphModule
 from edgeq.model.load import load_model
-from edgeq.pipeline.synthesis import captured
+from edgeq.pipeline.prepare import capture_model
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.inversion import Settings, invert
 from edgeq.synth.statistics import layer_gaps, references, seen_moments
@@ -46,7 +46,7 @@ IMAGES = 32
 
 def rows(name: str) -> list[str]:
     loaded = load_model(str(NETWORKS / f"{name}.toml"))
-    raw = captured(loaded)
+    raw = capture_model(loaded)
     low, high = loaded.spec.channel_range()
     request = Request(fold_batchnorm(raw), low, high, loaded.spec.classes, IMAGES, seed=0)
     makers: dict[str, Callable[[], CalibrationSet]] = {

@@ -35,9 +35,7 @@ from edgeq.integer.storage import reference_run
 from edgeq.measure.accuracy import runner
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.equalize import equalize
-from edgeq.quant.freeze import freeze
+from edgeq.quant.quantize import quantize
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.versions import package_versions
 
@@ -95,8 +93,7 @@ def _code() -> str:
 def answer(subject: Subject, calibration: CalibrationSet, bits: str, *, all_layers: bool) -> dict[str, Any]:
     """Calibrate and freeze at these bits, and answer: by the exported file where one can, else by the reference."""
     scheme = Scheme.of(bits, all_layers=all_layers)
-    graph = equalize(subject.graph, calibration, subject.loaded.spec.input_range(), scheme)
-    integer = freeze(graph, calibrate(graph, calibration, subject.loaded.spec.input_range(), scheme=scheme)).graph
+    integer = quantize(subject.graph, calibration, subject.loaded.spec.input_range(), scheme)
     places = subject.places(bits)
     if scheme.activation_bits == 8:
         session = LiteRTSession(write_tflite(integer), kernels="xnnpack", threads=1)

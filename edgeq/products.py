@@ -90,8 +90,8 @@ BUILD = Product(
     "a build",
     "build",
     frozenset({
-        "model.tflite", "model.onnx", "float.tflite", "float.onnx", "integer.safetensors", "calibration.npz",
-        "calibration.png", "report.json", "report.html", "device.json", MARKER,
+        "model.tflite", "model.onnx", "float.tflite", "float.onnx", "integer.safetensors", "simulated.safetensors",
+        "calibration.npz", "calibration.png", "report.json", "report.html", "device.json", MARKER,
     }),
 )  # fmt: skip
 

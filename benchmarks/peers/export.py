@@ -47,8 +47,7 @@ from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.measure.conditions import this_machine
 from edgeq.quant.bits import Scheme
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
+from edgeq.quant.quantize import quantize
 
 FOLDERS = ROOT / "build" / "peers_export"
 HERE = Path(__file__).resolve().parent
@@ -139,7 +138,7 @@ def make_ours(name: str) -> dict[str, Any]:
             target = load_target(target_name)
             bits = target.bits_of_weights(vnni=this_machine().vnni)
             began = time.process_time()
-            integer = freeze(graph, calibrate(graph, images, PIXELS, scheme=Scheme.of("w8a8", widest=bits))).graph
+            integer = quantize(graph, images, PIXELS, Scheme.of("w8a8", widest=bits))
             frozen = time.process_time()
             data = format_of(target, bits).write(integer, target.io, target.narrow_weights)
             written = time.process_time()

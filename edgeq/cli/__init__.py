@@ -29,6 +29,7 @@ cli = Shell(
         "synth": "edgeq.cli.synth:synth",
         "check": "edgeq.cli.check:check",
         "inspect": "edgeq.cli.inspect:inspect",
+        "show": "edgeq.cli.show:show",
         "verify": "edgeq.cli.verify:verify",
         "bench": "edgeq.cli.bench:bench",
         "eval": "edgeq.cli.eval:evaluate",

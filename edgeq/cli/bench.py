@@ -40,7 +40,13 @@ __all__ = ["bench"]
 )
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
 def bench(
-    paths: tuple[Path, ...], devices: tuple[str, ...], strict: bool, page: Path | None, as_json: bool, **asked: Any
+    paths: tuple[Path, ...],
+    devices: tuple[str, ...],
+    repeat: int,
+    strict: bool,
+    page: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Time ARTIFACTs on devices: a build's folder, where integer and float file run in turns, or any file alone.
 
@@ -51,7 +57,7 @@ def bench(
     """
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--html {page}", why="is written as a page, so its name must end in .html")
-    results = [_measured(path, device, asked) for path in paths for device in devices for _ in range(asked["repeat"])]
+    results = [_measured(path, device, options) for path in paths for device in devices for _ in range(repeat)]
     if as_json:
         print_json(results)
     else:
@@ -69,25 +75,10 @@ def bench(
         )  # fmt: skip
 
 
-def _measured(path: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    from edgeq.device.job import Pace
-    from edgeq.device.job import bench as measure
-    from edgeq.device.open import full_name, open_device
-    from edgeq.pipeline.ondevice import find_artifact, setup_for
-    from edgeq.report.device import slow_here
+def _measured(path: Path, device: str, options: dict[str, Any]) -> dict[str, Any]:
+    from edgeq.pipeline.bench import bench_artifact
 
-    artifact = find_artifact(path)
-    setup = setup_for(artifact, asked["runtime"], asked["threads"], asked["program"])
-    name = full_name(name)
-    say(f"{artifact.name} on {name}")
-    with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
-        pace = Pace(seconds=asked["seconds"], cooldown=asked["cooldown"], timeout=asked["timeout"])
-        facts = measure(device, artifact.model, artifact.baseline, setup, pace)
-    kept = {key: value for key, value in facts.items() if key != "edgeq"}
-    form, activations = artifact.model.suffix.removeprefix("."), "int8" if artifact.entry.signed else "uint8"
-    if slow := slow_here(facts["machine"]["architecture"], form, activations):
-        kept["notes"] = [*kept.get("notes", ()), slow]
-    return {"artifact": artifact.name, "device": name} | kept
+    return bench_artifact(path, device, say=say, **options)
 
 
 def _show(results: list[dict[str, Any]]) -> None:

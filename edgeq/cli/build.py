@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +13,12 @@ from edgeq.cli.options import config_option, program_option, say_file, settings_
 from edgeq.cli.shell import echo, print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
-from edgeq.errors import MeasurementError, UnsupportedError
-from edgeq.model.modeltoml import DEFAULT_MODEL
-from edgeq.report.locked import Locked, NotReproduced, load_locked
+from edgeq.errors import UnsupportedError
+from edgeq.report.believable import check_believable
 from edgeq.threads import one_operation_at_a_time
+
+if TYPE_CHECKING:
+    from edgeq.report.locked import Locked
 
 __all__ = ["build"]
 
@@ -58,6 +60,10 @@ def build(
     edgeq build torchvision:mobilenet_v2 --weights mine.pth --method images:photos/ --target tflite-arm
     edgeq build resnet20/model.toml --locked theirs/edgeq.lock -o again
     """
+    # These load numpy, which help does without.
+    from edgeq.model.modeltoml import DEFAULT_MODEL
+    from edgeq.report.locked import NotReproduced, load_locked
+
     effective = resolve(flags, os.environ, file)
     if print_config:
         if as_json:
@@ -90,7 +96,9 @@ def build(
             print_json({"locked": {"path": str(lock), "same": False, "differences": error.differences}})
         raise
     if config.devices and not plan:
-        results = [_measured_there(one, result, program, quiet) for one, result in zip(configs, results, strict=True)]
+        results = [
+            _measure_on_devices(one, result, program, quiet) for one, result in zip(configs, results, strict=True)
+        ]
     if as_json:
         same = {"locked": {"path": str(lock), "same": True, "differences": []}} if locked and not plan else {}
         told = [result | same for result in results]
@@ -102,7 +110,8 @@ def build(
     if plan:
         _refuse(results)
     elif config.strict:
-        _insist(results)
+        for report in results:
+            check_believable(report)
 
 
 def _check_outputs(configs: list[BuildConfig]) -> None:
@@ -115,27 +124,17 @@ def _check_outputs(configs: list[BuildConfig]) -> None:
             check_replaceable(config.output, BUILD)
 
 
-def _measured_there(config: BuildConfig, result: dict[str, Any], program: Path | None, quiet: bool) -> dict[str, Any]:
+def _measure_on_devices(
+    config: BuildConfig, result: dict[str, Any], program: Path | None, quiet: bool
+) -> dict[str, Any]:
     """``--device``: the finished build run there too. Returns its report with what was found."""
-    from edgeq.cli.summary import model_name
-    from edgeq.data.evaluation import load_images
-    from edgeq.pipeline.artifact import command_of
-    from edgeq.pipeline.ondevice import measure_build
-    from edgeq.pipeline.synthesis import loaded_model
+    from edgeq.pipeline.build import measure_on_devices
 
-    spec = loaded_model(config).spec
-    where = config.evaluation or spec.evaluation
-    images = load_images(where, spec, config.eval_limit) if where else None
-
-    def told(line: str) -> None:
+    def tell(line: str) -> None:
         if not quiet:
             say(f"edgeq: {line}")
 
-    return measure_build(
-        config.output_folder(model_name(result)), config.devices, spec, images,
-        threads=config.bench_threads or load_target(config.target).threads,
-        rebuild=command_of(config), program=program, say=told,
-    )  # fmt: skip
+    return measure_on_devices(config, result, program=program, say=tell)
 
 
 def _refuse(plans: list[dict[str, Any]]) -> None:
@@ -145,23 +144,6 @@ def _refuse(plans: list[dict[str, Any]]) -> None:
         if refused:
             calls = f"{len(refused)} unsupported call{'s' * (len(refused) > 1)}"
             raise UnsupportedError(f"{facts['model']} cannot be built", why=calls)
-
-
-def _insist(results: list[dict[str, Any]]) -> None:
-    """``--strict``: the builds stand, but a number nobody should believe is a failure."""
-    for report in results:
-        if not report["latency"]["valid"]:
-            raise MeasurementError(
-                f"latency of {report['model']} for {report['target']} must not be believed",
-                why=str(report["latency"].get("reason")),
-                hint="repeat with --force measure on a quiet machine",
-            )
-        for row in report.get("devices", ()):
-            if not (row["valid"] or row.get("earlier")):
-                raise MeasurementError(
-                    f"latency of {report['model']} for {report['target']} must not be believed", where=row["name"],
-                    why="; ".join(row["doubts"]), hint="remove the cause and build again; what is cached stays",
-                )  # fmt: skip
 
 
 def _planned(config: BuildConfig) -> dict[str, Any]:

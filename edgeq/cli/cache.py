@@ -7,15 +7,17 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.cache import CacheEntry, clear, contents
 from edgeq.cli.options import config_option
 from edgeq.cli.shell import columns, echo, print_json
 from edgeq.config.build import resolve
 from edgeq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edgeq.cache import CacheEntry
 
 __all__ = ["cache"]
 
@@ -46,6 +48,8 @@ def cache(clearing: bool, days: float | None, folder: str | None, file: Path | N
     if days is not None and not clearing:
         raise ConfigError("--older-than", why="says what --clear removes", hint="edgeq cache --clear --older-than 30")
     where = resolve({"cache": folder}, os.environ, file).config.cache
+    from edgeq.cache import clear, contents  # loads numpy, which help does without
+
     if folder is not None and not where.is_dir():
         raise ConfigError(f"--cache {where}", why="there is no such folder", hint="name the one that builds were given")
     kept = contents(where)

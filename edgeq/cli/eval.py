@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edgeq.cli.options import program_option
 from edgeq.cli.shell import columns, echo, print_json, say
-from edgeq.errors import ConfigError
-
-if TYPE_CHECKING:  # numpy takes a while to import
-    from edgeq.model.spec import ModelSpec
 
 __all__ = ["evaluate"]
 
@@ -33,14 +28,14 @@ __all__ = ["evaluate"]
 @click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
 @program_option
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
-def evaluate(paths: tuple[Path, ...], devices: tuple[str, ...], as_json: bool, **asked: Any) -> None:
+def evaluate(paths: tuple[Path, ...], devices: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Run ARTIFACTs, builds' folders or any .tflite or .onnx, over labelled images on devices and here.
 
     \b
     edgeq eval build/resnet20-tflite-arm --data test.npz --device pi@raspberrypi
     edgeq eval theirs.tflite --model resnet20/model.toml --data test.npz --device emulator:cortex-a72 --limit 200
     """
-    results = [facts for path in paths for facts in _answered(path, devices, asked)]
+    results = [_answered(path, device, options) for path in paths for device in devices]
     if as_json:
         print_json(results[0] if len(results) == 1 else results)
     elif len(results) == 1:
@@ -49,37 +44,10 @@ def evaluate(paths: tuple[Path, ...], devices: tuple[str, ...], as_json: bool, *
         _table(results)
 
 
-def _answered(path: Path, devices: tuple[str, ...], asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    from edgeq.data.evaluation import load_images
-    from edgeq.device.open import full_name, open_device
-    from edgeq.pipeline.ondevice import eval_on, fed_as, find_artifact, setup_for
+def _answered(path: Path, device: str, options: dict[str, Any]) -> dict[str, Any]:
+    from edgeq.pipeline.evaluate import evaluate_artifact
 
-    artifact = find_artifact(path)
-    spec, where = _prepared(path, asked["model"], asked["data"])
-    spec = fed_as(artifact, spec, asked["raw"])
-    images = load_images(where, spec, asked["limit"])
-    setup = setup_for(artifact, asked["runtime"], asked["threads"], asked["program"])
-    for name in map(full_name, devices):
-        say(f"{artifact.name}: {len(images)} images on {name}")
-        with open_device(name, runtime=setup.runtime, patience=asked["wait"]) as device:
-            yield {**eval_on(device, artifact, setup, spec, images, timeout=asked["timeout"]), "device": name}
-
-
-def _prepared(path: Path, model: str | None, data: str | None) -> tuple[ModelSpec, str]:
-    """How images become the file's input, and where they are. Only what the user named is imported."""
-    from edgeq.model.load import load_model
-    from edgeq.pipeline.origin import read_origin
-
-    if model:
-        spec = load_model(model).spec
-        where = data or spec.evaluation
-        if not where:
-            raise ConfigError("no labelled images", hint="--data test.npz")
-        return spec, where
-    origin = read_origin(path) if path.is_dir() else None
-    if origin is None:
-        raise ConfigError(f"{path} does not say how its images are prepared", hint="name the model: --model model.toml")
-    return origin.spec, data or origin.images(path)
+    return evaluate_artifact(path, device, say=say, **options)
 
 
 def _tell(facts: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ import click
 from edgeq.cli.options import config_option, say_file, settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve, settings_of
-from edgeq.model.modeltoml import DEFAULT_MODEL
 from edgeq.threads import one_operation_at_a_time
 
 __all__ = ["synth"]
@@ -40,6 +39,8 @@ def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **
     edgeq synth resnet20/model.toml -n 128 --method gznq -o calibration/
     edgeq synth torchvision:mobilenet_v2 --weights mine.pth -n 64
     """
+    from edgeq.model.modeltoml import DEFAULT_MODEL  # loads numpy, which help does without
+
     effective = resolve(flags, os.environ, file)
     config = dataclasses.replace(effective.config, output=output)
     say_file(effective, file)

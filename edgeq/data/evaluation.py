@@ -26,7 +26,14 @@ from edgeq.errors import ConfigError, MeasurementError
 from edgeq.model.pycode import call, import_callable
 from edgeq.model.spec import ModelSpec
 
-__all__ = ["EvaluationSet", "barred", "calibration_from_images", "check_images", "load_images"]
+__all__ = [
+    "EvaluationSet",
+    "barred",
+    "calibration_from_images",
+    "check_images",
+    "evaluation_from_arrays",
+    "load_images",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Choice = Callable[[int], Sequence[int]]
@@ -112,12 +119,29 @@ def load_images(path: str | Path, spec: ModelSpec, limit: int | None = None) -> 
             hint="use class folders, a CSV with columns filename,label, or an .npz with images and "
             + " and ".join(ARRAYS[spec.task]),
         )
+    return _judged(pixels, labels, str(path), spec, note)
+
+
+def evaluation_from_arrays(images: Pixels, truths: Any, spec: ModelSpec) -> EvaluationSet:
+    """Labelled images that are in memory: uint8 ``(N, H, W, C)``, and what is true of them as in an ``.npz``.
+
+    `truths` are labels ``(N,)`` of a classifier, else a mapping of the arrays that `ARRAYS` names. Raises
+    `ConfigError`.
+    """
+    _insist("evaluation images")
+    pixels, labels = _checked(np.asarray(images), truths, "the given images", spec)
+    if labels is None:
+        raise ConfigError("the given images have no labels")
+    return _judged(pixels, labels, "the given images", spec, "")
+
+
+def _judged(pixels: Pixels, labels: Truths, path: str, spec: ModelSpec, note: str) -> EvaluationSet:
     if spec.task == "classification" and (labels.min() < 0 or labels.max() >= spec.decisions):
         raise ConfigError(
             f"labels of {path} go from {labels.min()} to {labels.max()}",
             why=f"{spec.name} has {spec.decisions} classes, 0 to {spec.decisions - 1}",
         )
-    return EvaluationSet(pixels, labels, str(path), _digest(pixels, labels), note)
+    return EvaluationSet(pixels, labels, path, _digest(pixels, labels), note)
 
 
 def calibration_from_images(

@@ -14,11 +14,11 @@ from edgeq.formats.exactness import Exactness
 from edgeq.formats.onnx.file import read_model
 from edgeq.formats.onnx.verify import Rounding, verify_onnx
 from edgeq.integer.graph import IntegerGraph
-from edgeq.integer.storage import storable
+from edgeq.integer.storage import load_written
 from edgeq.isolation import isolated, read_untrusted
 from edgeq.limits import read_bytes
 
-__all__ = ["replay"]
+__all__ = ["replay", "verify_against"]
 
 
 def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Rounding = "tflite") -> Exactness:
@@ -35,6 +35,23 @@ def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Roun
     return isolated(_replay, folder, images, seed=seed, rounding=rounding)
 
 
+def verify_against(
+    integer: IntegerGraph, file: Path, inputs: npt.NDArray[np.float32], *, rounding: Rounding = "tflite"
+) -> Exactness:
+    """Every op of a model file on real `inputs` ``(N, C, H, W)``, against the `integer` graph it was written from.
+
+    Runs in a process of its own. Raises `ArtifactError` where the file is damaged or was written from another graph.
+    """
+    if not file.is_file():
+        raise ArtifactError(f"no such file: {file}")
+    return isolated(_verify, integer, file, inputs, rounding=rounding)
+
+
+def _verify(integer: IntegerGraph, file: Path, inputs: npt.NDArray[np.float32], *, rounding: Rounding) -> Exactness:
+    with read_untrusted(f"{file} cannot be verified", "it is damaged, or was not written from this graph"):
+        return _compare_file(integer, file, inputs, rounding=rounding)
+
+
 def _replay(folder: Path, images: int, *, seed: int | None, rounding: Rounding) -> Exactness:
     with read_untrusted(
         f"the model in {folder} cannot be replayed", "it is damaged, or not of this build: build again"
@@ -43,13 +60,22 @@ def _replay(folder: Path, images: int, *, seed: int | None, rounding: Rounding) 
 
 
 def _compare(folder: Path, images: int, *, seed: int | None, rounding: Rounding) -> Exactness:
-    integer = storable(IntegerGraph.load(_part(folder, "integer.safetensors")))
+    integer = load_written(_part(folder, "integer.safetensors"))
     inputs = _inputs(folder, integer, images, seed)
-    if (folder / "model.tflite").is_file():
+    tflite = folder / "model.tflite"
+    return _compare_file(
+        integer, tflite if tflite.is_file() else _part(folder, "model.onnx"), inputs, rounding=rounding
+    )
+
+
+def _compare_file(
+    integer: IntegerGraph, file: Path, inputs: npt.NDArray[np.float32], *, rounding: Rounding
+) -> Exactness:
+    data = read_bytes(file)
+    if file.suffix == ".tflite":
         from edgeq.formats.tflite.verify import verify_tflite
 
-        return verify_tflite(integer, read_bytes(folder / "model.tflite"), inputs)
-    data = read_bytes(_part(folder, "model.onnx"))
+        return verify_tflite(integer, data, inputs)
     kind: Literal["int8", "uint8"] = "int8" if read_model(data)[0].signed_activations() else "uint8"
     return verify_onnx(integer, data, inputs, kind, rounding=rounding)
 

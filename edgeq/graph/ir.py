@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ops import Op, Shape, op_to_json
+from edgeq.graph.printing import NodeRow, format_table, graph_rows
 
 __all__ = ["Graph", "Node", "with_op"]
 
@@ -131,6 +132,14 @@ class Graph:
 
     def parameters(self) -> int:
         return sum(int(array.size) for array in self.constants.values())
+
+    def rows(self) -> list[NodeRow]:
+        """The table that `print` shows, as data."""
+        return graph_rows(self)
+
+    def __str__(self) -> str:
+        title = f"{self.name}: {self.parameters():,} parameters, {self.macs():,} multiply-accumulates"
+        return format_table(title, self.rows(), self.outputs)
 
     def digest(self) -> str:
         """SHA-256 over structure and constants; equal graphs have equal digests."""

@@ -22,6 +22,8 @@ from safetensors.numpy import save
 from edgeq.errors import ArtifactError, UnsupportedError
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import Shape, op_from_json, op_to_json
+from edgeq.graph.printing import NodeRow, format_table
+from edgeq.integer.printing import integer_rows
 from edgeq.limits import check_regular
 
 __all__ = ["LIMITS", "IntegerGraph", "Quantization"]
@@ -160,6 +162,13 @@ class IntegerGraph:
     def activations(self, node: Node) -> tuple[str, ...]:
         """The inputs of `node` that are not constants."""
         return tuple(name for name in node.inputs if name not in self.constants)
+
+    def rows(self) -> list[NodeRow]:
+        """The table that `print` shows, as data."""
+        return integer_rows(self)
+
+    def __str__(self) -> str:
+        return format_table(f"{self.name}: integers", self.rows(), self.outputs)
 
     def to_bytes(self) -> bytes:
         """A safetensors file: integer constants and scales as tensors, structure as JSON in its metadata."""

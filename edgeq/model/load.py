@@ -7,6 +7,7 @@ user named, names it.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,13 +24,14 @@ from edgeq.model.elsewhere import suggest
 from edgeq.model.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
 from edgeq.model.pycode import aside, call, import_callable, last_line
 from edgeq.model.spec import ModelSpec
+from edgeq.model.tasks import Detection, Task
 from edgeq.model.timm import timm_model
 from edgeq.model.torchvision import import_torchvision, torchvision_model
 from edgeq.model.weights import digest, file_and_key, fit, read_weights
 
 __all__ = [
     "DEFAULT_MODEL", "LoadedModel", "ModelSpec", "checkpoint_file", "import_torchvision", "load_model",
-    "shipped_models",
+    "shipped_models", "wrap_module",
 ]  # fmt: skip
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -95,6 +97,43 @@ def load_model(
         module = _ready(module, reference)
         spec = _tried(spec, module)
     return LoadedModel(spec, module, reference)
+
+
+def wrap_module(
+    module: nn.Module,
+    name: str,
+    input_shape: Sequence[int],
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: int = 0,
+    labels: Sequence[str] = (),
+    task: Task | None = None,
+) -> LoadedModel:
+    """Make a model of a network that exists in Python: of a copy, in eval mode, float32 and on the CPU.
+
+    `input_shape` is ``(C, H, W)``. `mean` and `std` are guessed as for a factory where they are None, and `classes` is
+    not checked where it is 0. `task` says what the outputs of a segmenter or detector mean. Raises `ConfigError`,
+    `UnsupportedError`.
+    """
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"{type(module).__name__} is no torch.nn.Module", hint="edgeq.load takes names and files")
+    _refuse_unreadable(module, name)
+    try:
+        module = copy.deepcopy(module)
+    except Exception as error:
+        raise ConfigError(f"{name} cannot be copied", why=last_line(error)) from error
+    shape = tuple(int(v) for v in input_shape)
+    means, stds = (None if given is None else tuple(given) for given in (mean, std))
+    if len(shape) != 3:
+        raise ConfigError(f"input shape {list(shape)}", why="must be channels, height, width")
+    spec = _guessed_spec(_Request(name, None, shape, means, stds), name, module)
+    if task is not None:
+        kind = "detection" if isinstance(task, Detection) else "segmentation"
+        spec = replace(spec, task=kind, dense=task, classes=len(task.classes))
+    spec = replace(spec, classes=classes or spec.classes, labels=tuple(labels))
+    module = _ready(module, name)
+    return LoadedModel(_tried(spec, module), module, name)
 
 
 def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:

@@ -1,4 +1,7 @@
-"""What settings and target decide together: bits, types and the meaning of the input. Refused here: what cannot be."""
+"""What settings, target and network decide together: bits, types, the meaning of the input, where images come from.
+
+What cannot be is refused here, before any work.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,33 @@ import dataclasses
 
 from edgeq.config.build import BuildConfig
 from edgeq.config.targets import WEIGHT_TYPES, Target
+from edgeq.data.evaluation import check_images
 from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.finetune.budget import batch_for
+from edgeq.finetune.settings import METHODS
 from edgeq.graph.ir import Graph
+from edgeq.graph.ops import BatchNorm
 from edgeq.measure.conditions import this_machine
 from edgeq.model.spec import ModelSpec
-from edgeq.quant.bits import Scheme
+from edgeq.quant.bits import LayerBits, Scheme
 from edgeq.quant.input_transform import Intake, normalised, raw_pixels
+from edgeq.synth import synthesizer_of
+from edgeq.synth.base import JOINED
 
-__all__ = ["intake_of", "scheme_of", "types_of"]
+__all__ = [
+    "IMAGES",
+    "check_method",
+    "choose_method",
+    "choose_tuning",
+    "file_types",
+    "intake_of",
+    "scheme_of",
+    "types_of",
+    "with_images",
+]
+
+IMAGES = 160
+"""Fewest calibration images of a build that fine-tunes: a network trained on 32 learns those. A fifth only judges."""
 
 ENDS = {"int8": 8, "uint8": 8, "int16": 16}
 """Bits of inputs and outputs by type; in float they have those of the ops there."""
@@ -77,6 +99,21 @@ def types_of(config: BuildConfig, target: Target, scheme: Scheme) -> tuple[str |
     return io, weights
 
 
+def file_types(
+    target: Target, io: str | None, weight_storage: str | None, kinds: frozenset[str]
+) -> tuple[str | None, str]:
+    """What `types_of` returns, for integers whose activations have the types `kinds`.
+
+    `io` and `weight_storage` are settings, None for the target's. Raises `ConfigError`, `UnsupportedError`.
+    """
+    bits = "w8a16" if kinds == {"int16"} else "w8a8"
+    if "int16" in kinds and target.format != "tflite":
+        raise UnsupportedError(f"16-bit activations for {target.name}", hint="write a .tflite")
+    config = BuildConfig(bits=bits, io=io, weight_storage=weight_storage, targets=(target.name,))
+    mixed = dataclasses.replace(Scheme.of(bits), layers=(LayerBits("*", 8, 16),)) if len(kinds) > 1 else Scheme.of(bits)
+    return types_of(config, target, mixed)
+
+
 def intake_of(
     config: BuildConfig, target: Target, scheme: Scheme, graph: Graph, spec: ModelSpec, tuning: str
 ) -> Intake:
@@ -86,3 +123,61 @@ def intake_of(
         return normalised(spec)
     io, _ = types_of(config, target, scheme)
     return raw_pixels(graph, spec, io or "int8", tuned=bool(tuning), free=config.raw_pixels == "free")
+
+
+def choose_tuning(config: BuildConfig) -> tuple[BuildConfig, str]:
+    """The settings with images and fine-tuning told apart, and the method that fine-tunes; "" for none.
+
+    ``--method zaq`` says both at once: images that suit the network for the ranges, then ZAQ. Raises `ConfigError` for
+    two fine-tunings at once.
+    """
+    tuning = "" if config.finetune == "none" else config.finetune
+    if config.method in METHODS:
+        if config.finetune not in ("none", config.method):
+            raise ConfigError(
+                f"--method {config.method} --finetune {config.finetune}",
+                why="both say how to fine-tune",
+                hint="name images with --method, such as gznq",
+            )
+        tuning, config = config.method, dataclasses.replace(config, method="auto")
+    return config, tuning
+
+
+def with_images(config: BuildConfig, tuning: str, graph: Graph) -> BuildConfig:
+    """`config` with enough calibration images for `tuning` to learn from and to be judged by: `IMAGES`, or five batches
+    of a network so large that its batches are small (and its images hold that many more places)."""
+    if not tuning:
+        return config
+    return dataclasses.replace(config, images=max(config.images, min(IMAGES, 5 * batch_for(graph))))
+
+
+def check_method(asked: str) -> None:
+    """Raise `ConfigError` for a method or images nobody has, before minutes are spent on the network."""
+    if asked.startswith("images:"):
+        check_images(asked.removeprefix("images:"))
+        return
+    if asked == "auto":
+        return
+    if asked in METHODS:
+        raise ConfigError(
+            f"--method {asked}",
+            why="it trains the integer network on images and makes none to keep",
+            hint=f"edgeq build --method {asked}; for images, --method gznq or zs-cgan",
+        )
+    if trained := [part for part in asked.split(JOINED) if part in METHODS]:
+        raise ConfigError(
+            f"--method {asked}",
+            why=f"{trained[0]} trains the integer network on images and makes none",
+            hint=f"join what makes images, and edgeq build --finetune {trained[0]}",
+        )
+    synthesizer_of(asked)
+
+
+def choose_method(asked: str, raw: Graph) -> tuple[str, str]:
+    """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network."""
+    if asked != "auto":
+        return asked, "as asked"
+    norms = sum(1 for _ in raw.of_kind(BatchNorm))
+    if norms:
+        return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"
+    return "inversion", "auto: no batch norm (absent or folded) to match, so classes are drawn out of random shapes"

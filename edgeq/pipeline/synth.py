@@ -35,8 +35,10 @@ from edgeq.files import check_replaceable, staged
 from edgeq.graph.ir import Graph
 from edgeq.model.load import LoadedModel
 from edgeq.model.spec import ModelSpec
+from edgeq.pipeline.choices import check_method, choose_method
 from edgeq.pipeline.environment import TRAINING, Environment, environment
-from edgeq.pipeline.synthesis import captured, check_method, choose_method, loaded_model, synthesize
+from edgeq.pipeline.prepare import capture_model, load_configured
+from edgeq.pipeline.synthesis import synthesize
 from edgeq.products import CALIBRATION_SET, MARKER
 from edgeq.progress import Progress, Silent
 from edgeq.report.lock import lock_text, portable
@@ -48,7 +50,7 @@ from edgeq.synth.statistics import assignment, layer_gaps, references, seen_mome
 from edgeq.threads import choose, threads_restored, work_with
 from edgeq.versions import package_versions
 
-__all__ = ["STAGES", "synth"]
+__all__ = ["STAGES", "forbidden_images", "synth"]
 
 STAGES = ("synthesize", "statistics")
 
@@ -57,28 +59,31 @@ COMPARED = 32
 
 
 @threads_restored()
-def synth(config: BuildConfig, progress: Progress | None = None) -> dict[str, Any]:
+def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedModel | None = None) -> dict[str, Any]:
     """Make the calibration set of one network and write its folder. Returns what statistics.json holds.
 
-    Reads what `config` says about model, method, images, seed, effort, cache and output. The folder is the earlier one
-    or the new one, never half. Raises `EdgeqError` for everything foreseen.
+    The network is `loaded`, or the one that `config` names. Of `config` this also reads method, images, seed, effort,
+    cache and output. The folder is the earlier one or the new one, never half. Raises `EdgeqError` for everything
+    foreseen.
     """
     progress = progress or Silent()
     check_method(config.method)
     torch.manual_seed(config.seed)
     if config.output is not None:
         check_replaceable(config.output, CALIBRATION_SET)
-    loaded = loaded_model(config)
+    loaded = load_configured(config) if loaded is None else loaded
     started = time.monotonic()
     progress.stage("capture")
-    raw = captured(loaded)
+    raw = capture_model(loaded)
     progress.done("capture", time.monotonic() - started, cached=False)
     progress.note(str(work_with(choose(config.threads, raw.macs(), config.images))))
     cache = StageCache(config.cache, progress, frozenset(STAGES if "all" in config.force else config.force))
     method, why = choose_method(config.method, raw)
     folder = config.output or Path("build") / f"{loaded.spec.name}-{_file_name(method)}"
     check_replaceable(folder, CALIBRATION_SET)
-    made, calibration = synthesize(config, loaded, raw, method, cache, forbidden=_forbidden(config, loaded, method))
+    made, calibration = synthesize(
+        config, loaded, raw, method, cache, forbidden=forbidden_images(config, loaded, method)
+    )
     measured = _statistics(config, calibration, raw, loaded.spec, cache)
     facts = {
         "schema": 1,
@@ -107,7 +112,7 @@ def _file_name(method: str) -> str:
     return f"images-{Path(method.removeprefix('images:')).name}" if method.startswith("images:") else method
 
 
-def _forbidden(config: BuildConfig, loaded: LoadedModel, method: str) -> EvaluationSet | None:
+def forbidden_images(config: BuildConfig, loaded: LoadedModel, method: str) -> EvaluationSet | None:
     """Images the network is measured with, read only where pictures of the user's could be among them."""
     where = config.evaluation or loaded.spec.evaluation
     return load_images(where, loaded.spec) if where and method.startswith("images:") else None

@@ -16,76 +16,21 @@ import torch
 from edgeq.cache import Result, StageCache, Workspace
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
-from edgeq.data.evaluation import EvaluationSet, calibration_from_images, check_images
-from edgeq.errors import ArtifactError, ConfigError, UnsupportedError
+from edgeq.data.evaluation import EvaluationSet, calibration_from_images
+from edgeq.errors import ArtifactError
 from edgeq.files import write_atomic
 from edgeq.finetune.precision import training_device, whole_float32
-from edgeq.finetune.settings import METHODS
-from edgeq.graph.capture.walk import capture, capture_program
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import BatchNorm
-from edgeq.model.load import LoadedModel, load_model
+from edgeq.model.load import LoadedModel
 from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.synth import SYNTHESIZERS, Request, synthesizer_of
 from edgeq.synth.base import JOINED
 from edgeq.synth.memory import keep_freed_memory
 
-__all__ = [
-    "PicturesInputs", "SynthesisInputs", "captured", "check_method", "choose_method", "loaded_model", "synthesize",
-]  # fmt: skip
+__all__ = ["PicturesInputs", "SynthesisInputs", "synthesize"]
 
 CALIBRATION = "calibration.npz"
 """The file of a CalibrationSet, in the stage's result and in a build's folder."""
-
-
-def loaded_model(config: BuildConfig) -> LoadedModel:
-    """The network the settings name, with what they say of its input."""
-    return load_model(
-        config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
-    )
-
-
-def check_method(asked: str) -> None:
-    """Raise `ConfigError` for a method or images nobody has, before minutes are spent on the network."""
-    if asked.startswith("images:"):
-        check_images(asked.removeprefix("images:"))
-        return
-    if asked == "auto":
-        return
-    if asked in METHODS:
-        raise ConfigError(
-            f"--method {asked}", why="it trains the integer network on images and makes none to keep",
-            hint=f"edgeq build --method {asked}; for images, --method gznq or zs-cgan",
-        )  # fmt: skip
-    if trained := [part for part in asked.split(JOINED) if part in METHODS]:
-        raise ConfigError(
-            f"--method {asked}", why=f"{trained[0]} trains the integer network on images and makes none",
-            hint=f"join what makes images, and edgeq build --finetune {trained[0]}",
-        )  # fmt: skip
-    synthesizer_of(asked)
-
-
-def choose_method(asked: str, raw: Graph) -> tuple[str, str]:
-    """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network."""
-    if asked != "auto":
-        return asked, "as asked"
-    norms = sum(1 for _ in raw.of_kind(BatchNorm))
-    if norms:
-        return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"
-    return "inversion", "auto: no batch norm (absent or folded) to match, so classes are drawn out of random shapes"
-
-
-def captured(loaded: LoadedModel) -> Graph:
-    """The network as a graph that still holds its batch norms. Raises `UnsupportedError` for one without weights."""
-    if isinstance(loaded.module, torch.nn.Module):
-        graph = capture(loaded.module, loaded.spec.input_shape, loaded.spec.name)
-    else:
-        graph = capture_program(loaded.module, loaded.spec.name)
-    if not graph.constants:
-        raise UnsupportedError(
-            "there is nothing to quantize", where=loaded.spec.name, why="the network holds no layer with weights"
-        )
-    return graph
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """How many bits every weight and activation gets: the scheme, and where networks need more than it says.
 
+All bits of a network are decided here: `weight_bits`, `value_widths` (8 or 16) and `activation_bits` (8 or fewer).
+
 Two conventions are in use below eight bits. By default the first and the last layer keep eight, as in post-training
 quantization papers (BRECQ and after). `all_layers` is the convention of the data-free fine-tuning papers: every
 convolution's and linear's weights have the few bits, first and last included. Tables of one do not compare with tables
@@ -17,7 +19,16 @@ from fnmatch import fnmatchcase
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ir import Graph, Node
 
-__all__ = ["LayerBits", "Scheme", "activation_bits", "asked_layers", "parse_bits", "weight_bits"]
+__all__ = [
+    "LayerBits",
+    "Scheme",
+    "activation_bits",
+    "asked_layers",
+    "decide_widths",
+    "parse_bits",
+    "value_widths",
+    "weight_bits",
+]
 
 _BITS = re.compile(r"w([2-8])a([2-8]|16)")
 
@@ -126,11 +137,66 @@ def _paths(name: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
+def value_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
+    """8 or 16 for every activation of a `parted` graph. Raises `UnsupportedError` for one that is not."""
+    if not scheme.mixed:
+        names = (name for name in graph.shapes if name not in graph.constants)
+        return dict.fromkeys(names, max(8, scheme.activation_bits))
+    widths = decide_widths(graph, scheme)
+    for node in graph.nodes:
+        if node.op.output_bits is None and any(widths[n] != widths[node.name] for n in graph.activations(node)):
+            raise UnsupportedError(
+                "8-bit and 16-bit values meet",
+                where=node.name,
+                hint="edgeq.quant.mixed_precision.parted comes before calibration",
+            )
+    return widths
+
+
+def decide_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
+    """8 or 16 for every activation of an optimised `graph`, where `scheme` mixes them.
+
+    Layers have what `scheme` says. Any other op has 16 bits where something it reads has, so that nothing is lost on
+    the way; and where it combines values and all that read it have, so that its own rounding is not what they read. A
+    network input has 16 where all that read it have, or as `Scheme.ends` say.
+    """
+    asked, readers = asked_layers(graph, scheme), graph.consumers()
+    wide: set[str] = set()
+    fixed = {node.name: node.op.output_bits == 16 for node in graph.nodes if node.op.output_bits is not None}
+    for node in graph.layers():
+        bits = asked[node.name].activations if node.name in asked else scheme.activation_bits
+        fixed[node.name] = bits == 16
+    if scheme.ends[0] is not None:
+        fixed |= dict.fromkeys(graph.inputs, scheme.ends[0] == 16)
+
+    def takes(node: Node) -> bool:
+        """Whether `node` reads in 16 bits, or hands on to nothing but ops that do."""
+        if node.op.output_bits is not None:
+            return node.op.output_bits == 8
+        return node.name in wide or (node.op.keeps_bits and wanted(node.name))
+
+    def wanted(name: str) -> bool:
+        return bool(readers[name]) and all(takes(node) for node in readers[name])
+
+    wide |= {name for name, is_wide in fixed.items() if is_wide}
+    before = -1
+    while len(wide) != before:
+        before = len(wide)
+        wide |= {name for name in graph.inputs if name not in fixed and wanted(name)}
+        for node in graph.nodes:
+            if node.name not in fixed and wide.intersection(graph.activations(node)):
+                wide.add(node.name)
+        for node in reversed(graph.nodes):
+            if node.name not in fixed and node.op.gains_bits and wanted(node.name):
+                wide.add(node.name)
+    return {name: 16 if name in wide else 8 for name in graph.shapes if name not in graph.constants}
+
+
 def activation_bits(
     graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme, widths: Mapping[str, int]
 ) -> dict[str, int]:
     """Bits of every group of values that share a quantization, by the group's name; `widths` are 8 or 16 of every value
-    (`edgeq.quant.mixed_precision`).
+    (`value_widths`).
 
     Few bits are for what convolutions and linears multiply and for what activation functions make. Eight remain for
 

@@ -54,17 +54,19 @@ def calibrate(
     observer: str = "mse",
     correct_bias: bool = True,
     compensate: bool = True,
+    specs: Mapping[str, Spec] | None = None,
 ) -> Calibration:
     """Ranges for every value of an optimised `graph`.
 
     `input_range` is the real range of normalised pixels: the network input is never calibrated, and images that leave
     it (some methods make such) are taken as the device would see them, saturated. Only `calibration` is looked at.
-    `compensate` rounds weights of few bits such that their errors cancel (`edgeq.quant.rounding`).
+    `compensate` rounds weights of few bits such that their errors cancel (`edgeq.quant.rounding`). `specs` is what
+    `specify` returns for the same graph, range and scheme, where the caller has it already.
     Raises `ConfigError` for an unknown observer.
     """
     calibration = replace(calibration, inputs=np.clip(calibration.inputs, *input_range))
     rule = OBSERVERS.get(observer)
-    specs = specify(graph, input_range, scheme)
+    specs = specify(graph, input_range, scheme) if specs is None else specs
     own = {name: spec for name, spec in specs.items() if isinstance(spec, Own)}
     values = kept(graph, calibration)
     groups = {name: spec.members for name, spec in own.items()}

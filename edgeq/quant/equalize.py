@@ -82,16 +82,23 @@ class _Seen:
 
 
 @torch.no_grad()
-def equalize(graph: Graph, calibration: CalibrationSet, input_range: tuple[float, float], scheme: Scheme) -> Graph:
+def equalize(
+    graph: Graph,
+    calibration: CalibrationSet,
+    input_range: tuple[float, float],
+    scheme: Scheme,
+    specs: Mapping[str, Spec] | None = None,
+) -> Graph:
     """An optimised `graph` that computes the same with other weights and biases, chosen to lose less under `scheme`.
 
     Only activations of `EQUALIZED` bits and fewer are. `calibration` and `input_range` as in `calibrate`: every other
     image says how large channels are, and the others judge the scales that follow from it, because a channel that was
     made as large as the grid allows is cut in all images that show more of it. ReLU6, or any clamp from 0, cuts an
     equalized channel somewhere between the largest value seen of it and where it did: beyond what was seen, and there
-    alone, the network computes something else. Raises `UnsupportedError` for values that are not finite.
+    alone, the network computes something else. `specs` is what `specify` returns for the same graph, range and scheme,
+    where the caller has it already. Raises `UnsupportedError` for values that are not finite.
     """
-    specs = specify(graph, input_range, scheme)
+    specs = specify(graph, input_range, scheme) if specs is None else specs
     chosen = {joint: own for joint in joints(graph) if (own := _grids(joint, specs))}
     if not chosen:
         return graph

@@ -21,8 +21,7 @@ from edgeq.graph.ops import (
     Op,
 )
 from edgeq.integer.graph import Quantization
-from edgeq.quant.bits import Scheme, activation_bits
-from edgeq.quant.mixed_precision import value_widths
+from edgeq.quant.bits import Scheme, activation_bits, value_widths
 
 __all__ = [
     "Derived",

@@ -16,12 +16,12 @@ import click
 import pytest
 
 from edgeq.cli import cli
-from edgeq.cli.build import _insist
 from edgeq.cli.summary import show_plan, show_report
 from edgeq.config.build import BuildConfig
 from edgeq.errors import DeviceError, GateError, MeasurementError, UnsupportedError
 from edgeq.model.modeltoml import DEFAULT_MODEL
 from edgeq.progress import Progress
+from edgeq.report.believable import check_believable
 from tests.cli.console import one_line, run
 
 pytestmark = pytest.mark.usefixtures("in_a_folder")
@@ -297,7 +297,7 @@ def test_strict_refuses_what_must_not_be_believed(pipeline: Callable[..., list[B
 def test_strict_holds_devices_to_it_too() -> None:
     row = {"name": "pi@board", "valid": False, "doubts": ["the board reports throttled"]}
     with pytest.raises(MeasurementError, match=r"pi@board: the board reports throttled"):
-        _insist([{**REPORT, "devices": [{**row, "valid": True, "doubts": []}, row]}])
+        check_believable({**REPORT, "devices": [{**row, "valid": True, "doubts": []}, row]})
 
 
 def test_errors_never_steer_the_terminal() -> None:

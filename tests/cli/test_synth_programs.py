@@ -21,7 +21,7 @@ from edgeq.formats.onnx.writer import write_onnx_float
 from edgeq.formats.tflite.writer import write_tflite_float
 from edgeq.graph.passes import optimize
 from edgeq.model.load import load_model
-from edgeq.pipeline.synthesis import captured
+from edgeq.pipeline.prepare import capture_model
 from edgeq.report.snippets import snippets
 
 
@@ -42,7 +42,7 @@ def test_the_manual_shows_the_programs_that_are_printed() -> None:
 
 
 def test_onnxruntime_program_quantizes_a_float_model(here: Path) -> None:
-    graph = optimize(captured(load_model("model.toml")))
+    graph = optimize(capture_model(load_model("model.toml")))
     (here / "float.onnx").write_bytes(write_onnx_float(graph))
     exec(printed("onnxruntime.quantization"), {"__name__": "pasted"})  # noqa: S102
     kinds = [node.op_type for node in onnx.load("int8.onnx").graph.node]
@@ -82,7 +82,7 @@ def test_litert_program_quantizes_a_float_model(here: Path) -> None:
     python = sys.executable if importlib.util.find_spec("ai_edge_quantizer") else str(beside)
     if python == str(beside) and not beside.is_file():
         pytest.skip("ai-edge-quantizer is not installed, here or in .peers")
-    graph = optimize(captured(load_model("model.toml")))
+    graph = optimize(capture_model(load_model("model.toml")))
     (here / "float.tflite").write_bytes(with_signature(write_tflite_float(graph)))
     (here / "pasted.py").write_text(printed("LiteRT (ai-edge-quantizer)"))
     done = subprocess.run([python, "pasted.py"], capture_output=True, text=True, check=False)

@@ -14,8 +14,7 @@ from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Conv2d
 from edgeq.quant.bits import Scheme
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
+from edgeq.quant.quantize import quantize
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def made():
     nodes = (Node("a", same, ("x", "a.w")), Node("b", same, ("a", "b.w")))
     graph = Graph("net", ("x",), ("b",), nodes, constants, {"x": (1, 3, 8, 8)})
     images = CalibrationSet(rng.normal(0, 1, (8, 3, 8, 8)).astype(np.float32), np.full(8, -1, np.int64), "test")
-    return freeze(graph, calibrate(graph, images, (-3.0, 3.0), scheme=Scheme())).graph, images
+    return quantize(graph, images, (-3.0, 3.0), Scheme()), images
 
 
 def test_a_file_is_told_from_its_folder(made, tmp_path):

@@ -10,7 +10,7 @@ from edgeq.finetune.loop import held_out
 from edgeq.finetune.settings import METHODS, settings_for
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU
-from edgeq.pipeline.finetuning import IMAGES, with_images
+from edgeq.pipeline.choices import IMAGES, with_images
 
 
 def network(side: int, layers: int = 4) -> Graph:

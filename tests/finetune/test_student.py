@@ -9,6 +9,7 @@ import torch
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import MeasurementError
+from edgeq.finetune import loop
 from edgeq.finetune.loop import Finetuned, Job, finetune
 from edgeq.finetune.lsq import fake_quantize
 from edgeq.finetune.objectives import AKD, ZAQ, objective_for
@@ -284,7 +285,7 @@ def test_what_is_frozen_is_the_best_student_seen_be_it_the_first(raw, images, mo
         seen.append({name: value.clone() for name, value in self.student.state_dict().items()})
         return next(coming)
 
-    monkeypatch.setattr("edgeq.finetune.loop._Run.gap", gap)
+    monkeypatch.setattr(loop._Run, "gap", gap)
     made = finetune(job(raw, images, short("kd", weight_rate=1e-2, relaxed=0.0)))
     assert (made.facts["best_step"], made.facts["gap_after"]) == (frozen, gaps[frozen])
     for name, value in made.student.state_dict().items():
@@ -301,7 +302,7 @@ def test_settled_weights_stay_where_they_are_and_the_rest_learns(raw, images, mo
         seen.append({name: value.clone() for name, value in self.student.state_dict().items()})
         return 1.0 / len(seen)
 
-    monkeypatch.setattr("edgeq.finetune.loop._Run.gap", gap)
+    monkeypatch.setattr(loop._Run, "gap", gap)
     finetune(job(raw, images, short("kd", weight_rate=1e-2, step_rate=1e-2, relaxed=0.5, hold=hold)))
     settled, last = seen[-3], seen[-1]
     moved = {name.split(".")[0] for name in settled if not torch.equal(settled[name], last[name])}
@@ -310,7 +311,7 @@ def test_settled_weights_stay_where_they_are_and_the_rest_learns(raw, images, mo
 
 def test_relaxed_students_do_not_compete(raw, images, monkeypatch):
     gaps = iter([0.5, 0.1, 0.4, 0.4, 0.45, 0.45])
-    monkeypatch.setattr("edgeq.finetune.loop._Run.gap", lambda self: next(gaps))
+    monkeypatch.setattr(loop._Run, "gap", lambda self: next(gaps))
     made = finetune(job(raw, images, short("kd", relaxed=0.5)))
     assert made.facts["gap_after"] == 0.4
     assert made.facts["best_step"] == 2

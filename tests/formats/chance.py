@@ -28,9 +28,8 @@ from edgeq.graph.ops import Conv2d, Linear
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
 from edgeq.quant.mixed_precision import parted
+from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import Scheme
 
 __all__ = ["STEPS", "Chance", "check"]
@@ -135,12 +134,12 @@ def check(seed: int) -> None:
     for session in (OrtSession(write_onnx_float(graph)), LiteRTSession(write_tflite_float(graph))):
         np.testing.assert_allclose(session.run(inputs[:1])[0], expected[:1], atol=1e-3 * largest)
     images = CalibrationSet(inputs, np.full(4, -1, np.int64), "noise")
-    integer = freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme(7, 8))).graph
+    integer = quantize(graph, images, RANGE, Scheme(7, 8))
     _exact(net, integer, inputs[:2])
-    _exact(net, freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme(8, 16))).graph, inputs[:1])
+    _exact(net, quantize(graph, images, RANGE, Scheme(8, 16)), inputs[:1])
     scheme = _mixture(graph, seed)
     mixed = parted(graph, scheme)
-    _exact(net, freeze(mixed, calibrate(mixed, images, RANGE, scheme=scheme)).graph, inputs[:1])
+    _exact(net, quantize(mixed, images, RANGE, scheme), inputs[:1])
     for activations in ("uint8", "int8"):
         data = write_onnx(integer, activations=activations)  # type: ignore[arg-type]
         kinds = optimized_census(data, activations)

@@ -21,8 +21,7 @@ from edgeq.formats.tflite.writer import write_tflite, write_tflite_float
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, Reshape
 from edgeq.quant.bits import Scheme
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
+from edgeq.quant.quantize import quantize
 
 MACS = 3 * 3 * 3 * 8 * 64 + 3 * 3 * 8 * 64 + 8 * 5
 """A convolution, a depthwise one, a linear; 8 by 8 pixels throughout."""
@@ -49,7 +48,7 @@ def integer(graph):
     images = CalibrationSet(
         np.random.default_rng(1).normal(0, 1, (8, 3, 8, 8)).astype(np.float32), np.full(8, -1, np.int64), "test"
     )
-    return freeze(graph, calibrate(graph, images, (-3.0, 3.0), scheme=Scheme())).graph
+    return quantize(graph, images, (-3.0, 3.0), Scheme())
 
 
 @pytest.fixture

@@ -40,9 +40,8 @@ from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
 from edgeq.quant.bits import Scheme
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
 from edgeq.quant.mixed_precision import parted
+from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import specify
 
 RANGE = (-2.5, 2.5)
@@ -101,7 +100,7 @@ def scheme(*layers: str, bits: str = "w8a8", ends: int | None = None) -> Scheme:
 def frozen(plain: Graph, asked: Scheme, inputs: np.ndarray) -> IntegerGraph:
     given = CalibrationSet(inputs, np.full(len(inputs), -1, np.int64), "test")
     graph = parted(plain, asked)
-    return freeze(graph, calibrate(graph, given, RANGE, scheme=asked)).graph
+    return quantize(graph, given, RANGE, asked)
 
 
 def copies(graph: Graph) -> set[str]:

@@ -19,8 +19,7 @@ from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.quant.bits import Scheme
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
+from edgeq.quant.quantize import quantize
 from tests.host import WIDEST
 
 __all__ = ["Forward", "both_formats"]
@@ -45,7 +44,7 @@ def both_formats(function: Callable[[Tensor], Tensor], shape: tuple[int, int, in
     x = torch.from_numpy(inputs)
     torch.testing.assert_close(GraphModule(graph)(x), function(x), rtol=1e-4, atol=1e-5)
     images = CalibrationSet(inputs, np.full(len(inputs), -1, np.int64), "uniform")
-    integer = freeze(graph, calibrate(graph, images, PIXELS, scheme=Scheme.of("w8a8", widest=WIDEST))).graph
+    integer = quantize(graph, images, PIXELS, Scheme.of("w8a8", widest=WIDEST))
     data = write_tflite(integer)
     found = verify_tflite(integer, data, inputs)
     assert found.exact, found.first_difference

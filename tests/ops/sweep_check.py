@@ -25,9 +25,8 @@ from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule, function
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
 from edgeq.quant.mixed_precision import parted
+from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import Scheme
 from tests.host import WIDEST
 from tests.ops.sweep import Case, case, form_of
@@ -114,7 +113,7 @@ def _frozen(graph: Graph, case: Case, form: str) -> IntegerGraph:
     if form == "mixed" and layers:
         scheme = Scheme.of("w8a8", layers=(f"{layers[len(layers) // 2]}=w8a16",), widest=WIDEST)
         graph = parted(graph, scheme)
-    return freeze(graph, calibrate(graph, images, case.limits, scheme=scheme)).graph
+    return quantize(graph, images, case.limits, scheme)
 
 
 def _integers(graph: IntegerGraph, inputs: np.ndarray) -> None:

@@ -29,8 +29,7 @@ from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
+from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import Scheme
 from edgeq.synth.weightstats import estimate_faithful, estimate_moments
 from tests.host import WIDEST
@@ -137,7 +136,7 @@ def frozen(module: nn.Module, shape: tuple[int, ...], bits: int = 8) -> tuple[Gr
     images = CalibrationSet(drawn, np.full(4, -1, np.int64), "noise")
     return (
         graph,
-        freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme.of(f"w8a{bits}", widest=WIDEST))).graph,
+        quantize(graph, images, RANGE, Scheme.of(f"w8a{bits}", widest=WIDEST)),
         drawn,
     )
 
@@ -238,7 +237,7 @@ def test_pixels_of_all_lengths_are_normed() -> None:
     graph = optimize(capture(Norm(), flow_shape[1:], "norm"))
     drawn = (np.random.default_rng(1).normal(0, 0.8, (16, *flow_shape[1:])) * lengths).clip(*RANGE).astype(np.float32)
     images = CalibrationSet(drawn, np.full(16, -1, np.int64), "noise")
-    integer = freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme.of("w8a8", widest=WIDEST))).graph
+    integer = quantize(graph, images, RANGE, Scheme.of("w8a8", widest=WIDEST))
     found = LiteRTSession(write_tflite(integer, io="float32"), kernels="reference", channels=64).run(drawn)[0]
     seen = integer.quantizations["x"].dequantize(integer.quantizations["x"].quantize(drawn))
     expected, ideal = (GraphModule(graph)(torch.from_numpy(v)).numpy() for v in (drawn, seen))  # type: ignore[union-attr]

@@ -19,7 +19,8 @@ from edgeq.formats.onnx.session import OrtSession
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.graph.ir import Graph
 from edgeq.model.load import load_model
-from edgeq.pipeline.build import build, choose_method, plan
+from edgeq.pipeline.build import build, plan
+from edgeq.pipeline.choices import choose_method
 from edgeq.report.schema import validate
 from edgeq.synth import gznq, zs_cgan
 from tests.tinymodel import Spy
@@ -140,12 +141,12 @@ def test_method_that_needs_batch_norm_says_so(config: BuildConfig, tmp_path: Pat
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeq.pipeline.finetuning.IMAGES", 16)
+    monkeypatch.setattr("edgeq.pipeline.choices.IMAGES", 16)
 
     def quick(method: str, effort: str, graph: Graph) -> Settings:
         return replace(settings_for(method, effort, graph), steps=6, batch=8, warm_up=2, latent=8, width=8)
 
-    monkeypatch.setattr("edgeq.pipeline.finetuning.settings_for", quick)
+    monkeypatch.setattr("edgeq.pipeline.finetune.settings_for", quick)
 
 
 @pytest.mark.usefixtures("short")

@@ -12,10 +12,10 @@ from edgeq.config.targets import load_target
 from edgeq.formats.base import format_of
 from edgeq.graph.passes import optimize
 from edgeq.pipeline import estimate as module
-from edgeq.pipeline import measuring, writing
+from edgeq.pipeline import measure, write
 from edgeq.pipeline.build import build, plan
 from edgeq.pipeline.estimate import Estimate, estimate
-from edgeq.pipeline.synthesis import captured, loaded_model
+from edgeq.pipeline.prepare import capture_model, load_configured
 from edgeq.progress import Silent
 from edgeq.quant.bits import Scheme
 from edgeq.threads import Load
@@ -28,7 +28,7 @@ def seconds(config: BuildConfig, monkeypatch: pytest.MonkeyPatch):
     """Estimated seconds by stage for changed settings, on a machine of known speed."""
     monkeypatch.setattr(module, "_pace", lambda: 1.0)
     monkeypatch.setattr(module, "_pass_seconds", lambda raw, batch, *, backward: (0.01, 0.03 * backward))
-    raw = captured(loaded_model(config))
+    raw = capture_model(load_configured(config))
     graph = optimize(raw)
 
     def of(method: str = "noise", *, tuning: str = "", bits: str = "w8a8", where: str | None = None, **changed):
@@ -45,7 +45,7 @@ def test_every_stage_of_a_build_is_estimated(config: BuildConfig) -> None:
     assert planned["stages"] == [name for name, spent in report["seconds"].items() if spent is not None]
     assert planned["estimated_seconds"] == pytest.approx(sum(planned["estimated_stages"].values()), abs=0.5)
     assert planned["machine"].startswith(("idle enough", "busy now: about "))
-    assert (module.VERIFIED, module.SIMULATED) == (writing.VERIFIED, measuring.SIMULATED)
+    assert (module.VERIFIED, module.SIMULATED) == (write.VERIFIED, measure.SIMULATED)
 
 
 def test_each_stage_grows_with_what_it_works_on(seconds) -> None:
@@ -94,7 +94,7 @@ def test_a_busy_machine_is_named_and_the_estimate_stays_that_of_an_idle_one() ->
 
 
 def test_passes_are_timed_after_one_that_warms_up(config: BuildConfig) -> None:
-    raw = captured(loaded_model(config))
+    raw = capture_model(load_configured(config))
     forward, both = module._pass_seconds(raw, 4, backward=True)
     assert 0 < forward < 60
     assert 0 < both < 60

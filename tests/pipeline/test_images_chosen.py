@@ -15,7 +15,8 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.finetune.precision import training_device
 from edgeq.pipeline import synthesis
 from edgeq.pipeline.build import build
-from edgeq.pipeline.synthesis import captured, loaded_model, synthesize
+from edgeq.pipeline.prepare import capture_model, load_configured
+from edgeq.pipeline.synthesis import synthesize
 from edgeq.progress import Silent
 from edgeq.synth import SYNTHESIZERS, Request, zs_cgan
 
@@ -38,7 +39,7 @@ def test_a_generator_of_some_of_the_images_draws_no_others(
 
     quick = zs_cgan.Settings(steps=3, batch=8, latent=8, width=8, retries=1)
     monkeypatch.setattr("edgeq.synth.zs_cgan.settings_for", lambda effort: quick)
-    monkeypatch.setattr("edgeq.pipeline.build.finetuned", stop)
+    monkeypatch.setattr("edgeq.pipeline.build.finetune_graph", stop)
     for method in ("zs-cgan", "leaves+zs-cgan"):
         with pytest.raises(KeyboardInterrupt):
             build(replace(config, method=method, finetune="kd"))
@@ -67,8 +68,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bool]]]:
 def test_images_are_computed_where_training_is_and_those_of_a_gpu_are_others(
     config: BuildConfig, tmp_path: Path, seen: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = loaded_model(config)
-    raw, cache = captured(loaded), StageCache(tmp_path / "cache", Silent())
+    loaded = load_configured(config)
+    raw, cache = capture_model(loaded), StageCache(tmp_path / "cache", Silent())
     here = training_device()
     for device in (torch.device("cuda"), here, torch.device("cuda")):
         monkeypatch.setattr(synthesis, "training_device", lambda device=device: device)

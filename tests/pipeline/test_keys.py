@@ -38,12 +38,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
         return run(self, stage, inputs, work, *rest)
 
     monkeypatch.setattr(StageCache, "run", spy)
-    monkeypatch.setattr("edgeq.pipeline.finetuning.IMAGES", 16)
+    monkeypatch.setattr("edgeq.pipeline.choices.IMAGES", 16)
 
     def quick(method: str, effort: str, graph: Graph) -> Settings:
         return replace(settings_for(method, effort, graph), steps=2, batch=8, warm_up=1, latent=8, width=8)
 
-    monkeypatch.setattr("edgeq.pipeline.finetuning.settings_for", quick)
+    monkeypatch.setattr("edgeq.pipeline.finetune.settings_for", quick)
     few = zs_cgan.Settings(steps=2, batch=8, latent=8, width=8, retries=1)
     monkeypatch.setattr("edgeq.synth.zs_cgan.settings_for", lambda effort: few)
     return found

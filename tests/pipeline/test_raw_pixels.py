@@ -207,9 +207,9 @@ def test_a_target_may_ask_for_it_and_keeps_its_own_type(config: BuildConfig, tmp
 def test_a_student_trained_on_normalised_images_takes_pixels_behind_an_op(
     config: BuildConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeq.pipeline.finetuning.IMAGES", 16)
+    monkeypatch.setattr("edgeq.pipeline.choices.IMAGES", 16)
     monkeypatch.setattr(
-        "edgeq.pipeline.finetuning.settings_for",
+        "edgeq.pipeline.finetune.settings_for",
         lambda *asked: replace(settings_for(*asked), steps=4, batch=8, warm_up=2),
     )
     describe(IMAGENET | {"padding": 0})

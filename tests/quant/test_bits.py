@@ -11,9 +11,8 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape, Softmax
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.quant.bits import Scheme, parse_bits, weight_bits
-from edgeq.quant.calibrate import calibrate
 from edgeq.quant.fakequant import quantize_weight, weight_integers
-from edgeq.quant.freeze import freeze
+from edgeq.quant.quantize import quantize
 from edgeq.quant.weight_scales import max_scales, mse_scales
 
 RANGE = (-2.0, 2.0)
@@ -49,7 +48,7 @@ def graph() -> Graph:
 def frozen(graph: Graph, scheme: Scheme) -> IntegerGraph:
     inputs = np.clip(np.random.default_rng(0).normal(0, 1, (16, 3, 8, 8)), *RANGE).astype(np.float32)
     images = CalibrationSet(inputs, np.full(16, -1, np.int64), "test")
-    return freeze(graph, calibrate(graph, images, RANGE, scheme=scheme)).graph
+    return quantize(graph, images, RANGE, scheme)
 
 
 def test_bits_are_read_and_refused() -> None:

@@ -19,8 +19,8 @@ from edgeq.graph.ops import Add, Clamp
 from edgeq.graph.passes import optimize
 from edgeq.integer.kernel_limits import LARGEST_RATIO
 from edgeq.quant.calibrate import _bounded, calibrate
-from edgeq.quant.freeze import freeze
 from edgeq.quant.observe import collect, mse
+from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import Scheme
 
 RANGE = (-2.5, 2.5)
@@ -66,7 +66,7 @@ def test_values_that_are_nothing_have_grids_that_kernels_take(make):
     graph = optimize(capture(make().eval(), (3, 8, 7), "net"))
     inputs = np.clip(np.random.default_rng(0).normal(0, 1, (4, 3, 8, 7)), *RANGE).astype(np.float32)
     images = CalibrationSet(inputs, np.full(4, -1, np.int64), "noise")
-    integer = freeze(graph, calibrate(graph, images, RANGE, scheme=Scheme(7, 8))).graph
+    integer = quantize(graph, images, RANGE, Scheme(7, 8))
     data = write_tflite(integer)
     assert census(data).float_ops == 0
     assert verify_tflite(integer, data, inputs).exact

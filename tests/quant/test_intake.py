@@ -16,9 +16,8 @@ from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
 from edgeq.model.spec import ModelSpec
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
 from edgeq.quant.input_transform import normalised, raw_pixels
+from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import Scheme
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -65,7 +64,7 @@ def frozen(graph: Graph, way: Way, io: str = "uint8", raw: bool = True) -> tuple
     else:
         limits = known.input_range()
     inner = intake.graph(graph)
-    made = freeze(inner, calibrate(inner, images, limits, scheme=Scheme())).graph
+    made = quantize(inner, images, limits, Scheme())
     return intake.integers(made), intake.form
 
 
@@ -151,7 +150,7 @@ def test_the_op_puts_every_pixel_on_the_integer_a_normalised_one_would_have(way:
     known = replace(spec(way), input_shape=(3, 16, 16))
     graph = network().replace(input_shapes={"x": (1, 3, 16, 16)})
     noise = CalibrationSet(known.normalise(np.zeros((1, 16, 16, 3), np.uint8)), np.zeros(1, np.int64), "noise")
-    plain = freeze(graph, calibrate(graph, noise, known.input_range(), scheme=Scheme())).graph
+    plain = quantize(graph, noise, known.input_range(), Scheme())
     intake = raw_pixels(graph, known, "uint8")
     integer = intake.integers(plain, bits)
     assert np.abs(integer.constants["x.normalised.weight"]).max() == 2 ** (bits - 1) - 1

@@ -14,9 +14,8 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Requantize, Reshape
 from edgeq.integer.graph import IntegerGraph
 from edgeq.quant.bits import Scheme, weight_bits
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.freeze import freeze
 from edgeq.quant.mixed_precision import parted
+from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import specify
 
 RANGE = (-2.0, 2.0)
@@ -56,7 +55,7 @@ def images() -> np.ndarray:
 
 def frozen(graph: Graph, scheme: Scheme) -> IntegerGraph:
     given = CalibrationSet(images(), np.full(16, -1, np.int64), "test")
-    return freeze(graph, calibrate(graph, given, RANGE, scheme=scheme)).graph
+    return quantize(graph, given, RANGE, scheme)
 
 
 def weights(graph: Graph, *layers: str, bits: str = "w8a8", widest: int = 8) -> dict[str, int]:

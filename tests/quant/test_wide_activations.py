@@ -45,6 +45,7 @@ from edgeq.integer.reference import run
 from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import grid, specify
 from tests.ops.flow import Flow, assert_exact, wide
 
@@ -89,7 +90,7 @@ def images(count: int, seed: int) -> np.ndarray:
 def frozen(bits: str, graph: Graph | None = None) -> IntegerGraph:
     graph = graph or network()
     given = CalibrationSet(images(16, 0), np.full(16, -1, np.int64), "test")
-    return freeze(graph, calibrate(graph, given, RANGE, scheme=Scheme.of(bits))).graph
+    return quantize(graph, given, RANGE, Scheme.of(bits))
 
 
 @pytest.mark.parametrize("bits", ["w8a16", "w4a16"])

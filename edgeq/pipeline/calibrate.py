@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeq.cache import Result, StageCache, Workspace
-from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import write_atomic
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.layers import layer_errors
 from edgeq.pipeline.environment import TRAINING, Environment, environment
+from edgeq.pipeline.prepare import Job
 from edgeq.quant.bits import Scheme
-from edgeq.quant.calibrate import calibrate
-from edgeq.quant.equalize import equalize, rescaled
-from edgeq.quant.freeze import freeze
+from edgeq.quant.equalize import rescaled
+from edgeq.quant.freeze import Frozen, freeze
 from edgeq.quant.input_transform import Intake
 from edgeq.quant.observe import OBSERVERS
+from edgeq.quant.quantize import decide
+from edgeq.quant.scheme import Spec
 
-__all__ = ["INTEGER", "CalibrationInputs", "calibrated", "entry_rows", "read_integers"]
+__all__ = ["INTEGER", "CalibrationInputs", "calibrate_graph", "entry_rows", "keep_frozen", "read_integers"]
 
 INTEGER = "integer.safetensors"
 """The file of an IntegerGraph, in a stage's result and in a build's folder."""
@@ -33,33 +35,33 @@ JUDGED = 8
 @dataclass(frozen=True)
 class CalibrationInputs:
     """Everything that the stage reads. `graph` is optimised and takes `images`, whose values lie in `input_range`.
-    `plugins` is the file of an observer that is not edgeq's own, known by its content.
+    `specs` says where each value of `graph` gets its quantization from. `plugins` is the file of an observer that is
+    not edgeq's own, known by its content.
     """
 
     graph: Graph
     images: CalibrationSet
     input_range: tuple[float, float]
     scheme: Scheme
+    specs: Mapping[str, Spec]
     observer: str
     plugins: tuple[Path, ...]
     environment: Environment
 
 
-def calibrated(
-    config: BuildConfig, graph: Graph, intake: Intake, scheme: Scheme, images: CalibrationSet, cache: StageCache
-) -> Result:
-    """The stage: `graph` with ranges from normalised `images`, in integers. Its value is the IntegerGraph."""
-    input_range = intake.network.input_range()
-    if intake.form == "weights":
-        graph, input_range, images = intake.graph(graph), intake.spec.input_range(), intake.images(images)
+def calibrate_graph(job: Job, images: CalibrationSet, cache: StageCache) -> Result:
+    """Run the stage: the job's graph with ranges from normalised `images`, in integers. Its value is the
+    IntegerGraph."""
+    images = job.intake.images(images) if job.intake.form == "weights" else images
     inputs = CalibrationInputs(
-        graph,
+        job.quantized_graph,
         images,
-        input_range,
-        scheme,
-        config.observer,
-        OBSERVERS.files(config.observer),
-        environment(TRAINING, config.threads),
+        job.input_range,
+        job.scheme,
+        job.specs,
+        job.config.observer,
+        OBSERVERS.files(job.config.observer),
+        environment(TRAINING, job.config.threads),
     )
     return cache.run("calibrate", inputs, _calibrate, read_integers)
 
@@ -72,19 +74,28 @@ def read_integers(result: Result) -> IntegerGraph:
 
 
 def _calibrate(inputs: CalibrationInputs, space: Workspace) -> dict[str, Any]:
-    graph, images, scheme = inputs.graph, inputs.images, inputs.scheme
     with inputs.environment.applied() as made_with:
-        even = equalize(graph, images, inputs.input_range, scheme)
-        decided = calibrate(even, images, inputs.input_range, scheme=scheme, observer=inputs.observer)
-        frozen = freeze(even, decided)
-        write_atomic(space.folder / INTEGER, frozen.graph.to_bytes())
-        rows = layer_errors(even, frozen.graph, images.inputs[:JUDGED])
+        decided = decide(
+            inputs.graph, inputs.images, inputs.input_range, inputs.scheme, observer=inputs.observer, specs=inputs.specs
+        )
+        frozen = freeze(decided.graph, decided.calibration)
+        facts = keep_frozen(frozen, inputs.graph, decided.graph, inputs.images, space)
+    return facts | {"made_with": made_with}
+
+
+def keep_frozen(
+    frozen: Frozen, graph: Graph, equalized: Graph, images: CalibrationSet, space: Workspace
+) -> dict[str, Any]:
+    """Write a stage's integers into its folder, and return what a report says of them.
+
+    `equalized` is what was made of `graph` before it was calibrated; the error of each layer is measured against it.
+    """
+    write_atomic(space.folder / INTEGER, frozen.graph.to_bytes())
     return {
         "dead_channels": dict(frozen.dead_channels),
         "notes": list(frozen.notes),
-        "equalized": len(rescaled(graph, even)),
-        "layers": [row.to_json() for row in rows],
-        "made_with": made_with,
+        "equalized": len(rescaled(graph, equalized)),
+        "layers": [row.to_json() for row in layer_errors(equalized, frozen.graph, images.inputs[:JUDGED])],
     }
 
 

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from edgeq.cache import Result, StageCache, Workspace
-from edgeq.config.build import BuildConfig
 from edgeq.config.targets import Target
 from edgeq.data.evaluation import EvaluationSet
-from edgeq.device import job
+from edgeq.device import job as device_job
 from edgeq.device.runners.base import SIGNED, Setup
 from edgeq.device.runners.python import agent_digest
 from edgeq.formats.base import format_of
@@ -28,11 +27,10 @@ from edgeq.measure.tasks import Answers, Everything, compare_answers, everything
 from edgeq.model.load import LoadedModel
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.environment import RUNTIMES, Environment, environment
+from edgeq.pipeline.prepare import Job
 from edgeq.progress import Progress
-from edgeq.quant.bits import Scheme
-from edgeq.quant.input_transform import Intake
 
-__all__ = ["FloatNetwork", "MeasureInputs", "measured"]
+__all__ = ["FloatNetwork", "MeasureInputs", "measure_files"]
 
 SIMULATED = 500
 """Evaluation images, evenly spaced, that the exact reference answers where no runtime can: it is slow."""
@@ -80,31 +78,27 @@ class MeasureInputs:
     environment: Environment
 
 
-def measured(
-    config: BuildConfig,
-    target: Target,
-    scheme: Scheme,
-    intake: Intake,
-    network: FloatNetwork,
+def measure_files(
+    job: Job,
     integer: IntegerGraph,
     files: tuple[Path, Path],
     evaluation: EvaluationSet | None,
     cache: StageCache,
 ) -> Result:
-    """The stage: `files` are the integer model and the float one, `integer` what the former was meant to be."""
+    """Run the stage: `files` are the integer model and the float one, `integer` what the former was meant to be."""
     inputs = MeasureInputs(
         *files,
         simulated=integer if integer.narrow() else None,
-        network=network,
-        network_spec=_anywhere(intake.network),
-        file_spec=_anywhere(intake.spec),
+        network=FloatNetwork.of(job.loaded, job.raw),
+        network_spec=_anywhere(job.intake.network),
+        file_spec=_anywhere(job.intake.spec),
         evaluation=evaluation and dataclasses.replace(evaluation, source=Path(evaluation.source).name),
-        target=target,
-        weight_bits=scheme.widest_weights,
-        threads=config.bench_threads or target.threads,
+        target=job.target,
+        weight_bits=job.scheme.widest_weights,
+        threads=job.config.bench_threads or job.target.threads,
         machine=this_machine(),
         agent=agent_digest(),
-        environment=environment(RUNTIMES, config.threads),
+        environment=environment(RUNTIMES, job.config.threads),
     )
     return cache.run("measure", inputs, _measure)
 
@@ -137,7 +131,7 @@ def _measure(inputs: MeasureInputs, space: Workspace) -> dict[str, Any]:
             inputs.threads,
             (SIGNED if inputs.target.activations == "int8" else {}) | dict(inputs.target.session),
         )
-        timed = job.bench_here(inputs.artifact, inputs.baseline, setup)
+        timed = device_job.bench_here(inputs.artifact, inputs.baseline, setup)
         facts["latency"] = host_section(timed, inputs.machine)
     return facts | {"made_with": made_with}
 

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.cache import Result, StageCache, Workspace
-from edgeq.config.build import BuildConfig
 from edgeq.config.targets import Target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import GateError
@@ -24,10 +23,10 @@ from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
 from edgeq.pipeline.choices import types_of
 from edgeq.pipeline.environment import RUNTIMES, Environment, environment
-from edgeq.quant.bits import Scheme
-from edgeq.quant.input_transform import Intake, raw_input
+from edgeq.pipeline.prepare import Job
+from edgeq.quant.input_transform import raw_input
 
-__all__ = ["VerifyInputs", "WriteInputs", "verified", "written"]
+__all__ = ["VerifyInputs", "WriteInputs", "verify_file", "write_files"]
 
 VERIFIED = 32
 """Calibration images whose every op output is compared with the exact reference."""
@@ -60,26 +59,19 @@ class VerifyInputs:
     environment: Environment
 
 
-def written(
-    config: BuildConfig,
-    target: Target,
-    scheme: Scheme,
-    intake: Intake,
-    integer: IntegerGraph,
-    graph: Graph,
-    cache: StageCache,
-) -> Result:
-    """The stage: `integer` and the float `graph` as files of the target's format.
+def write_files(job: Job, integer: IntegerGraph, cache: StageCache) -> Result:
+    """Run the stage: `integer` and the job's float graph as files of the target's format.
 
     Its value is the paths of both.
     """
+    config, target, scheme = job.config, job.target, job.scheme
     io, weights = types_of(config, target, scheme)
     if integer.activation_types == {"int16"}:
         weights = config.weight_storage or "int8"
-    told = config.metadata == "yes" if config.metadata else target.metadata
-    about = _about(config, intake, io) if told else None
+    with_metadata = config.metadata == "yes" if config.metadata else target.metadata
+    about = _about(job, io) if with_metadata else None
     around = environment(RUNTIMES, config.threads)
-    inputs = WriteInputs(integer, graph, target, scheme.widest_weights, io, weights, about, around)
+    inputs = WriteInputs(integer, job.graph, target, scheme.widest_weights, io, weights, about, around)
     suffix = format_of(target, scheme.widest_weights).suffix
 
     def paths(result: Result) -> tuple[Path, Path]:
@@ -99,29 +91,20 @@ def _write(inputs: WriteInputs, space: Workspace) -> dict[str, Any]:
     return {"io": inputs.io, "weights": inputs.weights, "integer_seconds": seconds, "made_with": made_with}
 
 
-def _about(config: BuildConfig, intake: Intake, io: str | None) -> About:
-    spec = intake.spec
-    told = f"{spec.name}, {config.bits}, by edgeq"
+def _about(job: Job, io: str | None) -> About:
+    spec = job.intake.spec
+    description = f"{spec.name}, {job.config.bits}, by edgeq"
     labels = spec.labels if len(spec.labels) == spec.classes else ()  # one logit has no output for each of its two
-    return About(spec.name, told, spec.mean, spec.std, labels, raw_input(io) if io and intake.raw else "")
+    return About(spec.name, description, spec.mean, spec.std, labels, raw_input(io) if io and job.intake.raw else "")
 
 
-def verified(
-    config: BuildConfig,
-    target: Target,
-    scheme: Scheme,
-    integer: IntegerGraph,
-    artifact: Path,
-    calibration: CalibrationSet,
-    cache: StageCache,
-) -> Result:
-    """The stage: the file against the integers it was written from, and what its runtime makes of it.
+def verify_file(job: Job, integer: IntegerGraph, artifact: Path, images: CalibrationSet, cache: StageCache) -> Result:
+    """Run the stage: the file against the integers it was written from, and what its runtime makes of it.
 
     Raises `GateError` where the file computes other values than `edgeq verify` accepts; the file stays in the cache.
     """
-    around = environment(RUNTIMES, config.threads)
-    images = calibration.inputs[:VERIFIED]
-    inputs = VerifyInputs(integer, artifact, images, target, scheme.widest_weights, around)
+    around = environment(RUNTIMES, job.config.threads)
+    inputs = VerifyInputs(integer, artifact, images.inputs[:VERIFIED], job.target, job.scheme.widest_weights, around)
     result = cache.run("verify", inputs, _verify, _exactness)
     _judge(result.value, artifact)
     return result

@@ -1,0 +1,211 @@
+"""What a network, its integers or a file are worth: exactness, accuracy, time, contents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from edgeq.api.models import Model, load
+from edgeq.api.options import path_of
+from edgeq.api.quantization import Images
+from edgeq.data.calibration import CalibrationSet
+from edgeq.data.evaluation import EvaluationSet, evaluation_from_arrays, load_images
+from edgeq.errors import ConfigError
+from edgeq.formats.contents import Contents
+from edgeq.formats.exactness import Exactness
+from edgeq.formats.foreign import ForeignSession
+from edgeq.formats.read import inspect as inspect_file
+from edgeq.formats.replay import replay, verify_against
+from edgeq.graph.run import GraphModule
+from edgeq.integer.graph import IntegerGraph
+from edgeq.integer.storage import drop_unstorable_bits
+from edgeq.measure.accuracy import Accuracy
+from edgeq.measure.tasks import Answers, everything, measure_answers
+from edgeq.model.spec import ModelSpec
+from edgeq.pipeline.bench import bench_artifact
+from edgeq.pipeline.evaluate import evaluate_artifact, prepare_evaluation
+from edgeq.pipeline.ondevice import fed_as, find_artifact
+
+__all__ = ["Data", "bench", "evaluate", "evaluate_on", "inspect", "verify"]
+
+
+Data = str | Path | EvaluationSet | tuple[npt.NDArray[np.uint8], Any]
+"""Labelled images: a path as ``edgeq eval --data`` takes it, or uint8 ``(N, H, W, C)`` and their labels."""
+
+
+def verify(
+    path: str | Path,
+    net: IntegerGraph | None = None,
+    images: int | Images = 8,
+    *,
+    seed: int | None = None,
+    rounding: Literal["tflite", "onnxruntime"] = "tflite",
+) -> Exactness:
+    """Compare every op of a file, as its runtime computes it, with the exact integer reference.
+
+    `path` is the folder of a build, whose own integers and `images` first images are taken; or a ``.tflite`` or
+    ``.onnx`` file that was written from `net`, with `images` to run. `seed` draws noise in place of a build's images.
+    `rounding` is whose arithmetic an ONNX file is held to. ``found.held`` says whether the file is right. Raises
+    `ArtifactError`, `ConfigError`.
+
+    >>> edgeq.verify("net.tflite", net, images).exact
+    True
+    """
+    path = Path(path)
+    if net is None:
+        if not isinstance(images, int):
+            raise ConfigError("images without a net", why="a build's folder has its own", hint="give their number")
+        return replay(path, images, seed=seed, rounding=rounding)
+    if isinstance(images, int):
+        raise ConfigError("no images to verify with", hint="give those that the net was calibrated on")
+    inputs = images.inputs if isinstance(images, CalibrationSet) else np.asarray(images, np.float32)
+    return verify_against(drop_unstorable_bits(net), path, inputs, rounding=rounding)
+
+
+def evaluate(
+    what: Model | IntegerGraph | str | Path,
+    data: Data | None = None,
+    *,
+    model: Model | str | None = None,
+    limit: int | None = None,
+    raw_pixels: bool = False,
+) -> Accuracy | Answers:
+    """Measure the accuracy of a float network, of exact integers, or of a file or build on this machine.
+
+    `data` are labelled images; None takes those that the model or the build names. `model` says how images become the
+    input where `what` does not: for an `IntegerGraph` and for a file alone. `limit` takes that many images, evenly
+    spaced. `raw_pixels`: the file takes pixels as they are. The result has `score` in percent, and for a classifier
+    `top1`, `top5` and the `predictions`. Raises `ConfigError`, `ArtifactError`, `MeasurementError`.
+
+    >>> edgeq.evaluate(net, "test.npz", model=model).top1
+    91.2
+    """
+    known = model if model is None or isinstance(model, Model) else load(model)
+    if isinstance(what, Model):
+        known = what
+    if isinstance(what, str | Path):
+        artifact = find_artifact(Path(what))
+        spec, where = _preparation(Path(what), known, data)
+        spec = fed_as(artifact, spec, raw_pixels)
+        labelled = _evaluation(where, spec, limit)
+        with ForeignSession(artifact.model, spec.input_shape[0]) as session:
+            return measure_answers(
+                lambda inputs: session.real_outputs(session.run(inputs)[1]),
+                labelled.batches(spec),
+                spec,
+                whose=artifact.name,
+            )
+    if known is None:
+        raise ConfigError("no model", why="integers do not say how images become their input", hint="give model=")
+    where = data if data is not None else known.spec.evaluation
+    labelled = _evaluation(where, known.spec, limit)
+    if isinstance(what, Model):
+        module = what.loaded.module
+        run = everything(module) if isinstance(module, nn.Module) else everything(GraphModule(what.graph).eval())
+    else:
+        run = everything(what)
+    return measure_answers(run, labelled.batches(known.spec), known.spec)
+
+
+def evaluate_on(
+    path: str | Path,
+    device: str = "local",
+    data: str | Path | None = None,
+    *,
+    model: str | None = None,
+    raw_pixels: bool = False,
+    runtime: str | None = None,
+    limit: int | None = None,
+    threads: int = 1,
+    timeout: float = 3600.0,
+    wait: float = 0.0,
+    benchmark_model: str | Path | None = None,
+) -> Mapping[str, Any]:
+    """Run a file or build over labelled images on `device` and here: ``edgeq eval``, with its options.
+
+    Returns what ``edgeq eval --json`` prints: accuracy there and here, agreement, and how many output values are equal.
+    `timeout` and `wait` are seconds. Raises `DeviceError`, `ConfigError`, `ArtifactError`.
+
+    >>> edgeq.evaluate_on("build/resnet20-tflite-arm", "pi@raspberrypi")["agreement"]
+    1.0
+    """
+    return evaluate_artifact(
+        Path(path),
+        device,
+        data=None if data is None else str(data),
+        model=model,
+        raw=raw_pixels,
+        runtime=runtime,
+        limit=limit,
+        threads=threads,
+        timeout=timeout,
+        wait=wait,
+        program=path_of(benchmark_model),
+    )
+
+
+def bench(
+    path: str | Path,
+    device: str = "local",
+    *,
+    runtime: str | None = None,
+    threads: int = 1,
+    seconds: float = 4.0,
+    cooldown: float = 0.0,
+    timeout: float = 900.0,
+    wait: float = 0.0,
+    benchmark_model: str | Path | None = None,
+) -> Mapping[str, Any]:
+    """Time a file, or the integer and the float file of a build in turns, on `device`: ``edgeq bench``.
+
+    Returns one row of what ``edgeq bench --json`` prints. ``valid`` says whether the times may be believed, ``doubts``
+    says why not. `seconds` is given to each measurement; `cooldown`, `timeout` and `wait` are seconds, too. Raises
+    `DeviceError`, `ConfigError`, `ArtifactError`.
+
+    >>> edgeq.bench("build/resnet20-tflite-arm", "pi@raspberrypi")["latency"]["model"]["median_ms"]
+    3.1
+    """
+    return bench_artifact(
+        Path(path),
+        device,
+        runtime=runtime,
+        threads=threads,
+        seconds=seconds,
+        cooldown=cooldown,
+        timeout=timeout,
+        wait=wait,
+        program=path_of(benchmark_model),
+    )
+
+
+def inspect(path: str | Path, *, run: bool = True) -> Contents:
+    """Read the ops, types, shapes, scales and sizes of any ``.tflite`` or ``.onnx`` file, or of a build's model.
+
+    `run` also lets onnxruntime load an ONNX file and counts what it makes of it. Raises `ArtifactError`.
+
+    >>> edgeq.inspect("theirs.onnx").macs
+    41000000
+    """
+    return inspect_file(Path(path), run=run)
+
+
+def _preparation(path: Path, known: Model | None, data: Data | None) -> tuple[ModelSpec, Data | None]:
+    if known is not None:
+        return known.spec, data if data is not None else known.spec.evaluation
+    if data is None or isinstance(data, str | Path):
+        return prepare_evaluation(path, None, None if data is None else str(data))
+    return prepare_evaluation(path, None, "given")[0], data
+
+
+def _evaluation(data: Data | None, spec: ModelSpec, limit: int | None) -> EvaluationSet:
+    if data is None:
+        raise ConfigError("no labelled images", hint="give data, such as test.npz")
+    if isinstance(data, str | Path):
+        return load_images(data, spec, limit)
+    found = data if isinstance(data, EvaluationSet) else evaluation_from_arrays(*data, spec)
+    return found if limit is None else found.part(limit)

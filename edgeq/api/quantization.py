@@ -1,0 +1,221 @@
+"""From a network to calibration images, to integers, to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgeq.api.models import Model
+from edgeq.api.options import settings, workspace
+from edgeq.cache import StageCache
+from edgeq.config.targets import load_target
+from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import ConfigError
+from edgeq.files import write_atomic
+from edgeq.formats.base import format_of
+from edgeq.graph.passes import optimize
+from edgeq.integer.graph import IntegerGraph
+from edgeq.integer.storage import drop_unstorable_bits
+from edgeq.pipeline.choices import check_method, choose_method, file_types
+from edgeq.pipeline.finetune import check_tuning, finetune_graph
+from edgeq.pipeline.prepare import Job, open_job, prepare
+from edgeq.pipeline.synth import forbidden_images, synth
+from edgeq.pipeline.synthesis import synthesize as run_synthesis
+from edgeq.progress import Logged
+from edgeq.quant.quantize import quantize as quantize_graph
+from edgeq.threads import choose, work_with
+
+__all__ = ["Images", "finetune", "quantize", "synthesize", "write"]
+
+
+Images = CalibrationSet | npt.NDArray[np.float32]
+"""Calibration images: a `CalibrationSet`, or normalised float32 ``(N, C, H, W)``."""
+
+
+def synthesize(
+    model: Model,
+    method: str = "auto",
+    count: int = 32,
+    *,
+    seed: int = 0,
+    effort: str = "balanced",
+    threads: int | None = None,
+    cache: str | Path | None = None,
+    output: str | Path | None = None,
+) -> CalibrationSet:
+    """Make `count` calibration images from the network alone, or take them from ``images:PATH``.
+
+    `edgeq methods` lists the methods; ``auto`` chooses by whether there are batch norms. `effort` is ``fast``,
+    ``balanced`` or ``best``. `cache` is a folder of finished stages, shared with builds; None keeps nothing. With
+    `output`, the folder that ``edgeq synth`` writes is written there, too. Raises `ConfigError`, `UnsupportedError`.
+
+    >>> images = edgeq.synthesize(model, "gznq", count=128)
+    """
+    given = {"method": method, "images": count, "seed": seed, "effort": effort, "threads": threads, "output": output}
+    with workspace(cache) as folder:
+        config = replace(settings({**model.given, **given}).config, cache=folder)
+        if config.output is not None:
+            synth(config, Logged(), model.loaded)
+            return CalibrationSet.load(config.output / "calibration.npz")
+        check_method(config.method)
+        torch.manual_seed(config.seed)
+        work_with(choose(config.threads, model.graph.macs(), config.images))
+        chosen, _ = choose_method(config.method, model.graph)
+        forbidden = forbidden_images(config, model.loaded, chosen)
+        stages = StageCache(folder, Logged())
+        return run_synthesis(config, model.loaded, model.graph, chosen, stages, forbidden=forbidden)[1]
+
+
+def quantize(
+    model: Model,
+    images: Images,
+    bits: str = "w8a8",
+    target: str = "tflite-arm",
+    *,
+    layer_bits: Sequence[str] | Mapping[str, str] = (),
+    all_layers: bool = False,
+    observer: str = "mse",
+    io: str | None = None,
+    raw_pixels: str | None = None,
+    threads: int | None = None,
+) -> IntegerGraph:
+    """Turn the network into integers, with ranges from `images`. ``print`` the result to see its ops and grids.
+
+    `bits` are of weights and activations, such as ``w4a8``; `layer_bits` gives some layers others, as a mapping from
+    module path to bits. The options are those of ``edgeq build``. Below 8 bits of activations the result holds what was
+    requested, which a file cannot; see `edgeq.integer.storage`. Raises `ConfigError`, `UnsupportedError`.
+
+    >>> net = edgeq.quantize(model, images, bits="w4a8", target="tflite-arm")
+    """
+    options = {
+        "bits": bits,
+        "target": target,
+        "layer_bits": layer_bits,
+        "all_layers": all_layers,
+        "observer": observer,
+        "io": io,
+        "raw_pixels": raw_pixels,
+        "threads": threads,
+    }
+    with workspace(None) as folder:
+        job = _job(model, options, folder)
+        calibration = _calibration(images, model)
+        if job.intake.form == "weights":
+            calibration = job.intake.images(calibration)
+        net = quantize_graph(
+            job.quantized_graph, calibration, job.input_range, job.scheme, observer=observer, specs=job.specs
+        )
+        return job.intake.integers(net, job.scheme.widest_weights)
+
+
+def finetune(
+    model: Model,
+    images: Images,
+    bits: str = "w4a4",
+    target: str = "tflite-arm",
+    *,
+    method: str = "kd",
+    effort: str = "balanced",
+    precision: str = "float32",
+    layer_bits: Sequence[str] | Mapping[str, str] = (),
+    all_layers: bool = False,
+    observer: str = "mse",
+    io: str | None = None,
+    raw_pixels: str | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    cache: str | Path | None = None,
+) -> IntegerGraph:
+    """Train the quantized network to answer as the float one does, without data, and turn it into integers.
+
+    `method` is ``kd``, ``zaq`` or ``dfq-akd`` (docs/finetune.md). A fifth of `images` judges and the rest trains, so
+    give 160 or more. With a `cache` folder an interrupted run goes on where it stood. The other arguments are those of
+    `quantize`. Raises `MeasurementError` when training diverges, `ConfigError`, `UnsupportedError`.
+
+    >>> net = edgeq.finetune(model, images, bits="w4a4", method="kd", effort="fast")
+    """
+    options = {
+        "bits": bits,
+        "target": target,
+        "finetune": method,
+        "effort": effort,
+        "precision": precision,
+        "layer_bits": layer_bits,
+        "all_layers": all_layers,
+        "observer": observer,
+        "io": io,
+        "raw_pixels": raw_pixels,
+        "seed": seed,
+        "threads": threads,
+    }
+    with workspace(cache) as folder:
+        calibration = _calibration(images, model)
+        job = _job(model, options, folder)
+        check_tuning(job)
+        torch.manual_seed(seed)
+        frozen = finetune_graph(job, calibration, StageCache(folder, Logged()))
+        return job.intake.integers(frozen.value, job.scheme.widest_weights)
+
+
+def write(
+    net: IntegerGraph | Model,
+    path: str | Path,
+    *,
+    target: str | None = None,
+    io: str | None = None,
+    weight_storage: str | None = None,
+) -> Path:
+    """Write a ``.tflite`` or ``.onnx`` file and return its path. A `Model` is written in float32.
+
+    `target` decides types; by default it is ``tflite-arm`` or ``onnx-arm``. `io` is the type of inputs and outputs,
+    `weight_storage` that of weights of four bits or fewer (int8 or int4). Raises `ConfigError`, `UnsupportedError`,
+    `ArtifactError`.
+
+    >>> edgeq.write(net, "net.tflite")
+    """
+    path = Path(path)
+    by_suffix = {".tflite": "tflite-arm", ".onnx": "onnx-arm"}
+    if path.suffix not in by_suffix:
+        raise ConfigError(f"{path} is no name of a model file", hint="end it in .tflite or .onnx")
+    chosen = load_target(target or by_suffix[path.suffix])
+    if isinstance(net, Model):
+        made = format_of(chosen, 8)
+        data = made.write_float(optimize(net.graph))
+    else:
+        written = drop_unstorable_bits(net)
+        kinds = written.activation_types
+        grids = (written.quantizations[name] for name in written.constants)
+        made = format_of(chosen, max((grid.bits or 8 for grid in grids if grid.dtype == "int8"), default=8))
+        data = made.write(written, *file_types(chosen, io, weight_storage, kinds))
+    if made.suffix != path.suffix:
+        raise ConfigError(f"{path} for {chosen.name}", why=f"its files end in {made.suffix}")
+    write_atomic(path, data)
+    return path
+
+
+def _job(model: Model, options: Mapping[str, Any], folder: Path) -> Job:
+    """What `quantize` and `finetune` work on; nothing is written outside `folder`."""
+    config = settings({**model.given, **options}).config
+    config = replace(config, cache=folder, output=folder / "none")
+    return prepare(open_job(config, model.loaded), Logged(), raw=model.graph)
+
+
+def _calibration(images: Images, model: Model) -> CalibrationSet:
+    if not isinstance(images, CalibrationSet):
+        array = np.asarray(images, np.float32)
+        images = CalibrationSet(array, np.full(len(array), -1, np.int64), "given")
+    shape = tuple(images.inputs.shape)
+    if len(shape) != 4 or not shape[0] or shape[1:] != tuple(model.spec.input_shape):
+        raise ConfigError(
+            f"images of shape {list(shape)}",
+            why=f"{model.spec.name} takes (N, C, H, W) with (C, H, W) = {list(model.spec.input_shape)}",
+        )
+    if not np.isfinite(images.inputs).all():
+        raise ConfigError("images hold values that are not finite")
+    return images
