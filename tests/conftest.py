@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ from edgeq.threads import sleep_while_waiting
 # processes that wait for each other cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sleep_while_waiting(os.environ)
+
+# Programs that tests start compile edgeq once, not each time, and pytest its tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_finish() -> None:
