@@ -23,6 +23,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts processes from one that has imported all of edgeq (`warm`) comes first, and so to one worker."""
+    items.sort(key=lambda item: item.path.name not in ("test_processes.py", "test_world.py"))
+
+
 def pytest_collection_finish() -> None:
     """Python looks through a million objects of torch for garbage every few tests: a tenth of the suite's time."""
     gc.collect()
