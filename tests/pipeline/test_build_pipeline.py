@@ -146,6 +146,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(settings_for(method, effort, graph), steps=6, batch=8, warm_up=2, latent=8, width=8)
 
     monkeypatch.setattr("edgeq.pipeline.finetuning.settings_for", quick)
+    monkeypatch.setattr("edgeq.synth.gznq.settings_for", lambda effort: gznq.Settings(coarse=4, fine=6, batch=8))
 
 
 @pytest.mark.usefixtures("short")
