@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ sleep_while_waiting(os.environ)
 # Programs that tests start compile edgeq once, not each time, and pytest its tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+PLACES = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,7 +54,9 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Locks and pushed files of tests stay in the test's folder, so that tests run side by side."""
-    monkeypatch.setattr(transport, "cache_folder", lambda: tmp_path / "locks")
-    monkeypatch.setenv("EDGEQ_DEVICE_CACHE", str(tmp_path / "device"))
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Locks and pushed files of a test stay in a folder of its own, which is made when one of them is."""
+    folder = tmp_path_factory.getbasetemp() / f"cache{next(PLACES)}"
+    monkeypatch.setattr(transport, "cache_folder", lambda: folder / "locks")
+    monkeypatch.setenv("EDGEQ_DEVICE_CACHE", str(folder / "device"))
+    return folder
