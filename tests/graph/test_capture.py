@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.graph.capture.aten import ATEN
 from edgeq.graph.capture.walk import capture, capture_program, unsupported_calls
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
@@ -235,6 +236,12 @@ def test_call(name: str) -> None:
     found, expected, got = calls_of(shape, name if name in WRITING else "")[name]
     assert found == kinds
     close(got, expected)
+
+
+def test_a_call_without_a_rule_is_read_by_the_calls_it_is_made_of() -> None:
+    assert "aten.tensor_split" not in ATEN
+    graph = capture(Forward(lambda x: F.relu(x.tensor_split(2, 1)[0])), (4, 3, 2), "net")
+    assert [type(node.op) for node in graph.nodes] == [Slice, Clamp]
 
 
 def test_squeeze_that_drops_the_batch_is_undone_by_the_next_reshape() -> None:
