@@ -23,13 +23,18 @@ PREFIX = "edgeq-run-"
 def scratch() -> Iterator[Path]:
     """Make an empty temporary folder that nobody else can read; it is gone afterwards. Its path is short."""
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    try:
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    held = False
+    while not held:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        try:
+            with (folder / "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                # Until the lock was held, another process could take the folder for one that nobody uses any more.
+                held = os.fstat(lock.fileno()).st_nlink > 0
+                if held:
+                    yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep() -> None:

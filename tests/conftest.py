@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,25 @@ from tests.timed import not_timed
 # processes that wait for each other cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sleep_while_waiting(os.environ)
+
+# Programs that tests start compile edgeq once, not each time, and pytest its tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+PLACES = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts processes from one that has imported all of edgeq (`warm`) comes first, and so to one worker."""
+    items.sort(key=lambda item: item.path.name not in ("test_processes.py", "test_world.py"))
+
+
+def pytest_collection_finish() -> None:
+    """Python looks through a million objects of torch for garbage every few tests: a tenth of the suite's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +54,9 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Locks and pushed files of tests stay in the test's folder, so that tests run side by side."""
-    monkeypatch.setattr(transport, "cache_folder", lambda: tmp_path / "locks")
-    monkeypatch.setenv("EDGEQ_DEVICE_CACHE", str(tmp_path / "device"))
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Locks and pushed files of a test stay in a folder of its own, which is made when one of them is."""
+    folder = tmp_path_factory.getbasetemp() / f"cache{next(PLACES)}"
+    monkeypatch.setattr(transport, "cache_folder", lambda: folder / "locks")
+    monkeypatch.setenv("EDGEQ_DEVICE_CACHE", str(folder / "device"))
+    return folder

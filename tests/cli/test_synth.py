@@ -30,13 +30,24 @@ from tests.tinymodel import Spy, model_toml
 FILES = {"calibration.npz", "images.npz", "contact.png", "statistics.html", "statistics.json", "edgeq.lock", "png"}
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for the tests that are not about one: their network and settings are the same."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def one_cache(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEQ_CACHE", str(kept))
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["synth", *arguments], prog_name="edgeq")
 
 
 def made(*more: str) -> tuple[dict[str, Any], Path]:
     """The facts and the folder of a fast run."""
-    result = run("model.toml", "-n", "6", "--effort", "fast", "--cache", "cache", "-o", "out", "--json", *more)
+    result = run("model.toml", "-n", "6", "--effort", "fast", "-o", "out", "--json", *more)
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout), Path("out")
 
@@ -166,8 +177,8 @@ def test_second_run_is_cached_and_equal(here: Path) -> None:
     assert bytes_in(here / "out")["calibration.npz"] != before["calibration.npz"]
 
 
-def test_a_build_has_the_same_images(here: Path) -> None:
-    config = BuildConfig(model="model.toml", images=6, effort="fast", cache=here / "cache", output=here / "out")
+def test_a_build_has_the_same_images(here: Path, kept: Path) -> None:
+    config = BuildConfig(model="model.toml", images=6, effort="fast", cache=kept, output=here / "out")
     facts, spy = synth(config), Spy()
     report = build(replace(config, output=here / "built"), spy)
     assert spy.cached["synthesize"] is True

@@ -62,10 +62,11 @@ def board_at(folder: Path) -> Iterator[Board]:
         'exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"',
     )
     port = _free_port()
+    # HOME is set for the login shell too: a ~/.bashrc of whoever runs the tests would be read before every command.
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nUsePAM no\nStrictModes no\n"
         f"AuthorizedKeysFile {folder}/user.pub\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-        f"PermitRootLogin prohibit-password\nForceCommand {folder}/login\nMaxStartups 100\n"
+        f"PermitRootLogin prohibit-password\nSetEnv HOME={home}\nForceCommand {folder}/login\nMaxStartups 100\n"
     )
     public = (folder / "host.pub").read_text().split()[:2]
     (folder / "known").write_text(f"[127.0.0.1]:{port} {' '.join(public)}\n")

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.device.job import Pace
+from edgeq.device.runners import phone as runner
 from edgeq.device.runners.phone import PROGRAM
 from edgeq.device.userland import Userland
 from edgeq.errors import DeviceError
@@ -61,6 +62,7 @@ def _built(model: str, target: str, device: str) -> tuple[dict[str, Any], dict[s
 def test_on_a_phone(phone: Phone, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = executable(tmp_path / "benchmark_model", f'exec {sys.executable} {STANDIN} "$@"')
     monkeypatch.setenv(PROGRAM, str(program))
+    monkeypatch.setattr(runner, "PAIRS", 1)
     report, found = _built(model, "tflite-android", f"adb:{phone.serial}")
     assert found["bench"]["machine"]["abis"][0] == "arm64-v8a"
     (row,) = report["devices"]
@@ -117,6 +119,7 @@ def test_an_arm_in_edgeq_toml_is_measured_and_gated(board: Board, userland: User
     report = json.loads(Path("out/report.json").read_text())
     (row,) = report["devices"]
     assert (row["machine"]["emulated"], row["latency"], row["valid"]) == ("cortex-a72", None, False)
+    assert (row["machine"]["architecture"], row["accuracy"]["equal"]) == ("aarch64", 1.0)
     assert not [warning for warning in report["warnings"] if "host, not on aarch64" in warning]
     held = CliRunner().invoke(cli, ["check", "out", "--json"])
     assert held.exit_code == 0, held.output

@@ -87,7 +87,10 @@ def test_the_phone_runs_arm_kernels(userland: Userland, phone: Phone, artifact: 
     np.testing.assert_array_equal(there[0], here[0])
 
 
-def test_bench_keeps_latency_memory_and_profile_apart(phone: Phone, artifact: Path, setup: Setup) -> None:
+def test_bench_keeps_latency_memory_and_profile_apart(
+    phone: Phone, artifact: Path, setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "PAIRS", 2)
     with open_device(f"adb:{phone.serial}") as device:
         found = bench(device, artifact / "model.tflite", artifact / "float.tflite", setup, QUICK)
     times = found["latency"]
@@ -101,7 +104,7 @@ def test_bench_keeps_latency_memory_and_profile_apart(phone: Phone, artifact: Pa
     assert found["affinity"] == [4, 5]
     assert [what for what, said in found["raw"].items() if "Profiling" in said] == ["profile float", "profile model"]
     assert [what for what, said in found["raw"].items() if "peak memory" in said] == ["memory float", "memory model"]
-    assert len(found["raw"]) == 16
+    assert len(found["raw"]) == 8  # 2 runs for times, 1 for memory, 1 for the profile, of each file
     assert found["before"]["battery"] == {"percent": 85, "temperature_c": 29.1, "charging": True, "source": "USB"}
     assert found["before"]["temperature_c"] == 43.25  # what it is now, not what Android remembers
     assert found["after"]["own"] > 0
@@ -112,6 +115,7 @@ def test_the_command_line_from_device_to_verdict(
     phone: Phone, artifact: Path, program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PROGRAM, str(program))
+    monkeypatch.setattr(runner, "PAIRS", 1)
     (phone.root / "state/thermalservice").write_text("Thermal Status: 2\n")
     done = CliRunner().invoke(cli, ["bench", str(artifact), "--device", "adb", "--seconds", "0.1", "--strict"])
     assert done.exit_code == 5, done.output
@@ -158,26 +162,28 @@ def test_nothing_is_provisioned_on_a_phone(phone: Phone) -> None:
     assert "pushed when it is used" in done.output
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ("echo garbage; printf '\\377\\376'; exit 0", "printed no time"),
-        ("kill -9 $$", "it was killed"),
-        ("kill -4 $$", "instructions the processor lacks"),
-        ("echo 'ERROR: Failed to load model'; echo INFO; exit 1", "Failed to load model"),
-        ("exec /nonexistent/linker64", "use a build for arm64-v8a"),
-        ("exec sleep 60", "did not answer in time"),
-    ],
-)
+TROUBLE = {
+    "echo garbage; printf '\\377\\376'; exit 0": "printed no time",
+    "kill -9 $$": "it was killed",
+    "kill -4 $$": "instructions the processor lacks",
+    "echo 'ERROR: Failed to load model'; echo INFO; exit 1": "Failed to load model",
+    "exec /nonexistent/linker64": "use a build for arm64-v8a",
+    "exec sleep 60": "did not answer in time",
+}
+"""What a program does, and what is said of it."""
+
+
 def test_a_program_in_trouble_is_one_line_and_the_next_run_works(
-    body: str, said: str, phone: Phone, artifact: Path, setup: Setup, tmp_path: Path
+    phone: Phone, artifact: Path, setup: Setup, tmp_path: Path
 ) -> None:
-    bad = Setup("litert", "xnnpack", program=executable(tmp_path / "bad", body))
     model = artifact / "model.tflite"
-    with open_device(f"adb:{phone.serial}") as device, pytest.raises(DeviceError, match=said) as caught:
-        bench(device, model, None, bad, Pace(seconds=0.1, timeout=1 if "sleep" in body else 30))
-    assert caught.value.exit_status == 4
-    assert "\n" not in str(caught.value)
+    for body, said in TROUBLE.items():
+        bad = Setup("litert", "xnnpack", program=executable(tmp_path / "bad", body))
+        with open_device(f"adb:{phone.serial}") as device, pytest.raises(DeviceError, match=said) as caught:
+            bench(device, model, None, bad, Pace(seconds=0.1, timeout=1 if "sleep" in body else 30))
+        assert caught.value.exit_status == 4
+        assert "\n" not in str(caught.value)
+        assert _jobs(phone) == []
     fed, here = _batch(model, 1)
     with open_device(f"adb:{phone.serial}") as device:
         there, _ = evaluate(device, model, fed, setup)

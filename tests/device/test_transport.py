@@ -96,27 +96,27 @@ def test_files_nobody_uses_any_more_go(device: ShellTransport) -> None:
     assert not forgotten.parent.exists()
 
 
-def test_only_names_that_edgeq_makes_are_removed(tmp_path: Path) -> None:
+def test_only_names_that_edgeq_makes_are_removed(own_cache: Path) -> None:
     """`EDGEQ_DEVICE_CACHE` may name a folder that is full of other things, with the names edgeq uses itself."""
     theirs = [
-        tmp_path / "device" / name
+        own_cache / "device" / name
         for name in (
             "photo.jpg", "files/photo.jpg", "files/album/photo.jpg", "jobs/thesis/text.md", "files/.a.part",
             "edgeq/files/photo.jpg", "edgeq/files/album/photo.jpg", "edgeq/files/album/.0123456789ab.party",
             "edgeq/jobs/thesis/text.md", "edgeq/jobs/0123456789abcdef",
         )
     ]  # fmt: skip
-    ours = [tmp_path / "device/edgeq" / name for name in ("jobs/fedcba9876543210/x", f"files/{'a' * 64}/model.tflite")]
-    part = tmp_path / "device/edgeq/files" / ("b" * 64) / ".0123456789ab.part"
+    ours = [own_cache / "device/edgeq" / name for name in ("jobs/fedcba9876543210/x", f"files/{'a' * 64}/model.tflite")]
+    part = own_cache / "device/edgeq/files" / ("b" * 64) / ".0123456789ab.part"
     for path in [*theirs, *ours, part]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
     long_ago = time.time() - 40 * 86400
-    for path in sorted((tmp_path / "device").rglob("*"), reverse=True):
+    for path in sorted((own_cache / "device").rglob("*"), reverse=True):
         os.utime(path, (long_ago, long_ago))
     os.utime(part.parent)  # its file is in use, what was cut short is not
     with LocalTransport() as device:
-        assert device.root == str(tmp_path / "device/edgeq")
+        assert device.root == str(own_cache / "device/edgeq")
     assert [path for path in theirs if not path.exists()] == []
     assert [path for path in [*ours, part] if path.exists()] == []
 
@@ -154,7 +154,7 @@ def test_names_cannot_leave_the_folder(device: ShellTransport) -> None:
             device.push(b"", name)
 
 
-def test_a_full_device_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_device_says_so(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalTransport() as device:
         assert device.root
         execute = device.execute
@@ -166,7 +166,7 @@ def test_a_full_device_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(device, "execute", full)
         with pytest.raises(DeviceError, match=r"No space left.*free some space there"):
             device.push(b"x" * 1000, "model.tflite")
-    assert [path for path in (tmp_path / "device/edgeq/files").rglob("*") if path.is_file()] == []
+    assert [path for path in (own_cache / "device/edgeq/files").rglob("*") if path.is_file()] == []
 
 
 def test_an_unwritable_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,7 @@ def test_every_method_moves_the_student_and_freezes(raw, images, method):
 
 
 def test_distillation_brings_the_student_closer(raw, images):
-    settings = Settings("zaq", steps=150, batch=16, anchor=1.0, blend=0.0, shift=0.0, block_weight=0.0, step_rate=1e-3)
+    settings = Settings("zaq", steps=60, batch=16, anchor=1.0, blend=0.0, shift=0.0, block_weight=0.0, step_rate=1e-3)
     given = job(raw, images, settings)
     # Weights rounded to nearest: compensated ones are near their best on these few images already.
     scheme = Scheme.of("w4a4", all_layers=True)

@@ -156,6 +156,11 @@ def same(module: nn.Module, graph: Graph, shape: tuple[int, ...], batch: int = 3
     x = torch.randn((batch, *shape), generator=torch.Generator().manual_seed(1)) * 2
     with torch.no_grad():
         expected, got = module(x.clone()), GraphModule(graph)(x)
+    close(got, expected)
+
+
+def close(got: object, expected: Tensor) -> None:
+    """Equal to 1e-4 of the largest value."""
     assert isinstance(got, Tensor)
     assert got.shape == expected.shape
     assert float((got - expected).abs().max()) <= 1e-4 * max(1.0, float(expected.abs().max()))

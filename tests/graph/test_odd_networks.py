@@ -6,8 +6,7 @@ import sys
 
 import pytest
 import torch
-from odd_networks import FACTORIES, Net, pooled
-from torch import Tensor
+from odd_networks import FACTORIES, RANDOM, Net, drawing
 
 from edgeq.errors import EdgeqError, UnsupportedError
 from edgeq.graph.capture import walk as capturing
@@ -38,13 +37,10 @@ def test_a_network_is_captured_or_refused_in_one_line(name: str, monkeypatch: py
 
 
 def test_random_calls_are_named_where_they_stand() -> None:
-    class Noise(torch.nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x + torch.randn(1, 8, 1, 1)
-
-    net = pooled(lambda s, y: s.noise(y), noise=Noise())
-    (refused,) = unsupported_calls(net.eval(), (3, 8, 8))
-    assert str(refused).startswith("aten.randn.default draws random numbers at noise")
+    """One network draws in every way: what refuses a single one refuses all of them, each at its place."""
+    refused = unsupported_calls(drawing(*RANDOM.values()).eval(), (3, 8, 8))
+    drawn = [error.where for error in refused if "random numbers" in str(error)]
+    assert drawn == [f"parts.{place}" for place in range(len(RANDOM))]
 
 
 def test_a_mistake_in_a_rule_names_the_call(monkeypatch: pytest.MonkeyPatch) -> None:

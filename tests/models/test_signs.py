@@ -108,7 +108,7 @@ def test_interrupted_training_resumes_to_the_same_weights(
     recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recipe, "ROOT", tmp_path)
-    settings = recipe.Settings(epochs=3, images=80, batch=40)
+    settings = recipe.Settings(epochs=3, images=40, batch=20)
     factory = import_callable(read_model_file(shipped_model("signs-mobilenetv2")).factory)
 
     def fresh() -> nn.Module:

@@ -30,7 +30,7 @@ SEEDS = dict.fromkeys(sorted(OPS), 1) | dict.fromkeys(
         "Resize2d",
         "Slice",
     ),
-    4,
+    2,
 )
 """How many cases of each op kind: more where there are more modes."""
 

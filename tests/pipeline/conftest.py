@@ -1,8 +1,10 @@
 """A small network with statistics of its own, labelled images, and the settings of a quick build of it."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -30,19 +32,25 @@ def tiny(norm=True):
 """
 
 
+@cache
+def labelled() -> tuple[torch.nn.Module, npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The network, whose batch norms remember these images, and its own answers as their labels."""
+    network = made(NETWORK)
+    network.train()
+    images = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8)
+    inputs = torch.from_numpy((images / 255 - 0.5) / 0.25).float().permute(0, 3, 1, 2)
+    with torch.no_grad():
+        for _ in range(20):
+            network(inputs)
+        return network.eval(), images, network(inputs).argmax(1).numpy()
+
+
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildConfig:
     monkeypatch.chdir(tmp_path)
-    network = made(NETWORK)
-    network.train()
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (24, 16, 16, 3), np.uint8)
-    with torch.no_grad():
-        for _ in range(20):
-            network(torch.from_numpy((images / 255 - 0.5) / 0.25).float().permute(0, 3, 1, 2))
-        labels = network.eval()(torch.from_numpy((images / 255 - 0.5) / 0.25).float().permute(0, 3, 1, 2)).argmax(1)
+    network, images, labels = labelled()
     keep(tmp_path, NETWORK, model_toml(), network)
-    np.savez(tmp_path / "test.npz", images=images, labels=labels.numpy())
+    np.savez(tmp_path / "test.npz", images=images, labels=labels)
     return BuildConfig(
         model="model.toml", method="noise", images=8, effort="fast", cache=tmp_path / "cache", output=tmp_path / "out"
     )

@@ -147,6 +147,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(settings_for(method, effort, graph), steps=6, batch=8, warm_up=2, latent=8, width=8)
 
     monkeypatch.setattr("edgeq.pipeline.finetune.settings_for", quick)
+    monkeypatch.setattr("edgeq.synth.gznq.settings_for", lambda effort: gznq.Settings(coarse=4, fine=6, batch=8))
 
 
 @pytest.mark.usefixtures("short")
@@ -179,9 +180,14 @@ def test_fine_tuning_is_a_cached_stage_whose_student_is_what_was_frozen(
     again = build(told, spy)
     assert spy.cached["finetune"]
     assert again["artifact"] == report["artifact"]
-    plain = build(replace(config, bits="w4a4", all_layers=True, images=16))
+
+
+@pytest.mark.usefixtures("short")
+def test_fine_tuning_makes_another_file(config: BuildConfig) -> None:
+    few = replace(config, method="noise", bits="w4a4", all_layers=True)
+    plain, tuned = build(replace(few, images=16)), build(replace(few, finetune="kd"))
     assert "finetune" not in plain
-    assert plain["artifact"]["sha256"] != report["artifact"]["sha256"]
+    assert plain["artifact"]["sha256"] != tuned["artifact"]["sha256"]
 
 
 @pytest.mark.usefixtures("short")

@@ -20,7 +20,7 @@ from edgeq.graph.ir import Graph
 from edgeq.pipeline.build import build
 from edgeq.pipeline.environment import TRAINING, environment
 from edgeq.pipeline.synth import synth
-from edgeq.synth import zs_cgan
+from edgeq.synth import gznq, zs_cgan
 from tests.pipeline.variants import variants
 from tests.tinymodel import Spy
 
@@ -106,8 +106,9 @@ def test_an_edited_kernel_makes_everything_anew(tmp_path: Path, monkeypatch: pyt
     assert digest() != before
 
 
-def test_another_task_makes_other_images(config: BuildConfig, tmp_path: Path) -> None:
+def test_another_task_makes_other_images(config: BuildConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network taken for a segmenter has no classes to draw."""
+    monkeypatch.setattr("edgeq.synth.gznq.settings_for", lambda effort: gznq.Settings(coarse=4, fine=6, batch=8))
     text = (tmp_path / "model.toml").read_text()
     (tmp_path / "plain.toml").write_text(
         text.replace('"classification"', '"segmentation"').partition("[evaluation]")[0]

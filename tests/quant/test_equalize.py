@@ -1,6 +1,7 @@
 """Channel scales that the layers around an activation absorb: the same network, with less to lose."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -45,7 +46,13 @@ class Residual(nn.Module):
 
 
 def graph_of(act, seed=0):
+    return _graph_of(type(act), seed)
+
+
+@functools.cache
+def _graph_of(kind, seed):
     torch.manual_seed(seed)
+    act = nn.LeakyReLU(0.1) if kind is nn.LeakyReLU else kind()
     return optimize(capture(Residual(act).eval(), (3, 16, 16), name="net"))
 
 
@@ -85,9 +92,9 @@ def test_relu6_cuts_only_beyond_what_was_seen():
 @pytest.mark.parametrize("bits", ["w8a4", "w4a4", "w5a5"])
 def test_uneven_channels_of_few_bits_lose_less(bits):
     """Summed over networks, as errors of one are luck: relative squared error on images that did not calibrate."""
-    scheme, unseen, shown = Scheme.of(bits, all_layers=True), images(64, 1).inputs, images(64, 0)
+    scheme, unseen, shown = Scheme.of(bits, all_layers=True), images(32, 1).inputs, images(32, 0)
     plain, even = 0.0, 0.0
-    for seed in range(4):
+    for seed in range(2):
         graph = graph_of(nn.ReLU(), seed)
         want = answers(GraphModule(graph), unseen)
         lost = [
@@ -96,7 +103,7 @@ def test_uneven_channels_of_few_bits_lose_less(bits):
             for of in (graph, equalize(graph, shown, RANGE, scheme))
         ]
         plain, even = plain + lost[0], even + lost[1]
-    assert even < plain
+    assert even < 0.8 * plain
 
 
 @pytest.mark.parametrize("bits", ["w8a8", "w4a8", "w8a16"])

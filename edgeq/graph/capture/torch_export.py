@@ -18,7 +18,7 @@ from torch.export.graph_signature import InputKind
 
 from edgeq.errors import ConfigError, UnsupportedError
 
-__all__ = ["checked", "export", "functional", "in_eval_mode", "packet", "quiet", "writes_alone"]
+__all__ = ["checked", "export", "functional", "in_eval_mode", "packet", "quiet", "stays", "writes_alone"]
 
 
 def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> ExportedProgram:
@@ -169,6 +169,12 @@ def writes_alone(program: ExportedProgram) -> bool:
             return False
         alone.add(node)
     return True
+
+
+def stays(node: torch.fx.Node) -> bool:
+    """Whether `functional` leaves this call as it is: it writes nothing and torch does not make it of other calls."""
+    call = node.target
+    return isinstance(call, torch._ops.OpOverload) and not call._schema.is_mutable and not call._can_decompose()
 
 
 def packet(node: torch.fx.Node) -> str:

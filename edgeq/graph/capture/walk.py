@@ -27,7 +27,7 @@ from edgeq.graph.capture.check import confirm
 from edgeq.graph.capture.constants import Folding, is_random
 from edgeq.graph.capture.naming import Draft, final_names
 from edgeq.graph.capture.suggestions import hint_for
-from edgeq.graph.capture.torch_export import checked, export, functional, packet, writes_alone
+from edgeq.graph.capture.torch_export import checked, export, functional, packet, stays, writes_alone
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Op, Shape
 
@@ -100,9 +100,9 @@ def _internal(what: object, where: str, error: Exception) -> UnsupportedError:
 
 
 def _captured(program: ExportedProgram, name: str) -> _Capture:
-    """One walk over the program: as it is where that is safe and every call known. Errors are the functional one's."""
+    """Walk over the program as it is where that is safe and gives what its functional form would, else over that."""
     direct = _Capture(program, name) if writes_alone(program) else None
-    if direct is not None and not direct.errors:
+    if direct is not None and direct.final:
         return direct
     try:
         return _Capture(functional(program, name), name)
@@ -126,11 +126,17 @@ class _Capture:
         self._known = frozenset(ATEN)
         self._inputs: dict[str, Shape] = {}
         self.errors: list[UnsupportedError] = []
+        self._refused: list[torch.fx.Node] = []
         self._outputs: list[str] = []
         weights = sum(t.numel() * t.element_size() for t in program.state_dict.values())
         self._evaluated = Folding(weights)
         with torch.no_grad():
             self._walk(program)
+
+    @property
+    def final(self) -> bool:
+        """Whether a walk over the functional program would find no less: it holds every refused call unchanged."""
+        return len(self._refused) == len(self.errors) and all(stays(node) for node in self._refused)
 
     def graph(self) -> Graph:
         names = final_names(self._drafts, taken=[*self._inputs, *self._constants])
@@ -213,6 +219,7 @@ class _Capture:
                 refusal = UnsupportedError(error.what, where=where, why=error.why, hint=error.hint)
                 refusal.__cause__ = error.__cause__
                 self.errors.append(refusal)
+                self._refused.append(node)
             if any(shape[:1] != (1,) for shape in results):
                 self._moved.add(node)
             return _stand_in(node)
