@@ -167,7 +167,7 @@ def bench(
     says why not. `seconds` is given to each measurement; `cooldown`, `timeout` and `wait` are seconds, too. Raises
     `DeviceError`, `ConfigError`, `ArtifactError`.
 
-    >>> edgeq.bench("build/resnet20-tflite-arm", "pi@raspberrypi")["latency"]["model"]["median_ms"]
+    >>> edgeq.bench("build/resnet20-tflite-arm", "pi@raspberrypi")["latency"]["integer_median_ms"]
     3.1
     """
     return bench_artifact(
