@@ -8,6 +8,7 @@ Data moves down this page. A stage is a function of what stands above it and nev
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,9 @@ def plan(config: BuildConfig, loaded: LoadedModel | None = None) -> dict[str, An
     model, where = opened.loaded, opened.evaluation
     if where:
         check_images(where)
+    started = time.monotonic()
     refused = unsupported_calls(model.module, model.spec.input_shape, model.spec.name)
+    first = time.monotonic() - started  # loads what torch.export needs, as the capture of a build does
     facts: dict[str, Any] = {
         "model": model.spec.name,
         "target": opened.target.name,
@@ -182,9 +185,8 @@ def plan(config: BuildConfig, loaded: LoadedModel | None = None) -> dict[str, An
     config, graph, tuning, intake = job.config, job.graph, job.tuning, job.intake
     if intake.raw:
         facts["raw_pixels"] = f"{FORMS[intake.form]} ({intake.why})"
-    estimated = estimate(
-        config, job.raw, graph, job.method, job.scheme, tuning, where, capture_seconds=job.capture_seconds
-    )
+    capturing = max(first, job.capture_seconds)
+    estimated = estimate(config, job.raw, graph, job.method, job.scheme, tuning, where, capture_seconds=capturing)
     if tuning:
         settings = settings_for(tuning, config.effort, graph)
         minutes = minutes_for(graph, tuning, settings.steps)

@@ -28,6 +28,7 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.limits import read_text
 from edgeq.quant.bits import Scheme
+from edgeq.quant.rounding import COMPENSATED
 from edgeq.synth import passes_needed
 from edgeq.synth.base import JOINED
 from edgeq.threads import BATCH, Load, load
@@ -45,7 +46,7 @@ UNCOUNTED = 500
 
 # Seconds of one core per value, multiply-accumulate or parameter, each with what the stage costs at least.
 CALIBRATE_VALUE, CALIBRATE_PASSES, CALIBRATE_LEAST = 2.8e-8, 5.0, 0.3
-FEW_BITS_VALUE = 4.5e-7  # more, below eight bits: the rounding of every weight is chosen
+ROUNDED_VALUE = 6e-7  # more, where the rounding of every weight is chosen
 VERIFY_VALUE, VERIFY_MAC, VERIFY_LEAST = 6e-8, 5e-10, 0.2
 WRITE, WRITE_LEAST = 5e-7, 0.15
 RUNTIME = 1.0  # times a forward pass in torch: integer and float file over the evaluation images
@@ -101,19 +102,19 @@ def estimate(
     pace = _pace()
     forward, both = _pass_seconds(raw, min(images, BATCH), backward=passes_needed(method, config.effort, images) > 0)
     values, macs = values_of(graph), graph.macs()
-    few = scheme.fewest < 8
+    rounded = scheme.fewest_weights <= COMPENSATED
     measured = _count(evaluation, config.eval_limit) if evaluation else 0
     seconds = {
         "capture": capture_seconds,
         "synthesize": both * _passes(method, config.effort, images),
-        "calibrate": pace * (CALIBRATE_LEAST + (CALIBRATE_VALUE + FEW_BITS_VALUE * few) * images * values)
+        "calibrate": pace * (CALIBRATE_LEAST + (CALIBRATE_VALUE + ROUNDED_VALUE * rounded) * images * values)
         + CALIBRATE_PASSES * forward * images,
     }
     if tuning:
         minutes = minutes_for(graph, tuning, settings_for(tuning, config.effort, graph).steps)
         seconds["finetune"] = pace * 60 * minutes / (1 if threads == 1 else 0.9 * threads)
     reference = pace * (VERIFY_VALUE * values + VERIFY_MAC * macs)
-    simulated = min(measured, SIMULATED) if few else 0
+    simulated = min(measured, SIMULATED) if scheme.fewest_activations < 8 else 0
     seconds |= {
         "write": pace * (WRITE_LEAST + WRITE * graph.parameters()),
         "verify": pace * VERIFY_LEAST + reference * min(images, VERIFIED),
@@ -133,7 +134,7 @@ def _passes(method: str, effort: str, images: int) -> float:
 def _pass_seconds(raw: Graph, batch: int, *, backward: bool) -> tuple[float, float]:
     """Seconds an image takes forward, and forward and backward (0.0 unless `backward`), in batches of at most `batch`.
 
-    The first pass warms up, and is how a large network gets a batch that takes no minutes. The quickest of several
+    One image tells how many make a batch that takes no minutes; its first pass only warms up. The quickest of several
     counts: whatever else the machine does only makes a pass slower.
     """
     device = training_device()
@@ -150,11 +151,12 @@ def _pass_seconds(raw: Graph, batch: int, *, backward: bool) -> tuple[float, flo
             (total,) = torch.autograd.grad(total, images)
         float(total.sum())  # a GPU has finished when it can be read
         # On one thread, the processor's time is what an idle machine would take.
-        alone = torch.get_num_threads() == 1 and device.type == "cpu"
-        return time.thread_time() - worked if alone else time.monotonic() - started
+        single = torch.get_num_threads() == 1 and device.type == "cpu"
+        return time.thread_time() - worked if single else time.monotonic() - started
 
-    first = timed(torch.zeros(1, *shape, device=device), False)
-    batch = max(1, min(batch, int(0.25 / max(first, 1e-4))))
+    one = torch.zeros(1, *shape, device=device)
+    alone = min(timed(one, False) for _ in range(2))
+    batch = max(1, min(batch, int(0.25 / max(alone, 1e-4))))
     images = torch.rand(batch, *shape, device=device).requires_grad_(backward)
     deadline = time.monotonic() + 1.5
     for turn in range(6):
@@ -168,7 +170,7 @@ def _pass_seconds(raw: Graph, batch: int, *, backward: bool) -> tuple[float, flo
 
 def _latency_seconds(forward: float) -> float:
     pair = 2 * max(0.002, forward)
-    return 1.0 + max(50 * pair, min(LATENCY * pair, 4.0))
+    return 2.5 + max(50 * pair, min(LATENCY * pair, 4.0))  # the runner starts and looks at the machine first
 
 
 def _pace() -> float:

@@ -99,7 +99,15 @@ class Scheme:
     @property
     def fewest(self) -> int:
         """Of any weight or activation."""
-        return min(self.weight_bits, self.activation_bits, *(min(o.weights, o.activations) for o in self.layers))
+        return min(self.fewest_weights, self.fewest_activations)
+
+    @property
+    def fewest_weights(self) -> int:
+        return min([self.weight_bits, *(one.weights for one in self.layers)])
+
+    @property
+    def fewest_activations(self) -> int:
+        return min([self.activation_bits, *(one.activations for one in self.layers)])
 
 
 def weight_bits(graph: Graph, scheme: Scheme) -> dict[str, int]:
