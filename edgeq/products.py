@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeq.config.formats import suffixes
 from edgeq.errors import ArtifactError
 from edgeq.limits import read_json
 
@@ -26,13 +27,20 @@ MARKER = "edgeq.lock"
 class Product:
     """A kind of folder: `what` it is called, the `files` in it, and its `folders` with a pattern for names in each.
 
-    `kind` is what its lock says under ``kind``.
+    `models` are the names of model files, without the suffix of their format. `kind` is what its lock says under
+    ``kind``.
     """
 
     what: str
     kind: str
     files: frozenset[str]
     folders: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
+    models: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all files that may be in the folder itself."""
+        return self.files | {name + suffix for name in self.models for suffix in suffixes()}
 
     def foreign(self, folder: Path) -> str:
         """Why `folder` is not this product; empty where it is, or where nothing is in it. Raises `OSError`."""
@@ -52,7 +60,7 @@ class Product:
         """The name of `path`, or of what is in it, where this product has no such file or folder; else empty."""
         pattern = self.folders.get(path.name)
         if pattern is None or not stat.S_ISDIR(os.lstat(path).st_mode):
-            return "" if path.name in self.files and _is_file(path) else path.name
+            return "" if path.name in self.names and _is_file(path) else path.name
         strange = (name for name in sorted(os.listdir(path)) if not _is_file(path / name, pattern))
         return next((f"{path.name}/{name}" for name in strange), "")
 
@@ -67,7 +75,7 @@ class Product:
                     if _is_file(folder / name / inside, self.folders[name]):
                         os.unlink(folder / name / inside)
                 os.rmdir(folder / name)
-        for name in self.files:
+        for name in self.names:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(folder / name)
         os.rmdir(folder)
@@ -90,9 +98,10 @@ BUILD = Product(
     "a build",
     "build",
     frozenset({
-        "model.tflite", "model.onnx", "float.tflite", "float.onnx", "integer.safetensors", "simulated.safetensors",
+        "integer.safetensors", "simulated.safetensors",
         "calibration.npz", "calibration.png", "report.json", "report.html", "device.json", MARKER,
     }),
+    models=frozenset({"model", "float"}),
 )  # fmt: skip
 
 CALIBRATION_SET = Product(

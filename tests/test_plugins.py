@@ -1,4 +1,4 @@
-"""Another package's transport, runner, observer and synthesizer, found by its entry points and used by name."""
+"""Another package's transport, runner, observer, synthesizer and format, found by entry points and used by name."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from torch import nn
 
+import edgeq
 from edgeq.cli import cli
 from edgeq.config import settings
+from edgeq.config.formats import FORMATS
 from edgeq.device.open import open_device, transport_of
 from edgeq.device.runners.base import RUNNERS
 from edgeq.device.transport import TRANSPORTS
@@ -55,6 +58,26 @@ def widest(histogram, levels, transfer):
 
 def nothing(request):
     raise NotImplementedError
+
+from pathlib import Path
+from edgeq.config.formats import FormatFacts
+
+LITE = FormatFacts(
+    "lite", "Lite", ".lite", "edgeq.formats.tflite.format:TFLite", runtimes=("litert",), kernels=("xnnpack",),
+    activations=("int8",), weight_types=("int8",), target=str(Path(__file__).with_name("board.toml")), exact=True,
+)
+"""
+
+TARGET = """
+description = "a board that wants its own file"
+format = "lite"
+machine = "aarch64"
+runtime = "litert"
+kernels = "xnnpack"
+activations = "int8"
+io = "int8"
+weight_bits = 8
+threads = 1
 """
 
 ENTRY_POINTS = """
@@ -67,6 +90,8 @@ widest = boxes:widest
 broken = boxes:absent
 [edgeq.synthesizers]
 nothing = boxes:nothing
+[edgeq.formats]
+lite = boxes:LITE
 """
 
 
@@ -80,7 +105,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
     plugins.cache_clear()
-    registries = (TRANSPORTS, RUNNERS, OBSERVERS, SYNTHESIZERS)
+    (tmp_path / "board.toml").write_text(TARGET)
+    registries = (TRANSPORTS, RUNNERS, OBSERVERS, SYNTHESIZERS, FORMATS)
     for registry in registries:
         list(registry)
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
@@ -129,6 +155,18 @@ def test_a_synthesizer_is_one_of_the_methods() -> None:
     assert SYNTHESIZERS.get("nothing").__module__ == "boxes"
     done = CliRunner().invoke(cli, ["methods", "--json"])
     assert "nothing" in {row["name"] for row in json.loads(done.stdout)}, done.output
+
+
+def test_a_format_is_written_read_and_verified(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 3))
+    model = edgeq.trace(network, (3, 8, 8), mean=(0.5,) * 3, std=(0.25,) * 3, classes=3)
+    images = edgeq.synthesize(model, "noise", count=4)
+    net = edgeq.quantize(model, images, target=str(tmp_path / "board.toml"))
+    path = edgeq.write(net, tmp_path / "net.lite")
+    assert edgeq.inspect(path).macs > 0
+    assert edgeq.verify(path, net, images).held
+    with pytest.raises(ConfigError, match=r"end it in \.tflite or \.onnx or \.lite"):
+        edgeq.write(net, tmp_path / "net.heavy")
 
 
 @pytest.mark.parametrize(

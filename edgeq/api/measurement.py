@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from torch import nn
 from edgeq.api.models import Model, load
 from edgeq.api.options import path_of
 from edgeq.api.quantization import Images
+from edgeq.config.formats import REFERENCE, Rounding
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, evaluation_from_arrays, load_images
 from edgeq.errors import ConfigError
@@ -44,7 +45,7 @@ def verify(
     images: int | Images = 8,
     *,
     seed: int | None = None,
-    rounding: Literal["tflite", "onnxruntime"] = "tflite",
+    rounding: Rounding = REFERENCE,
 ) -> Exactness:
     """Compare every op of a file, as its runtime computes it, with the exact integer reference.
 

@@ -14,6 +14,7 @@ import torch
 from edgeq.api.models import Model
 from edgeq.api.options import settings, workspace
 from edgeq.cache import StageCache
+from edgeq.config.formats import by_suffix, model_names
 from edgeq.config.targets import load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError
@@ -180,10 +181,10 @@ def write(
     >>> edgeq.write(net, "net.tflite")
     """
     path = Path(path)
-    by_suffix = {".tflite": "tflite-arm", ".onnx": "onnx-arm"}
-    if path.suffix not in by_suffix:
-        raise ConfigError(f"{path} is no name of a model file", hint="end it in .tflite or .onnx")
-    chosen = load_target(target or by_suffix[path.suffix])
+    facts = by_suffix(path)
+    if facts is None:
+        raise ConfigError(f"{path} is no name of a model file", hint=f"end it in {model_names()}")
+    chosen = load_target(target or facts.target)
     if isinstance(net, Model):
         made = format_of(chosen, 8)
         data = made.write_float(optimize(net.graph))

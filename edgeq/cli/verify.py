@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from edgeq.cli.shell import echo, print_json
+from edgeq.config.formats import REFERENCE, Rounding
 from edgeq.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ __all__ = ["verify"]
 @click.option("--random", "seed", type=int, metavar="SEED", help="noise from SEED, not the build's calibration images")
 @click.option(
     "--rounding",
-    type=click.Choice(["tflite", "onnxruntime"]),
-    default="tflite",
+    type=click.Choice(get_args(Rounding)),
+    default=REFERENCE,
     show_default=True,
     help="whose arithmetic an ONNX file is held to: the exact reference's (one step is allowed), or its own runtime's",
 )
@@ -37,7 +38,7 @@ def verify(
     folder: Path,
     images: int,
     seed: int | None,
-    rounding: Literal["tflite", "onnxruntime"],
+    rounding: Rounding,
     as_json: bool,
 ) -> None:
     """Replay the build in DIR op by op against the exact reference, and name the first op that differs.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from edgeq.config.formats import FORMATS
 from edgeq.config.resources import data_folder
 from edgeq.config.tomlfile import read_toml
 from edgeq.config.typed import Bits, Name, Positive, read, refuse_unknown
@@ -18,14 +19,6 @@ __all__ = ["IO_TYPES", "Target", "load_target", "target_names", "targets"]
 IO_TYPES = ("int8", "uint8", "float32")
 LONGEST_NAME = 60
 """Bytes of a target's name: it stands in a folder's name behind a model's, with a suffix, in at most 255."""
-
-WEIGHT_TYPES = {"tflite": ("int8", "int4"), "onnx": ("int8",)}
-"""onnxruntime fuses no convolution with weights of four bits."""
-
-_OF_FORMAT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "tflite": {"runtime": ("litert",), "kernels": ("xnnpack", "builtin"), "activations": ("int8",)},
-    "onnx": {"runtime": ("onnxruntime",), "kernels": ("mlas",), "activations": ("int8", "uint8")},
-}
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class Target:
 
     name: Name
     description: Name
-    format: Literal["tflite", "onnx"]
+    format: Name
     machine: Literal["aarch64", "x86_64"]
     runtime: Name
     kernels: Name
@@ -84,7 +77,17 @@ def _read(path: Path) -> Target:
     refuse_unknown(table, [each.name for each in fields(Target) if each.name != "name"], where)
     _check_name(path.stem)
     target = read({**table, "name": path.stem}, Target, where)
-    for key, choices in {**_OF_FORMAT[target.format], "narrow_weights": WEIGHT_TYPES[target.format]}.items():
+    try:
+        facts = FORMATS.get(target.format)
+    except ConfigError as error:
+        raise ConfigError(f"format = {target.format!r}", where=where, why=error.what, hint=error.hint) from error
+    allowed = {
+        "runtime": facts.runtimes[:1],
+        "kernels": facts.kernels,
+        "activations": facts.activations,
+        "narrow_weights": facts.weight_types,
+    }
+    for key, choices in allowed.items():
         if getattr(target, key) not in choices:
             raise ConfigError(
                 f"{key} = {getattr(target, key)!r}",

@@ -1,32 +1,53 @@
-"""`Format`: the interface of a file format (write, open, verify, census), and the formats that implement it."""
+"""`Format`: the interface of a file format. Each format implements it in `format.py` of its folder."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from importlib import import_module
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.config.formats import FORMATS, FormatFacts, Rounding
 from edgeq.config.targets import Target
 from edgeq.formats.census import Census
+from edgeq.formats.contents import Contents, Entry
 from edgeq.formats.exactness import Exactness
 from edgeq.formats.metadata import About
 from edgeq.formats.session import Session
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
 
-__all__ = ["Format", "format_of"]
+__all__ = ["FileSession", "Format", "format_class", "format_of"]
+
+
+class FileSession(ABC):
+    """A file of unknown origin, loaded: its values as the file has them, and as real numbers in logical order."""
+
+    batch: int = 1
+    """Samples that it takes at once."""
+
+    @abstractmethod
+    def run(self, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], list[npt.NDArray[Any]]]:
+        """What the file was given and what it made of real `inputs` ``(N, C, H, W)``, both as the file has them."""
+
+    @abstractmethod
+    def real_outputs(self, raw: list[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+        """The file's outputs, from here or another machine, as real values in logical order."""
 
 
 class Format(ABC):
-    """A file format as a build uses it, for one target."""
-
-    suffix: str
+    """A file format as a build uses it, for one target. What needs no target is a class method."""
 
     def __init__(self, target: Target, weight_bits: int) -> None:
         self.target, self.weight_bits = target, weight_bits
+
+    @property
+    def suffix(self) -> str:
+        """What its files' names end in."""
+        return FORMATS.get(self.target.format).suffix
 
     @abstractmethod
     def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
@@ -49,78 +70,46 @@ class Format(ABC):
     def census(self, data: bytes) -> Census:
         """What the runtime makes of the file."""
 
+    MAGIC: ClassVar[tuple[int, bytes]]
+    """Where bytes stand that every file of the format has, and which. Empty bytes where nothing tells it apart."""
 
-class TFLite(Format):
-    """TFLite files, run by LiteRT."""
+    @classmethod
+    def may_hold(cls, data: bytes) -> bool:
+        """Whether `data` begins as files of the format do."""
+        place, expected = cls.MAGIC
+        return data[place : place + len(expected)] == expected
 
-    suffix = ".tflite"
+    @classmethod
+    @abstractmethod
+    def read(cls, data: bytes, *, run: bool = True) -> Contents:
+        """What is inside a file of unknown origin. `run` also lets its runtime load it and counts what that made."""
 
-    def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
-        from edgeq.formats.tflite.writer import write_tflite
+    @classmethod
+    @abstractmethod
+    def entry(cls, data: bytes) -> Entry:
+        """The first input of a file of unknown origin."""
 
-        return write_tflite(graph, io=io, weights=weights, about=about)
+    @classmethod
+    @abstractmethod
+    def open_file(cls, path: Path, channels: int) -> FileSession:
+        """Load a file of unknown origin; `channels` are those of its input, where its shape leaves the layout open."""
 
-    def write_float(self, graph: Graph) -> bytes:
-        from edgeq.formats.tflite.writer import write_tflite_float
-
-        return write_tflite_float(graph)
-
-    def open(self, path: Path, threads: int, *, timed: bool = True) -> Session:
-        from edgeq.formats.tflite.session import LiteRTSession
-
-        return LiteRTSession(path, kernels=self.target.kernels, threads=threads, nhwc=True)  # as the writers have it
-
-    def verify(self, graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float32]) -> Exactness:
-        from edgeq.formats.tflite.verify import verify_tflite
-
-        return verify_tflite(graph, data, inputs)
-
-    def census(self, data: bytes) -> Census:
-        from edgeq.formats.tflite.census import census
-
-        return census(data)
+    @classmethod
+    @abstractmethod
+    def compare(
+        cls, graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float32], rounding: Rounding
+    ) -> Exactness:
+        """Every op of a file that was written from `graph`, against the reference; `rounding` says whose arithmetic
+        the file is held to, where its runtime has another."""
 
 
-class ONNX(Format):
-    """ONNX files in QDQ form, run by onnxruntime."""
-
-    suffix = ".onnx"
-
-    @property
-    def _activations(self) -> Literal["int8", "uint8"]:
-        return "uint8" if self.target.activations == "uint8" else "int8"
-
-    def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
-        from edgeq.formats.onnx.metadata import described
-        from edgeq.formats.onnx.writer import write_onnx
-
-        kind = cast(Literal["float32", "int8", "uint8"], io)
-        bits: Literal[7, 8] = 7 if self.weight_bits <= 7 else 8
-        data = write_onnx(graph, activations=self._activations, io=kind, weight_bits=bits)
-        return data if about is None else described(data, about)
-
-    def write_float(self, graph: Graph) -> bytes:
-        from edgeq.formats.onnx.writer import write_onnx_float
-
-        return write_onnx_float(graph)
-
-    def open(self, path: Path, threads: int, *, timed: bool = True) -> Session:
-        from edgeq.formats.onnx.session import OrtSession
-
-        waiting = {} if timed else {"session.intra_op.allow_spinning": "0"}
-        return OrtSession(path, threads=threads, session=waiting | dict(self.target.session))
-
-    def verify(self, graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float32]) -> Exactness:
-        from edgeq.formats.onnx.verify import verify_onnx
-
-        return verify_onnx(graph, data, inputs, self._activations)
-
-    def census(self, data: bytes) -> Census:
-        from edgeq.formats.onnx.census import optimized_census
-
-        return optimized_census(data, self._activations)
+def format_class(facts: FormatFacts) -> type[Format]:
+    """The code of a format."""
+    module, _, name = facts.implementation.partition(":")
+    found: type[Format] = getattr(import_module(module), name)
+    return found
 
 
 def format_of(target: Target, weight_bits: int) -> Format:
     """The format that a target names. `weight_bits` are those of the quantizer; a writer may check them."""
-    return {"tflite": TFLite, "onnx": ONNX}[target.format](target, weight_bits)
+    return format_class(FORMATS.get(target.format))(target, weight_bits)

@@ -14,7 +14,7 @@ from typing import Any
 from edgeq.errors import ArtifactError
 from edgeq.formats.census import Census
 
-__all__ = ["Contents", "Op", "Tensor", "peak_memory", "stated_shape"]
+__all__ = ["Contents", "Entry", "Op", "Tensor", "peak_memory", "stated_shape"]
 
 BITS = {"int4": 4, "uint4": 4, "float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "float32": 32, "int32": 32,
         "uint32": 32, "float64": 64, "int64": 64, "uint64": 64}  # fmt: skip
@@ -137,3 +137,16 @@ def peak_memory(ops: Sequence[Op], inputs: Sequence[Tensor], outputs: Sequence[T
         peak = max(peak, sum(live.values()))
         live = {name: size for name, size in live.items() if last.get(name, -1) > place}
     return peak
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model's first input: its type, and what its integers mean. `scale` is 0 where the file does not say.
+
+    A float input has scale 1 and zero point 0. `signed` says whether the activations of an ONNX file are int8.
+    """
+
+    type: str
+    scale: float
+    zero_point: int
+    signed: bool = False

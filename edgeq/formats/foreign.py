@@ -1,4 +1,4 @@
-"""Run a TFLite or ONNX file of unknown origin in a process of its own."""
+"""Run a model file of unknown origin in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.formats.onnx.session import OrtSession
-from edgeq.formats.tflite.session import FileTensor, LiteRTSession
+from edgeq.config.formats import by_suffix
+from edgeq.errors import ArtifactError
+from edgeq.formats.base import FileSession, format_class
 from edgeq.isolation import Isolated, read_untrusted
 
-__all__ = ["ForeignSession", "file_tensors"]
+__all__ = ["ForeignSession"]
 
 CHUNK = 64
 """Number of samples sent to the other process at once; it bounds the memory that both processes hold."""
@@ -52,38 +53,27 @@ class ForeignSession:
         self._inside.__exit__(*error)
 
 
-def file_tensors(model: str) -> tuple[FileTensor, list[FileTensor]]:
-    """Input and outputs of a TFLite file. Call it through `edgeq.isolation.isolated`."""
-    with read_untrusted(f"{model} cannot be loaded"):
-        return LiteRTSession(model).file_tensors
-
-
 class _Session:
     """What lives in the other process."""
 
     def __init__(self, model: str, channels: int) -> None:
         self._model = model
-        self._session: LiteRTSession | OrtSession
+        facts = by_suffix(Path(model))
+        if facts is None:
+            raise ArtifactError(f"{model} is no model file")
+        self._session: FileSession
         with read_untrusted(f"{model} cannot be loaded"):
-            if model.endswith(".onnx"):
-                self._session = OrtSession(Path(model))
-            else:
-                self._session = LiteRTSession(model, channels=channels)
+            self._session = format_class(facts).open_file(Path(model), channels)
 
     def batch(self) -> int:
-        return (self._session.file_batch or 1) if isinstance(self._session, OrtSession) else 1
+        return self._session.batch
 
     def run(self, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], list[npt.NDArray[Any]]]:
         with read_untrusted(f"{self._model} cannot be run"):
-            if isinstance(self._session, OrtSession):
-                fed = self._session.file_input(inputs)
-                raw = self._session.run_raw(fed)
-            else:
-                samples = [self._session.file_input(sample[None]) for sample in inputs]
-                fed, raw = np.concatenate(samples), self._session.run_raw(samples)
+            given, raw = self._session.run(inputs)
             if any(len(output) != len(inputs) for output in raw):
                 raise ValueError("an output has another number of rows than the input")
-            return fed, raw
+            return given, raw
 
     def real_outputs(self, raw: list[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
         with read_untrusted(f"outputs of {self._model} cannot be read"):

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from edgeq.config.formats import FORMATS, FormatFacts, by_suffix, model_names, suffixes
 from edgeq.errors import ArtifactError
-from edgeq.formats.contents import Contents
+from edgeq.formats.base import format_class
+from edgeq.formats.contents import Contents, Entry
 from edgeq.isolation import isolated, read_untrusted
 from edgeq.limits import check_regular, read_bytes
 
-__all__ = ["Entry", "find_model", "inspect", "read_entry"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A model's first input: its type, and what its integers mean. `scale` is 0 where the file does not say.
-
-    A float input has scale 1 and zero point 0. `signed` says whether the activations of an ONNX file are int8.
-    """
-
-    type: str
-    scale: float
-    zero_point: int
-    signed: bool = False
+__all__ = ["find_model", "inspect", "read_entry"]
 
 
 def find_model(path: Path) -> Path:
     """`path` itself, or the model in a folder that a build left. Raises `ArtifactError` where there is none."""
     if path.is_dir():
-        for name in ("model.tflite", "model.onnx"):
-            if (path / name).is_file():
-                return path / name
+        for suffix in suffixes():
+            if (path / f"model{suffix}").is_file():
+                return path / f"model{suffix}"
         raise ArtifactError(
-            f"no model in {path}", why="neither model.tflite nor model.onnx is there",
-            hint="give a build's folder, a .tflite or a .onnx",
-        )  # fmt: skip
+            f"no model in {path}",
+            why=f"neither {' nor '.join(f'model{suffix}' for suffix in suffixes())} is there",
+            hint=f"give a build's folder, or a file that ends in {model_names()}",
+        )
     if not path.exists():
         raise ArtifactError(f"no such file: {path}")
     check_regular(path)
@@ -59,44 +48,30 @@ def read_entry(path: Path) -> Entry:
 def _inspect(file: Path, run: bool) -> Contents:
     data = read_bytes(file)
     with read_untrusted(f"{file} cannot be read"):
-        if data[4:8] == b"TFL3":
-            from edgeq.formats.tflite.read import read_tflite
+        facts = next((facts for facts in _told_apart() if format_class(facts).may_hold(data)), None)
+        if facts is not None:
+            return format_class(facts).read(data, run=run)
+        own, why = by_suffix(file), ""
+        for facts in FORMATS.entries():  # without bytes that tell it apart: whatever can be read as one is one
+            if not format_class(facts).MAGIC[1]:
+                try:
+                    return format_class(facts).read(data, run=run)
+                except ArtifactError as error:
+                    if facts == own:
+                        raise
+                    why = error.what
+        titles = " or ".join(facts.title for facts in FORMATS.entries())
+        raise ArtifactError(f"{file} is no {titles} model", why=why)
 
-            return read_tflite(data)
-        try:
-            from edgeq.formats.onnx.read import read_onnx
 
-            return read_onnx(data, run=run)
-        except ArtifactError as error:
-            if file.suffix == ".onnx":
-                raise
-            raise ArtifactError(f"{file} is neither a TFLite nor an ONNX model", why=error.what) from error
+def _told_apart() -> list[FormatFacts]:
+    return [facts for facts in FORMATS.entries() if format_class(facts).MAGIC[1]]
 
 
 def _entry(file: Path) -> Entry:
+    facts = by_suffix(file)
     data = read_bytes(file)
     with read_untrusted(f"{file} cannot be read"):
-        if file.suffix == ".onnx":
-            return _onnx_entry(data)
-        from edgeq.formats.tflite.read import read_tflite
-
-        found = read_tflite(data).inputs[0]
-        if found.type == "float32":
-            return Entry(found.type, 1.0, 0)
-        return Entry(found.type, *((found.scales[0], found.zero_point or 0) if len(found.scales) == 1 else (0.0, 0)))
-
-
-def _onnx_entry(data: bytes) -> Entry:
-    import numpy as np
-    from onnx.helper import tensor_dtype_to_np_dtype
-
-    from edgeq.formats.onnx.file import read_model
-
-    model, _ = read_model(data)
-    value = model.inputs[0]
-    kind = np.dtype(tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)).name
-    signed = model.signed_activations()
-    if kind == "float32":
-        return Entry(kind, 1.0, 0, signed)
-    grid = model.input_grid(value.name)
-    return Entry(kind, *((float(grid.scale), grid.zero_point) if grid else (0.0, 0)), signed)
+        if facts is None:
+            raise ArtifactError(f"{file} is no model file", hint=f"its name must end in {model_names()}")
+        return format_class(facts).entry(data)

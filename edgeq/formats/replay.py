@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.config.formats import REFERENCE, Rounding, by_suffix, model_names
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ArtifactError
+from edgeq.formats.base import format_class
 from edgeq.formats.exactness import Exactness
-from edgeq.formats.onnx.file import read_model
-from edgeq.formats.onnx.verify import Rounding, verify_onnx
+from edgeq.formats.read import find_model
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.storage import load_written
 from edgeq.isolation import isolated, read_untrusted
@@ -21,7 +21,7 @@ from edgeq.limits import read_bytes
 __all__ = ["replay", "verify_against"]
 
 
-def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Rounding = "tflite") -> Exactness:
+def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Rounding = REFERENCE) -> Exactness:
     """Every op of the model in `folder` on its first `images` calibration images, or on noise drawn from `seed`.
 
     `rounding` is whose arithmetic an ONNX file is held to; a TFLite file knows one only. Runs in a process of its own.
@@ -36,7 +36,7 @@ def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Roun
 
 
 def verify_against(
-    integer: IntegerGraph, file: Path, inputs: npt.NDArray[np.float32], *, rounding: Rounding = "tflite"
+    integer: IntegerGraph, file: Path, inputs: npt.NDArray[np.float32], *, rounding: Rounding = REFERENCE
 ) -> Exactness:
     """Every op of a model file on real `inputs` ``(N, C, H, W)``, against the `integer` graph it was written from.
 
@@ -62,22 +62,16 @@ def _replay(folder: Path, images: int, *, seed: int | None, rounding: Rounding) 
 def _compare(folder: Path, images: int, *, seed: int | None, rounding: Rounding) -> Exactness:
     integer = load_written(_part(folder, "integer.safetensors"))
     inputs = _inputs(folder, integer, images, seed)
-    tflite = folder / "model.tflite"
-    return _compare_file(
-        integer, tflite if tflite.is_file() else _part(folder, "model.onnx"), inputs, rounding=rounding
-    )
+    return _compare_file(integer, find_model(folder), inputs, rounding=rounding)
 
 
 def _compare_file(
     integer: IntegerGraph, file: Path, inputs: npt.NDArray[np.float32], *, rounding: Rounding
 ) -> Exactness:
-    data = read_bytes(file)
-    if file.suffix == ".tflite":
-        from edgeq.formats.tflite.verify import verify_tflite
-
-        return verify_tflite(integer, data, inputs)
-    kind: Literal["int8", "uint8"] = "int8" if read_model(data)[0].signed_activations() else "uint8"
-    return verify_onnx(integer, data, inputs, kind, rounding=rounding)
+    facts = by_suffix(file)
+    if facts is None:
+        raise ArtifactError(f"{file} is no model file", hint=f"its name must end in {model_names()}")
+    return format_class(facts).compare(integer, read_bytes(file), inputs, rounding)
 
 
 def _part(folder: Path, name: str) -> Path:

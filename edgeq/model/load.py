@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from edgeq.config.formats import suffixes
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.model.elsewhere import suggest
 from edgeq.model.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
@@ -173,7 +174,7 @@ def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module |
         return _from_toml
     if ":" in reference:
         return _from_factory
-    if path.suffix in (".onnx", ".tflite"):
+    if path.suffix in suffixes():
         raise ConfigError(
             f"{reference} is an exported file, not a PyTorch network",
             why="edgeq quantizes the network it was exported from",

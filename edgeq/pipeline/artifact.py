@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.config.build import BuildConfig, settings_of
+from edgeq.config.formats import FORMATS
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import staged, write_atomic
 from edgeq.integer.graph import IntegerGraph, Quantization
@@ -148,12 +149,12 @@ def _portable(accuracy: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _warnings(output: BuildOutput) -> list[str]:
     """What a person should know before believing or shipping this: what makes its numbers worthless first."""
     job = output.job
-    spec, facts = job.loaded.spec, output.facts
+    spec, facts, form = job.loaded.spec, output.facts, FORMATS.get(job.target.format)
     found = [*accuracy_cautions(facts["accuracy"]), *layer_cautions(facts["layers"])]
     if note := facts.get("labels"):
         found.insert(0, note)
     exactness = facts["exactness"]
-    if job.target.format == "tflite" and exactness["equal"] != exactness["values"]:
+    if form.exact and exactness["equal"] != exactness["values"]:
         found.insert(0, f"the file differs from the reference first at {exactness['first_difference']}")
     if spec.assumed:
         found.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
@@ -194,8 +195,8 @@ def _warnings(output: BuildOutput) -> list[str]:
     if slow := slow_here(this_machine().architecture, job.target.format, job.target.activations):
         found.append(slow)
     census = facts["census"]
-    # onnxruntime moves between its layouts with transposes of its own; in a TFLite file each one is ours.
-    moved = census["transposes"] if job.target.format == "tflite" else 0
+    # Where the runtime adds transposes of its own, nothing tells them from ours.
+    moved = 0 if form.moves_layouts else census["transposes"]
     if census["float_ops"] or census["quantize"] or census["dequantize"]:
         found.append("the runtime did not keep the network all-integer: see the census")
     if moved:

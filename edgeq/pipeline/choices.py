@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 
 from edgeq.config.build import BuildConfig
-from edgeq.config.targets import WEIGHT_TYPES, Target
+from edgeq.config.formats import FORMATS
+from edgeq.config.targets import Target
 from edgeq.data.evaluation import check_images
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.finetune.budget import batch_for
@@ -43,7 +44,7 @@ ENDS = {"int8": 8, "uint8": 8, "int16": 16}
 
 def scheme_of(config: BuildConfig, target: Target) -> Scheme:
     """Bits as asked, as far as the target's kernels take them. Refused before any work: what no file could do."""
-    if (config.weight_storage or "int8") not in WEIGHT_TYPES[target.format]:
+    if (config.weight_storage or "int8") not in FORMATS.get(target.format).weight_types:
         raise ConfigError(
             f"--weight-storage {config.weight_storage} for {target.name}",
             why=f"{target.runtime} runs no convolution with such weights",
@@ -63,7 +64,7 @@ def scheme_of(config: BuildConfig, target: Target) -> Scheme:
 
 def _check_wide(config: BuildConfig, target: Target, *, mixed: bool) -> None:
     """Refuse what 16-bit activations do not go with."""
-    if target.format != "tflite":
+    if not FORMATS.get(target.format).wide:
         raise UnsupportedError(
             f"16-bit activations for {target.name}",
             why=f"{target.runtime} has no 16-bit integer convolution and would compute all of it in float",
@@ -107,7 +108,7 @@ def file_types(
     `io` and `weight_storage` are settings, None for the target's. Raises `ConfigError`, `UnsupportedError`.
     """
     bits = "w8a16" if kinds == {"int16"} else "w8a8"
-    if "int16" in kinds and target.format != "tflite":
+    if "int16" in kinds and not FORMATS.get(target.format).wide:
         raise UnsupportedError(f"16-bit activations for {target.name}", hint="write a .tflite")
     config = BuildConfig(bits=bits, io=io, weight_storage=weight_storage, targets=(target.name,))
     mixed = dataclasses.replace(Scheme.of(bits), layers=(LayerBits("*", 8, 16),)) if len(kinds) > 1 else Scheme.of(bits)

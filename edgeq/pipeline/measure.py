@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from edgeq.cache import Result, StageCache, Workspace
+from edgeq.config.formats import FORMATS
 from edgeq.config.targets import Target
 from edgeq.data.evaluation import EvaluationSet
 from edgeq.device import job as device_job
-from edgeq.device.runners.base import SIGNED, Setup
+from edgeq.device.runners.base import Setup
 from edgeq.device.runners.python import agent_digest
 from edgeq.formats.base import format_of
 from edgeq.graph.ir import Graph
@@ -125,11 +126,12 @@ def _measure(inputs: MeasureInputs, space: Workspace) -> dict[str, Any]:
             facts["accuracy"] = compare_answers(before, after) | {"images": images.source, "sha256": images.sha256}
         elif inputs.simulated is not None:
             facts["simulated"] = {"values": len(inputs.simulated.narrow())}
+        options = dict(FORMATS.get(inputs.target.format).session) if inputs.target.activations == "int8" else {}
         setup = Setup(
             "tflite-runtime" if session.runtime.startswith("tflite-runtime") else inputs.target.runtime,
             inputs.target.kernels,
             inputs.threads,
-            (SIGNED if inputs.target.activations == "int8" else {}) | dict(inputs.target.session),
+            options | dict(inputs.target.session),
         )
         timed = device_job.bench_here(inputs.artifact, inputs.baseline, setup)
         facts["latency"] = host_section(timed, inputs.machine)

@@ -17,16 +17,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.config.formats import FORMATS, by_suffix, model_names
 from edgeq.config.targets import Target
 from edgeq.data.evaluation import EvaluationSet
 from edgeq.device.job import Setup, bench, can_run, evaluate
 from edgeq.device.open import full_name, open_device
-from edgeq.device.runners.base import SIGNED
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
 from edgeq.files import staged, write_atomic
+from edgeq.formats.base import format_class
+from edgeq.formats.contents import Entry
 from edgeq.formats.foreign import ForeignSession
-from edgeq.formats.read import Entry, find_model, read_entry
+from edgeq.formats.read import find_model, read_entry
 from edgeq.limits import read_json
 from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.tasks import Answers, compare_answers, measure_answers
@@ -61,11 +63,14 @@ class Artifact:
 def find_artifact(path: Path) -> Artifact:
     """A build's folder, or any ``.tflite`` or ``.onnx`` file. Raises `ArtifactError`, `ConfigError`."""
     model = find_model(path)
-    if model.suffix not in (".tflite", ".onnx"):
-        raise ConfigError(f"{path} is no artifact", hint="give a build's folder, a .tflite or a .onnx")
+    facts = by_suffix(model)
+    if facts is None:
+        raise ConfigError(
+            f"{path} is no artifact", hint=f"give a build's folder, or a file that ends in {model_names()}"
+        )
     with model.open("rb") as file:
-        if model.suffix == ".tflite" and file.read(8)[4:] != b"TFL3":
-            raise ArtifactError(f"{model} is no TFLite model", why="its first bytes are not those of one")
+        if not format_class(facts).may_hold(file.read(64)):
+            raise ArtifactError(f"{model} is no {facts.title} model", why="its first bytes are not those of one")
     if path.is_file():
         return Artifact(model, None, read_entry(model))
     baseline = path / f"float{model.suffix}"
@@ -103,12 +108,11 @@ def setup_for(artifact: Artifact, runtime: str | None = None, threads: int = 1, 
 
     Raises `ConfigError`.
     """
-    tflite = artifact.model.suffix == ".tflite"
-    fitting = ("litert", "tflite-runtime") if tflite else ("onnxruntime",)
-    runtime = runtime or fitting[0]
-    if runtime not in fitting:
-        raise ConfigError(f"{runtime} does not run {artifact.model.suffix} files", hint=f"use {' or '.join(fitting)}")
-    return Setup(runtime, "xnnpack" if tflite else "mlas", threads, {} if tflite else SIGNED, program)
+    facts = next(facts for facts in FORMATS.entries() if facts.suffix == artifact.model.suffix)
+    runtime = runtime or facts.runtimes[0]
+    if runtime not in facts.runtimes:
+        raise ConfigError(f"{runtime} does not run {facts.suffix} files", hint=f"use {' or '.join(facts.runtimes)}")
+    return Setup(runtime, facts.kernels[0], threads, dict(facts.session), program)
 
 
 def eval_on(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from edgeq.config.formats import by_suffix
 from edgeq.errors import ArtifactError
 from edgeq.report.gate import Gate, failed
 from edgeq.report.lock import read_lock
@@ -118,7 +119,8 @@ def exactness_gate(exactness: Mapping[str, Any] | None, path: str, why: str) -> 
     A TFLite file must give every one of them; onnxruntime's may be a step off where it rounds otherwise, in at most
     1 - `MOSTLY` of the values. `exactness` is the report's section, `why` the reason where it is missing.
     """
-    exact = not path.endswith(".onnx")
+    facts = by_suffix(Path(path))
+    exact = facts is None or facts.exact
     limit = 1.0 if exact else MOSTLY
     told = exactness if isinstance(exactness, Mapping) else {}
     values, equal, step = (told.get(key) for key in ("values", "equal", "max_step"))

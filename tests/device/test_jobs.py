@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgeq.cli import cli
+from edgeq.config.formats import FORMATS
 from edgeq.device import job, transport
 from edgeq.device.job import Pace, Setup, bench, evaluate, probe
 from edgeq.device.open import open_device
@@ -23,7 +24,6 @@ from edgeq.errors import DeviceError
 from edgeq.formats.onnx.session import OrtSession
 from edgeq.formats.onnx.writer import write_onnx
 from edgeq.formats.tflite.session import LiteRTSession
-from edgeq.pipeline.ondevice import SIGNED
 from tests.device.conftest import arm_python
 from tests.device.loopback import Board
 from tests.device.tiny import tiny_model
@@ -71,7 +71,9 @@ def test_the_board_runs_onnxruntime_too(board: Board, userland: Userland, tmp_pa
     fed = session.file_input(np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32))
     arm_python(board, userland, "onnxruntime")
     with open_device(board.host) as device:
-        there, facts = evaluate(device, model, fed, Setup("onnxruntime", "mlas", session=SIGNED))
+        there, facts = evaluate(
+            device, model, fed, Setup("onnxruntime", "mlas", session=dict(FORMATS.get("onnx").session))
+        )
     assert np.abs(there[0].astype(int) - session.run_raw(fed)[0].astype(int)).max() <= 1
     machine = facts["machine"]
     assert (machine["emulated"], machine["architecture"], machine["parts"]) == ("cortex-a72", "aarch64", ["0xd08"])

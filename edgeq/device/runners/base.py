@@ -15,10 +15,7 @@ from edgeq.errors import DeviceError
 from edgeq.measure.validity import ENOUGH_RUNS
 from edgeq.registry import Registry
 
-__all__ = ["RUNNERS", "SIGNED", "WARMUP", "Pace", "Runner", "Setup", "damaged", "runner_of"]
-
-SIGNED = {"session.qdqisint8allowed": "1"}
-"""onnxruntime fuses signed activations by itself on Arm only."""
+__all__ = ["RUNNERS", "WARMUP", "Pace", "Runner", "Setup", "damaged", "runner_of"]
 
 WARMUP = 0.2
 """Seconds that each file runs before it is timed; less where timing itself is shorter."""

@@ -25,7 +25,7 @@ from edgeq.device.runners.base import RUNNERS, WARMUP, Pace, Runner, Setup, dama
 from edgeq.device.runners.benchmark_model import Benchmark, Program, flags, parse
 from edgeq.device.transport import Completed, ShellTransport
 from edgeq.errors import ConfigError, DeviceError
-from edgeq.formats.foreign import file_tensors
+from edgeq.formats.tflite.session import file_tensors
 from edgeq.isolation import isolated
 from edgeq.measure.latency import latency_facts
 from edgeq.measure.validity import ENOUGH_RUNS, MOST_SPREAD, doubts

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from edgeq.config.formats import REFERENCE, Rounding
 from edgeq.errors import ArtifactError
 from edgeq.formats.exactness import Difference, Exactness, compare, gather
 from edgeq.formats.onnx.file import QUANTIZED_SUFFIX, Model, read_model
@@ -23,10 +24,7 @@ from edgeq.graph.ops import Shape
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
 
-__all__ = ["Rounding", "cut_at_integers", "integer_tensors", "verify_onnx"]
-
-Rounding = Literal["tflite", "onnxruntime"]
-"""Whose rounding the expected integers follow: edgeq's exact reference, or `edgeq.formats.onnx.reference.layers`."""
+__all__ = ["cut_at_integers", "integer_tensors", "verify_onnx"]
 
 BATCH = 4
 """Images compared at once: every activation of the network is in memory, on both sides."""
@@ -40,7 +38,7 @@ def verify_onnx(
     inputs: npt.NDArray[np.float32],
     activations: Literal["int8", "uint8"],
     *,
-    rounding: Rounding = "tflite",
+    rounding: Rounding = REFERENCE,
 ) -> Exactness:
     """Compare every op of the file `data` with the integers `graph` stands for, on real `inputs` ``(N, C, H, W)``.
 

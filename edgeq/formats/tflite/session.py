@@ -23,10 +23,10 @@ import numpy.typing as npt
 
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
 from edgeq.formats.session import Session
-from edgeq.isolation import alive
+from edgeq.isolation import alive, read_untrusted
 from edgeq.limits import read_bytes
 
-__all__ = ["KERNELS", "FileTensor", "LiteRTSession", "interpreter_module"]
+__all__ = ["KERNELS", "FileTensor", "LiteRTSession", "file_tensors", "interpreter_module"]
 
 KERNELS = ("xnnpack", "builtin", "reference")
 INSTALL = "pip install ai-edge-litert  (armv7l or Python 3.9: pip install tflite-runtime 'numpy<2')"
@@ -274,3 +274,9 @@ def _dequantize(value: npt.NDArray[Any], detail: Mapping[str, Any]) -> npt.NDArr
     if not scale or math.isnan(scale):
         return value.astype(np.float32)
     return np.asarray((value.astype(np.int32) - zero).astype(np.float32) * np.float32(scale))
+
+
+def file_tensors(model: str) -> tuple[FileTensor, list[FileTensor]]:
+    """Input and outputs of a TFLite file. Call it through `edgeq.isolation.isolated`."""
+    with read_untrusted(f"{model} cannot be loaded"):
+        return LiteRTSession(model).file_tensors
