@@ -33,10 +33,10 @@ from edgeq.measure.layers import layer_errors
 from edgeq.model.load import load_model
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.prepare import capture_model
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 from edgeq.synth import SYNTHESIZERS, Request
 
 NAMES = {"resnet20-shifted": 1000, "resnet8": 500, "mobilenetv1-0.25": 500}

@@ -31,11 +31,11 @@ from edgeq.graph.ops import Conv2d, Linear
 from edgeq.graph.run import GraphModule
 from edgeq.measure.accuracy import agreement, evaluate, runner
 from edgeq.measure.layers import layer_errors
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.fakequant import fake_quantize
 from edgeq.quant.mixed_precision import parted
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 
 NAME, LIMIT = "mobilenetv1-0.25", 500
 WORST = (2, 8)

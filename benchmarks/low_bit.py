@@ -45,10 +45,10 @@ from edgeq.integer.storage import reference_run
 from edgeq.measure.accuracy import evaluate, runner
 from edgeq.pipeline.choices import choose_method
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 from edgeq.synth import Request, synthesizer_of
 from edgeq.synth.generatorfile import GENERATOR, load_generator
 from edgeq.versions import package_versions

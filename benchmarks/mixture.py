@@ -29,9 +29,9 @@ from edgeq.finetune.settings import settings_for
 from edgeq.finetune.student import Student
 from edgeq.graph.run import GraphModule
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize
+from edgeq.quant.scheme import Scheme
 from edgeq.synth.generatorfile import load_generator
 
 KINDS = ("gznq", "inversion", "gznq+inversion")

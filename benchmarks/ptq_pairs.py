@@ -24,8 +24,8 @@ from edgeq.graph.run import GraphModule
 from edgeq.measure.accuracy import evaluate, runner
 from edgeq.pipeline.choices import choose_method
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration
+from edgeq.quant.scheme import Scheme
 
 NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup")
 

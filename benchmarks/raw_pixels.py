@@ -32,9 +32,9 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
 from edgeq.model.load import LoadedModel, load_model
 from edgeq.pipeline.prepare import capture_model
-from edgeq.quant.bits import Scheme
 from edgeq.quant.input_transform import Intake, normalised, raw_pixels
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 from edgeq.synth import SYNTHESIZERS, Request
 
 TARGETS = ("tflite-arm", "onnx-x86")

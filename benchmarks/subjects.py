@@ -30,7 +30,7 @@ from edgeq.measure.accuracy import Accuracy, Run, evaluate, runner
 from edgeq.model.load import LoadedModel, load_model
 from edgeq.model.pycode import import_callable
 from edgeq.pipeline.prepare import capture_model
-from edgeq.quant.bits import parse_bits
+from edgeq.quant.scheme import parse_bits
 
 REAL = "images"
 """Name of real training images where methods that make images are named."""

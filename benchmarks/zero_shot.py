@@ -34,8 +34,8 @@ from edgeq.formats.tflite.writer import write_tflite
 from edgeq.integer.storage import reference_run
 from edgeq.measure.accuracy import runner
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.versions import package_versions
 

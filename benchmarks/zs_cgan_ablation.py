@@ -29,8 +29,8 @@ from edgeq.files import write_atomic
 from edgeq.finetune.student import Student
 from edgeq.graph.run import GraphModule
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
+from edgeq.quant.scheme import Scheme
 from edgeq.synth.base import Request, balanced_labels
 from edgeq.synth.critic import Critic
 from edgeq.synth.gznq import gznq

@@ -26,7 +26,7 @@ from edgeq.quant.calibrate import Calibration
 from edgeq.quant.fakequant import quantize_weight, simulation
 from edgeq.quant.layerwise import settle
 from edgeq.quant.rounding import COMPENSATED
-from edgeq.quant.scheme import fixed_output
+from edgeq.quant.specify import fixed_output
 
 __all__ = ["Agreement", "Learned", "Student", "agreement"]
 

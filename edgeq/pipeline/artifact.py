@@ -27,8 +27,8 @@ from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
 from edgeq.pipeline.prepare import Job
 from edgeq.products import BUILD, MARKER
-from edgeq.quant.bits import parse_bits
 from edgeq.quant.input_transform import FORMS, raw_input
+from edgeq.quant.scheme import parse_bits
 from edgeq.report.cautions import accuracy_cautions, layer_cautions
 from edgeq.report.device import elsewhere, slow_here
 from edgeq.report.html import render

@@ -15,13 +15,13 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.layers import layer_errors
 from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.pipeline.prepare import Job
-from edgeq.quant.bits import Scheme
 from edgeq.quant.equalize import rescaled
 from edgeq.quant.freeze import Frozen, freeze
 from edgeq.quant.input_transform import Intake
 from edgeq.quant.observe import OBSERVERS
 from edgeq.quant.quantize import decide
-from edgeq.quant.scheme import Spec
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import Spec
 
 __all__ = ["INTEGER", "CalibrationInputs", "calibrate_graph", "entry_rows", "keep_frozen", "read_integers"]
 

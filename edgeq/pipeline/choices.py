@@ -17,8 +17,8 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
 from edgeq.measure.conditions import this_machine
 from edgeq.model.spec import ModelSpec
-from edgeq.quant.bits import LayerBits, Scheme
 from edgeq.quant.input_transform import Intake, normalised, raw_pixels
+from edgeq.quant.scheme import LayerBits, Scheme
 from edgeq.synth import synthesizer_of
 from edgeq.synth.base import JOINED
 

@@ -27,8 +27,8 @@ from edgeq.finetune.settings import settings_for
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.limits import read_text
-from edgeq.quant.bits import Scheme
 from edgeq.quant.rounding import COMPENSATED
+from edgeq.quant.scheme import Scheme
 from edgeq.synth import passes_needed
 from edgeq.synth.base import JOINED
 from edgeq.threads import BATCH, Load, load

@@ -24,11 +24,11 @@ from edgeq.graph.ir import Graph
 from edgeq.pipeline.calibrate import keep_frozen, read_integers
 from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.pipeline.prepare import Job
-from edgeq.quant.bits import Scheme
 from edgeq.quant.freeze import freeze
 from edgeq.quant.observe import OBSERVERS
 from edgeq.quant.quantize import decide
-from edgeq.quant.scheme import Spec
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import Spec
 from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
 

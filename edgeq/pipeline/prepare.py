@@ -24,10 +24,10 @@ from edgeq.model.load import LoadedModel, load_model
 from edgeq.pipeline.choices import check_method, choose_method, choose_tuning, intake_of, scheme_of, with_images
 from edgeq.products import BUILD
 from edgeq.progress import Progress, Silent
-from edgeq.quant.bits import Scheme
 from edgeq.quant.input_transform import Intake
 from edgeq.quant.mixed_precision import parted
-from edgeq.quant.scheme import Spec, specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import Spec, specify
 from edgeq.threads import Choice, choose, work_with
 
 __all__ = ["Job", "Opened", "capture_model", "load_configured", "open_job", "prepare"]

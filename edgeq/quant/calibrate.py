@@ -11,13 +11,14 @@ import numpy.typing as npt
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import Quantization
-from edgeq.quant.bits import Scheme, weight_bits
+from edgeq.quant.bits import weight_bits
 from edgeq.quant.consumer_function import transfer
 from edgeq.quant.fakequant import quantize_weight
 from edgeq.quant.fit_kernels import fit_kernels
 from edgeq.quant.layerwise import settle
 from edgeq.quant.observe import OBSERVERS, Histogram, collect, kept, minmax
-from edgeq.quant.scheme import Fixed, Own, Shared, Spec, Widened, grid, specify, widened
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import Fixed, Own, Shared, Spec, Widened, grid, specify, widened
 
 __all__ = ["Calibration", "calibrate"]
 

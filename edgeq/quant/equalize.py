@@ -23,10 +23,11 @@ from torch import Tensor
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.run import GraphModule
-from edgeq.quant.bits import Scheme, weight_bits
+from edgeq.quant.bits import weight_bits
 from edgeq.quant.fakequant import quantize_weight, weight_integers
 from edgeq.quant.observe import not_finite
-from edgeq.quant.scheme import Own, Shared, Spec, specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import Own, Shared, Spec, specify
 
 __all__ = ["EQUALIZED", "Joint", "equalize", "joints", "rescaled"]
 

@@ -17,7 +17,7 @@ __all__ = ["LINEAR", "fake_quantize", "quantize_weight", "simulation", "weight_i
 AT_ONCE = 2**15
 """Weights rounded at a time, in float64: what a cache holds."""
 SMALLEST_SCALE = 1e-18
-"""Of weights: times the finest grid of activations (`edgeq.quant.scheme`), still a normal float32 number."""
+"""Of weights: times the finest grid of activations (`edgeq.quant.specify`), still a normal float32 number."""
 LINEAR = "/linear"
 """Suffix of the value before a fused activation, in a `simulation` graph."""
 

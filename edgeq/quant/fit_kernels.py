@@ -22,7 +22,7 @@ from edgeq.integer.kernel_limits import (
     SMALLEST_RATIO,
     scale_ratio,
 )
-from edgeq.quant.scheme import fixed_output, sharing, widened
+from edgeq.quant.specify import fixed_output, sharing, widened
 
 __all__ = ["DEAD_RATIO", "Fitted", "dead_scales", "fit_kernels"]
 

@@ -22,7 +22,7 @@ from edgeq.graph.ops import Conv2d
 from edgeq.graph.passes.fold_input import fold_input
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.model.spec import ModelSpec
-from edgeq.quant.scheme import grid
+from edgeq.quant.specify import grid
 
 __all__ = ["FORMS", "Intake", "normalised", "raw_input", "raw_pixels"]
 

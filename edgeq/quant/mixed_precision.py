@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes.insert_requantize import part_widths
-from edgeq.quant.bits import Scheme, decide_widths
+from edgeq.quant.bits import decide_widths
+from edgeq.quant.scheme import Scheme
 
 __all__ = ["parted"]
 

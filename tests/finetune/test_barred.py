@@ -13,8 +13,8 @@ from edgeq.finetune.settings import Settings
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.model.spec import ModelSpec
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
+from edgeq.quant.scheme import Scheme
 
 EVALUATION = EvaluationSet(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), "test.npz", "0")
 SPEC = ModelSpec("net", (3, 8, 8), (0.5,) * 3, (0.5,) * 3, classes=2)

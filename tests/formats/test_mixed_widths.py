@@ -39,10 +39,10 @@ from edgeq.graph.passes.insert_requantize import without_widths
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
-from edgeq.quant.bits import Scheme
 from edgeq.quant.mixed_precision import parted
 from edgeq.quant.quantize import quantize
-from edgeq.quant.scheme import specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import specify
 
 RANGE = (-2.5, 2.5)
 LAYERS = ("stem", "depth", "point", "gate.fc", "left", "right", "far", "box", "fc")

@@ -40,8 +40,8 @@ from edgeq.graph.ops import (
 from edgeq.graph.passes import PASSES, fold_batchnorm, fold_pad, fuse_activation, optimize, simplify
 from edgeq.graph.passes.lower_hard_swish import raise_hard_swish
 from edgeq.graph.run import GraphModule
-from edgeq.quant.bits import Scheme
-from edgeq.quant.scheme import Own, specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import Own, specify
 
 
 def kinds(graph: Graph) -> list[type[Op]]:

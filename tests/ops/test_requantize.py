@@ -13,7 +13,7 @@ from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ops import LeakyReLU, Requantize
 from edgeq.integer.kernel_limits import check_kernels
 from edgeq.integer.reference import run
-from edgeq.quant.scheme import widened
+from edgeq.quant.specify import widened
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, wide, zero_points
 
 EVERY_8 = np.arange(-128, 128).reshape(1, 256)

@@ -14,10 +14,10 @@ from edgeq.finetune.student import Student
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import AT_ONCE, equalize, joints, rescaled
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 
 RANGE = (-2.0, 2.0)
 FEW = Scheme.of("w4a4", all_layers=True)

@@ -13,10 +13,11 @@ from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Requantize, Reshape
 from edgeq.integer.graph import IntegerGraph
-from edgeq.quant.bits import Scheme, weight_bits
+from edgeq.quant.bits import weight_bits
 from edgeq.quant.mixed_precision import parted
 from edgeq.quant.quantize import quantize
-from edgeq.quant.scheme import specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import specify
 
 RANGE = (-2.0, 2.0)
 

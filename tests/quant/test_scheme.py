@@ -20,8 +20,8 @@ from edgeq.graph.ops import (
     Reshape,
     Softmax,
 )
-from edgeq.quant.bits import Scheme
-from edgeq.quant.scheme import Derived, Fixed, Own, Shared, fixed_output, grid, specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import Derived, Fixed, Own, Shared, fixed_output, grid, specify
 
 
 def network(*nodes: Node, outputs: tuple[str, ...]) -> Graph:
