@@ -18,7 +18,7 @@ from edgeq.quant.fit_kernels import fit_kernels
 from edgeq.quant.layerwise import settle
 from edgeq.quant.observe import OBSERVERS, Histogram, collect, kept, minmax
 from edgeq.quant.scheme import Scheme
-from edgeq.quant.specify import Fixed, Own, Shared, Spec, Widened, grid, specify, widened
+from edgeq.quant.specify import FixedSpec, OwnSpec, SharedSpec, Spec, WidenedSpec, grid, specify, widened
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -68,7 +68,7 @@ def calibrate(
     calibration = replace(calibration, inputs=np.clip(calibration.inputs, *input_range))
     rule = OBSERVERS.get(observer)
     specs = specify(graph, input_range, scheme) if specs is None else specs
-    own = {name: spec for name, spec in specs.items() if isinstance(spec, Own)}
+    own = {name: spec for name, spec in specs.items() if isinstance(spec, OwnSpec)}
     values = kept(graph, calibration)
     groups = {name: spec.members for name, spec in own.items()}
     extremes = own if rule is minmax else {name for name, spec in own.items() if spec.exact}
@@ -81,7 +81,7 @@ def calibrate(
         activations[name] = grid(*_bounded(histograms[name], low, high, spec.cap), spec.bits)
     nothing = {name for name in own if histograms[name].nothing}
     _refine(nothing, activations)
-    activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, Fixed)}
+    activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, FixedSpec)}
     _follow(specs, activations)
     weights = {name: quantize_weight(graph.constants[name], bits) for name, bits in weight_bits(graph, scheme).items()}
     fitted = fit_kernels(graph, activations, weights)
@@ -104,8 +104,8 @@ def _refine(nothing: Collection[str], activations: dict[str, Quantization]) -> N
 
 def _follow(specs: Mapping[str, Spec], activations: dict[str, Quantization]) -> None:
     """Grids that other values' grids decide."""
-    widen = {name: spec.source for name, spec in specs.items() if isinstance(spec, Widened)}
-    shared = {name: spec.source for name, spec in specs.items() if isinstance(spec, Shared)}
+    widen = {name: spec.source for name, spec in specs.items() if isinstance(spec, WidenedSpec)}
+    shared = {name: spec.source for name, spec in specs.items() if isinstance(spec, SharedSpec)}
     for name, source in widen.items():
         activations[name] = widened(activations[shared.get(source, source)])
     activations |= {name: activations[source] for name, source in shared.items()}

@@ -27,7 +27,7 @@ from edgeq.quant.bits import weight_bits
 from edgeq.quant.fakequant import quantize_weight, weight_integers
 from edgeq.quant.observe import not_finite
 from edgeq.quant.scheme import Scheme
-from edgeq.quant.specify import Own, Shared, Spec, specify
+from edgeq.quant.specify import OwnSpec, SharedSpec, Spec, specify
 
 __all__ = ["EQUALIZED", "Joint", "equalize", "joints", "rescaled"]
 
@@ -166,13 +166,13 @@ def _passes_on(graph: Graph, node: Node) -> bool:
     return no_constants and node.op.scales_with_input(shapes, graph.shapes[node.name])
 
 
-def _grids(joint: Joint, specs: Mapping[str, Spec]) -> dict[str, Own]:
+def _grids(joint: Joint, specs: Mapping[str, Spec]) -> dict[str, OwnSpec]:
     """The grid of every value that layers read; empty where none has few bits, or one is not the calibration's."""
     found = {}
     for node in joint.readers:
         spec = specs[node.inputs[0]]
-        spec = specs[spec.source] if isinstance(spec, Shared) else spec
-        if not isinstance(spec, Own):
+        spec = specs[spec.source] if isinstance(spec, SharedSpec) else spec
+        if not isinstance(spec, OwnSpec):
             return {}
         found[node.inputs[0]] = spec
     return found if min(spec.bits for spec in found.values()) <= EQUALIZED else {}
@@ -255,7 +255,7 @@ def _spread(channels: Wide, groups: int, outputs: int) -> Wide:
 
 def _best(
     joint: Joint,
-    own: Mapping[str, Own],
+    own: Mapping[str, OwnSpec],
     layers: Sequence[_Reader],
     shown: Mapping[str, _Seen],
     judging: Mapping[str, _Seen],
@@ -295,7 +295,7 @@ def _shares(sizes: Wide) -> Wide:
     return np.asarray(np.maximum(sizes / max(sizes.max(), 1e-30), FAINT))
 
 
-def _noise(some: Array, scales: Wide, cap: float, spec: Own) -> Wide:
+def _noise(some: Array, scales: Wide, cap: float, spec: OwnSpec) -> Wide:
     """Mean squared error of each channel ``(C,)``, of whose numbers `some` are ``(C, n)``, on the grid of least error
     for all of them when they are `scales` times as large, and cut at `cap`."""
     channels = some * scales[:, None]

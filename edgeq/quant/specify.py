@@ -25,12 +25,12 @@ from edgeq.quant.bits import activation_bits, value_widths
 from edgeq.quant.scheme import Scheme
 
 __all__ = [
-    "Derived",
-    "Fixed",
-    "Own",
-    "Shared",
+    "DerivedSpec",
+    "FixedSpec",
+    "OwnSpec",
+    "SharedSpec",
     "Spec",
-    "Widened",
+    "WidenedSpec",
     "fixed_output",
     "grid",
     "sharing",
@@ -46,7 +46,7 @@ WIDE_RESCALING = (RELU, RELU6, UNIT)
 
 
 @dataclass(frozen=True)
-class Own:
+class OwnSpec:
     """A range of its own, observed on the calibration set over all `members`, which share the result.
 
     `cap` is the largest real value worth representing (6 behind a ReLU6), `exact` asks for the whole observed range
@@ -61,14 +61,14 @@ class Own:
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedSpec:
     """Exactly the quantization of `source`."""
 
     source: str
 
 
 @dataclass(frozen=True)
-class Derived:
+class DerivedSpec:
     """Bias: scale = input scale x weight scale, zero point 0, int32."""
 
     value: str
@@ -76,7 +76,7 @@ class Derived:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedSpec:
     """Known without looking: the network input from its preprocessing, softmax, sigmoid, tanh and what ends in 0..1
     from their definitions."""
 
@@ -84,13 +84,13 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Widened:
+class WidenedSpec:
     """`source`, an 8-bit value, in 16 bits: every integer of its grid is one of this, whatever was seen of it."""
 
     source: str
 
 
-Spec = Own | Shared | Derived | Fixed | Widened
+Spec = OwnSpec | SharedSpec | DerivedSpec | FixedSpec | WidenedSpec
 
 SMALLEST_SCALE = 1e-18
 """The finest grid. Products of two such scales are still normal float32 numbers, which XNNPACK demands of a scale; what
@@ -156,18 +156,18 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
         if any(rule != rules[0] for rule in rules[1:]):
             raise UnsupportedError("two values of fixed scale are joined", where=first, hint="add an op between them")
         for name in members:
-            specs[name] = Shared(first)
+            specs[name] = SharedSpec(first)
         caps = [_cap(graph, name) for name in members]
         exact = any(name in graph.outputs for name in members) or (bits[first] == 8 and _averaged(graph, members))
         exact |= bits[first] == 16
         source = _widened_from(graph, members) if bits[first] == 16 else None
         if source is not None:
-            specs[first] = Widened(source)
+            specs[first] = WidenedSpec(source)
         else:
-            specs[first] = Fixed(rules[0]) if rules else Own(tuple(members), max(caps), exact, bits[first])
+            specs[first] = FixedSpec(rules[0]) if rules else OwnSpec(tuple(members), max(caps), exact, bits[first])
     for node in graph.layers():
         if len(node.inputs) == 3:
-            specs[node.inputs[2]] = Derived(node.inputs[0], node.inputs[1])
+            specs[node.inputs[2]] = DerivedSpec(node.inputs[0], node.inputs[1])
     return specs
 
 
