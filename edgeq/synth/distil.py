@@ -1,4 +1,4 @@
-"""Optimise images: pull those of a source towards the statistics and labels that a critic wants."""
+"""Optimise images: pull those of a source towards the statistics and labels that a teacher wants."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgeq.synth.critic import Company, Critic
 from edgeq.synth.losses import squared_gaps, total_variation
 from edgeq.synth.sources import Source
+from edgeq.synth.teacher import RunningMoments, Teacher
 
 __all__ = ["Pixel", "Pull", "Stall", "distil", "schedule", "shifted", "smoothed"]
 
@@ -27,7 +27,7 @@ class Pull:
     `variation_weight` and `size_weight` are the image prior: squared differences of neighbours, and squared distance
     from the middle of the pixel range (without it some images of a batch drown in black and white for the others).
     `shift`: images are rolled by up to this share of their side, each iteration. `smooth`: standard deviation in pixels
-    of a low-pass filter on what the critic sees (0: none). `patience`: iterations of one window of the stall test (0:
+    of a low-pass filter on what the teacher sees (0: none). `patience`: iterations of one window of the stall test (0:
     never stop early).
     """
 
@@ -89,17 +89,17 @@ def schedule(step: int, steps: int, pull: Pull) -> float:
 
 def distil(
     source: Source,
-    critic: Critic,
+    teacher: Teacher,
     labels: Tensor | None,
     steps: int,
     pull: Pull,
     *,
     pixel: Pixel,
-    company: Company,
+    finished: RunningMoments,
     random: torch.Generator,
     report: Report,
 ) -> int:
-    """Optimise the images of `source` towards the critic's statistics and their labels; returns the iterations done.
+    """Optimise the images of `source` towards the teacher's statistics and their labels; returns the iterations done.
 
     When the gap stalls on the plateau, the rest of the plateau is left out and the cooling begins.
     """
@@ -107,7 +107,7 @@ def distil(
     rates = [group["lr"] for group in groups]
     optimiser = torch.optim.Adam(groups, betas=(0.5, 0.9))
     cooling = steps - round(steps * pull.cooling)
-    size = critic.graph.shapes[critic.graph.inputs[0]][2:]
+    size = teacher.graph.shapes[teacher.graph.inputs[0]][2:]
     stalled, step, done = Stall(pull.patience), 0, 0
     while step < steps:
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
@@ -119,8 +119,8 @@ def distil(
             view = F.interpolate(view, size, mode="bilinear", align_corners=False)
         if pull.smooth > 0:
             view = smoothed(view, pull.smooth)
-        seen, logits = critic.look(pixel.normalised(view), random)
-        gap = squared_gaps(company.joined(seen, len(units)), critic.stored)
+        seen, logits = teacher.look(pixel.normalised(view), random)
+        gap = squared_gaps(finished.merge(seen, len(units)), teacher.stored)
         loss = pull.statistics_weight * gap + pull.variation_weight * total_variation(units)
         loss = loss + pull.size_weight * units.square().mean()
         if labels is not None:

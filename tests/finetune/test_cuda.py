@@ -14,10 +14,10 @@ from edgeq.finetune.student import agreement
 from edgeq.measure.accuracy import runner
 from edgeq.quant.freeze import freeze
 from edgeq.synth import SYNTHESIZERS, Request, synthesizer_of
-from edgeq.synth.critic import Critic
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generators import Generator
 from edgeq.synth.losses import squared_gaps
+from edgeq.synth.teacher import Teacher
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 
@@ -94,8 +94,8 @@ def test_images_made_there_are_as_good(method):
             made = synthesizer_of(method)(request)
         assert made.inputs.min() >= -2.0
         assert made.inputs.max() <= 2.0
-        critic = Critic(raw)
-        return float(squared_gaps(critic.look(torch.from_numpy(made.inputs))[0], critic.stored))
+        teacher = Teacher(raw)
+        return float(squared_gaps(teacher.look(torch.from_numpy(made.inputs))[0], teacher.stored))
 
     here, there = gap(base), gap(dataclasses.replace(base, device=torch.device("cuda")))
     assert there == pytest.approx(here, rel=0.3)
