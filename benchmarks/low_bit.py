@@ -42,7 +42,7 @@ from edgeq.finetune.settings import Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import Learned, Student, agreement
 from edgeq.integer.storage import reference_run
-from edgeq.measure.accuracy import evaluate, runner
+from edgeq.measure.accuracy import evaluate, logits_function
 from edgeq.pipeline.choices import choose_method
 from edgeq.progress import Silent
 from edgeq.quant.calibrate import calibrate
@@ -128,7 +128,7 @@ def measure(subject: Subject, float_predictions: Sequence[int], student: Student
     integer = freeze(*student.frozen()).graph
     places = [int(i) for i in np.linspace(0, len(subject.evaluation) - 1, subject.column.reference).round()]
     # On the processor: a GPU's float sums are not the integers' to the last bit, and values near a tie then differ.
-    whole = evaluate(runner(student.eval().cpu()), subject.evaluation.batches(subject.loaded.spec))
+    whole = evaluate(logits_function(student.eval().cpu()), subject.evaluation.batches(subject.loaded.spec))
     exact = subject.answers(reference_run(integer), places)
     return {
         "top1": whole.top1,

@@ -21,7 +21,7 @@ from edgeq.finetune.loop import held_out
 from edgeq.finetune.student import Student
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
-from edgeq.measure.accuracy import evaluate, runner
+from edgeq.measure.accuracy import evaluate, logits_function
 from edgeq.pipeline.choices import choose_method
 from edgeq.progress import Silent
 from edgeq.quant.calibrate import Calibration
@@ -53,7 +53,7 @@ def rows_of(name: str, bits: Sequence[str], ways: Mapping[str, Way]) -> list[str
             with torch.no_grad():
                 inputs = torch.from_numpy(held.inputs)
                 gap = float((student(inputs) - teacher(inputs)).abs().mean())
-            whole = evaluate(runner(student), subject.evaluation.batches(subject.loaded.spec))
+            whole = evaluate(logits_function(student), subject.evaluation.batches(subject.loaded.spec))
             alike = float(100 * np.mean(whole.predictions == np.array(known["predictions"])))
             rows.append(
                 f"| {name} | {width} | {label} | {whole.top1:.2f} of {exact:.2f} ({whole.n:,}) | {alike:.2f} % "

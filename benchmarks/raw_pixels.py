@@ -29,7 +29,7 @@ from edgeq.formats.session import Session
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
-from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
+from edgeq.measure.accuracy import Accuracy, agreement, evaluate, logits_function
 from edgeq.model.load import LoadedModel, load_model
 from edgeq.pipeline.prepare import capture_model
 from edgeq.quant.input_transform import Intake, normalised, raw_pixels
@@ -75,7 +75,7 @@ def rows(name: str, subject: Subject) -> list[str]:
     graph, images = optimize(raw), load_images(loaded.spec.evaluation or "", loaded.spec, subject.limit)
     given = calibration(loaded, raw, subject)
     assert isinstance(loaded.module, torch.nn.Module)
-    before = evaluate(runner(loaded.module), images.batches(spec))
+    before = evaluate(logits_function(loaded.module), images.batches(spec))
     lines = [f"| {name} | float | | {before.top1:.1f} | | | | | | | |"]
     for target in map(load_target, TARGETS):
         writer = format_of(target, 8)
@@ -88,7 +88,7 @@ def rows(name: str, subject: Subject) -> list[str]:
                 files.append(Path(folder) / f"{intake.form}{writer.suffix}")
                 files[-1].write_bytes(data)
                 session = writer.open(files[-1], 1)
-                answered.append(evaluate(runner(session), images.batches(intake.spec)))
+                answered.append(evaluate(logits_function(session), images.batches(intake.spec)))
                 exact, census = writer.verify(integer, data, fed.inputs[:EXACT]), writer.census(data)
                 sample = np.ascontiguousarray(fed.inputs[:1])
                 ratio = cost(writer.open(files[0], 1), session, sample) if intake.raw else "1"

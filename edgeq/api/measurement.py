@@ -25,7 +25,7 @@ from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.storage import drop_unstorable_bits
 from edgeq.measure.accuracy import Accuracy
-from edgeq.measure.tasks import Answers, everything, measure_answers
+from edgeq.measure.tasks import Predictions, make_predictor, measure_predictions
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.bench import bench_artifact
 from edgeq.pipeline.evaluate import evaluate_artifact, prepare_evaluation
@@ -74,7 +74,7 @@ def evaluate(
     model: Model | str | None = None,
     limit: int | None = None,
     raw_pixels: bool = False,
-) -> Accuracy | Answers:
+) -> Accuracy | Predictions:
     """Measure the accuracy of a float network, of exact integers, or of a file or build on this machine.
 
     `data` are labelled images; None takes those that the model or the build names. `model` says how images become the
@@ -94,7 +94,7 @@ def evaluate(
         spec = fed_as(artifact, spec, raw_pixels)
         labelled = _evaluation(where, spec, limit)
         with ForeignSession(artifact.model, spec.input_shape[0]) as session:
-            return measure_answers(
+            return measure_predictions(
                 lambda inputs: session.real_outputs(session.run(inputs)[1]),
                 labelled.batches(spec),
                 spec,
@@ -106,10 +106,12 @@ def evaluate(
     labelled = _evaluation(where, known.spec, limit)
     if isinstance(what, Model):
         module = what.loaded.module
-        run = everything(module) if isinstance(module, nn.Module) else everything(GraphModule(what.graph).eval())
+        run = (
+            make_predictor(module) if isinstance(module, nn.Module) else make_predictor(GraphModule(what.graph).eval())
+        )
     else:
-        run = everything(what)
-    return measure_answers(run, labelled.batches(known.spec), known.spec)
+        run = make_predictor(what)
+    return measure_predictions(run, labelled.batches(known.spec), known.spec)
 
 
 def evaluate_on(

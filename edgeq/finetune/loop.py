@@ -79,7 +79,7 @@ class Job:
 
 def held_out(images: CalibrationSet) -> tuple[CalibrationSet, CalibrationSet]:
     """What judges a student, and what may make one: a fifth, 64 images at most, and the rest."""
-    return images.parted(min(64, len(images) // 5))
+    return images.split(min(64, len(images) // 5))
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,18 @@ from edgeq.measure.statistics import LEVEL, paired_interval, sign_test, wilson_i
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Accuracy", "Comparison", "Run", "agreement", "check_finite", "compare", "evaluate", "runner"]
+__all__ = [
+    "Accuracy",
+    "Comparison",
+    "LogitsFunction",
+    "agreement",
+    "check_finite",
+    "compare",
+    "evaluate",
+    "logits_function",
+]
 
-Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.floating[Any]]]
+LogitsFunction = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.floating[Any]]]
 """A function from normalised images ``(N, C, H, W)`` to logits ``(N, classes)``."""
 
 Batches = Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]
@@ -121,9 +130,9 @@ class Comparison:
 
 
 def evaluate(
-    run: Run, batches: Batches, done: Callable[[int], None] | None = None, whose: str = "the network"
+    run: LogitsFunction, batches: Batches, done: Callable[[int], None] | None = None, whose: str = "the network"
 ) -> Accuracy:
-    """The answers of `run` (see `runner`) to all `batches`; `done` hears how many images are finished.
+    """The answers of `run` (see `logits_function`) to all `batches`; `done` hears how many images are finished.
 
     Raises `MeasurementError`, which names the network as `whose`, for no images, or for logits that are not
     ``(N, classes)`` finite numbers.
@@ -199,7 +208,7 @@ def _same_images(one: Accuracy, other: Accuracy) -> None:
         raise MeasurementError("two accuracies cannot be compared", why="they were measured on different images")
 
 
-def runner(model: Session | torch.nn.Module, output: int = 0) -> Run:
+def logits_function(model: Session | torch.nn.Module, output: int = 0) -> LogitsFunction:
     """`model` as something `evaluate` can call: a runtime's session (its output number `output`), or a torch module,
     which answers wherever it is."""
     if isinstance(model, Session):

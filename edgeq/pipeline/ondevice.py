@@ -29,7 +29,7 @@ from edgeq.formats.foreign import ForeignSession
 from edgeq.formats.read import Entry, find_model, read_entry
 from edgeq.limits import read_json
 from edgeq.measure.accuracy import Accuracy
-from edgeq.measure.tasks import Answers, compare_answers, measure_answers
+from edgeq.measure.tasks import Predictions, compare_predictions, measure_predictions
 from edgeq.model.spec import ModelSpec
 from edgeq.products import BUILD
 from edgeq.report.check import read_report
@@ -140,7 +140,7 @@ def eval_on(
             except DeviceError:  # not installed here
                 ran_here = "litert"
         on_host, on_device = (_answers(session.real_outputs(outputs), images, spec) for outputs in (here, there))
-    compared = compare_answers(on_host, on_device)
+    compared = compare_predictions(on_host, on_device)
     found = {key: facts[key] for key in ("machine", "before", "after", "runtime", "kernels", "ops", "peak_bytes")}
     return {
         "device": device.name,
@@ -220,10 +220,12 @@ def _raw(folder: Path) -> Facts:
     return found if isinstance(found, dict) else {}
 
 
-def _answers(outputs: Sequence[npt.NDArray[np.float32]], images: EvaluationSet, spec: ModelSpec) -> Accuracy | Answers:
+def _answers(
+    outputs: Sequence[npt.NDArray[np.float32]], images: EvaluationSet, spec: ModelSpec
+) -> Accuracy | Predictions:
     """What `outputs`, real values of all images in logical order, say about them."""
     parts = ([output[start : start + BATCH] for output in outputs] for start in range(0, len(images), BATCH))
-    return measure_answers(lambda _: next(parts), images.batches(spec, BATCH), spec)
+    return measure_predictions(lambda _: next(parts), images.batches(spec, BATCH), spec)
 
 
 def _difference(here: list[npt.NDArray[Any]], there: list[npt.NDArray[Any]]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from edgeq.pipeline.choices import check_method, choose_method, choose_tuning, i
 from edgeq.products import BUILD
 from edgeq.progress import Progress, Silent
 from edgeq.quant.input_transform import Intake
-from edgeq.quant.mixed_precision import parted
+from edgeq.quant.mixed_precision import apply_mixed_precision
 from edgeq.quant.scheme import Scheme
 from edgeq.quant.specify import Spec, specify
 from edgeq.threads import Choice, choose, work_with
@@ -102,7 +102,7 @@ def prepare(opened: Opened | BuildConfig, progress: Progress | None = None, raw:
     started = time.monotonic()
     progress.stage("capture")
     raw = capture_model(opened.loaded) if raw is None else raw
-    graph = parted(optimize(raw), scheme)
+    graph = apply_mixed_precision(optimize(raw), scheme)
     intake = intake_of(config, opened.target, scheme, graph, spec, opened.tuning)
     quantized_graph = intake.graph(graph)
     input_range = (intake.spec if intake.form == "weights" else spec).input_range()

@@ -18,7 +18,7 @@ from edgeq.errors import GateError
 from edgeq.files import write_atomic
 from edgeq.formats.base import format_of
 from edgeq.formats.exactness import Exactness
-from edgeq.formats.metadata import About
+from edgeq.formats.metadata import ModelMetadata
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
 from edgeq.pipeline.choices import types_of
@@ -43,7 +43,7 @@ class WriteInputs:
     weight_bits: int
     io: str | None
     weights: str
-    about: About | None
+    about: ModelMetadata | None
     environment: Environment
 
 
@@ -91,11 +91,13 @@ def _write(inputs: WriteInputs, space: Workspace) -> dict[str, Any]:
     return {"io": inputs.io, "weights": inputs.weights, "integer_seconds": seconds, "made_with": made_with}
 
 
-def _about(job: Job, io: str | None) -> About:
+def _about(job: Job, io: str | None) -> ModelMetadata:
     spec = job.intake.spec
     description = f"{spec.name}, {job.config.bits}, by edgeq"
     labels = spec.labels if len(spec.labels) == spec.classes else ()  # one logit has no output for each of its two
-    return About(spec.name, description, spec.mean, spec.std, labels, raw_input(io) if io and job.intake.raw else "")
+    return ModelMetadata(
+        spec.name, description, spec.mean, spec.std, labels, raw_input(io) if io and job.intake.raw else ""
+    )
 
 
 def verify_file(job: Job, integer: IntegerGraph, artifact: Path, images: CalibrationSet, cache: StageCache) -> Result:

@@ -53,7 +53,10 @@ def _paths(name: str) -> list[str]:
 
 
 def value_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
-    """8 or 16 for every activation of a `parted` graph. Raises `UnsupportedError` for one that is not."""
+    """8 or 16 for every activation of a graph with requantizations in it (`apply_mixed_precision`).
+
+    Raises `UnsupportedError` where 8-bit and 16-bit values meet without one.
+    """
     if not scheme.mixed:
         names = (name for name in graph.shapes if name not in graph.constants)
         return dict.fromkeys(names, max(8, scheme.activation_bits))
@@ -63,7 +66,7 @@ def value_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
             raise UnsupportedError(
                 "8-bit and 16-bit values meet",
                 where=node.name,
-                hint="edgeq.quant.mixed_precision.parted comes before calibration",
+                hint="edgeq.quant.mixed_precision.apply_mixed_precision comes before calibration",
             )
     return widths
 

@@ -131,7 +131,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
 
     Values joined by ops that only move or select (pooling, concat, reshape ...) form one group with one quantization,
     named after its first member. Raises `UnsupportedError` where two fixed quantizations would have to be one, for
-    layers whose own bits cannot be (`edgeq.quant.bits`), for a mixture of widths that is not `parted`, and for
+    layers whose own bits cannot be (`edgeq.quant.bits`), for 8-bit and 16-bit values that meet without a requantization, and for
     functions that 16 bits have no kernel for.
     """
     widths = value_widths(graph, scheme)

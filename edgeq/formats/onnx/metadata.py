@@ -7,12 +7,12 @@ import json
 import onnx
 from onnx import helper
 
-from edgeq.formats.metadata import About
+from edgeq.formats.metadata import ModelMetadata
 
-__all__ = ["described"]
+__all__ = ["add_metadata"]
 
 
-def described(model: bytes, about: About) -> bytes:
+def add_metadata(model: bytes, about: ModelMetadata) -> bytes:
     """`model` with its normalisation and labels as JSON; pixel format as ONNX's own document on metadata names it."""
     proto = onnx.load_from_string(model)
     proto.doc_string = about.description

@@ -8,10 +8,10 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Requantize
 from edgeq.graph.passes._edit import Edit
 
-__all__ = ["part_widths", "without_widths"]
+__all__ = ["insert_requantize", "remove_requantize"]
 
 
-def part_widths(graph: Graph, widths: Mapping[str, int], ends: int | None = None) -> Graph:
+def insert_requantize(graph: Graph, widths: Mapping[str, int], ends: int | None = None) -> Graph:
     """`graph` with values brought to the width of the ops that read them, once however many read them there.
 
     `widths`: 8 or 16 of every value; an op reads what it makes. `ends`: the width of network outputs, None for what
@@ -38,8 +38,8 @@ def part_widths(graph: Graph, widths: Mapping[str, int], ends: int | None = None
     return graph.replace(nodes=tuple(nodes), outputs=outputs) if copies else graph
 
 
-def without_widths(graph: Graph) -> Graph:
-    """`graph` as it was before `part_widths`: in float there are none."""
+def remove_requantize(graph: Graph) -> Graph:
+    """`graph` as it was before `insert_requantize`: in float there are none."""
     edit = Edit(graph)
     for node in graph.of_kind(Requantize):
         edit.forward(node.name, node.inputs[0])

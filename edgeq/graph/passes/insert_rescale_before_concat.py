@@ -13,12 +13,12 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Concat, LeakyReLU
 from edgeq.graph.passes._edit import Edit
 
-__all__ = ["part_grids"]
+__all__ = ["insert_rescale_before_concat"]
 
 Demand = tuple[float, int] | str | None
 
 
-def part_grids(graph: Graph) -> Graph:
+def insert_rescale_before_concat(graph: Graph) -> Graph:
     edit = Edit(graph)
     demands: dict[str, Demand] = {name: name for name in graph.inputs}
     for node in graph.nodes:
