@@ -106,9 +106,7 @@ def evaluate(
     labelled = _evaluation(where, known.spec, limit)
     if isinstance(what, Model):
         module = what.loaded.module
-        run = (
-            make_predictor(module) if isinstance(module, nn.Module) else make_predictor(GraphModule(what.graph).eval())
-        )
+        run = make_predictor(module if isinstance(module, nn.Module) else GraphModule(what.graph).eval())
     else:
         run = make_predictor(what)
     return measure_predictions(run, labelled.batches(known.spec), known.spec)

@@ -106,12 +106,12 @@ def quantize(
     with workspace(None) as folder:
         job = _job(model, options, folder)
         calibration = _calibration(images, model)
-        if job.intake.form == "weights":
-            calibration = job.intake.images(calibration)
+        if job.input_transform.form == "weights":
+            calibration = job.input_transform.images(calibration)
         net = quantize_graph(
             job.quantized_graph, calibration, job.input_range, job.scheme, observer=observer, specs=job.specs
         )
-        return job.intake.integers(net, job.scheme.widest_weights)
+        return job.input_transform.integers(net, job.scheme.widest_weights)
 
 
 def finetune(
@@ -160,7 +160,7 @@ def finetune(
         check_tuning(job)
         torch.manual_seed(seed)
         frozen = finetune_graph(job, calibration, StageCache(folder, Logged()))
-        return job.intake.integers(frozen.value, job.scheme.widest_weights)
+        return job.input_transform.integers(frozen.value, job.scheme.widest_weights)
 
 
 def write(

@@ -212,14 +212,14 @@ class _Run:
         self.optimiser.step()
         self.step += 1
         if self.step == self.settling:
-            self._settle_weights()
+            self._round_weights()
         if self.player is not None and self.step % self.settings.turns == 0:
             self._play(self.player, alone=False)
 
-    def _settle_weights(self) -> None:
+    def _round_weights(self) -> None:
         """Halfway, weights take their places on their grids: from here on, the student is what will be frozen."""
         self.student.cpu()
-        self.student.settle(self.others.numpy())
+        self.student.round_weights(self.others.numpy())
         if self.settings.hold:
             self.student.hold()
         self.student.to(self.device)

@@ -24,7 +24,7 @@ from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.reference import run as run_reference
 from edgeq.quant.calibrate import Calibration
 from edgeq.quant.fakequant import quantize_weight, simulation
-from edgeq.quant.layerwise import settle
+from edgeq.quant.layerwise import quantize_layerwise
 from edgeq.quant.rounding import COMPENSATED
 from edgeq.quant.specify import fixed_output
 
@@ -51,7 +51,8 @@ class Student(nn.Module):
     weights are kept in units of their channel's largest and biases in units of their output's range: after folding,
     channels of one layer differ by orders of magnitude, and so do layers of networks fed 0..255 or 0..1.
 
-    `relax` lets weights of few bits go where they like for a while, `settle` rounds them again, `hold` keeps them so.
+    `relax` lets weights of few bits go where they like for a while, `round_weights` rounds them again, and `hold` keeps
+    them so.
     """
 
     def __init__(self, graph: Graph, calibration: Calibration, learned: Learned = Learned()) -> None:
@@ -112,7 +113,7 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def relax(self) -> None:
-        """Weights of few bits are those of the float network, and are not rounded until `settle`."""
+        """Weights of few bits are those of the float network, and are not rounded until `quantize_layerwise`."""
         self.continue_relaxed()
         for name in self._relaxed:
             weight = self._layers[name].inputs[1]
@@ -133,7 +134,7 @@ class Student(nn.Module):
         return frozenset(name for name, count in bits.items() if count is not None and count <= COMPENSATED)
 
     @torch.no_grad()
-    def settle(self, inputs: npt.NDArray[np.float32]) -> None:
+    def round_weights(self, inputs: npt.NDArray[np.float32]) -> None:
         """Round what `relax` let go: scales of least squared error, errors compensated under what normalised images
         `inputs` ``(N, C, H, W)`` make reach each layer. Followed is this student as it was. Biases stay as they were
         trained: what is left of their means is noise of these images, and correcting for it loses more than it wins."""
@@ -144,7 +145,7 @@ class Student(nn.Module):
         for name in self._relaxed:
             weight = self._layers[name].inputs[1]
             weights[weight] = quantize_weight(graph.constants[weight], weights[weight].bits or 8)
-        made = settle(graph, decided.activations, weights, inputs, correct_bias=False, beside_rounded=True)
+        made = quantize_layerwise(graph, decided.activations, weights, inputs, correct_bias=False, beside_rounded=True)
         for name in self._relaxed:
             weight = self._layers[name].inputs[1]
             self.weights[_key(name)].copy_(_tensor(made.constants[weight]) / self._unit_of(name))

@@ -27,7 +27,7 @@ from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
 from edgeq.pipeline.prepare import Job
 from edgeq.products import BUILD, MARKER
-from edgeq.quant.input_transform import FORMS, raw_input
+from edgeq.quant.input_transform import FORMS, describe_raw_input
 from edgeq.quant.scheme import parse_bits
 from edgeq.report.cautions import accuracy_cautions, layer_cautions
 from edgeq.report.device import elsewhere, slow_here
@@ -124,19 +124,19 @@ def report_of(output: BuildOutput) -> dict[str, Any]:
 
 
 def _raw_pixels(output: BuildOutput) -> dict[str, Any] | None:
-    intake = output.job.intake
-    if not intake.raw:
+    input_transform = output.job.input_transform
+    if not input_transform.raw:
         return None
     return {
-        "form": intake.form,
-        "normalisation": FORMS[intake.form],
-        "why": intake.why,
+        "form": input_transform.form,
+        "normalisation": FORMS[input_transform.form],
+        "why": input_transform.why,
         "type": output.facts["io"],
-        "input": raw_input(output.facts["io"]),
-        "mean": list(intake.spec.mean),
-        "std": list(intake.spec.std),
-        "border": intake.border,
-        "macs": intake.added_macs,
+        "input": describe_raw_input(output.facts["io"]),
+        "mean": list(input_transform.spec.mean),
+        "std": list(input_transform.spec.std),
+        "border": input_transform.border,
+        "macs": input_transform.added_macs,
     }
 
 
@@ -178,9 +178,11 @@ def _warnings(output: BuildOutput) -> list[str]:
             f"{fewest}-bit activations are simulated: no runtime saturates below 8 bits. Accuracy is the exact "
             "reference's; the file stores int8, its activations keep all 8 bits, and it computes something else"
         )
-    if job.intake.border:
-        found.append(f"the border of padding layers is {job.intake.border:.2g} of a pixel off: 256 pixels and a mean "
-                     "between two of them do not fit into 8 bits")  # fmt: skip
+    if job.input_transform.border:
+        found.append(
+            f"the border of padding layers is {job.input_transform.border:.2g} of a pixel off: 256 pixels and a mean "
+            "between two of them do not fit into 8 bits"
+        )
     wide = [node.name for node in output.integer.nodes if output.integer.quantizations[node.name].dtype == "int16"]
     if wide:
         some = "" if len(wide) == len(output.integer.nodes) else f" in {len(wide)} of {len(output.integer.nodes)} ops"
@@ -258,7 +260,7 @@ def write_folder(output: BuildOutput, report: Mapping[str, Any], folder: Path, l
 
     Raises `NotReproduced`, before anything is written, where the files are not those of `locked`.
     """
-    sheet = contact_sheet(output.calibration, output.job.intake.spec.mean, output.job.intake.spec.std)
+    sheet = contact_sheet(output.calibration, output.job.input_transform.spec.mean, output.job.input_transform.spec.std)
     files = {
         **{source.name: source.read_bytes() for source in (output.artifact, output.baseline)},
         "integer.safetensors": output.written.to_bytes(),

@@ -17,7 +17,7 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
 from edgeq.measure.conditions import this_machine
 from edgeq.model.spec import ModelSpec
-from edgeq.quant.input_transform import Intake, normalised, raw_pixels
+from edgeq.quant.input_transform import InputTransform, choose_raw_pixels, normalised_input
 from edgeq.quant.scheme import LayerBits, Scheme
 from edgeq.synth import synthesizer_of
 from edgeq.synth.base import JOINED
@@ -25,10 +25,10 @@ from edgeq.synth.base import JOINED
 __all__ = [
     "IMAGES",
     "check_method",
+    "choose_input_transform",
     "choose_method",
     "choose_tuning",
     "file_types",
-    "intake_of",
     "scheme_of",
     "types_of",
     "with_images",
@@ -114,15 +114,15 @@ def file_types(
     return types_of(config, target, mixed)
 
 
-def intake_of(
+def choose_input_transform(
     config: BuildConfig, target: Target, scheme: Scheme, graph: Graph, spec: ModelSpec, tuning: str
-) -> Intake:
+) -> InputTransform:
     """What the file's input will stand for. Raises `UnsupportedError` where raw pixels are asked for and cost an op
     that is not wanted."""
     if not _asked_raw(config, target):
-        return normalised(spec)
+        return normalised_input(spec)
     io, _ = types_of(config, target, scheme)
-    return raw_pixels(graph, spec, io or "int8", tuned=bool(tuning), free=config.raw_pixels == "free")
+    return choose_raw_pixels(graph, spec, io or "int8", tuned=bool(tuning), free=config.raw_pixels == "free")
 
 
 def choose_tuning(config: BuildConfig) -> tuple[BuildConfig, str]:

@@ -24,7 +24,7 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.pipeline.choices import types_of
 from edgeq.pipeline.environment import RUNTIMES, Environment, environment
 from edgeq.pipeline.prepare import Job
-from edgeq.quant.input_transform import raw_input
+from edgeq.quant.input_transform import describe_raw_input
 
 __all__ = ["VerifyInputs", "WriteInputs", "verify_file", "write_files"]
 
@@ -92,11 +92,16 @@ def _write(inputs: WriteInputs, space: Workspace) -> dict[str, Any]:
 
 
 def _about(job: Job, io: str | None) -> ModelMetadata:
-    spec = job.intake.spec
+    spec = job.input_transform.spec
     description = f"{spec.name}, {job.config.bits}, by edgeq"
     labels = spec.labels if len(spec.labels) == spec.classes else ()  # one logit has no output for each of its two
     return ModelMetadata(
-        spec.name, description, spec.mean, spec.std, labels, raw_input(io) if io and job.intake.raw else ""
+        spec.name,
+        description,
+        spec.mean,
+        spec.std,
+        labels,
+        describe_raw_input(io) if io and job.input_transform.raw else "",
     )
 
 

@@ -14,26 +14,26 @@ from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ir import Graph, Node
 from edgeq.quant.scheme import LayerBits, Scheme
 
-__all__ = ["activation_bits", "asked_layers", "decide_widths", "value_widths", "weight_bits"]
+__all__ = ["activation_bits", "decide_widths", "match_layer_bits", "value_widths", "weight_bits"]
 
 
 def weight_bits(graph: Graph, scheme: Scheme) -> dict[str, int]:
-    """Bits of every weight of an optimised `graph`, by the constant's name. Raises as `asked_layers` does."""
+    """Bits of every weight of an optimised `graph`, by the constant's name. Raises as `match_layer_bits` does."""
     bits = {node.inputs[1]: scheme.weight_bits for node in graph.layers()}
     if scheme.edge_bits is not None:
         for node in (*_first(graph), *_last(graph)):
             bits[node.inputs[1]] = max(scheme.edge_bits, scheme.weight_bits)
-    asked = asked_layers(graph, scheme)
-    return bits | {node.inputs[1]: asked[node.name].weights for node in graph.layers() if node.name in asked}
+    requested = match_layer_bits(graph, scheme)
+    return bits | {node.inputs[1]: requested[node.name].weights for node in graph.layers() if node.name in requested}
 
 
-def asked_layers(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
-    """What `Scheme.layers` say, by the layer's name. A pattern that matches a module's path means all layers in it.
+def match_layer_bits(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
+    """The entry of `Scheme.layers` for each layer that one matches, by the layer's name.
 
-    Raises `ConfigError` for one that matches no layer.
+    A pattern that matches a module's path means all layers in it. Raises `ConfigError` for one that matches no layer.
     """
     names = [node.name for node in graph.layers()]
-    found: dict[str, LayerBits] = {}
+    matches: dict[str, LayerBits] = {}
     for one in scheme.layers:
         matched = [name for name in names if any(fnmatchcase(path, one.pattern) for path in _paths(name))]
         if not matched:
@@ -42,12 +42,12 @@ def asked_layers(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
                 f"layer bits for {one.pattern!r}", why="no convolution or linear layer is called that",
                 hint=f"the nearest is {close[0]!r}" if close else "edgeq build --plan --json lists the layers",
             )  # fmt: skip
-        found |= dict.fromkeys(matched, one)
-    return found
+        matches |= dict.fromkeys(matched, one)
+    return matches
 
 
 def _paths(name: str) -> list[str]:
-    """``a.b.c``, ``a.b`` and ``a``: a layer and the modules it is in, be the last of them what it was made from."""
+    """For ``a.b.c``: ``a.b.c``, ``a.b`` and ``a``, the layer and the modules that contain it."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
@@ -74,11 +74,11 @@ def value_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
 def decide_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
     """8 or 16 for every activation of an optimised `graph`, where `scheme` mixes them.
 
-    Layers have what `scheme` says. Any other op has 16 bits where something it reads has, so that nothing is lost on
-    the way; and where it combines values and all that read it have, so that its own rounding is not what they read. A
-    network input has 16 where all that read it have, or as `Scheme.ends` say.
+    A layer has the bits that `scheme` gives it. Any other op has 16 bits where something it reads has 16, so that
+    nothing is lost on the way. It also has 16 where it combines values and all its readers have 16, so that they do not
+    read what it rounded to 8. A network input has 16 where all its readers have, or as `Scheme.ends` say.
     """
-    asked, readers = asked_layers(graph, scheme), graph.consumers()
+    asked, readers = match_layer_bits(graph, scheme), graph.consumers()
     wide: set[str] = set()
     fixed = {node.name: node.op.output_bits == 16 for node in graph.nodes if node.op.output_bits is not None}
     for node in graph.layers():
@@ -146,7 +146,7 @@ def activation_bits(
 
 def _wanted_of(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
     """Bits that layers of `Scheme.layers` want of the groups they read, by the group's name."""
-    asked = asked_layers(graph, scheme)
+    asked = match_layer_bits(graph, scheme)
     wanted: dict[str, int] = {}
     for group, members in groups.items():
         readers = [node.name for node in graph.layers() if node.inputs[0] in members]

@@ -1,4 +1,7 @@
-"""Requantizations between the 8-bit and the 16-bit parts of a network: TFLite's kernels read and make one type."""
+"""Mixed precision: requantizations between the 8-bit and the 16-bit parts of a network.
+
+They are needed because TFLite's kernels read and write values of one type.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ __all__ = ["apply_mixed_precision"]
 
 
 def apply_mixed_precision(graph: Graph, scheme: Scheme) -> Graph:
-    """An optimised `graph` with requantizations between its 8-bit and its 16-bit ops; itself where there are not both.
+    """Insert requantizations between the 8-bit and the 16-bit ops of an optimised `graph`; itself where all have the
+    same.
 
     Raises `ConfigError` for a pattern of `scheme` that matches no layer.
     """

@@ -29,8 +29,11 @@ def parse_bits(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class LayerBits:
-    """Bits of the layers whose module path matches `pattern` (``*`` and ``?`` as in file names): of their weights, and
-    of the activations they read, which with 16 they also make."""
+    """Bits of the layers whose module path matches `pattern` (``*`` and ``?`` as in file names).
+
+    `weights` are the bits of their weights, `activations` those of the values they read. A layer that reads 16 bits
+    also writes 16.
+    """
 
     pattern: str
     weights: int
@@ -38,19 +41,20 @@ class LayerBits:
 
     @classmethod
     def of(cls, text: str) -> LayerBits:
-        """From ``features.3.*=w4a8``."""
+        """Parse ``features.3.*=w4a8``; raises `ConfigError` for bits that are none."""
         pattern, _, bits = text.rpartition("=")
         return cls(pattern, *parse_bits(bits))
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """What is executed. `weight_bits` 8 means integers in ±127, 7 means ±63, 4 means ±7; `activation_bits` 4 means
-    integers in -8..7. Everything is stored as int8, except for activations of 16 bits, which are int16.
+    """The bits of a network. `weight_bits` 8 means integers in ±127, 7 means ±63, 4 means ±7; `activation_bits` 4
+    means integers in -8..7. Everything is stored as int8, except for activations of 16 bits, which are int16.
 
-    `edge_bits` are those of the first and last layer's weights; None: the same as all layers'. `layers` say otherwise
-    for some, first and last included; of several that match one, the last counts. `ends`, 8 or 16, are the bits of the
-    network's inputs and of its outputs where 8-bit and 16-bit activations mix; None: those of the ops there.
+    `edge_bits` are the bits of the first and last layer's weights; with None these have `weight_bits` like all others.
+    `layers` override both for the layers they match; of several that match one layer, the last counts. `ends`, 8 or
+    16, are the bits of the network's inputs and of its outputs where 8-bit and 16-bit activations mix; with None they
+    are those of the ops there.
     """
 
     weight_bits: int = 8
@@ -61,11 +65,13 @@ class Scheme:
 
     @classmethod
     def of(cls, bits: str, *, all_layers: bool = False, widest: int = 8, layers: Iterable[str] = ()) -> Scheme:
-        """The scheme of ``w4a8`` on a target whose kernels take weights of up to `widest` bits, and ``PATTERN=wNaM`` of
-        `layers`."""
+        """The scheme of ``w4a8`` for a target whose kernels take weights of up to `widest` bits.
+
+        `layers` are texts ``PATTERN=wNaM``. Raises `ConfigError` for bits that are none.
+        """
         weights, activations = parse_bits(bits)
-        asked = tuple(LayerBits.of(text) for text in layers)
-        capped = tuple(LayerBits(one.pattern, min(one.weights, widest), one.activations) for one in asked)
+        parsed = (LayerBits.of(text) for text in layers)
+        capped = tuple(LayerBits(one.pattern, min(one.weights, widest), one.activations) for one in parsed)
         return cls(min(weights, widest), activations, None if all_layers else widest, capped)
 
     @property
@@ -84,7 +90,7 @@ class Scheme:
 
     @property
     def fewest(self) -> int:
-        """Of any weight or activation."""
+        """The fewest bits that any weight or activation has."""
         return min(self.fewest_weights, self.fewest_activations)
 
     @property

@@ -31,23 +31,23 @@ __all__ = [
     "SharedSpec",
     "Spec",
     "WidenedSpec",
+    "find_leaders",
     "fixed_output",
     "grid",
-    "sharing",
     "specify",
-    "widened",
+    "widen_grid",
 ]
 
 
 RESCALING = (RELU, RELU6, UNIT, Clamp(-1.0, 1.0))
-"""Clamps that kernels can bring to a grid of their own. Others compare integers, on the grid they come on."""
+"""Clamps of int8 values whose kernels rescale to another grid. The others compare integers on their input's grid."""
 WIDE_RESCALING = (RELU, RELU6, UNIT)
-"""Those of int16."""
+"""Clamps of int16 values whose kernels rescale to another grid."""
 
 
 @dataclass(frozen=True)
 class OwnSpec:
-    """A range of its own, observed on the calibration set over all `members`, which share the result.
+    """The quantization comes from the range of all `members` on the calibration set, and they share it.
 
     `cap` is the largest real value worth representing (6 behind a ReLU6), `exact` asks for the whole observed range
     (network outputs: a clipped logit can tie with another; values a global average reads: rounding averages out over
@@ -62,14 +62,14 @@ class OwnSpec:
 
 @dataclass(frozen=True)
 class SharedSpec:
-    """Exactly the quantization of `source`."""
+    """The quantization is exactly that of `source`."""
 
     source: str
 
 
 @dataclass(frozen=True)
 class DerivedSpec:
-    """Bias: scale = input scale x weight scale, zero point 0, int32."""
+    """The quantization of a bias: scale = scale of `value` x scale of `weight`, zero point 0, int32."""
 
     value: str
     weight: str
@@ -77,15 +77,18 @@ class DerivedSpec:
 
 @dataclass(frozen=True)
 class FixedSpec:
-    """Known without looking: the network input from its preprocessing, softmax, sigmoid, tanh and what ends in 0..1
-    from their definitions."""
+    """A quantization that is known without calibration.
+
+    It follows from the preprocessing for the network's input, and from the definition of the op for softmax, sigmoid,
+    tanh and values clamped to 0..1.
+    """
 
     quantization: Quantization
 
 
 @dataclass(frozen=True)
 class WidenedSpec:
-    """`source`, an 8-bit value, in 16 bits: every integer of its grid is one of this, whatever was seen of it."""
+    """The 16-bit copy of `source`, an 8-bit value. Its grid has every point of the grid of `source`."""
 
     source: str
 
@@ -93,8 +96,8 @@ class WidenedSpec:
 Spec = OwnSpec | SharedSpec | DerivedSpec | FixedSpec | WidenedSpec
 
 SMALLEST_SCALE = 1e-18
-"""The finest grid. Products of two such scales are still normal float32 numbers, which XNNPACK demands of a scale; what
-is finer than kernels can reach from its inputs is `edgeq.quant.fit_kernels`'s to make coarser."""
+"""The smallest scale of an activation. The product of two such scales is still a normal float32 number, which XNNPACK
+demands of a scale. `edgeq.quant.fit_kernels` raises scales that kernels cannot reach from those of their inputs."""
 
 
 def grid(low: float, high: float, bits: int = 8) -> Quantization:
@@ -112,8 +115,8 @@ def grid(low: float, high: float, bits: int = 8) -> Quantization:
     return Quantization(np.float32(scale), np.int32(zero), bits=bits)  # type: ignore[arg-type]
 
 
-def widened(source: Quantization) -> Quantization:
-    """The int16 grid 128 times as fine as an int8 one: -255..255 steps from its zero point fit."""
+def widen_grid(source: Quantization) -> Quantization:
+    """The int16 grid 128 times as fine as the int8 grid `source`, which holds -255..255 of its steps around zero."""
     return Quantization(source.scale / np.float32(128), np.int32(0), "int16")  # type: ignore[arg-type]
 
 
@@ -131,8 +134,8 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
 
     Values joined by ops that only move or select (pooling, concat, reshape ...) form one group with one quantization,
     named after its first member. Raises `UnsupportedError` where two fixed quantizations would have to be one, for
-    layers whose own bits cannot be (`edgeq.quant.bits`), for 8-bit and 16-bit values that meet without a requantization, and for
-    functions that 16 bits have no kernel for.
+    layers whose own bits cannot be (`edgeq.quant.bits`), for 8-bit and 16-bit values that meet without a
+    requantization, and for functions that 16 bits have no kernel for.
     """
     widths = value_widths(graph, scheme)
     for node in graph.nodes:
@@ -141,7 +144,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
                 f"{type(node.op).__name__} of 16-bit activations", where=node.name,
                 why="no runtime has a kernel for it", hint="use a8, or GELU or SiLU",
             )  # fmt: skip
-    leader = sharing(graph, widths)
+    leader = find_leaders(graph, widths)
     groups: dict[str, list[str]] = {}
     for name, first in leader.items():
         groups.setdefault(first, []).append(name)
@@ -172,7 +175,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
 
 
 def _shares(node: Node, bits: int) -> bool:
-    """Whether the output of `node`, of so many bits, lies on the grid of what it reads."""
+    """Whether the output of `node`, of `bits` bits, has the grid of its input."""
     clamp = node.op.clamp
     if clamp is node.op:
         return clamp not in (WIDE_RESCALING if bits == 16 else RESCALING)
@@ -187,8 +190,8 @@ def _widened_from(graph: Graph, members: Sequence[str]) -> str | None:
     return None
 
 
-def sharing(graph: Graph, widths: Mapping[str, int]) -> dict[str, str]:
-    """Union-find over activations: every value to the first value it must share a quantization with."""
+def find_leaders(graph: Graph, widths: Mapping[str, int]) -> dict[str, str]:
+    """Map every activation to the first activation that it must share a quantization with (union-find)."""
     parent = {name: name for name in graph.shapes if name not in graph.constants}
 
     def find(name: str) -> str:
@@ -206,9 +209,10 @@ def sharing(graph: Graph, widths: Mapping[str, int]) -> dict[str, str]:
 
 
 def _averaged(graph: Graph, members: list[str]) -> bool:
-    """Whether global averages are all that reads the group from outside it.
+    """Whether global averages are the only readers of the group outside it.
 
-    Below 8 bits the rule would not hold: most values of such a map are closer to 0 than half a step, and round alike.
+    Below 8 bits such groups are no exception: most values of such a map are closer to 0 than half a step, and round
+    alike.
     """
     consumers = graph.consumers()
     readers = [node for name in members for node in consumers[name] if node.name not in members]

@@ -1,4 +1,4 @@
-"""8-bit and 16-bit ops in one network: a requantization wherever a value of one width is read at the other."""
+"""Insert a requantization wherever an op of 8 bits reads a value of 16, or the reverse."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["insert_requantize", "remove_requantize"]
 
 
 def insert_requantize(graph: Graph, widths: Mapping[str, int], ends: int | None = None) -> Graph:
-    """`graph` with values brought to the width of the ops that read them, once however many read them there.
+    """Bring values to the width of the ops that read them, with one requantization for all readers of a value.
 
-    `widths`: 8 or 16 of every value; an op reads what it makes. `ends`: the width of network outputs, None for what
-    they have. The very same graph where nothing is to be done.
+    `widths` says 8 or 16 for every value; an op reads the width that it writes. `ends` is the width of network outputs,
+    None for the width they have. Returns the very same graph where nothing is to be done.
     """
     copies: dict[tuple[str, int], Node] = {}
     nodes: list[Node] = []
@@ -39,7 +39,7 @@ def insert_requantize(graph: Graph, widths: Mapping[str, int], ends: int | None 
 
 
 def remove_requantize(graph: Graph) -> Graph:
-    """`graph` as it was before `insert_requantize`: in float there are none."""
+    """Undo `insert_requantize`; a float network has no requantizations."""
     edit = Edit(graph)
     for node in graph.of_kind(Requantize):
         edit.forward(node.name, node.inputs[0])
