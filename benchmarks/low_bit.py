@@ -36,7 +36,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import EdgeqError, MeasurementError
 from edgeq.files import write_atomic
 from edgeq.finetune.budget import batch_for
-from edgeq.finetune.loop import Job, finetune, held_out
+from edgeq.finetune.loop import Job, finetune, hold_out
 from edgeq.finetune.precision import training_device, whole_float32
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
@@ -159,13 +159,13 @@ def measure_cell(
         "effort": options.effort, "steps": options.steps, "all_layers": not options.edges,
         "device": DEVICE.type, "asked_images": options.images,
         "asked_images_by": "" if options.images_by == "auto" else options.images_by,
-        "judges": len(held_out(images)[0]), "images": len(held_out(images)[1]),
+        "judges": len(hold_out(images)[0]), "images": len(hold_out(images)[1]),
         "images_by": images_by, "image_seconds": image_seconds,
         "float": float(100 * np.mean(np.array(known["predictions"]) == np.array(known["labels"]))),
         "commit": commit(), "machine": hardware(), "threads": torch.get_num_threads(),
         "packages": package_versions(("torch", "numpy")),
     }  # fmt: skip
-    made_of, plain = held_out(images)[1], method == "ptq-nearest"
+    made_of, plain = hold_out(images)[1], method == "ptq-nearest"
     if not plain:
         graph = equalize(graph, made_of, spec.input_range(), scheme)
     decided = calibrate(graph, made_of, spec.input_range(), scheme=scheme, compensate=not plain)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from edgeq.cache import StageCache
 from edgeq.files import write_atomic
-from edgeq.finetune.loop import Job, finetune, held_out
+from edgeq.finetune.loop import Job, finetune, hold_out
 from edgeq.finetune.settings import settings_for
 from edgeq.finetune.student import Student
 from edgeq.graph.run import GraphModule
@@ -82,7 +82,7 @@ def rows(name: str, kinds: Sequence[str], seeds: Sequence[int], steps: int, gene
         found: dict[tuple[str, str], list[Found]] = {(way, judge): [] for way in ways for judge in judges}
         for seed in seeds:
             images = calibration_set(subject, kind, seed, "balanced", 0, cache)[0]
-            made_of = held_out(images)[1]
+            made_of = hold_out(images)[1]
             graph = equalize(subject.graph, made_of, pixels, scheme)
             decided = calibrate(graph, made_of, pixels, scheme=scheme)
             students = [Student(graph, decided)]

@@ -17,7 +17,7 @@ from subjects import Subject, float_answers
 from edgeq.cache import StageCache
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import write_atomic
-from edgeq.finetune.loop import held_out
+from edgeq.finetune.loop import hold_out
 from edgeq.finetune.student import Student
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
@@ -40,7 +40,7 @@ def rows_of(name: str, bits: Sequence[str], ways: Mapping[str, Way]) -> list[str
         column = dataclasses.replace(column, evaluation=str(MORE))
     subject, cache = Subject(column), StageCache(FOLDER / "cache", Silent())
     images, _, _ = calibration_set(subject, choose_method("auto", subject.raw)[0], 0, "balanced", 0, cache)
-    held, made_of = held_out(images)
+    held, made_of = hold_out(images)
     known = float_answers(subject, cache)
     exact = float(100 * np.mean(np.array(known["predictions"]) == np.array(known["labels"])))
     teacher, rows = GraphModule(subject.graph).eval(), []

@@ -29,7 +29,7 @@ from edgeq.measure.tasks import Predictions, make_predictor, measure_predictions
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.bench import bench_artifact
 from edgeq.pipeline.evaluate import evaluate_artifact, prepare_evaluation
-from edgeq.pipeline.ondevice import fed_as, find_artifact
+from edgeq.pipeline.ondevice import find_artifact, input_spec
 
 __all__ = ["Data", "bench", "evaluate", "evaluate_on", "inspect", "verify"]
 
@@ -91,7 +91,7 @@ def evaluate(
     if isinstance(what, str | Path):
         artifact = find_artifact(Path(what))
         spec, where = _preparation(Path(what), known, data)
-        spec = fed_as(artifact, spec, raw_pixels)
+        spec = input_spec(artifact, spec, raw_pixels)
         labelled = _evaluation(where, spec, limit)
         with ForeignSession(artifact.model, spec.input_shape[0]) as session:
             return measure_predictions(

@@ -16,9 +16,9 @@ __all__ = ["cli", "main"]
 
 def _print_version(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        from edgeq.cli.listing import installed
+        from edgeq.cli.listing import find_installed
 
-        echo(f"edgeq {installed()['edgeq']}")
+        echo(f"edgeq {find_installed()['edgeq']}")
         ctx.exit()
 
 

@@ -90,7 +90,7 @@ def build(
     if not plan:
         _check_outputs(configs)
     try:
-        results = [_planned(one) if plan else _built(one, quiet, locked) for one in configs]
+        results = [_plan_one(one) if plan else _build_one(one, quiet, locked) for one in configs]
     except NotReproduced as error:
         if as_json:
             print_json({"locked": {"path": str(lock), "same": False, "differences": error.differences}})
@@ -146,13 +146,13 @@ def _refuse(plans: list[dict[str, Any]]) -> None:
             raise UnsupportedError(f"{facts['model']} cannot be built", why=calls)
 
 
-def _planned(config: BuildConfig) -> dict[str, Any]:
+def _plan_one(config: BuildConfig) -> dict[str, Any]:
     from edgeq.pipeline.build import plan
 
     return plan(config)
 
 
-def _built(config: BuildConfig, quiet: bool, locked: Locked | None) -> dict[str, Any]:
+def _build_one(config: BuildConfig, quiet: bool, locked: Locked | None) -> dict[str, Any]:
     # torch takes seconds to import: say what is going on before, and only where work is really done.
     from edgeq.cli.progress import progress
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from edgeq.cli.terminal import console, styled
+from edgeq.cli.terminal import console, join_styled
 from edgeq.formats.census import Census
 from edgeq.formats.contents import Contents, Op, Tensor, peak_memory
 
@@ -19,7 +19,7 @@ def show_contents(contents: Contents, path: Path) -> None:
     """On standard output: it is the result, and people search in it."""
     out = console(width=WIDTH)
     title = f"{path}  {contents.format}, {contents.bytes:,} bytes"
-    out.print(styled((title, "bold"), f"  {contents.description}".rstrip()))
+    out.print(join_styled((title, "bold"), f"  {contents.description}".rstrip()))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name, side in (("#", "right"), ("op", "left"), ("reads", "left"), ("makes", "left"), ("scale", "left"),
                        ("constants", "right"), ("MACs", "right")):  # fmt: skip

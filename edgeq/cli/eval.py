@@ -35,7 +35,7 @@ def evaluate(paths: tuple[Path, ...], devices: tuple[str, ...], as_json: bool, *
     edgeq eval build/resnet20-tflite-arm --data test.npz --device pi@raspberrypi
     edgeq eval theirs.tflite --model resnet20/model.toml --data test.npz --device emulator:cortex-a72 --limit 200
     """
-    results = [_answered(path, device, options) for path in paths for device in devices]
+    results = [_evaluate_one(path, device, options) for path in paths for device in devices]
     if as_json:
         print_json(results[0] if len(results) == 1 else results)
     elif len(results) == 1:
@@ -44,7 +44,7 @@ def evaluate(paths: tuple[Path, ...], devices: tuple[str, ...], as_json: bool, *
         _table(results)
 
 
-def _answered(path: Path, device: str, options: dict[str, Any]) -> dict[str, Any]:
+def _evaluate_one(path: Path, device: str, options: dict[str, Any]) -> dict[str, Any]:
     from edgeq.pipeline.evaluate import evaluate_artifact
 
     return evaluate_artifact(path, device, say=say, **options)

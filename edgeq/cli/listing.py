@@ -11,7 +11,7 @@ import click
 
 from edgeq.cli.shell import columns, print_json
 
-__all__ = ["installed", "methods", "models", "targets", "version"]
+__all__ = ["find_installed", "methods", "models", "targets", "version"]
 
 _json = click.option("--json", "as_json", is_flag=True, help="print as JSON")
 
@@ -80,7 +80,7 @@ def methods(as_json: bool) -> None:
     columns([head] + [[m.name, words[m.batch_norm], words[m.labels], m.data, m.what] for m in found])
 
 
-def installed() -> dict[str, str]:
+def find_installed() -> dict[str, str]:
     """Versions of edgeq, Python and the packages that compute, where they are installed."""
     found = {"edgeq": metadata.version("edgeq"), "python": platform.python_version()}
     for package in ("torch", "torchvision", "onnx", "onnxruntime", "ai-edge-litert", "tflite-runtime", "numpy"):
@@ -95,7 +95,7 @@ def installed() -> dict[str, str]:
 @_json
 def version(as_json: bool) -> None:
     """Print the versions of edgeq and of what it stands on."""
-    found = installed()
+    found = find_installed()
     if as_json:
         print_json(found)
         return

@@ -52,7 +52,7 @@ def verify(
     from edgeq.formats.replay import replay
 
     found = replay(folder, images, seed=seed, rounding=rounding)
-    changed = _changed(folder)
+    changed = _find_changed_file(folder)
     held = found.held and not changed
     if as_json:
         facts = {"images": images, "allowed_steps": found.allowed_step, "changed_since_build": changed, "passed": held}
@@ -64,7 +64,7 @@ def verify(
     ctx.exit(0 if held else 1)
 
 
-def _changed(folder: Path) -> str | None:
+def _find_changed_file(folder: Path) -> str | None:
     """The name of the model, where it is not the file whose hash the build wrote into its report.
 
     A few images cannot show every change: a weight may matter on others only. A folder without a readable report has

@@ -19,12 +19,12 @@ def find_config(start: Path) -> Path | None:
     """
     for folder in (start, *start.parents):
         found = folder / CONFIG_FILE
-        if found.is_file() and (folder == start or _trusted(found)):
+        if found.is_file() and (folder == start or _is_trusted(found)):
             return Path(CONFIG_FILE) if folder == start else found
         if (folder / ".git").exists() or folder == Path.home():
             return None
     return None
 
 
-def _trusted(path: Path) -> bool:
+def _is_trusted(path: Path) -> bool:
     return not hasattr(os, "getuid") or path.stat().st_uid in (os.getuid(), 0)

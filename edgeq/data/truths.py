@@ -14,7 +14,7 @@ from edgeq.errors import ConfigError
 from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import Segmentation
 
-__all__ = ["ARRAYS", "Truths", "checked_truths", "truths_sha256"]
+__all__ = ["ARRAYS", "Truths", "check_truths", "truths_sha256"]
 
 Truths = npt.NDArray[Any]
 """Ground truth of N images. Classification: int64 classes ``(N,)``. Segmentation: uint8 masks ``(N, H, W)``.
@@ -30,7 +30,7 @@ A detector's boxes are listed together, ``(M, 4)``, with their labels ``(M,)`` a
 image."""
 
 
-def checked_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Truths:
+def check_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Truths:
     """`given` as `Truths` of `images` images, or `ConfigError` saying what is wrong with it."""
     if spec.task == "classification":
         return _classes(np.asarray(given), images, source, spec)
@@ -57,7 +57,7 @@ def truths_sha256(total: Any, truths: Truths) -> None:
 
 def _classes(labels: npt.NDArray[Any], images: int, source: str, spec: ModelSpec) -> Truths:
     if labels.dtype.kind == "U" and labels.shape == (images,) and spec.labels:
-        return _named(labels, source, spec)
+        return _number_names(labels, source, spec)
     if labels.dtype.kind not in "iu" or labels.shape != (images,):
         raise ConfigError(
             f"labels of {source} are {labels.dtype} {list(labels.shape)}",
@@ -66,7 +66,7 @@ def _classes(labels: npt.NDArray[Any], images: int, source: str, spec: ModelSpec
     return labels.astype(np.int64)
 
 
-def _named(labels: npt.NDArray[Any], source: str, spec: ModelSpec) -> Truths:
+def _number_names(labels: npt.NDArray[Any], source: str, spec: ModelSpec) -> Truths:
     """Class numbers of labels that are names."""
     known = ClassNames(spec.labels)
     numbers = {name: known.find(name) for name in np.unique(labels).tolist()}

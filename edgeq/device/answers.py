@@ -52,14 +52,14 @@ def read_answer(stdout: bytes, kind: str, token: str, where: str) -> dict[str, A
         try:
             event = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_constant)
         except (ValueError, RecursionError, _WrongError) as error:
-            raise _malformed(where, f"its line for this job is no plain JSON: {error}") from error
+            raise _malformed_error(where, f"its line for this job is no plain JSON: {error}") from error
         if not isinstance(event, dict) or event.get("job") != token:
             continue
         if event.get(MARK) == "result":
             try:
                 return dict(_ANSWERS[kind](event))
             except _WrongError as wrong:
-                raise _malformed(where, f"{wrong.place.lstrip('.') or 'it'} is not {wrong.wanted}") from wrong
+                raise _malformed_error(where, f"{wrong.place.lstrip('.') or 'it'} is not {wrong.wanted}") from wrong
         if event.get(MARK) == "error":
             failure = event
     if failure is not None:
@@ -70,7 +70,7 @@ def read_answer(stdout: bytes, kind: str, token: str, where: str) -> dict[str, A
     return None
 
 
-def _malformed(where: str, why: str) -> DeviceError:
+def _malformed_error(where: str, why: str) -> DeviceError:
     return DeviceError("the device's answer is malformed", where=where, why=why, hint="edgeq device probe tells more")
 
 

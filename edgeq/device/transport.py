@@ -271,7 +271,7 @@ class ShellTransport(ABC):
 
     def __enter__(self) -> ShellTransport:
         try:
-            self._cleanup.enter_context(_locked(self.name, self._patience))
+            self._cleanup.enter_context(_lock(self.name, self._patience))
             self.connect()
         except BaseException:
             self._cleanup.close()
@@ -398,7 +398,7 @@ def _plain(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _locked(device: str, patience: float) -> Iterator[None]:
+def _lock(device: str, patience: float) -> Iterator[None]:
     """Hold the device: two jobs at once would disturb each other's timing. The kernel lets go when we die."""
     folder = cache_folder() / "devices"
     try:

@@ -58,7 +58,7 @@ class Student(nn.Module):
     def __init__(self, graph: Graph, calibration: Calibration, learned: Learned = Learned()) -> None:
         super().__init__()
         self._exact = {name: graph.constants[name] for name in calibration.constants}
-        graph = self.graph = _biased(calibration.rounded(graph))
+        graph = self.graph = _add_biases(calibration.rounded(graph))
         self.calibration = calibration
         self._relaxed: frozenset[str] = frozenset()
         self._held: frozenset[str] = frozenset()
@@ -89,7 +89,7 @@ class Student(nn.Module):
             self.biases[_key(name)] = nn.Parameter(_tensor(bias) / covered, requires_grad=learned.weights)
             scale = calibration.weights[node.inputs[1]].scale
             self.weight_steps[_key(name)] = nn.Parameter(_tensor(scale).log(), requires_grad=learned.weight_steps)
-        self._rounded = _rounded(graph) & set(calibration.activations)
+        self._rounded = _rounded_values(graph) & set(calibration.activations)
         wide = {name for name, grid in calibration.activations.items() if grid.dtype == "int16"}
         self._own_way = {
             node.name: node for node in graph.nodes if type(node.op) in OWN_WAY and wide.isdisjoint(node.inputs)
@@ -258,7 +258,7 @@ class Student(nn.Module):
         return self.graph.replace(constants=constants), Calibration(activations, weights, {})
 
 
-def _biased(graph: Graph) -> Graph:
+def _add_biases(graph: Graph) -> Graph:
     """`graph` with a bias in every layer, as every frozen layer has one: corrections must have a place, and learn."""
     nodes, constants = [], dict(graph.constants)
     for node in graph.nodes:
@@ -280,7 +280,7 @@ def _leaders(activations: Mapping[str, Quantization]) -> dict[str, str]:
     return {name: first.setdefault(id(grid), name) for name, grid in activations.items()}
 
 
-def _rounded(graph: Graph) -> set[str]:
+def _rounded_values(graph: Graph) -> set[str]:
     """Values an integer kernel rounds: all but those that ops only move or select, which lie on their grid already."""
     return {*graph.inputs, *(node.name for node in graph.nodes if node.op.rounds)}
 

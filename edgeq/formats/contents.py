@@ -14,7 +14,7 @@ from typing import Any
 from edgeq.errors import ArtifactError
 from edgeq.formats.census import Census
 
-__all__ = ["Contents", "Op", "Tensor", "peak_memory", "stated_shape"]
+__all__ = ["Contents", "Op", "Tensor", "check_shape", "peak_memory"]
 
 BITS = {"int4": 4, "uint4": 4, "float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "float32": 32, "int32": 32,
         "uint32": 32, "float64": 64, "int64": 64, "uint64": 64}  # fmt: skip
@@ -25,7 +25,7 @@ MOST_DIMENSIONS = 32
 """Most dimensions that a tensor may have; no runtime takes more, and products over them would be too large."""
 
 
-def stated_shape(dims: Iterable[int]) -> tuple[int, ...]:
+def check_shape(dims: Iterable[int]) -> tuple[int, ...]:
     """A shape as a file states it, with 1 for what it leaves open (-1). Raises `ArtifactError` for one that is none."""
     shape = tuple(1 if size < 0 else int(size) for size in dims)
     if len(shape) > MOST_DIMENSIONS:

@@ -53,7 +53,7 @@ class ForeignSession:
 
 
 def file_tensors(model: str) -> tuple[FileTensor, list[FileTensor]]:
-    """Input and outputs of a TFLite file. Call it through `edgeq.isolation.isolated`."""
+    """Input and outputs of a TFLite file. Call it through `edgeq.isolation.run_isolated`."""
     with read_untrusted(f"{model} cannot be loaded"):
         return LiteRTSession(model).file_tensors
 

@@ -141,7 +141,7 @@ def evaluate(
     labels: list[npt.NDArray[np.int64]] = []
     in_five = classes = 0
     for inputs, expected in batches:
-        logits = _checked(run(inputs), len(inputs), whose)
+        logits = _check_logits(run(inputs), len(inputs), whose)
         classes = logits.shape[1]
         if classes == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)  # a tie goes to class 0, as in an argmax
@@ -157,7 +157,7 @@ def evaluate(
     return Accuracy(answers, truth, 100.0 * in_five / len(truth) if classes >= TOP5_CLASSES else None)
 
 
-def _checked(logits: npt.NDArray[Any], images: int, whose: str) -> npt.NDArray[Any]:
+def _check_logits(logits: npt.NDArray[Any], images: int, whose: str) -> npt.NDArray[Any]:
     flat = np.asarray(logits)
     if flat.ndim < 2 or len(flat) != images or flat.size != images * flat.shape[1]:
         raise MeasurementError(

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from edgeq.decode import Detections
 from edgeq.errors import MeasurementError
 
-__all__ = ["Boxes", "Dense", "dealt_score", "detection_score", "enlarged", "masks_score", "segmentation_score"]
+__all__ = ["Boxes", "Dense", "chance_score", "detection_score", "enlarge", "masks_score", "segmentation_score"]
 
 MOST = 100
 """Largest number of boxes per image that count, best first, as in COCO's evaluation."""
@@ -45,7 +45,7 @@ class Dense:
     n: int
 
 
-def enlarged(logits: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def enlarge(logits: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Logits ``(N, C, h, w)`` at `size` (height, width), bilinear: what docs/tasks.md asks of the host."""
     import torch
     from torch.nn.functional import interpolate
@@ -67,7 +67,7 @@ def segmentation_score(
     truth: list[npt.NDArray[Any]] = []
     for answered, mask in zip(logits, masks, strict=True):
         _check_maps(answered, mask, classes, ignore)
-        found += list(enlarged(answered, (mask.shape[1], mask.shape[2])).argmax(1).astype(np.uint8))
+        found += list(enlarge(answered, (mask.shape[1], mask.shape[2])).argmax(1).astype(np.uint8))
         truth += list(mask)
     return masks_score(found, truth, classes, ignore)
 
@@ -93,7 +93,7 @@ def masks_score(
     return _dense([None if np.isnan(value) else value for value in values], len(masks))
 
 
-def dealt_score(
+def chance_score(
     found: Sequence[npt.NDArray[Any]], masks: Sequence[npt.NDArray[Any]], classes: int, ignore: int = 255
 ) -> float:
     """The mIoU in percent to expect if the classes in `found` were dealt to the labelled pixels at random."""

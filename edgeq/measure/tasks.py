@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.decode import Detections, matched
+from edgeq.decode import Detections, count_matches
 from edgeq.errors import MeasurementError
 from edgeq.formats.session import Session
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run as run_reference
 from edgeq.measure.accuracy import Accuracy, check_finite, compare, evaluate
-from edgeq.measure.dense import Boxes, Dense, dealt_score, detection_score, enlarged, masks_score
+from edgeq.measure.dense import Boxes, Dense, chance_score, detection_score, enlarge, masks_score
 from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import Detection, Segmentation
 
@@ -69,7 +69,7 @@ class Predictions:
         """
         if isinstance(self.task, Detection):
             return DETECTED
-        return dealt_score(self.found, self.truths, len(self.task.classes), self.task.ignore)
+        return chance_score(self.found, self.truths, len(self.task.classes), self.task.ignore)
 
     def to_json(self) -> dict[str, Any]:
         names = self.task.classes
@@ -175,7 +175,7 @@ def _classes(logits: Array, classes: int, size: tuple[int, int]) -> npt.NDArray[
         raise MeasurementError(
             f"the network answered with shape {list(logits.shape)}", why=f"must be (N, {classes}, height, width)"
         )
-    return np.asarray(enlarged(logits, size).argmax(1), np.uint8)
+    return np.asarray(enlarge(logits, size).argmax(1), np.uint8)
 
 
 def _same_pixels(before: Predictions, after: Predictions) -> float:
@@ -189,7 +189,7 @@ def _same_boxes(before: Predictions, after: Predictions, score: float) -> float:
     for one, other in zip(before.found, after.found, strict=True):
         for label in np.unique(one.labels):
             reference, ours = (_chosen(each, int(label), score) for each in (one, other))
-            total, hits = total + len(reference), hits + matched(ours, reference)
+            total, hits = total + len(reference), hits + count_matches(ours, reference)
     return hits / total if total else 1.0
 
 

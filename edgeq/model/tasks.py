@@ -28,7 +28,7 @@ class Segmentation:
     ignore: Count = 255
 
     def __post_init__(self) -> None:
-        _named(self.classes, 2)
+        _check_names(self.classes, 2)
         if not len(self.classes) <= self.ignore <= 255:
             raise ConfigError(
                 f"ignore = {self.ignore}", why=f"must lie between the {len(self.classes)} classes and 255"
@@ -57,7 +57,7 @@ class Detection:
     variances: tuple[Number, Number] = (0.1, 0.2)
 
     def __post_init__(self) -> None:
-        _named(self.classes, 1)
+        _check_names(self.classes, 1)
         if not self.maps or any(min(each) < 1 for each in self.maps):
             raise ConfigError(f"maps = {_lists(self.maps)}", why="must be pairs of height and width")
         if len(self.sizes) != len(self.maps) or any(not each or min(each) <= 0 for each in self.sizes):
@@ -134,14 +134,14 @@ def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> 
 
 def task_table(kind: str, task: Task) -> dict[str, Any]:
     """The table that `read_task` reads back, of numbers, texts and lists."""
-    return {"kind": kind, **{name: _listed(value) for name, value in dataclasses.asdict(task).items()}}
+    return {"kind": kind, **{name: _list_arrays(value) for name, value in dataclasses.asdict(task).items()}}
 
 
-def _listed(value: Any) -> Any:
-    return [_listed(each) for each in value] if isinstance(value, tuple | list) else value
+def _list_arrays(value: Any) -> Any:
+    return [_list_arrays(each) for each in value] if isinstance(value, tuple | list) else value
 
 
-def _named(classes: tuple[str, ...], least: int) -> None:
+def _check_names(classes: tuple[str, ...], least: int) -> None:
     if len(classes) < least or len(set(classes)) != len(classes):
         raise ConfigError(f"classes = {list(classes)}", why=f"must be {least} or more names, none of them twice")
 

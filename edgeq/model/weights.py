@@ -208,7 +208,7 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     parts = [("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes), ("wrong type", types)]
     if any(names for _, names in parts):
         why = "; ".join(f"{label} {_few(names)}" for label, names in parts if names)
-        raise ConfigError(f"weights {source} do not fit the network", why=why, hint=_renamed(own, state))
+        raise ConfigError(f"weights {source} do not fit the network", why=why, hint=_rename_hint(own, state))
     broken = [name for name, t in state.items() if t.is_floating_point() and not torch.isfinite(t.float()).all()]
     if broken:
         raise ConfigError(f"weights {source} hold values that are not finite", why=_few(broken))
@@ -227,7 +227,7 @@ def _without_prefix(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> M
     return state
 
 
-def _renamed(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+def _rename_hint(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     """A hint if the names differ only by a prefix."""
     for longer, shorter, where in ((state, own, "the file's"), (own, state, "the network's")):
         first = next(iter(shorter), "")

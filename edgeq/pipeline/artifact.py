@@ -22,7 +22,7 @@ from typing import Any
 
 from edgeq.config.build import BuildConfig, settings_of
 from edgeq.data.calibration import CalibrationSet
-from edgeq.files import staged, write_atomic
+from edgeq.files import stage_folder, write_atomic
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
 from edgeq.pipeline.prepare import Job
@@ -168,10 +168,10 @@ def _warnings(output: BuildOutput) -> list[str]:
     found += facts.get("notes", [])
     weights, _ = parse_bits(job.requested.bits)
     if job.requested.layer_bits and any((grid.bits or 8) < 8 for grid in _weight_grids(output).values()):
-        found.append(f"weights have {_mixture(output)}; {_stored(output)}")
+        found.append(f"weights have {_mixture(output)}; {_storage_note(output)}")
     elif weights < 8 and not job.requested.layer_bits:
         kept = "" if job.requested.all_layers else ", those of the first and last layer 8"
-        found.append(f"weights have {weights} bits{kept}; {_stored(output)}")
+        found.append(f"weights have {weights} bits{kept}; {_storage_note(output)}")
     if "simulated" in facts:
         fewest = min(output.integer.quantizations[name].bits or 8 for name in output.integer.narrow())
         found.append(
@@ -231,7 +231,7 @@ def _mixture(output: BuildOutput) -> str:
     return ", ".join(f"{bits} bits in {count} layers" for bits, count in counts.most_common())
 
 
-def _stored(output: BuildOutput) -> str:
+def _storage_note(output: BuildOutput) -> str:
     """What few-bit weights take in the file, and what that costs."""
     grids, layers = output.integer.quantizations, [*output.integer.layers()]
     packed = sum((grids[n.inputs[1]].bits or 8) <= 4 and grids[n.name].dtype == "int8" for n in layers)
@@ -280,7 +280,7 @@ def write_folder(output: BuildOutput, report: Mapping[str, Any], folder: Path, l
     )
     if locked is not None:
         locked.check_files(contents["files"])
-    with staged(folder, BUILD) as staging:
+    with stage_folder(folder, BUILD) as staging:
         for name, data in files.items():
             write_atomic(staging / name, data)
         write_atomic(staging / "report.json", to_text(report))

@@ -58,7 +58,7 @@ def scheme_of(config: BuildConfig, target: Target) -> Scheme:
     if not scheme.mixed:
         return scheme
     ends = ENDS.get(types_of(config, target, scheme)[0] or "")
-    return dataclasses.replace(scheme, ends=(8 if _asked_raw(config, target) else ends, ends))
+    return dataclasses.replace(scheme, ends=(8 if _wants_raw_pixels(config, target) else ends, ends))
 
 
 def _check_wide(config: BuildConfig, target: Target, *, mixed: bool) -> None:
@@ -69,7 +69,7 @@ def _check_wide(config: BuildConfig, target: Target, *, mixed: bool) -> None:
             why=f"{target.runtime} has no 16-bit integer convolution and would compute all of it in float",
             hint="build for a tflite target, or use a8",
         )
-    if _asked_raw(config, target) and (not mixed or config.io == "int16"):
+    if _wants_raw_pixels(config, target) and (not mixed or config.io == "int16"):
         raise ConfigError(f"raw pixels with {config.io if mixed else config.bits}",
                           why="pixels have 8 bits, and kernels read one type",
                           hint="--raw-pixels no, or a8")  # fmt: skip
@@ -82,7 +82,7 @@ def _check_wide(config: BuildConfig, target: Target, *, mixed: bool) -> None:
         raise ConfigError(f"--weight-storage int4 with {config.bits}", why="TFLite's 16-bit kernels take int8 weights")
 
 
-def _asked_raw(config: BuildConfig, target: Target) -> bool:
+def _wants_raw_pixels(config: BuildConfig, target: Target) -> bool:
     return config.raw_pixels != "no" if config.raw_pixels else target.raw_pixels
 
 
@@ -92,7 +92,7 @@ def types_of(config: BuildConfig, target: Target, scheme: Scheme) -> tuple[str |
     default = "uint8" if config.raw_pixels in ("yes", "free") else target.io
     io, weights = config.io or default, config.weight_storage or target.narrow_weights
     if scheme.mixed:
-        native = not config.io and io == "int8" and not _asked_raw(config, target)
+        native = not config.io and io == "int8" and not _wants_raw_pixels(config, target)
         return (None if native else io), weights
     if scheme.activation_bits == 16:
         return ("float32" if io == "float32" else "int16"), "int8"
@@ -119,7 +119,7 @@ def choose_input_transform(
 ) -> InputTransform:
     """What the file's input will stand for. Raises `UnsupportedError` where raw pixels are asked for and cost an op
     that is not wanted."""
-    if not _asked_raw(config, target):
+    if not _wants_raw_pixels(config, target):
         return normalised_input(spec)
     io, _ = types_of(config, target, scheme)
     return choose_raw_pixels(graph, spec, io or "int8", tuned=bool(tuning), free=config.raw_pixels == "free")

@@ -24,7 +24,7 @@ from edgeq.device.open import full_name, open_device
 from edgeq.device.runners.base import SIGNED
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
-from edgeq.files import staged, write_atomic
+from edgeq.files import stage_folder, write_atomic
 from edgeq.formats.foreign import ForeignSession
 from edgeq.formats.read import Entry, find_model, read_entry
 from edgeq.limits import read_json
@@ -37,7 +37,7 @@ from edgeq.report.device import device_row, with_devices
 from edgeq.report.html import render
 from edgeq.report.schema import to_text
 
-__all__ = ["Artifact", "eval_on", "expect_device", "fed_as", "find_artifact", "measure_build", "setup_for"]
+__all__ = ["Artifact", "eval_on", "expect_device", "find_artifact", "input_spec", "measure_build", "setup_for"]
 
 Facts = dict[str, Any]
 
@@ -72,7 +72,7 @@ def find_artifact(path: Path) -> Artifact:
     return Artifact(model, baseline if baseline.is_file() else None, read_entry(model))
 
 
-def fed_as(artifact: Artifact, spec: ModelSpec, raw: bool = False) -> ModelSpec:
+def input_spec(artifact: Artifact, spec: ModelSpec, raw: bool = False) -> ModelSpec:
     """`spec` with the mean and std that make of a pixel what the file's input wants.
 
     Those of `spec`, unless the file takes `raw` pixels: because the caller says so, or the report of its build. An
@@ -188,7 +188,7 @@ def measure_build(
     """
     artifact = find_artifact(folder)
     setup = setup_for(artifact, threads=threads, program=program)
-    before, spec = read_report(folder), fed_as(artifact, spec)
+    before, spec = read_report(folder), input_spec(artifact, spec)
     found: dict[str, Facts] = {}
     for name in devices:
         say(f"measuring on {name}")
@@ -199,7 +199,7 @@ def measure_build(
     earlier = [row for row in before.get("devices", ()) if row["name"] not in found]
     rows = [device_row(name, facts["bench"], facts["eval"]) for name, facts in found.items()]
     report = with_devices(before, [*earlier, *rows])
-    with staged(folder, BUILD) as staging:
+    with stage_folder(folder, BUILD) as staging:
         shutil.copytree(folder, staging, dirs_exist_ok=True)
         if read_report(staging) != before:
             raise ArtifactError(f"{folder} was built anew while devices ran what it held", hint="run again")

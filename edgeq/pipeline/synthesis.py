@@ -120,15 +120,15 @@ def _synthesize(inputs: SynthesisInputs, space: Workspace) -> dict[str, Any]:
     )
     with inputs.environment.applied() as made_with, whole_float32():
         made = synthesizer_of(inputs.method)(request)
-    return _kept(made, space) | {"device": inputs.device.type, "made_with": made_with}
+    return _keep(made, space) | {"device": inputs.device.type, "made_with": made_with}
 
 
 def _keep_pictures(inputs: PicturesInputs, space: Workspace) -> dict[str, Any]:
     with inputs.environment.applied() as made_with:
-        return _kept(inputs.pictures, space) | {"device": "cpu", "made_with": made_with}
+        return _keep(inputs.pictures, space) | {"device": "cpu", "made_with": made_with}
 
 
-def _kept(made: CalibrationSet, space: Workspace) -> dict[str, Any]:
+def _keep(made: CalibrationSet, space: Workspace) -> dict[str, Any]:
     write_atomic(space.folder / CALIBRATION, made.to_bytes())
     return {"images": len(made), "sha256": made.digest()}
 

@@ -126,7 +126,7 @@ def activation_bits(
     16 stay 16. A layer of `Scheme.layers` decides for what it reads, the first three kept. Raises `UnsupportedError`
     where layers that read one group are given different bits.
     """
-    asked = _wanted_of(graph, groups, scheme)
+    asked = _requested_of_groups(graph, groups, scheme)
     if not (asked or scheme.activation_bits < 8):
         return {name: widths[name] for name in groups}
     few = min(scheme.activation_bits, 8)
@@ -144,7 +144,7 @@ def activation_bits(
     return bits | {name: 16 for name in groups if widths[name] == 16}
 
 
-def _wanted_of(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
+def _requested_of_groups(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
     """Bits that layers of `Scheme.layers` want of the groups they read, by the group's name."""
     asked = match_layer_bits(graph, scheme)
     wanted: dict[str, int] = {}

@@ -77,7 +77,7 @@ def calibrate(
         chosen = minmax if spec.exact else rule
         consumer = consumer_function(graph, name) if len(spec.members) == 1 else None
         low, high = chosen(histograms[name], 2**spec.bits, consumer)
-        activations[name] = grid(*_bounded(histograms[name], low, high, spec.cap), spec.bits)
+        activations[name] = grid(*_bound(histograms[name], low, high, spec.cap), spec.bits)
     nothing = {name for name in own if histograms[name].nothing}
     _refine(nothing, activations)
     activations |= {name: spec.quantization for name, spec in specs.items() if isinstance(spec, FixedSpec)}
@@ -110,7 +110,7 @@ def _follow(specs: Mapping[str, Spec], activations: dict[str, Quantization]) -> 
     activations |= {name: activations[source] for name, source in shared.items()}
 
 
-def _bounded(histogram: Histogram, low: float, high: float, cap: float) -> tuple[float, float]:
+def _bound(histogram: Histogram, low: float, high: float, cap: float) -> tuple[float, float]:
     """Adjust a range to what is known of its value.
 
     A value that is never negative starts at exactly 0: the zero point is then the lowest integer, and saturation does

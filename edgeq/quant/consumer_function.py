@@ -34,14 +34,14 @@ def consumer_function(graph: Graph, name: str) -> ConsumerFunction | None:
         return lambda x: np.maximum(x, 0.0) ** power
     readers = graph.consumers()[name]
     if len(readers) == 2:
-        return _gated(graph, readers)
+        return _find_gate(graph, readers)
     op = readers[0].op if len(readers) == 1 else None
     if op is not None and op.unary and op != LeakyReLU(1):
         return _of_arrays(function(op))
     return None
 
 
-def _gated(graph: Graph, readers: Sequence[Node]) -> ConsumerFunction | None:
+def _find_gate(graph: Graph, readers: Sequence[Node]) -> ConsumerFunction | None:
     """``x * gate(x)`` where the two readers are a gate that nothing else reads, and the product."""
     pairs = ((readers[0], readers[1]), (readers[1], readers[0]))
     pair = next((pair for pair in pairs if gates_itself(graph, pair[1]) == pair[0]), None)

@@ -116,7 +116,7 @@ def equalize(
         layers = [_Reader.of(graph, node, bits[node.inputs[1]], judging) for node in joint.readers]
         scales = _best(joint, own, layers, shown, judging)
         if (scales != 1).any():
-            constants |= _absorbed(constants, joint, scales)
+            constants |= _absorb(constants, joint, scales)
     return graph.replace(constants=constants)
 
 
@@ -322,7 +322,7 @@ def _noise(some: Array, scales: Wide, cap: float, spec: OwnSpec) -> Wide:
     return np.asarray(min(tried, key=lambda errors: float(errors.sum())) / scales**2)
 
 
-def _absorbed(constants: Mapping[str, Array], joint: Joint, scales: Wide) -> dict[str, Array]:
+def _absorb(constants: Mapping[str, Array], joint: Joint, scales: Wide) -> dict[str, Array]:
     """Put `scales` into the constants of the layers that write and read the values of `joint`.
 
     A layer may do both, so readers come after the makers.

@@ -122,7 +122,7 @@ def choose_raw_pixels(
     not_grid = "float inputs begin at pixel 0" if io == "float32" else _off_grid(graph, spec, zero)
     if not not_grid:
         shifted = replace(spec, mean=(zero / 255,) * len(spec.mean))
-        border = abs(_offset(spec, zero)) if _padded(graph) else 0.0
+        border = abs(_offset(spec, zero)) if _is_padded(graph) else 0.0
         return InputTransform(spec, "grid", shifted, "all channels share mean and std", border)
     pixels = replace(spec, mean=(0.0,) * len(spec.mean), std=(1 / 255,) * len(spec.std))
     not_weights = "the weights are trained on normalised images" if tuned else _not_in_weights(graph, spec)
@@ -145,7 +145,7 @@ def _offset(spec: ModelSpec, zero: int) -> float:
     return off if abs(off) > NEARLY else 0.0
 
 
-def _padded(graph: Graph) -> bool:
+def _is_padded(graph: Graph) -> bool:
     """Whether a border stands beside pixels anywhere, before the first layers or in them."""
     held = set(graph.inputs)
     for node in graph.nodes:

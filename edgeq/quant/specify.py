@@ -161,7 +161,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
         for name in members:
             specs[name] = SharedSpec(first)
         caps = [_cap(graph, name) for name in members]
-        exact = any(name in graph.outputs for name in members) or (bits[first] == 8 and _averaged(graph, members))
+        exact = any(name in graph.outputs for name in members) or (bits[first] == 8 and _is_averaged(graph, members))
         exact |= bits[first] == 16
         source = _widened_from(graph, members) if bits[first] == 16 else None
         if source is not None:
@@ -208,7 +208,7 @@ def find_leaders(graph: Graph, widths: Mapping[str, int]) -> dict[str, str]:
     return {name: find(name) for name in parent}
 
 
-def _averaged(graph: Graph, members: list[str]) -> bool:
+def _is_averaged(graph: Graph, members: list[str]) -> bool:
     """Whether global averages are the only readers of the group outside it.
 
     Below 8 bits such groups are no exception: most values of such a map are closer to 0 than half a step, and round

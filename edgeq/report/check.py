@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.report.fields import SCHEMA
-from edgeq.report.gate import Gate, at_least, at_most, failed
+from edgeq.report.gate import Gate, at_least, at_most, failed_gate
 from edgeq.report.integrity import artifact_gate, exactness_gate, lock_gate
 from edgeq.report.metric import score_of
 from edgeq.report.reading import SoundReport, finite, read_report, within
@@ -128,18 +128,20 @@ def _grounds(report: SoundReport, needed: int, allow_simulated: bool) -> Iterato
         if allow_simulated:
             yield Gate("simulated", "allowed", "simulated", None, True, note=told)
         else:
-            yield failed("simulated", "the file", f"{told} (--allow-simulated judges it nevertheless)", "simulated")
+            yield failed_gate(
+                "simulated", "the file", f"{told} (--allow-simulated judges it nevertheless)", "simulated"
+            )
     n = report.number("accuracy", "n")
     if n is not None or report.section("accuracy") is None:
         yield _enough("min-images", needed, n, report.why("accuracy", "accuracy was not measured"))
     else:
-        yield failed("min-images", needed, report.why("accuracy", "the report lacks it"))
+        yield failed_gate("min-images", needed, report.why("accuracy", "the report lacks it"))
 
 
 def _enough(name: str, needed: int, n: float | None, missing: str) -> Gate:
     if n is not None and n < needed:
         told = f"{n:,} images are too few: each is {100 / n:.3g} points (--min-images {n:.0f} judges them nevertheless)"
-        return failed(name, needed, told, n)
+        return failed_gate(name, needed, told, n)
     return at_least(name, needed, n, missing)
 
 
@@ -163,7 +165,7 @@ def _device_gates(
             yield judge(f"{name} {device}", limit, found, missing)
         if not wanted:
             told = report.why("devices", "no device was measured: edgeq build ... --device DEVICE")
-            yield failed(name, limit, told)
+            yield failed_gate(name, limit, told)
 
 
 def _phone(rows: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:

@@ -72,8 +72,11 @@ class Locked:
                 values[name] = given
                 continue
             if origin in (setting.flag, "MODEL") and given != value:
-                raise ConfigError(f"{setting.flag} {_typed(given)}", why=f"{self.path} says {_typed(value)}",
-                                  hint="leave it out, or build without --locked")  # fmt: skip
+                raise ConfigError(
+                    f"{setting.flag} {_format_setting(given)}",
+                    why=f"{self.path} says {_format_setting(value)}",
+                    hint="leave it out, or build without --locked",
+                )
             _refuse_python(name, value, str(self.path))
             values[name] = value
         return BuildConfig(**values)
@@ -117,7 +120,7 @@ def load_locked(path: Path) -> Locked:
     return Locked(path, contents, msgspec.convert(contents, BuildLock))
 
 
-def _typed(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     """A setting as one types it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 

@@ -12,7 +12,7 @@ from edgeq.errors import ArtifactError
 from edgeq.limits import read_json
 from edgeq.report.cautions import chance_of
 from edgeq.report.fields import SCHEMA
-from edgeq.report.gate import Gate, failed
+from edgeq.report.gate import Gate, failed_gate
 from edgeq.report.validation import report_faults, without
 
 __all__ = ["SoundReport", "finite", "read_report", "within"]
@@ -62,7 +62,7 @@ class SoundReport:
             return Gate("report", "whole", "whole", None, True)
         told = "; ".join(fault.text for fault in self.faults[:SHOWN])
         more = len(self.faults) - SHOWN
-        return failed(
+        return failed_gate(
             "report", "whole", told + (f"; and {more} more" if more > 0 else ""), f"{len(self.faults)} faults"
         )
 

@@ -113,16 +113,16 @@ def documentation() -> str:
         "| key | type | meaning |",
         "|---|---|---|",
     ]
-    return "\n".join([*lines, *_documented(Report, "")]) + "\n"
+    return "\n".join([*lines, *_document(Report, "")]) + "\n"
 
 
-def _documented(section: type, where: str) -> Iterator[str]:
+def _document(section: type, where: str) -> Iterator[str]:
     for key, (kind, required) in members(section).items():
         inner, many = struct_of(kind)
         path = f"{where}{key}{'[]' if many else ''}"
         yield f"| `{path}` | {describe(kind)}{'' if required else ', *optional*'} | {_meaning(kind, inner)} |"
         if inner is not None:
-            yield from _documented(inner, f"{path}.")
+            yield from _document(inner, f"{path}.")
 
 
 def _meaning(kind: Any, inner: type | None) -> str:

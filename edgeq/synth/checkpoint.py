@@ -17,7 +17,7 @@ import torch
 from edgeq.limits import check_archive
 from edgeq.sealed import open_json, seal_json
 
-__all__ = ["finished", "keep", "kept_notes", "read_tensors"]
+__all__ = ["keep", "read_images", "read_notes", "read_tensors"]
 
 
 def _file(folder: Path, index: int) -> Path:
@@ -28,7 +28,7 @@ def _notes(folder: Path, index: int) -> Path:
     return folder / f"batch-{index:04d}.json"
 
 
-def finished(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
+def read_images(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
     """The images of batch `index`, if an earlier run finished them and the file is undamaged; else None."""
     if folder is None:
         return None
@@ -43,7 +43,7 @@ def finished(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
         return None  # a torn or damaged file is a batch that never finished
 
 
-def kept_notes(folder: Path | None, index: int) -> dict[str, float]:
+def read_notes(folder: Path | None, index: int) -> dict[str, float]:
     """The notes stored with batch `index`; empty where it has none."""
     if folder is None:
         return {}

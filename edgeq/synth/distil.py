@@ -14,7 +14,7 @@ from edgeq.synth.losses import squared_gaps, total_variation
 from edgeq.synth.sources import Source
 from edgeq.synth.teacher import RunningMoments, Teacher
 
-__all__ = ["Pixel", "Pull", "Stall", "distil", "schedule", "shifted", "smoothed"]
+__all__ = ["Pixel", "Pull", "Stall", "distil", "schedule", "shift_randomly", "smooth"]
 
 Report = Callable[[int, str], None]
 """Progress callback: gets the number of iterations done, and a note."""
@@ -114,11 +114,11 @@ def distil(
             group["lr"] = rate * schedule(step, steps, pull)
         optimiser.zero_grad()
         units = source.images()
-        view = shifted(units, pull, random)
+        view = shift_randomly(units, pull, random)
         if view.shape[2:] != size:
             view = F.interpolate(view, size, mode="bilinear", align_corners=False)
         if pull.smooth > 0:
-            view = smoothed(view, pull.smooth)
+            view = smooth(view, pull.smooth)
         seen, logits = teacher.look(pixel.normalised(view), random)
         gap = squared_gaps(finished.merge(seen, len(units)), teacher.stored)
         loss = pull.statistics_weight * gap + pull.variation_weight * total_variation(units)
@@ -135,7 +135,7 @@ def distil(
     return done
 
 
-def shifted(images: Tensor, pull: Pull, random: torch.Generator) -> Tensor:
+def shift_randomly(images: Tensor, pull: Pull, random: torch.Generator) -> Tensor:
     """A random roll of the whole batch and a random mirror, so that no pixel is tied to one position in the kernels."""
     reach = [max(1, round(pull.shift * side)) if pull.shift > 0 else 0 for side in images.shape[-2:]]
     shift = [int(torch.randint(-r, r + 1, (), generator=random)) for r in reach]
@@ -145,7 +145,7 @@ def shifted(images: Tensor, pull: Pull, random: torch.Generator) -> Tensor:
     return view
 
 
-def smoothed(images: Tensor, sigma: float) -> Tensor:
+def smooth(images: Tensor, sigma: float) -> Tensor:
     """A Gaussian low-pass over rows and columns, the border replicated; same shape."""
     reach = max(1, round(2 * sigma))
     taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=images.device) / sigma).square())

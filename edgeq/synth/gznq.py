@@ -19,7 +19,7 @@ from torch import Tensor
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
-from edgeq.synth.checkpoint import keep, kept_notes
+from edgeq.synth.checkpoint import keep, read_images, read_notes
 from edgeq.synth.distil import Pixel, Pull, distil
 from edgeq.synth.sources import Latents, Pixels
 from edgeq.synth.teacher import RunningMoments, Teacher, resize_input
@@ -129,21 +129,21 @@ def synthesize(request: Request, settings: Settings, method: str) -> Calibration
         labels = torch.full((request.images,), -1)
     sizes = batch_sizes(request.images, settings.batch)
     steps, parts, notes = settings.coarse + settings.fine, list[npt.NDArray[np.float32]](), list[dict[str, float]]()
-    finished = RunningMoments(0, {})
+    moments = RunningMoments(0, {})
     for index, labelled in enumerate(torch.split(labels, sizes)):
-        images = finished(request.checkpoint, index)
+        images = read_images(request.checkpoint, index)
         if images is None:
             random = batch_generator(request.seed, index)
 
             def report(done: int, note: str, before: int = index * steps) -> None:
                 request.progress.step(before + min(done, steps), steps * len(sizes), note)
 
-            images, noted = work.batch(labelled, finished, random, report)
+            images, noted = work.batch(labelled, moments, random, report)
             keep(request.checkpoint, index, images, noted)
         else:
-            noted = kept_notes(request.checkpoint, index)
+            noted = read_notes(request.checkpoint, index)
         if settings.aggregate and index + 1 < len(sizes):
-            finished = teacher.measure_moments(torch.from_numpy(np.concatenate([*parts, images])))
+            moments = teacher.measure_moments(torch.from_numpy(np.concatenate([*parts, images])))
         parts.append(images)
         notes.append(noted)
     total = {name: sum(n.get(name, 0.0) for n in notes) for name in ("rejected", "wrong", "iterations")}

@@ -22,7 +22,7 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.run import GraphModule
 from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, batch_generator, batch_sizes
-from edgeq.synth.checkpoint import finished, keep
+from edgeq.synth.checkpoint import keep, read_images
 from edgeq.synth.losses import Moments, batch_moments, gaussian_kl
 from edgeq.synth.weightstats import Statistics, estimate_faithful, estimate_moments
 
@@ -105,7 +105,7 @@ def _distil(
     sizes = batch_sizes(request.images, settings.batch)
     parts: list[npt.NDArray[np.float32]] = []
     for index, size in enumerate(sizes):
-        images = finished(request.checkpoint, index)
+        images = read_images(request.checkpoint, index)
         if images is None:
             before = index * settings.iterations
             report = lambda step, note, before=before: request.progress.step(  # noqa: E731

@@ -19,7 +19,7 @@ from edgeq.graph.ops import BatchNorm, Softmax
 from edgeq.graph.run import GraphModule
 from edgeq.synth.weightstats import estimate_moments
 
-__all__ = ["Assignment", "LayerGap", "Reference", "assignment", "layer_gaps", "references", "seen_moments"]
+__all__ = ["Assignment", "LayerGap", "Reference", "assignment", "layer_gaps", "observe_moments", "references"]
 
 Array = npt.NDArray[np.float64]
 
@@ -94,7 +94,7 @@ def _without_softmax(graph: Graph) -> Graph:
 
 
 @torch.no_grad()
-def seen_moments(
+def observe_moments(
     graph: Graph, inputs: npt.NDArray[np.float32], values: Sequence[str]
 ) -> tuple[dict[str, tuple[Array, Array]], npt.NDArray[np.float32]]:
     """Mean and standard deviation per channel of the named values over all of `inputs` ``(N, C, H, W)``, and the
@@ -109,7 +109,7 @@ def seen_moments(
         flat = value.transpose(0, 1).flatten(1)
         var, mean = (t.double().numpy() for t in torch.var_mean(flat, 1, correction=0))
         count = float(flat.shape[1])
-        sums[name] = _merged(sums[name], (count, mean, var * count)) if name in sums else (count, mean, var * count)
+        sums[name] = _merge(sums[name], (count, mean, var * count)) if name in sums else (count, mean, var * count)
 
     for start in range(0, len(inputs), BATCH):
         batch = torch.from_numpy(inputs[start : start + BATCH]).contiguous(memory_format=torch.channels_last)
@@ -118,7 +118,7 @@ def seen_moments(
     return moments, np.concatenate(outputs)
 
 
-def _merged(one: tuple[float, Array, Array], other: tuple[float, Array, Array]) -> tuple[float, Array, Array]:
+def _merge(one: tuple[float, Array, Array], other: tuple[float, Array, Array]) -> tuple[float, Array, Array]:
     """Count, mean and sum of squared deviations of two groups together (Chan, Golub, LeVeque 1979): no cancellation."""
     count = one[0] + other[0]
     apart = other[1] - one[1]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.data.evaluation import EvaluationSet, barred, load_images
+from edgeq.data.evaluation import EvaluationSet, bar_evaluation, load_images
 from edgeq.errors import MeasurementError
 from edgeq.finetune.loop import Job, finetune
 from edgeq.finetune.settings import Settings
@@ -53,5 +53,5 @@ def test_everything_about_evaluation_images_raises_inside_and_nothing_outside(tm
     )
     for touch in touches:
         touch()
-        with barred("a test"), pytest.raises(MeasurementError, match="touched during a test"):
+        with bar_evaluation("a test"), pytest.raises(MeasurementError, match="touched during a test"):
             touch()

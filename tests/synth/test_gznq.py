@@ -11,7 +11,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ArtifactError, UnsupportedError
 from edgeq.graph.capture.walk import capture
 from edgeq.synth.base import SYNTHESIZERS, Request
-from edgeq.synth.distil import Stall, schedule, smoothed
+from edgeq.synth.distil import Stall, schedule, smooth
 from edgeq.synth.gznq import GeneratorSettings, Settings, generator_settings, settings_for, synthesize
 from edgeq.synth.losses import batch_moments, squared_gaps
 from edgeq.synth.sources import Generator, Pixels, colour_axes
@@ -286,8 +286,8 @@ def test_rate_rises_stays_and_falls():
 
 def test_low_pass_keeps_flat_and_dampens_grain():
     flat, grain = torch.full((1, 2, 9, 9), 0.3), torch.randn(1, 2, 32, 32)
-    torch.testing.assert_close(smoothed(flat, 1.0), flat)
-    assert float(smoothed(grain, 1.0).var()) < 0.3 * float(grain.var())
+    torch.testing.assert_close(smooth(flat, 1.0), flat)
+    assert float(smooth(grain, 1.0).var()) < 0.3 * float(grain.var())
 
 
 def test_more_effort_is_more_iterations():

@@ -15,7 +15,7 @@ from edgeq.device.runners.agent.machine import processor
 from edgeq.device.transport import ShellTransport
 from edgeq.measure.validity import MOST_CLOCK_CHANGE
 
-__all__ = ["doubts", "fast_cores", "limited", "machine", "mask", "moment"]
+__all__ = ["add_clock_limits", "doubts", "fast_cores", "machine", "mask", "moment"]
 
 Facts = dict[str, Any]
 
@@ -120,7 +120,7 @@ def moment(device: ShellTransport, *, own: float = 0.0, affinity: Sequence[int] 
     }
 
 
-def limited(moment: Facts) -> Facts:
+def add_clock_limits(moment: Facts) -> Facts:
     """`moment` with the limit on each clock in its place.
 
     The clock at rest says nothing about the clock under load; the limit on it, which heat lowers, does.

@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.device.runners import android
-from edgeq.device.runners.base import RUNNERS, WARMUP, Pace, Runner, Setup, damaged
+from edgeq.device.runners.base import RUNNERS, WARMUP, Pace, Runner, Setup, damaged_error
 from edgeq.device.runners.benchmark_model import Benchmark, Program, flags, parse
 from edgeq.device.transport import Completed, ShellTransport
 from edgeq.errors import ConfigError, DeviceError
 from edgeq.formats.foreign import file_tensors
-from edgeq.isolation import isolated
+from edgeq.isolation import run_isolated
 from edgeq.measure.latency import latency_facts
 from edgeq.measure.validity import ENOUGH_RUNS, MOST_SPREAD, doubts
 
@@ -171,7 +171,7 @@ class PhoneRunner(Runner):
         timeout: float,
         expected: Sequence[npt.NDArray[Any]] | None = None,
     ) -> tuple[list[npt.NDArray[Any]], dict[str, Any]]:
-        given, made = isolated(file_tensors, str(model))
+        given, made = run_isolated(file_tensors, str(model))
         if "," in given.name:
             raise ConfigError(f"benchmark_model cannot name the input {given.name!r}", hint="a comma ends a name there")
         self._prepare(setup)
@@ -204,7 +204,7 @@ class PhoneRunner(Runner):
         wanted = len(batch) * sum(int(np.prod(shape)) * kind.itemsize for shape, kind in shapes)
         data = self.device.pull(f"{job}/outputs", timeout=timeout, most=wanted)
         if len(data) != wanted or hashlib.sha256(data).hexdigest() not in said:
-            raise damaged(self.device, f"{len(data)} bytes came, {wanted} should")
+            raise damaged_error(self.device, f"{len(data)} bytes came, {wanted} should")
         facts = {
             "images": len(batch), "sha256": hashlib.sha256(data).hexdigest(), "ops": {}, "peak_bytes": None,
             "before": before, "after": self._moment(), "machine": self.machine, "runtime": self.program.name,
@@ -243,8 +243,8 @@ class PhoneRunner(Runner):
         runs = sum(run.runs for run in own)
         found = doubts(
             self.machine,
-            android.limited(before),
-            android.limited(after),
+            android.add_clock_limits(before),
+            android.add_clock_limits(after),
             [_middle(run) for run in timed.get("float", ())],
             [_middle(run) for run in own],
             runs=runs,

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, shape_inference
 
 from edgeq.errors import ArtifactError
-from edgeq.formats.contents import Contents, Op, Tensor, stated_shape
+from edgeq.formats.contents import Contents, Op, Tensor, check_shape
 from edgeq.formats.onnx.census import census, optimized_census
 from edgeq.formats.onnx.file import Model, read_model
 from edgeq.isolation import read_untrusted
@@ -64,9 +64,9 @@ class _Reader:
         for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
             kind = value.type.tensor_type
             dims = [d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim]
-            self.known[value.name] = _type(kind.elem_type), stated_shape(dims)
+            self.known[value.name] = _type(kind.elem_type), check_shape(dims)
         for name, tensor in model.initializers.items():
-            self.known[name] = _type(tensor.data_type), stated_shape(tensor.dims)
+            self.known[name] = _type(tensor.data_type), check_shape(tensor.dims)
         self.fixed: set[str] = {"", *model.initializers}
         for node in model.graph.node:  # arithmetic on constants alone: done once, when the file is loaded
             if self.fixed.issuperset(node.input):

@@ -9,7 +9,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import ArtifactError
-from edgeq.formats.contents import Contents, Op, Tensor, stated_shape
+from edgeq.formats.contents import Contents, Op, Tensor, check_shape
 from edgeq.formats.tflite.census import census
 from edgeq.isolation import read_untrusted
 
@@ -73,7 +73,7 @@ def _tensor(model: Any, tensor: Any, index: int) -> Tensor:
     return Tensor(
         name=f"{index}:{_text(tensor.Name())}",  # names need not be unique in a TFLite file
         type=_TYPES.get(tensor.Type(), f"type {tensor.Type()}"),
-        shape=stated_shape(tensor.ShapeAsNumpy()) if tensor.ShapeLength() else (),
+        shape=check_shape(tensor.ShapeAsNumpy()) if tensor.ShapeLength() else (),
         scales=scales,
         zero_point=zero,
         constant=bool(buffer is not None and (buffer.DataLength() or buffer.Size())),

@@ -48,7 +48,7 @@ def interpreter_module() -> tuple[ModuleType, str]:
 
 
 @contextlib.contextmanager
-def _greeted() -> Iterator[None]:
+def _hide_greeting() -> Iterator[None]:
     """What a runtime writes to standard error meanwhile, less its news of having started a delegate.
 
     It knows no way to ask it for silence, and writes past Python.
@@ -109,7 +109,7 @@ class LiteRTSession(Session):
         self._where = "model bytes" if isinstance(model, bytes) else str(model)
         data = model if isinstance(model, bytes) else _read(Path(model))
         try:
-            with _greeted():
+            with _hide_greeting():
                 self._interpreter = module.Interpreter(
                     model_content=data,
                     num_threads=threads,

@@ -89,7 +89,7 @@ def _write(graph: Network, io: str | None, weights: str = "int8", about: ModelMe
     return with_files(serialize(e.file), labels)
 
 
-def _mirrored(e: Emitter, name: str) -> list[int]:
+def _mirrored_axes(e: Emitter, name: str) -> list[int]:
     """The NHWC dimensions of `name` that have to be reversed at the network's edge."""
     shape = e.graph.shapes[name]
     return [1 + i for i in (0, 1) if len(shape) == 4 and e.layout.mirror[i] and shape[2 + i] > 1]
@@ -121,13 +121,13 @@ def _reverse_all(e: Emitter, x: int, name: str) -> int:
     return y
 
 
-def _shifted(q: Quantization) -> Quantization:
+def _shift_to_uint8(q: Quantization) -> Quantization:
     """The uint8 view of an int8 quantization; described as int16 because `LIMITS` knows signed types only."""
     return Quantization(q.scale, q.zero_point + 128, "int16")
 
 
 def _edge_quantization(q: Quantization | None, io: str) -> Quantization | None:
-    return None if io == "float32" or q is None else (_shifted(q) if io == "uint8" else q)
+    return None if io == "float32" or q is None else (_shift_to_uint8(q) if io == "uint8" else q)
 
 
 def _input(e: Emitter, name: str, io: str | None) -> None:
@@ -136,7 +136,7 @@ def _input(e: Emitter, name: str, io: str | None) -> None:
     shape = e.file_shape(e.graph.shapes[name])
     x = e.activation(name, shape, _edge_quantization(q, io), io)
     e.file.inputs.append(x)
-    axes = _mirrored(e, name)
+    axes = _mirrored_axes(e, name)
     if name in e.layout.reversed_channels:
         x = _reverse_all(e, x, f"{name}/mirrored")
     elif axes:
@@ -160,7 +160,7 @@ def _output(e: Emitter, name: str, io: str | None) -> None:
         else:
             e.operator(schema.BuiltinOperator.DEQUANTIZE, (y,), edge, None, 2)
         y = edge
-    axes = _mirrored(e, name)
+    axes = _mirrored_axes(e, name)
     if axes:
         y = _reverse(e, y, f"{name}/output", axes)
     e.file.outputs.append(y)

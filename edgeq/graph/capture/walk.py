@@ -27,7 +27,7 @@ from edgeq.graph.capture.check import confirm
 from edgeq.graph.capture.constants import Folding, is_random
 from edgeq.graph.capture.naming import Draft, final_names
 from edgeq.graph.capture.suggestions import hint_for
-from edgeq.graph.capture.torch_export import checked, export, functional, packet, stays, writes_alone
+from edgeq.graph.capture.torch_export import check_program, export, functionalize, packet, stays, writes_alone
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Op, Shape
 
@@ -57,8 +57,8 @@ def capture(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph
 
 def capture_program(program: ExportedProgram, name: str) -> Graph:
     """The same for an exported program, e.g. a loaded ``.pt2``; it must take one image with a batch of 1 or any."""
-    with _reported(name):
-        capturing = _captured(checked(program, name), name)
+    with _report_errors(name):
+        capturing = _walk_program(check_program(program, name), name)
         errors = capturing.errors
         if errors:
             first = errors[0]
@@ -76,12 +76,12 @@ def unsupported_calls(
     Still raises for what stops before the first call: a wrong input shape, a network that cannot be traced.
     """
     program = network if isinstance(network, ExportedProgram) else export(network, input_shape, name)
-    with _reported(name):
-        return _captured(checked(program, name), name).errors
+    with _report_errors(name):
+        return _walk_program(check_program(program, name), name).errors
 
 
 @contextlib.contextmanager
-def _reported(name: str) -> Iterator[None]:
+def _report_errors(name: str) -> Iterator[None]:
     """Make an error of edgeq's own of whatever else goes wrong."""
     try:
         yield
@@ -99,13 +99,13 @@ def _internal(what: object, where: str, error: Exception) -> UnsupportedError:
     )  # fmt: skip
 
 
-def _captured(program: ExportedProgram, name: str) -> _Capture:
+def _walk_program(program: ExportedProgram, name: str) -> _Capture:
     """Walk over the program as it is where that is safe and gives what its functional form would, else over that."""
     direct = _Capture(program, name) if writes_alone(program) else None
     if direct is not None and direct.final:
         return direct
     try:
-        return _Capture(functional(program, name), name)
+        return _Capture(functionalize(program, name), name)
     except UnsupportedError:
         if direct is None:
             raise
