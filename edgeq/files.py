@@ -219,12 +219,12 @@ def _leftovers(final: Path, suffix: str) -> list[Path]:
     """What killed runs left beside `final`: files for `_PARTIAL`, else folders. No link."""
     form = re.compile(re.escape(f".{final.name}.edgeq-") + "[0-9a-f]{12}" + re.escape(suffix))
     is_kind = stat.S_ISREG if suffix == _PARTIAL else stat.S_ISDIR
-    found = []
+    leftovers = []
     with contextlib.suppress(OSError):
         for path in sorted(final.with_name(name) for name in os.listdir(final.parent) if form.fullmatch(name)):
             if is_kind(path.lstat().st_mode):
-                found.append(path)
-    return found
+                leftovers.append(path)
+    return leftovers
 
 
 def _sweep(final: Path, suffix: str) -> None:

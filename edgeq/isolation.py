@@ -102,8 +102,8 @@ def read_untrusted(what: str, hint: str = "it is damaged: make it again") -> Ite
     except MemoryError as error:
         raise ArtifactError(what, why=f"it needs more memory than {memory_limit() >> 20} MiB", hint=hint) from error
     except Exception as error:  # runtimes and parsers share no exceptions
-        said = (str(error).strip().splitlines() or [""])[0][:300]
-        raise ArtifactError(what, why=f"{type(error).__name__}: {said}", hint=hint) from error
+        reason = (str(error).strip().splitlines() or [""])[0][:300]
+        raise ArtifactError(what, why=f"{type(error).__name__}: {reason}", hint=hint) from error
 
 
 def memory_limit() -> int:

@@ -207,5 +207,5 @@ def _evaluation(data: Data | None, spec: ModelSpec, limit: int | None) -> Evalua
         raise ConfigError("no labelled images", hint="give data, such as test.npz")
     if isinstance(data, str | Path):
         return load_images(data, spec, limit)
-    found = data if isinstance(data, EvaluationSet) else evaluation_from_arrays(*data, spec)
-    return found if limit is None else found.part(limit)
+    evaluation = data if isinstance(data, EvaluationSet) else evaluation_from_arrays(*data, spec)
+    return evaluation if limit is None else evaluation.part(limit)

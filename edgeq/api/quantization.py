@@ -185,16 +185,16 @@ def write(
         raise ConfigError(f"{path} is no name of a model file", hint="end it in .tflite or .onnx")
     chosen = load_target(target or by_suffix[path.suffix])
     if isinstance(net, Model):
-        made = format_of(chosen, 8)
-        data = made.write_float(optimize(net.graph))
+        file_format = format_of(chosen, 8)
+        data = file_format.write_float(optimize(net.graph))
     else:
         written = drop_unstorable_bits(net)
         kinds = written.activation_types
         grids = (written.quantizations[name] for name in written.constants)
-        made = format_of(chosen, max((grid.bits or 8 for grid in grids if grid.dtype == "int8"), default=8))
-        data = made.write(written, *file_types(chosen, io, weight_storage, kinds))
-    if made.suffix != path.suffix:
-        raise ConfigError(f"{path} for {chosen.name}", why=f"its files end in {made.suffix}")
+        file_format = format_of(chosen, max((grid.bits or 8 for grid in grids if grid.dtype == "int8"), default=8))
+        data = file_format.write(written, *file_types(chosen, io, weight_storage, kinds))
+    if file_format.suffix != path.suffix:
+        raise ConfigError(f"{path} for {chosen.name}", why=f"its files end in {file_format.suffix}")
     write_atomic(path, data)
     return path
 

@@ -101,8 +101,8 @@ def build(
         ]
     if as_json:
         same = {"locked": {"path": str(lock), "same": True, "differences": []}} if locked and not plan else {}
-        told = [result | same for result in results]
-        print_json(told[0] if len(told) == 1 else told)
+        rows = [result | same for result in results]
+        print_json(rows[0] if len(rows) == 1 else rows)
     elif not quiet:
         _show(configs, results, plan)
         if locked is not None and not plan:

@@ -51,8 +51,8 @@ def _evaluate_one(path: Path, device: str, options: dict[str, Any]) -> dict[str,
 
 
 def _tell(facts: dict[str, Any]) -> None:
-    there, here, outputs = facts["device_accuracy"], facts["host_accuracy"], facts["outputs"]
-    metric, score = facts["metric"], f"{there['score']:.2f} %, here {here['score']:.2f} %"
+    device, host, outputs = facts["device_accuracy"], facts["host_accuracy"], facts["outputs"]
+    metric, score = facts["metric"], f"{device['score']:.2f} %, here {host['score']:.2f} %"
     echo(f"{facts['runtime']} on {facts['device']}: {metric} {score}")
     what = {"mIoU": "pixels", "mAP@0.5": "the boxes"}.get(metric, f"{facts['images']} images")
     echo(f"same answer to {100 * facts['agreement']:.2f} % of {what}")
@@ -66,10 +66,10 @@ def _tell(facts: dict[str, Any]) -> None:
 def _table(results: list[dict[str, Any]]) -> None:
     rows = [["artifact", "device", "runtime", "images", "score", "there %", "here %", "same answers", "equal values"]]
     for facts in results:
-        there, here = facts["device_accuracy"]["score"], facts["host_accuracy"]["score"]
+        device, host = facts["device_accuracy"]["score"], facts["host_accuracy"]["score"]
         rows.append([
             facts["artifact"], facts["device"], facts["runtime"], str(facts["images"]), facts["metric"],
-            f"{there:.2f}", f"{here:.2f}", f"{100 * facts['agreement']:.2f} %",
+            f"{device:.2f}", f"{host:.2f}", f"{100 * facts['agreement']:.2f} %",
             f"{100 * facts['outputs']['equal']:.3f} %",
         ])  # fmt: skip
     columns(rows)

@@ -265,8 +265,8 @@ def show_check(verdict: Mapping[str, Any]) -> None:
         table.add_row(str(row["name"]), *(_format_measured(row.get(key)) for key in ("limit", "value", "margin")), held)
     out.print(table)
     for row in verdict["rows"]:
-        told = row.get("note") if row["passed"] else row.get("reason")
-        if told:
-            out.print(f"  {row['name']}: {told}", soft_wrap=True)
+        remark = row.get("note") if row["passed"] else row.get("reason")
+        if remark:
+            out.print(f"  {row['name']}: {remark}", soft_wrap=True)
     missed = sum(not row["passed"] for row in verdict["rows"])
     out.print("passed" if verdict["passed"] else f"failed: {missed} of {len(verdict['rows'])} limits missed")

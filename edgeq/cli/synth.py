@@ -58,8 +58,8 @@ def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **
 
 def _command(config: BuildConfig, folder: str, images: int) -> str:
     """The build of the same network on all `images` in `folder`."""
-    told = {name: getattr(config, name) for name in ("model", "weights", "input_shape", "mean", "std", "targets")}
-    return shlex.join(BuildConfig(**told, method=f"images:{folder}/images.npz", images=images).arguments())
+    options = {name: getattr(config, name) for name in ("model", "weights", "input_shape", "mean", "std", "targets")}
+    return shlex.join(BuildConfig(**options, method=f"images:{folder}/images.npz", images=images).arguments())
 
 
 def _run_synth(config: BuildConfig, quiet: bool) -> dict[str, Any]:

@@ -19,9 +19,9 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
 
     Styles are given by `join_styled`. `width` holds where there is no terminal to ask.
     """
-    found = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    if found.is_terminal or width is None:
-        return found
+    plain_console = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if plain_console.is_terminal or width is None:
+        return plain_console
     return _Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 

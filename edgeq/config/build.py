@@ -297,9 +297,9 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     if not isinstance(limits, dict):
         raise ConfigError(f"budget = {limits!r}", where=str(path), why="must be a table")
     refuse_unknown(limits, tuple(settings_of(Budget)), f"{path} [budget]")
-    asked = flags.get("model") or environment.get("EDGEQ_MODEL")
+    model = flags.get("model") or environment.get("EDGEQ_MODEL")
     unused: tuple[str, ...] = ()
-    if asked and from_file.get("model", asked) != asked:
+    if model and from_file.get("model", model) != model:
         # The file's network is not the one asked for, so what it says about its network does not apply.
         unused = tuple(key for key in from_file if key in _OF_THE_MODEL)
         from_file = {key: value for key, value in from_file.items() if key not in _OF_THE_MODEL}

@@ -41,8 +41,8 @@ class Kind:
     repeated: bool = False
 
 
-def _bad(value: Any, where: str, wanted: str) -> ConfigError:
-    return ConfigError(f"{where} {value!r}", why=f"must be {wanted}")
+def _bad(value: Any, where: str, expected: str) -> ConfigError:
+    return ConfigError(f"{where} {value!r}", why=f"must be {expected}")
 
 
 def _text(value: Any, where: str) -> str:
@@ -51,7 +51,7 @@ def _text(value: Any, where: str) -> str:
     return value
 
 
-def _parser_of(kind: Any, wanted: str, separators: str = "") -> Callable[[Any, str], Any]:
+def _parser_of(kind: Any, expected: str, separators: str = "") -> Callable[[Any, str], Any]:
     """How a value of the type `kind` is read: a text is what TOML would have given, several of them split."""
 
     def parse(value: Any, where: str) -> Any:
@@ -62,7 +62,7 @@ def _parser_of(kind: Any, wanted: str, separators: str = "") -> Callable[[Any, s
         try:
             return msgspec.convert(given, kind)
         except msgspec.ValidationError as error:
-            raise _bad(value, where, wanted) from error
+            raise _bad(value, where, expected) from error
 
     return parse
 
@@ -147,13 +147,13 @@ def _layer_bits(value: Any, where: str) -> tuple[str, ...]:
     if isinstance(value, dict):
         value = [f"{pattern}={bits}" for pattern, bits in value.items()]
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
-    found = []
+    layers = []
     for part in parts:
         pattern, _, bits = (part if isinstance(part, str) else "").rpartition("=")
         if not pattern.strip() or not _BITS.fullmatch(bits.strip()):
             raise _bad(part, where, "module paths and their bits, such as features.3.*=w4a8")
-        found.append(f"{pattern.strip()}={bits.strip()}")
-    return tuple(found)
+        layers.append(f"{pattern.strip()}={bits.strip()}")
+    return tuple(layers)
 
 
 TEXT = Kind("TEXT", _text)

@@ -69,12 +69,12 @@ def number_folders(names: Sequence[str], spec: ModelSpec, source: str) -> tuple[
     are those of an ImageNet network, and other names are numbered in sorted order, as torchvision does it, which is
     right only for a network that was trained so. Raises `ConfigError` for names that match no class, or the same one.
     """
-    found, note = _numbers(names, spec, source)
-    for place, number in enumerate(found):
-        if number in found[:place]:
-            twins = (names[found.index(number)], names[place])
+    numbers, note = _numbers(names, spec, source)
+    for place, number in enumerate(numbers):
+        if number in numbers[:place]:
+            twins = (names[numbers.index(number)], names[place])
             raise ConfigError(f"class folders {twins[0]!r} and {twins[1]!r} of {source} are both class {number}")
-    return found, note
+    return numbers, note
 
 
 def _numbers(names: Sequence[str], spec: ModelSpec, source: str) -> tuple[list[int], str]:
@@ -103,17 +103,17 @@ def _numbers(names: Sequence[str], spec: ModelSpec, source: str) -> tuple[list[i
 
 def _match_names(names: Sequence[str], spec: ModelSpec, source: str) -> list[int]:
     known = ClassNames(spec.labels)
-    found = {name: known.find(name) for name in names}
-    strange = [name for name, number in found.items() if number is None]
+    numbers = {name: known.find(name) for name in names}
+    strange = [name for name, number in numbers.items() if number is None]
     if strange:
-        taken = set(found.values())
+        taken = set(numbers.values())
         free = [label for index, label in enumerate(spec.labels) if index not in taken]
         raise ConfigError(
             f"class folders {_list_names(strange)} of {source} match no label of {spec.name}, or more than one",
             why=f"labels without a folder are {_list_names(free)}" if free else "every label has a folder of its own",
             hint="rename the folders as the labels are called",
         )
-    return [number for number in found.values() if number is not None]
+    return [number for number in numbers.values() if number is not None]
 
 
 def _count_classes(numbers: list[int], spec: ModelSpec) -> tuple[list[int], str]:

@@ -210,16 +210,16 @@ def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
 
 
 def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
-    made = call(import_callable(reference), reference, {})
+    result = call(import_callable(reference), reference, {})
     names = ARRAYS[spec.task]
-    if isinstance(made, Mapping) and {"images", *names} <= set(made):
-        made = (made["images"], made[names[0]] if len(names) == 1 else {name: made[name] for name in names})
-    if not isinstance(made, tuple) or len(made) != 2:
+    if isinstance(result, Mapping) and {"images", *names} <= set(result):
+        result = (result["images"], result[names[0]] if len(names) == 1 else {name: result[name] for name in names})
+    if not isinstance(result, tuple) or len(result) != 2:
         raise ConfigError(
-            f"{reference} returned {type(made).__name__}",
+            f"{reference} returned {type(result).__name__}",
             why=f"must return (images, {names[0]}), or a dictionary of images, {', '.join(names)}",
         )
-    return _check(np.asarray(made[0]), made[1], reference, spec)
+    return _check(np.asarray(result[0]), result[1], reference, spec)
 
 
 def _check(images: npt.NDArray[Any], given: Any | None, source: str, spec: ModelSpec) -> tuple[Pixels, Truths | None]:

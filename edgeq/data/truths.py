@@ -86,8 +86,8 @@ def _masks(masks: npt.NDArray[Any], images: int, source: str, spec: ModelSpec, t
             f"masks of {source} are {masks.dtype} {list(masks.shape)}",
             why=f"must be integers {[images, height, width]}",
         )
-    found = np.unique(masks)
-    strange = [int(value) for value in found if not 0 <= value < len(task.classes) and value != task.ignore]
+    numbers = np.unique(masks)
+    strange = [int(value) for value in numbers if not 0 <= value < len(task.classes) and value != task.ignore]
     if strange:
         raise ConfigError(
             f"masks of {source} hold {strange[:3]}",
@@ -97,7 +97,7 @@ def _masks(masks: npt.NDArray[Any], images: int, source: str, spec: ModelSpec, t
 
 
 def _boxes(given: Sequence[Any], images: int, source: str, classes: int) -> Truths:
-    made = np.empty(images, object)
+    truths = np.empty(images, object)
     if len(given) != images:
         raise ConfigError(f"boxes of {source} are for {len(given)} images", why=f"there are {images}")
     for index, pair in enumerate(given):
@@ -119,8 +119,8 @@ def _boxes(given: Sequence[Any], images: int, source: str, classes: int) -> Trut
             raise ConfigError(f"boxes of image {index} of {source}", why="must be x0, y0, x1, y1 as fractions of it")
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             raise ConfigError(f"labels of image {index} of {source}", why=f"must be 0 to {classes - 1}")
-        made[index] = (boxes.astype(np.float64), labels.astype(np.int64))
-    return made
+        truths[index] = (boxes.astype(np.float64), labels.astype(np.int64))
+    return truths
 
 
 def _apart(listed: Mapping[str, Any], images: int, source: str) -> list[tuple[Any, Any]]:

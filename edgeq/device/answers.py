@@ -34,9 +34,9 @@ Check = Callable[[Any], Any]
 class _WrongError(Exception):
     """What should be there; every level on the way up adds its name."""
 
-    def __init__(self, wanted: str, place: str = "") -> None:
-        super().__init__(wanted)
-        self.wanted, self.place = wanted, place
+    def __init__(self, expected: str, place: str = "") -> None:
+        super().__init__(expected)
+        self.wanted, self.place = expected, place
 
 
 def read_answer(stdout: bytes, kind: str, token: str, where: str) -> dict[str, Any] | None:
@@ -75,10 +75,10 @@ def _malformed_error(where: str, why: str) -> DeviceError:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    table = dict(pairs)
+    if len(table) != len(pairs):
         raise _WrongError("a key stands there twice")
-    return found
+    return table
 
 
 def _no_constant(name: str) -> None:
@@ -86,13 +86,13 @@ def _no_constant(name: str) -> None:
 
 
 def _number(least: float = -math.inf, most: float = math.inf, *, whole: bool = False, above: bool = False) -> Check:
-    wanted = f"{'a whole' if whole else 'a'} number {'above' if above else 'from'} {least:g} to {most:g}"
+    expected = f"{'a whole' if whole else 'a'} number {'above' if above else 'from'} {least:g} to {most:g}"
 
     def check(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            raise _WrongError(wanted)
+            raise _WrongError(expected)
         if not least <= value <= most or abs(value) == math.inf or (above and value == least):
-            raise _WrongError(wanted)
+            raise _WrongError(expected)
         return value
 
     return check

@@ -88,9 +88,9 @@ def break_sum_ties(value: Tensor, parts: Sequence[tuple[Tensor, Tensor]], step: 
     for (part, own), real in zip(parts, steps, strict=True):
         levels = torch.round(part.expand_as(value)[near] / own).long()
         total = total + _multiply(levels << headroom, real / twice)
-    made = value.clone()
-    made[near] = _multiply(total, unit) * step
-    return made
+    result = value.clone()
+    result[near] = _multiply(total, unit) * step
+    return result
 
 
 def _multiply(x: Tensor, real: float) -> Tensor:

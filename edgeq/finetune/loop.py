@@ -185,8 +185,8 @@ class _Run:
     @torch.no_grad()
     def _strength(self) -> float:
         """Mean absolute output of the teacher on held-out images."""
-        found = [self.teacher.run(some) for some in torch.split(self.held, self.settings.batch)]
-        return float(np.mean([float(torch.cat([v[n] for v in found]).abs().mean()) for n in self.job.graph.outputs]))
+        values = [self.teacher.run(some) for some in torch.split(self.held, self.settings.batch)]
+        return float(np.mean([float(torch.cat([v[n] for v in values]).abs().mean()) for n in self.job.graph.outputs]))
 
     def advance(self) -> None:
         """One step of the student, and the generator's when it is its turn."""

@@ -145,10 +145,12 @@ class Student(nn.Module):
         for name in self._relaxed:
             weight = self._layers[name].inputs[1]
             weights[weight] = quantize_weight(graph.constants[weight], weights[weight].bits or 8)
-        made = quantize_layerwise(graph, decided.activations, weights, inputs, correct_bias=False, beside_rounded=True)
+        rounded = quantize_layerwise(
+            graph, decided.activations, weights, inputs, correct_bias=False, beside_rounded=True
+        )
         for name in self._relaxed:
             weight = self._layers[name].inputs[1]
-            self.weights[_key(name)].copy_(_tensor(made.constants[weight]) / self._unit_of(name))
+            self.weights[_key(name)].copy_(_tensor(rounded.constants[weight]) / self._unit_of(name))
             self.weight_steps[_key(name)].copy_(_tensor(weights[weight].scale).log())
         self._relaxed = frozenset()
 
@@ -201,11 +203,11 @@ class Student(nn.Module):
                 self.graph.shapes[node.inputs[0]],
                 int(self.calibration.activations[name].zero_point),
             )
-            made = OWN_WAY.get(node.op)(node.op, value, step, reading)
+            result = OWN_WAY.get(node.op)(node.op, value, step, reading)
             limits = node.op.clamp
             if limits is not None:  # what lies at one is no sum
-                made = torch.where((value > limits.minimum) & (value < limits.maximum), made, value)
-        return value + (made - value).detach()
+                result = torch.where((value > limits.minimum) & (value < limits.maximum), result, value)
+        return value + (result - value).detach()
 
     def _weight(self, name: str) -> Tensor:
         """A layer's weight as the kernels will have it, unless relaxed."""
@@ -230,13 +232,13 @@ class Student(nn.Module):
 
     def _constants(self) -> dict[str, Tensor]:
         """Weights and biases on their grids, by the constants' names."""
-        made = {}
+        constants = {}
         for name, node in self._layers.items():
-            made[node.inputs[1]] = self._weight(name)
+            constants[node.inputs[1]] = self._weight(name)
             unit = (self._step(node.inputs[0]) * self.weight_steps[_key(name)].exp()).detach()
             bias = self._bias(name)
-            made[node.inputs[2]] = bias + (torch.round(bias / unit) * unit - bias).detach()
-        return made
+            constants[node.inputs[2]] = bias + (torch.round(bias / unit) * unit - bias).detach()
+        return constants
 
     @torch.no_grad()
     def frozen(self) -> tuple[Graph, Calibration]:
@@ -325,11 +327,11 @@ def agreement(student: Student, integer: IntegerGraph, inputs: npt.NDArray[np.fl
     same = largest = argmax = total = 0
     for some in _batches(inputs, batch):
         expected = run_reference(integer, integer.quantizations[entry].quantize(some))[end]
-        found = grid.quantize(_array(student.run(torch.from_numpy(some))[end]))
-        steps = np.abs(expected.astype(np.int64) - found.astype(np.int64))
+        output = grid.quantize(_array(student.run(torch.from_numpy(some))[end]))
+        steps = np.abs(expected.astype(np.int64) - output.astype(np.int64))
         same, total = same + int((steps == 0).sum()), total + steps.size
         largest = max(largest, int(steps.max()))
-        flat = (v.reshape(len(some), -1).argmax(1) for v in (expected, found))
+        flat = (v.reshape(len(some), -1).argmax(1) for v in (expected, output))
         argmax += int(np.equal(*flat).sum())
     return Agreement(len(inputs), argmax / len(inputs), same / total, largest)
 

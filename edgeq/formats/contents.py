@@ -112,14 +112,14 @@ class Contents:
             "inputs": [t.to_json() for t in self.inputs],
             "outputs": [t.to_json() for t in self.outputs],
             "ops": [op.to_json() for op in self.ops],
-            "census": {name: _census(found) for name, found in censuses.items() if found is not None},
+            "census": {name: _census(census) for name, census in censuses.items() if census is not None},
         }
 
 
-def _census(found: Census) -> dict[str, Any]:
+def _census(census: Census) -> dict[str, Any]:
     keys = ("float_ops", "transposes", "quantize", "dequantize", "requantize", "spatial_pads")
-    counts = {key: getattr(found, key) for key in keys}
-    return {"ops": found.ops, "clean": found.clean, **counts, "kinds": dict(found.kinds)}
+    counts = {key: getattr(census, key) for key in keys}
+    return {"ops": census.ops, "clean": census.clean, **counts, "kinds": dict(census.kinds)}
 
 
 def peak_memory(ops: Sequence[Op], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> int:

@@ -37,13 +37,13 @@ class ForeignSession:
             self._inside.call("run", inputs[start : start + self._chunk])
             for start in range(0, len(inputs), self._chunk)
         ]
-        fed = np.concatenate([part[0] for part in parts])
-        return fed, [np.concatenate(outputs) for outputs in zip(*(part[1] for part in parts), strict=True)]
+        file_input = np.concatenate([part[0] for part in parts])
+        return file_input, [np.concatenate(outputs) for outputs in zip(*(part[1] for part in parts), strict=True)]
 
     def real_outputs(self, raw: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
         """Return the file's outputs, from here or another machine, as real values in logical order."""
-        found: list[npt.NDArray[np.float32]] = self._inside.call("real_outputs", list(raw))
-        return found
+        outputs: list[npt.NDArray[np.float32]] = self._inside.call("real_outputs", list(raw))
+        return outputs
 
     def __enter__(self) -> ForeignSession:
         return self
@@ -76,14 +76,14 @@ class _Session:
     def run(self, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], list[npt.NDArray[Any]]]:
         with read_untrusted(f"{self._model} cannot be run"):
             if isinstance(self._session, OrtSession):
-                fed = self._session.file_input(inputs)
-                raw = self._session.run_raw(fed)
+                file_input = self._session.file_input(inputs)
+                raw = self._session.run_raw(file_input)
             else:
                 samples = [self._session.file_input(sample[None]) for sample in inputs]
-                fed, raw = np.concatenate(samples), self._session.run_raw(samples)
+                file_input, raw = np.concatenate(samples), self._session.run_raw(samples)
             if any(len(output) != len(inputs) for output in raw):
                 raise ValueError("an output has another number of rows than the input")
-            return fed, raw
+            return file_input, raw
 
     def real_outputs(self, raw: list[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
         with read_untrusted(f"outputs of {self._model} cannot be read"):

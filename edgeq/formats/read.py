@@ -80,10 +80,12 @@ def _entry(file: Path) -> Entry:
             return _onnx_entry(data)
         from edgeq.formats.tflite.read import read_tflite
 
-        found = read_tflite(data).inputs[0]
-        if found.type == "float32":
-            return Entry(found.type, 1.0, 0)
-        return Entry(found.type, *((found.scales[0], found.zero_point or 0) if len(found.scales) == 1 else (0.0, 0)))
+        tensor = read_tflite(data).inputs[0]
+        if tensor.type == "float32":
+            return Entry(tensor.type, 1.0, 0)
+        return Entry(
+            tensor.type, *((tensor.scales[0], tensor.zero_point or 0) if len(tensor.scales) == 1 else (0.0, 0))
+        )
 
 
 def _onnx_entry(data: bytes) -> Entry:

@@ -94,7 +94,7 @@ def _inputs(folder: Path, integer: IntegerGraph, images: int, seed: int | None) 
         low, high = grid.dequantize(np.array(grid.limits))
         drawn = np.random.default_rng(seed).uniform(low, high, (images, *shape))
         return drawn.astype(np.float32)
-    found = CalibrationSet.load(_part(folder, "calibration.npz")).inputs[:images]
-    if found.shape[1:] != shape:
-        raise ArtifactError(f"the images in {folder} do not fit its model", why=f"{found.shape[1:]}, not {shape}")
-    return found
+    inputs = CalibrationSet.load(_part(folder, "calibration.npz")).inputs[:images]
+    if inputs.shape[1:] != shape:
+        raise ArtifactError(f"the images in {folder} do not fit its model", why=f"{inputs.shape[1:]}, not {shape}")
+    return inputs

@@ -227,8 +227,8 @@ def _run_module(module: torch.nn.Module, output: int, inputs: npt.NDArray[np.flo
         raise MeasurementError("the network is in training mode", hint="call .eval() on it")
     device = next((t.device for t in itertools.chain(module.parameters(), module.buffers())), None)
     with torch.inference_mode():
-        made = module(torch.from_numpy(inputs).to(device))
-        chosen = made[output] if isinstance(made, list | tuple) else made
+        outputs = module(torch.from_numpy(inputs).to(device))
+        chosen = outputs[output] if isinstance(outputs, list | tuple) else outputs
         if not isinstance(chosen, torch.Tensor):
             raise MeasurementError(f"the network answered with a {type(chosen).__name__}", why="must be class scores")
         numbers: npt.NDArray[np.float32] = chosen.float().cpu().numpy()

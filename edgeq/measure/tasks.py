@@ -85,8 +85,8 @@ def make_predictor(model: Session | torch.nn.Module | IntegerGraph) -> Predictor
         grids, (entry,) = model.quantizations, model.inputs
 
         def run_exactly(inputs: npt.NDArray[np.float32]) -> list[Array]:
-            made = run_reference(model, grids[entry].quantize(inputs))
-            return [grids[name].dequantize(made[name]) for name in model.outputs]
+            answer = run_reference(model, grids[entry].quantize(inputs))
+            return [grids[name].dequantize(answer[name]) for name in model.outputs]
 
         return run_exactly
     module = model
@@ -95,8 +95,14 @@ def make_predictor(model: Session | torch.nn.Module | IntegerGraph) -> Predictor
         import torch
 
         with torch.inference_mode():
-            made = module(torch.from_numpy(inputs))
-        outputs = list(made.values()) if isinstance(made, dict) else made if isinstance(made, list | tuple) else [made]
+            answer = module(torch.from_numpy(inputs))
+        outputs = (
+            list(answer.values())
+            if isinstance(answer, dict)
+            else answer
+            if isinstance(answer, list | tuple)
+            else [answer]
+        )
         return [output.float().cpu().numpy() for output in outputs]
 
     return run
@@ -193,5 +199,5 @@ def _same_boxes(before: Predictions, after: Predictions, score: float) -> float:
     return hits / total if total else 1.0
 
 
-def _chosen(found: Detections, label: int, score: float) -> npt.NDArray[np.float64]:
-    return np.asarray(found.boxes[(found.labels == label) & (found.scores > score)])
+def _chosen(detections: Detections, label: int, score: float) -> npt.NDArray[np.float64]:
+    return np.asarray(detections.boxes[(detections.labels == label) & (detections.scores > score)])

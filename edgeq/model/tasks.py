@@ -88,11 +88,11 @@ class Detection:
         the shapes are not those of the task.
         """
         logits, deltas = (np.asarray(rows) for rows in outputs) if len(outputs) == 2 else (np.empty(0), np.empty(0))
-        wanted = [(len(logits), len(anchors), self.outputs), (len(logits), len(anchors), 4)]
-        if [logits.shape, deltas.shape] != wanted:
+        expected = [(len(logits), len(anchors), self.outputs), (len(logits), len(anchors), 4)]
+        if [logits.shape, deltas.shape] != expected:
             raise ConfigError(
                 f"the network answered with shapes {[list(np.shape(rows)) for rows in outputs]}",
-                why=f"[task] maps, sizes and classes promise {[list(shape) for shape in wanted]}",
+                why=f"[task] maps, sizes and classes promise {[list(shape) for shape in expected]}",
             )
         threshold = self.score if score is None else score
         return [
@@ -118,18 +118,18 @@ def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> 
     if kind != task:
         raise ConfigError(f"kind = {kind!r}", where=where, why=f"[output] says task = {task!r}")
     rest = {key: value for key, value in table.items() if key != "kind"}
-    made: Task
+    result: Task
     try:
-        made = read(rest, Segmentation, where) if kind == "segmentation" else read(rest, Detection, where)
+        result = read(rest, Segmentation, where) if kind == "segmentation" else read(rest, Detection, where)
     except ConfigError as error:
         raise error.at(where) from error
-    if made.outputs != outputs:
+    if result.outputs != outputs:
         raise ConfigError(
-            f"classes = {list(made.classes)}", where=where,
-            why=f"makes {made.outputs} outputs{' with the background' * (kind == 'detection')}, "
+            f"classes = {list(result.classes)}", where=where,
+            why=f"makes {result.outputs} outputs{' with the background' * (kind == 'detection')}, "
             f"[output] says classes = {outputs}",
         )  # fmt: skip
-    return made
+    return result
 
 
 def task_table(kind: str, task: Task) -> dict[str, Any]:

@@ -149,62 +149,62 @@ def _warnings(output: BuildOutput) -> list[str]:
     """What a person should know before believing or shipping this: what makes its numbers worthless first."""
     job = output.job
     spec, facts = job.loaded.spec, output.facts
-    found = [*accuracy_cautions(facts["accuracy"]), *layer_cautions(facts["layers"])]
+    warnings = [*accuracy_cautions(facts["accuracy"]), *layer_cautions(facts["layers"])]
     if note := facts.get("labels"):
-        found.insert(0, note)
+        warnings.insert(0, note)
     exactness = facts["exactness"]
     if job.target.format == "tflite" and exactness["equal"] != exactness["values"]:
-        found.insert(0, f"the file differs from the reference first at {exactness['first_difference']}")
+        warnings.insert(0, f"the file differs from the reference first at {exactness['first_difference']}")
     if spec.assumed:
-        found.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
+        warnings.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
     if set(job.method.split(JOINED)) <= {"noise", "uniform"}:
-        found.append(f"calibrated on {job.method}: ranges of noise are not ranges of pictures")
+        warnings.append(f"calibrated on {job.method}: ranges of noise are not ranges of pictures")
     wrong = output.calibration.notes.get("wrong", 0.0)
     if wrong > MISTAKEN:
-        found.append(
+        warnings.append(
             f"the network sees another class than meant in {wrong:.0%} of its own images: are weights, mean and std "
             "the ones it was trained with? Ranges may not be those of pictures"
         )
-    found += facts.get("notes", [])
+    warnings += facts.get("notes", [])
     weights, _ = parse_bits(job.requested.bits)
     if job.requested.layer_bits and any((grid.bits or 8) < 8 for grid in _weight_grids(output).values()):
-        found.append(f"weights have {_mixture(output)}; {_storage_note(output)}")
+        warnings.append(f"weights have {_mixture(output)}; {_storage_note(output)}")
     elif weights < 8 and not job.requested.layer_bits:
         kept = "" if job.requested.all_layers else ", those of the first and last layer 8"
-        found.append(f"weights have {weights} bits{kept}; {_storage_note(output)}")
+        warnings.append(f"weights have {weights} bits{kept}; {_storage_note(output)}")
     if "simulated" in facts:
         fewest = min(output.integer.quantizations[name].bits or 8 for name in output.integer.narrow())
-        found.append(
+        warnings.append(
             f"{fewest}-bit activations are simulated: no runtime saturates below 8 bits. Accuracy is the exact "
             "reference's; the file stores int8, its activations keep all 8 bits, and it computes something else"
         )
     if job.input_transform.border:
-        found.append(
+        warnings.append(
             f"the border of padding layers is {job.input_transform.border:.2g} of a pixel off: 256 pixels and a mean "
             "between two of them do not fit into 8 bits"
         )
     wide = [node.name for node in output.integer.nodes if output.integer.quantizations[node.name].dtype == "int16"]
     if wide:
         some = "" if len(wide) == len(output.integer.nodes) else f" in {len(wide)} of {len(output.integer.nodes)} ops"
-        found.append(
+        warnings.append(
             f"activations have 16 bits{some}: XNNPACK has no such kernels, LiteRT's own run them, and are slower"
         )
     if facts["accuracy"] is None:
-        found.append("accuracy was not measured: the model names no evaluation images")
+        warnings.append("accuracy was not measured: the model names no evaluation images")
     if job.target.machine != this_machine().architecture:
-        found.append(elsewhere(this_machine().architecture, job.target.machine))
+        warnings.append(elsewhere(this_machine().architecture, job.target.machine))
     if slow := slow_here(this_machine().architecture, job.target.format, job.target.activations):
-        found.append(slow)
+        warnings.append(slow)
     census = facts["census"]
     # onnxruntime moves between its layouts with transposes of its own; in a TFLite file each one is ours.
     moved = census["transposes"] if job.target.format == "tflite" else 0
     if census["float_ops"] or census["quantize"] or census["dequantize"]:
-        found.append("the runtime did not keep the network all-integer: see the census")
+        warnings.append("the runtime did not keep the network all-integer: see the census")
     if moved:
-        found.append(f"values are moved in memory by {moved} transpose{'s' * (moved > 1)}, which take time")
+        warnings.append(f"values are moved in memory by {moved} transpose{'s' * (moved > 1)}, which take time")
     if not facts["latency"]["valid"]:
-        found.append(f"latency is not to be believed: {facts['latency'].get('reason')}")
-    return list(dict.fromkeys(found))
+        warnings.append(f"latency is not to be believed: {facts['latency'].get('reason')}")
+    return list(dict.fromkeys(warnings))
 
 
 def _widths(output: BuildOutput, name: str) -> dict[str, Any]:

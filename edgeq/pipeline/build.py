@@ -152,13 +152,13 @@ def measure_on_devices(
 def _facts(results: Mapping[str, Result], entry: list[dict[str, Any]]) -> dict[str, Any]:
     """What the stages noted, as a report has it. `entry` are rows of ops in front of the graph that was calibrated."""
     facts = {**results["calibrate"].facts, **(results["finetune"].facts if "finetune" in results else {})}
-    told = results["write"].facts
+    written = results["write"].facts
     return {
         **facts,
         "made_on": results["synthesize"].facts["device"],
         "layers": [*entry, *facts["layers"]],
-        "io": told["io"],
-        "weight_storage": told["weights"],
+        "io": written["io"],
+        "weight_storage": written["weights"],
         **results["verify"].facts,
         **results["measure"].facts,
         "made_with": {stage: result.facts["made_with"] for stage, result in results.items()},

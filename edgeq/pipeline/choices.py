@@ -151,32 +151,32 @@ def with_images(config: BuildConfig, tuning: str, graph: Graph) -> BuildConfig:
     return dataclasses.replace(config, images=max(config.images, min(IMAGES, 5 * batch_for(graph))))
 
 
-def check_method(asked: str) -> None:
+def check_method(method: str) -> None:
     """Raise `ConfigError` for a method or images nobody has, before minutes are spent on the network."""
-    if asked.startswith("images:"):
-        check_images(asked.removeprefix("images:"))
+    if method.startswith("images:"):
+        check_images(method.removeprefix("images:"))
         return
-    if asked == "auto":
+    if method == "auto":
         return
-    if asked in METHODS:
+    if method in METHODS:
         raise ConfigError(
-            f"--method {asked}",
+            f"--method {method}",
             why="it trains the integer network on images and makes none to keep",
-            hint=f"edgeq build --method {asked}; for images, --method gznq or zs-cgan",
+            hint=f"edgeq build --method {method}; for images, --method gznq or zs-cgan",
         )
-    if trained := [part for part in asked.split(JOINED) if part in METHODS]:
+    if trained := [part for part in method.split(JOINED) if part in METHODS]:
         raise ConfigError(
-            f"--method {asked}",
+            f"--method {method}",
             why=f"{trained[0]} trains the integer network on images and makes none",
             hint=f"join what makes images, and edgeq build --finetune {trained[0]}",
         )
-    synthesizer_of(asked)
+    synthesizer_of(method)
 
 
-def choose_method(asked: str, raw: Graph) -> tuple[str, str]:
+def choose_method(method: str, raw: Graph) -> tuple[str, str]:
     """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network."""
-    if asked != "auto":
-        return asked, "as asked"
+    if method != "auto":
+        return method, "as asked"
     norms = sum(1 for _ in raw.of_kind(BatchNorm))
     if norms:
         return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"

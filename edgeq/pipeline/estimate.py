@@ -145,8 +145,8 @@ def _pass_seconds(raw: Graph, batch: int, *, backward: bool) -> tuple[float, flo
     def timed(images: torch.Tensor, gradient: bool) -> float:
         started, worked = time.monotonic(), time.thread_time()
         with torch.set_grad_enabled(gradient):
-            made = module(images)
-        total = sum(part.sum() for part in (made if isinstance(made, tuple) else (made,)))
+            output = module(images)
+        total = sum(part.sum() for part in (output if isinstance(output, tuple) else (output,)))
         if gradient:
             (total,) = torch.autograd.grad(total, images)
         float(total.sum())  # a GPU has finished when it can be read

@@ -109,10 +109,10 @@ def _anywhere(spec: ModelSpec) -> ModelSpec:
 
 
 def _measure(inputs: MeasureInputs, space: Workspace) -> dict[str, Any]:
-    made = format_of(inputs.target, inputs.weight_bits)
+    file_format = format_of(inputs.target, inputs.weight_bits)
     facts: dict[str, Any] = {"accuracy": None}
     with inputs.environment.applied() as made_with:
-        session = made.open(inputs.artifact, torch.get_num_threads(), timed=False)
+        session = file_format.open(inputs.artifact, torch.get_num_threads(), timed=False)
         if inputs.evaluation is not None:
             whole, exact = inputs.evaluation, inputs.simulated
             images = whole if exact is None else whole.part(SIMULATED)

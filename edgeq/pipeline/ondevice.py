@@ -129,19 +129,19 @@ def eval_on(
     """
     inputs = np.concatenate([batch for batch, _ in images.batches(spec)])
     with ForeignSession(artifact.model, spec.input_shape[0]) as session:
-        fed, here = session.run(inputs)
-        there, facts = evaluate(device, artifact.model, fed, setup, timeout=timeout, expected=here)
+        file_input, here = session.run(inputs)
+        there, facts = evaluate(device, artifact.model, file_input, setup, timeout=timeout, expected=here)
         litert, ran_here = None, setup.runtime
         if setup.runtime == "tflite-runtime":
             litert = here
             try:
                 with open_device("local", patience=60) as local:  # two TFLite runtimes cannot share a process
-                    here, _ = evaluate(local, artifact.model, fed, setup, timeout=timeout, expected=litert)
+                    here, _ = evaluate(local, artifact.model, file_input, setup, timeout=timeout, expected=litert)
             except DeviceError:  # not installed here
                 ran_here = "litert"
         on_host, on_device = (_answers(session.real_outputs(outputs), images, spec) for outputs in (here, there))
     compared = compare_predictions(on_host, on_device)
-    found = {key: facts[key] for key in ("machine", "before", "after", "runtime", "kernels", "ops", "peak_bytes")}
+    kept = {key: facts[key] for key in ("machine", "before", "after", "runtime", "kernels", "ops", "peak_bytes")}
     return {
         "device": device.name,
         "artifact": artifact.name,
@@ -154,7 +154,7 @@ def eval_on(
         "host_runtime": ran_here,
         "outputs": _difference(here, there),
         "outputs_litert": _difference(litert, there) if litert is not None else None,
-    } | found
+    } | kept
 
 
 def expect_device(name: str, targets: Sequence[Target], program: Path | None = None) -> str:
@@ -214,10 +214,10 @@ def measure_build(
 def _raw(folder: Path) -> Facts:
     """What earlier builds of the same file keep in ``device.json``."""
     try:
-        found = read_json(folder / "device.json")
+        table = read_json(folder / "device.json")
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return table if isinstance(table, dict) else {}
 
 
 def _answers(
@@ -228,13 +228,13 @@ def _answers(
     return measure_predictions(lambda _: next(parts), images.batches(spec, BATCH), spec)
 
 
-def _difference(here: list[npt.NDArray[Any]], there: list[npt.NDArray[Any]]) -> dict[str, Any]:
-    steps = [np.abs(a.astype(np.float64) - b.astype(np.float64)).ravel() for a, b in zip(here, there, strict=True)]
-    found = np.concatenate(steps)
+def _difference(host: list[npt.NDArray[Any]], device: list[npt.NDArray[Any]]) -> dict[str, Any]:
+    steps = [np.abs(a.astype(np.float64) - b.astype(np.float64)).ravel() for a, b in zip(host, device, strict=True)]
+    steps_apart = np.concatenate(steps)
     return {
-        "values": int(found.size),
-        "equal": float((found == 0).mean()),
-        "integer": all(output.dtype.kind in "iu" for output in here),
-        "one_step": float((found == 1).mean()),
-        "max_difference": float(found.max()),
+        "values": int(steps_apart.size),
+        "equal": float((steps_apart == 0).mean()),
+        "integer": all(output.dtype.kind in "iu" for output in host),
+        "one_step": float((steps_apart == 1).mean()),
+        "max_difference": float(steps_apart.max()),
     }

@@ -78,11 +78,11 @@ def decide_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
     nothing is lost on the way. It also has 16 where it combines values and all its readers have 16, so that they do not
     read what it rounded to 8. A network input has 16 where all its readers have, or as `Scheme.ends` say.
     """
-    asked, readers = match_layer_bits(graph, scheme), graph.consumers()
+    requested, readers = match_layer_bits(graph, scheme), graph.consumers()
     wide: set[str] = set()
     fixed = {node.name: node.op.output_bits == 16 for node in graph.nodes if node.op.output_bits is not None}
     for node in graph.layers():
-        bits = asked[node.name].activations if node.name in asked else scheme.activation_bits
+        bits = requested[node.name].activations if node.name in requested else scheme.activation_bits
         fixed[node.name] = bits == 16
     if scheme.ends[0] is not None:
         fixed |= dict.fromkeys(graph.inputs, scheme.ends[0] == 16)
@@ -91,21 +91,21 @@ def decide_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
         """Whether `node` reads in 16 bits, or hands on to nothing but ops that do."""
         if node.op.output_bits is not None:
             return node.op.output_bits == 8
-        return node.name in wide or (node.op.keeps_bits and wanted(node.name))
+        return node.name in wide or (node.op.keeps_bits and all_readers_take(node.name))
 
-    def wanted(name: str) -> bool:
+    def all_readers_take(name: str) -> bool:
         return bool(readers[name]) and all(takes(node) for node in readers[name])
 
     wide |= {name for name, is_wide in fixed.items() if is_wide}
     before = -1
     while len(wide) != before:
         before = len(wide)
-        wide |= {name for name in graph.inputs if name not in fixed and wanted(name)}
+        wide |= {name for name in graph.inputs if name not in fixed and all_readers_take(name)}
         for node in graph.nodes:
             if node.name not in fixed and wide.intersection(graph.activations(node)):
                 wide.add(node.name)
         for node in reversed(graph.nodes):
-            if node.name not in fixed and node.op.gains_bits and wanted(node.name):
+            if node.name not in fixed and node.op.gains_bits and all_readers_take(node.name):
                 wide.add(node.name)
     return {name: 16 if name in wide else 8 for name in graph.shapes if name not in graph.constants}
 
@@ -126,8 +126,8 @@ def activation_bits(
     16 stay 16. A layer of `Scheme.layers` decides for what it reads, the first three kept. Raises `UnsupportedError`
     where layers that read one group are given different bits.
     """
-    asked = _requested_of_groups(graph, groups, scheme)
-    if not (asked or scheme.activation_bits < 8):
+    requested = _requested_of_groups(graph, groups, scheme)
+    if not (requested or scheme.activation_bits < 8):
         return {name: widths[name] for name in groups}
     few = min(scheme.activation_bits, 8)
     fixed = {*graph.inputs, *graph.outputs, *(node.name for node in graph.nodes if node.op.averages_map)}
@@ -140,26 +140,26 @@ def activation_bits(
         name: few if {*members} & (multiplied | activated) and not {*members} & wide else 8
         for name, members in groups.items()
     }
-    bits |= {name: count for name, count in asked.items() if not {*groups[name]} & fixed}
+    bits |= {name: count for name, count in requested.items() if not {*groups[name]} & fixed}
     return bits | {name: 16 for name in groups if widths[name] == 16}
 
 
 def _requested_of_groups(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
     """Bits that layers of `Scheme.layers` want of the groups they read, by the group's name."""
-    asked = match_layer_bits(graph, scheme)
-    wanted: dict[str, int] = {}
+    requested = match_layer_bits(graph, scheme)
+    group_bits: dict[str, int] = {}
     for group, members in groups.items():
         readers = [node.name for node in graph.layers() if node.inputs[0] in members]
-        bits = {name: asked[name].activations if name in asked else scheme.activation_bits for name in readers}
+        bits = {name: requested[name].activations if name in requested else scheme.activation_bits for name in readers}
         if len(set(bits.values())) > 1:
             one, other = (next(n for n, b in bits.items() if b == value) for value in sorted(set(bits.values()))[:2])
             raise UnsupportedError(
                 f"{bits[one]}-bit and {bits[other]}-bit activations for one value", where=group,
                 why=f"{one} and {other} read the same numbers", hint="give these layers the same aM",
             )  # fmt: skip
-        if any(name in asked for name in readers):
-            wanted[group] = bits[readers[0]]
-    return wanted
+        if any(name in requested for name in readers):
+            group_bits[group] = bits[readers[0]]
+    return group_bits
 
 
 def _activates(node: Node) -> bool:
@@ -169,26 +169,26 @@ def _activates(node: Node) -> bool:
 def _first(graph: Graph) -> list[Node]:
     """Layers that see the network's input before any other layer did."""
     raw = set(graph.inputs)
-    found = []
+    layers = []
     for node in graph.nodes:
         if not raw & set(node.inputs):
             continue
         if node.op.is_layer:
-            found.append(node)
+            layers.append(node)
         else:
             raw.add(node.name)
-    return found
+    return layers
 
 
 def _last(graph: Graph) -> list[Node]:
     """Layers whose result reaches an output through no other layer."""
-    wanted = set(graph.outputs)
-    found = []
+    reaches_output = set(graph.outputs)
+    layers = []
     for node in reversed(graph.nodes):
-        if node.name not in wanted:
+        if node.name not in reaches_output:
             continue
         if node.op.is_layer:
-            found.append(node)
+            layers.append(node)
         else:
-            wanted |= set(graph.activations(node))
-    return found
+            reaches_output |= set(graph.activations(node))
+    return layers

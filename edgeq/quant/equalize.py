@@ -108,9 +108,9 @@ def equalize(
     if not chosen:
         return graph
     images = np.clip(calibration.inputs, *input_range)
-    wanted = {name for joint in chosen for name in joint.values}
-    shown = _see(graph, images[::2], wanted)
-    judging = _see(graph, images[1::2], wanted) if len(images) > 1 else shown
+    names = {name for joint in chosen for name in joint.values}
+    shown = _see(graph, images[::2], names)
+    judging = _see(graph, images[1::2], names) if len(images) > 1 else shown
     bits, constants = weight_bits(graph, scheme), dict(graph.constants)
     for joint, own in chosen.items():
         layers = [_Reader.of(graph, node, bits[node.inputs[1]], judging) for node in joint.readers]
@@ -182,28 +182,28 @@ def _grids(joint: Joint, specs: Mapping[str, Spec]) -> dict[str, OwnSpec]:
     return grids if min(spec.bits for spec in grids.values()) <= EQUALIZED else {}
 
 
-def _see(graph: Graph, images: Array, wanted: Iterable[str]) -> dict[str, _Seen]:
-    """Observe the `wanted` values on all `images`; `some` values come from the first `AT_ONCE` of them."""
-    wanted, found = set(wanted), dict[str, _Seen]()
+def _see(graph: Graph, images: Array, names: Iterable[str]) -> dict[str, _Seen]:
+    """Observe the `names` values on all `images`; `some` values come from the first `AT_ONCE` of them."""
+    names, statistics = set(names), dict[str, _Seen]()
 
     def visit(name: str, value: Tensor) -> None:
-        if name not in wanted:
+        if name not in names:
             return
         channels = value.transpose(0, 1).flatten(1)
         largest = channels.abs().amax(1).numpy()
         if not np.isfinite(largest).all():
             raise not_finite_error(name)
-        if name in found:
-            np.maximum(found[name].largest, largest, out=found[name].largest)
+        if name in statistics:
+            np.maximum(statistics[name].largest, largest, out=statistics[name].largest)
             return
         total = channels.shape[1]
         places = np.linspace(0, total - 1, min(total, max(FEWEST, SAMPLES // len(channels)))).round()
-        found[name] = _Seen(largest, channels[:, torch.from_numpy(places.astype(np.int64))].numpy())
+        statistics[name] = _Seen(largest, channels[:, torch.from_numpy(places.astype(np.int64))].numpy())
 
     module = GraphModule(graph).eval()
     for some in torch.split(torch.from_numpy(images), AT_ONCE):
         module.run(some, visit=visit)
-    return found
+    return statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,14 +327,14 @@ def _absorb(constants: Mapping[str, Array], joint: Joint, scales: Wide) -> dict[
 
     A layer may do both, so readers come after the makers.
     """
-    made: dict[str, Array] = {}
+    scaled: dict[str, Array] = {}
     for node in joint.makers:
         for name in node.inputs[1:]:
             array = constants[name]
-            made[name] = (array * scales.reshape(-1, *([1] * (array.ndim - 1)))).astype(np.float32)
+            scaled[name] = (array * scales.reshape(-1, *([1] * (array.ndim - 1)))).astype(np.float32)
     for node in joint.readers:
-        array = made.get(node.inputs[1], constants[node.inputs[1]])
+        array = scaled.get(node.inputs[1], constants[node.inputs[1]])
         groups = len(scales) // array.shape[1]
         spread = _spread(scales, groups, len(array)).reshape(*array.shape[:2], *([1] * (array.ndim - 2)))
-        made[node.inputs[1]] = (array / spread).astype(np.float32)
-    return made
+        scaled[node.inputs[1]] = (array / spread).astype(np.float32)
+    return scaled

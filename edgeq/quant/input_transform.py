@@ -186,18 +186,18 @@ def _not_in_weights(graph: Graph, spec: ModelSpec) -> str:
 
 def _exits(graph: Graph | IntegerGraph) -> list[Node]:
     """Layers that read the input, or what only moves or selects its values; none where anything else does."""
-    held, found = set(graph.inputs), []
+    held, layers = set(graph.inputs), []
     for node in graph.nodes:
         read = [name in held for name in graph.activations(node)]
         if not any(read):
             continue
         if node.op.is_layer:
-            found.append(node)
+            layers.append(node)
         elif node.op.shares_quantization and all(read):
             held.add(node.name)
         else:
             return []
-    return [] if held & set(graph.outputs) else found
+    return [] if held & set(graph.outputs) else layers
 
 
 def _shift(integer: IntegerGraph, offset: float) -> IntegerGraph:

@@ -97,8 +97,8 @@ def _notes(notes: Mapping[str, float]) -> list[str]:
 @functools.cache
 def template(name: str) -> Template:
     """A page of this package, by file name; it may use the shared macros, the filters below and `style`."""
-    here = files("edgeq.report")
-    sources = {file: (here / file).read_text(encoding="utf-8") for file in (name, *_SHARED)}
+    folder = files("edgeq.report")
+    sources = {file: (folder / file).read_text(encoding="utf-8") for file in (name, *_SHARED)}
     environment = Environment(
         loader=DictLoader(sources),
         autoescape=True,
@@ -141,8 +141,8 @@ def _there(report: Mapping[str, Any]) -> Comparison | None:
     rows = report.get("devices", [])
     if not any(row["latency"] for row in rows):
         return None
-    here = report["latency"]
-    first = [Timed("this machine", *_both(here), here.get("reason") or "")] if here else []
+    host = report["latency"]
+    first = [Timed("this machine", *_both(host), host.get("reason") or "")] if host else []
     return comparison_chart([*first, *(timed_row(row, row["name"]) for row in rows)])
 
 

@@ -34,8 +34,8 @@ def artifact_gate(folder: Path, artifact: Mapping[str, Any] | None, why: str) ->
 
     `artifact` is the report's section; `why` is the reason where that is missing.
     """
-    told = artifact if isinstance(artifact, Mapping) else {}
-    name, expected, size = told.get("path"), told.get("sha256"), told.get("bytes")
+    stated = artifact if isinstance(artifact, Mapping) else {}
+    name, expected, size = stated.get("path"), stated.get("sha256"), stated.get("bytes")
     limit = expected[:12] if isinstance(expected, str) else "unknown"
     if not isinstance(name, str) or not isinstance(expected, str) or not isinstance(size, int):
         return None, failed_gate("artifact", limit, why)
@@ -52,8 +52,8 @@ def artifact_gate(folder: Path, artifact: Mapping[str, Any] | None, why: str) ->
 
 def lock_gate(folder: Path, artifact: Mapping[str, Any] | None) -> Gate:
     """Whether the lock beside the report is of this build, and every file it names is the one it names."""
-    told = artifact if isinstance(artifact, Mapping) else {}
-    expected = str(told.get("sha256") or "unknown")
+    stated = artifact if isinstance(artifact, Mapping) else {}
+    expected = str(stated.get("sha256") or "unknown")
     limit = expected[:12]
     try:
         path = folder / LOCK
@@ -66,16 +66,16 @@ def lock_gate(folder: Path, artifact: Mapping[str, Any] | None) -> Gate:
         return failed_gate("lock", limit, str(error) or f"{LOCK} cannot be read")
     locked = contents.get("artifact")
     digest = locked.get("sha256") if isinstance(locked, Mapping) else None
-    if digest != told.get("sha256") or digest is None:
+    if digest != stated.get("sha256") or digest is None:
         return failed_gate("lock", limit, f"{LOCK} is of another build", str(digest)[:12] if digest else None)
     files = contents.get("files")
     if not isinstance(files, Mapping):
         return failed_gate("lock", limit, f"{LOCK} names no files: an older edgeq wrote it (build again)", limit)
-    name = str(told.get("path"))
-    wanted = {name, f"float{Path(name).suffix}", *BESIDE}
-    if missing := sorted(wanted - set(files)):
+    name = str(stated.get("path"))
+    needed = {name, f"float{Path(name).suffix}", *BESIDE}
+    if missing := sorted(needed - set(files)):
         return failed_gate("lock", limit, f"{LOCK} says nothing of {missing[0]}", limit)
-    if files[name] != {"bytes": told.get("bytes"), "sha256": digest}:
+    if files[name] != {"bytes": stated.get("bytes"), "sha256": digest}:
         return failed_gate("lock", limit, f"{LOCK} contradicts itself about {name}", limit)
     for file in sorted(map(str, files)):
         if reason := _difference(folder, file, files[file]):
@@ -83,12 +83,12 @@ def lock_gate(folder: Path, artifact: Mapping[str, Any] | None) -> Gate:
     return Gate("lock", limit, f"{limit}, {len(files)} files", None, True)
 
 
-def _difference(folder: Path, name: str, told: Any) -> str | None:
+def _difference(folder: Path, name: str, stated: Any) -> str | None:
     """Why the file is not the one the lock names; None where it is."""
-    if not _is_plain(name) or not isinstance(told, Mapping):
+    if not _is_plain(name) or not isinstance(stated, Mapping):
         return f"{LOCK} names {name[:100]!r}, which is no file of a build"
     try:
-        if _hash_file(folder / name) == (told.get("bytes"), told.get("sha256")):
+        if _hash_file(folder / name) == (stated.get("bytes"), stated.get("sha256")):
             return None
     except OSError as error:
         return f"{name}: {error.strerror or error}"
@@ -120,8 +120,8 @@ def exactness_gate(exactness: Mapping[str, Any] | None, path: str, why: str) -> 
     """
     exact = not path.endswith(".onnx")
     limit = 1.0 if exact else MOSTLY
-    told = exactness if isinstance(exactness, Mapping) else {}
-    values, equal, step = (told.get(key) for key in ("values", "equal", "max_step"))
+    stated = exactness if isinstance(exactness, Mapping) else {}
+    values, equal, step = (stated.get(key) for key in ("values", "equal", "max_step"))
     if values is None or equal is None or step is None:
         return failed_gate("exactness", limit, why)
     if values == 0:

@@ -62,7 +62,7 @@ def pick(source: object, section: type) -> dict[str, Any]:
     """
     if hasattr(source, "to_json"):
         source = source.to_json()
-    found: dict[str, Any] = {}
+    picked: dict[str, Any] = {}
     for key, (kind, _) in members(section).items():
         present = key in source if isinstance(source, Mapping) else hasattr(source, key)
         if not present:
@@ -71,8 +71,8 @@ def pick(source: object, section: type) -> dict[str, Any]:
         inner, many = struct_of(kind)
         if inner is not None and value is not None:
             value = [pick(row, inner) for row in value] if many else pick(value, inner)
-        found[key] = _plain(value)
-    return found
+        picked[key] = _plain(value)
+    return picked
 
 
 def _plain(value: Any) -> Any:

@@ -112,14 +112,14 @@ def _batch(
     optimiser = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
     doubts = [-math.log(c) for c in settings.confidence]
     enough = torch.logspace(math.log10(doubts[0]), math.log10(doubts[1]), len(labels)).to(request.device)
-    wanted = labels.to(request.device)
+    target = labels.to(request.device)
     total = settings.iterations
     for step in range(total):
         optimiser.param_groups[0]["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * step / total))
         optimiser.zero_grad()
         view = _shift(images, settings.shift, generator)
         answers = network.run(pixel.normalised(view))[request.graph.outputs[0]].flatten(1)
-        doubt = F.cross_entropy(answers, wanted, reduction="none")
+        doubt = F.cross_entropy(answers, target, reduction="none")
         loss = F.relu(doubt - enough).mean() + settings.smoothness * total_variation(view)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -129,8 +129,8 @@ def _batch(
             index * total + step + 1, batches * total, f"cross-entropy {float(doubt.detach().mean()):.2f}"
         )
     with torch.no_grad():
-        made = torch.minimum(torch.maximum(pixel.normalised(images).cpu(), low), high)
-    return torch.cat([shapes[:kept], made]).contiguous().numpy().astype(np.float32)
+        clipped = torch.minimum(torch.maximum(pixel.normalised(images).cpu(), low), high)
+    return torch.cat([shapes[:kept], clipped]).contiguous().numpy().astype(np.float32)
 
 
 def _shift(images: Tensor, shift: float, generator: torch.Generator) -> Tensor:

@@ -73,13 +73,13 @@ def references(graph: Graph) -> tuple[list[Reference], str]:
 
     Raises `UnsupportedError` where there is no batch norm and statistics cannot be carried through an op.
     """
-    found = []
+    layers = []
     for node in graph.of_kind(BatchNorm):
         value, _, _, mean, var = node.inputs
         stored = (graph.constants[name].astype(np.float64) for name in (mean, var))
-        found.append(Reference(node.name, value, next(stored), np.sqrt(next(stored).clip(0))))
-    if found:
-        return found, "batch norm"
+        layers.append(Reference(node.name, value, next(stored), np.sqrt(next(stored).clip(0))))
+    if layers:
+        return layers, "batch norm"
     estimated = estimate_moments(_without_softmax(graph))
     return [Reference(name, name, s.mean, s.std) for name, s in estimated.items()], "weights"
 
@@ -99,12 +99,12 @@ def observe_moments(
 ) -> tuple[dict[str, tuple[Array, Array]], npt.NDArray[np.float32]]:
     """Mean and standard deviation per channel of the named values over all of `inputs` ``(N, C, H, W)``, and the
     network's first output ``(N, ...)``. The whole set counts as one batch, however it is split here."""
-    network, wanted = GraphModule(graph).eval(), frozenset(values)
+    network, names = GraphModule(graph).eval(), frozenset(values)
     sums: dict[str, tuple[float, Array, Array]] = {}
     outputs = []
 
     def tap(name: str, value: torch.Tensor) -> None:
-        if name not in wanted:
+        if name not in names:
             return
         flat = value.transpose(0, 1).flatten(1)
         var, mean = (t.double().numpy() for t in torch.var_mean(flat, 1, correction=0))
@@ -126,10 +126,10 @@ def _merge(one: tuple[float, Array, Array], other: tuple[float, Array, Array]) -
     return count, mean, one[2] + other[2] + apart**2 * (one[0] * other[0] / count)
 
 
-def layer_gaps(wanted: Sequence[Reference], seen: Mapping[str, tuple[Array, Array]]) -> list[LayerGap]:
+def layer_gaps(stored: Sequence[Reference], seen: Mapping[str, tuple[Array, Array]]) -> list[LayerGap]:
     """One row per reference, in order."""
     rows = []
-    for want in wanted:
+    for want in stored:
         mean, std = seen[want.value]
         unit = want.std > SILENT * np.sqrt(np.mean(want.std**2))
         rows.append(_row(want, (np.abs(mean - want.mean), np.abs(std - want.std)), unit))

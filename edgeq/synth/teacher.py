@@ -137,5 +137,5 @@ class Teacher:
     @torch.no_grad()
     def classes(self, images: Tensor, part: int = 64) -> Tensor:
         """The class that the unmodified network assigns to each image, int64 ``(N,)``, on the device of the images."""
-        found = [self.look(some.to(self.device))[1].argmax(1) for some in torch.split(images, part)]
-        return torch.cat(found).to(images.device)
+        classes = [self.look(some.to(self.device))[1].argmax(1) for some in torch.split(images, part)]
+        return torch.cat(classes).to(images.device)

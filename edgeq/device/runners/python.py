@@ -117,17 +117,17 @@ class PythonRunner(Runner):
         if set(samples) != {"model", *(["float"] if baseline else [])} or len({*map(len, samples.values())}) > 1:
             raise damaged_error(device, "it did not time each file as often")
         own, base = samples["model"], samples.get("float", [])
-        found = doubts(facts["machine"], facts["before"], facts["after"], base, own)
+        reasons = doubts(facts["machine"], facts["before"], facts["after"], base, own)
         timed = facts["inferences_per_run"] * sum(map(sum, samples.values())) / 1000
         if timed > elapsed:
-            found.append(f"its timings add up to {timed:.1f} s, and {elapsed:.1f} s passed here")
+            reasons.append(f"its timings add up to {timed:.1f} s, and {elapsed:.1f} s passed here")
         latency = latency_facts(
-            base, own, inferences=facts["inferences_per_run"], threads=facts["threads"], doubts=found
+            base, own, inferences=facts["inferences_per_run"], threads=facts["threads"], doubts=reasons
         )
         facts |= {
             "latency": latency,
-            "doubts": found,
-            "valid": not found,
+            "doubts": reasons,
+            "valid": not reasons,
             "expect_no_gain": not facts["machine"]["dot_product"],
         }
         if facts["machine"]["emulated"]:
@@ -170,20 +170,20 @@ def _request(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _no_answer(device: ShellTransport, status: int, said: str) -> DeviceError:
-    foreign = "ELF" in said  # what a shell says that takes another processor's program for a script
+def _no_answer(device: ShellTransport, status: int, printed: str) -> DeviceError:
+    foreign = "ELF" in printed  # what a shell says that takes another processor's program for a script
     if status == 126 or (status == 127 and foreign):
         return DeviceError(
             "Python does not start on the device",
             where=device.name,
-            why="it is no program for this processor" if foreign else said,
+            why="it is no program for this processor" if foreign else printed,
             hint="install a Python for its processor there: sudo apt-get install --reinstall python3",
         )
     if status == 127:
         return DeviceError(
             "there is no Python on the device",
             where=device.name,
-            why=said,
+            why=printed,
             hint="sudo apt-get install python3 python3-venv, there",
         )
     if status in (132, -4):
@@ -209,6 +209,6 @@ def _no_answer(device: ShellTransport, status: int, said: str) -> DeviceError:
     return DeviceError(
         "the agent on the device gave no answer",
         where=device.name,
-        why=said or f"exit status {status}",
+        why=printed or f"exit status {status}",
         hint="run again; edgeq device probe tells what is there",
     )

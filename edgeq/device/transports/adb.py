@@ -68,13 +68,13 @@ def find_attached() -> list[Attached]:
     done = _adb(["devices", "-l"], "adb")
     if done.status:
         raise _adb_error("adb", done.stderr)
-    found = []
+    devices = []
     for line in done.stdout.decode(errors="replace").splitlines():
         row = re.match(r"(\S+)\s+(no permissions|\S+)(.*)", line)
         if row and not line.startswith(("*", "adb ", "List of devices")):
             model = re.search(r"\bmodel:(\S+)", row[3])
-            found.append(Attached(row[1], row[2], model[1].replace("_", " ") if model else ""))
-    return found
+            devices.append(Attached(row[1], row[2], model[1].replace("_", " ") if model else ""))
+    return devices
 
 
 def only_serial() -> str:
@@ -166,10 +166,10 @@ class AdbTransport(ShellTransport):
             (folder / "in").write_bytes(data)
             done = _adb(["-s", self.serial, "push", str(folder / "in"), given], self.name, timeout)
         if done.status:
-            said = f"{done.stdout.decode(errors='replace')}\n{done.stderr}"
-            why = re.search(r"remote (.*)", said)
+            printed = f"{done.stdout.decode(errors='replace')}\n{done.stderr}"
+            why = re.search(r"remote (.*)", printed)
             if why is None:
-                raise _adb_error(self.name, said)
+                raise _adb_error(self.name, printed)
             self._shell(f"rm -f {shlex.quote(given)}", QUICK)
             return Completed(done.status, b"", why[1])
         quoted = shlex.quote(given)
@@ -177,8 +177,8 @@ class AdbTransport(ShellTransport):
 
     def _shell(self, command: str, timeout: float, limit: int = LONGEST_ANSWER) -> Completed:
         word = f"edgeq-{secrets.token_hex(8)}"
-        told = f'( {command}\n); s=$?; printf "\\n{word} %d\\n" $s >&2; exit $s'
-        words = ["adb", "-s", self.serial, "shell", "-T", told]
+        script = f'( {command}\n); s=$?; printf "\\n{word} %d\\n" $s >&2; exit $s'
+        words = ["adb", "-s", self.serial, "shell", "-T", script]
         done = call(words, data=None, timeout=timeout, where=self.name, held=True, limit=limit)
         last = re.search(rf"\n?{word} ([0-9]{{1,3}})\r?\n", done.stderr)
         if last is None:
@@ -200,11 +200,11 @@ def _unready(device: Attached) -> DeviceError:
     return DeviceError("the device cannot be used", where=f"adb:{device.serial}", why=why, hint=hint)
 
 
-def _adb_error(name: str, said: str) -> DeviceError:
+def _adb_error(name: str, printed: str) -> DeviceError:
     for sign, why, hint in _REMEDIES:
-        if sign in said.lower():
+        if sign in printed.lower():
             return DeviceError("the device cannot be reached", where=name, why=why, hint=hint)
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
     return DeviceError(
         "the connection to the device is lost", where=name, why=lines[-1] if lines else "",
         hint="check its cable and screen, then run again: nothing half-written was left",

@@ -58,8 +58,8 @@ def _image(w: _Writer, about: ModelMetadata) -> int:
     scaled = {0: w.floats([_LONGEST * m for m in about.mean]), 1: w.floats([_LONGEST * s for s in about.std])}
     unit = w.table({0: np.uint8(_NORMALIZATION), 1: w.table(scaled)})
     stats = w.table({0: w.floats(about.high), 1: w.floats(about.low)})
-    told = {1: w.text(about.raw)} if about.raw else {}
-    return w.table({0: w.text("image"), **told, 3: content, 4: w.tables([unit]), 5: stats})
+    fields = {1: w.text(about.raw)} if about.raw else {}
+    return w.table({0: w.text("image"), **fields, 3: content, 4: w.tables([unit]), 5: stats})
 
 
 class _Writer:

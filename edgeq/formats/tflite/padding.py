@@ -90,7 +90,7 @@ def _grow(axis: Axis, padding: str, *, growable: bool) -> tuple[int, Pair] | Non
         return (axis.kernel, (0, 0)) if axis.carried(padding) else None
     reach = range(axis.kernel + abs(axis.before) + 2)
     grown = ((axis.kernel + front + back, (front, back)) for front, back in itertools.product(reach, reach))
-    return min((found for found in grown if axis.grown(*found[1]).carried(padding)), default=None)
+    return min((candidate for candidate in grown if axis.grown(*candidate[1]).carried(padding)), default=None)
 
 
 def fit(height: Axis, width: Axis, *, growable: bool) -> Window | None:

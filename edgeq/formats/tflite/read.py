@@ -84,21 +84,21 @@ def _op(model: Any, op: Any, tensors: Mapping[int, Tensor]) -> Op:
     code = model.OperatorCodes(op.OpcodeIndex())
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     kind = _text(code.CustomCode()) or str(_OPS.get(number, f"BUILTIN_{number}"))
-    read, made = _pick(tensors, op.InputsAsNumpy()), _pick(tensors, op.OutputsAsNumpy())
+    read, outputs = _pick(tensors, op.InputsAsNumpy()), _pick(tensors, op.OutputsAsNumpy())
     activations = tuple(t for t in read if not t.constant)
-    return Op(kind, activations, tuple(t for t in read if t.constant), made, _macs(kind, read, made))
+    return Op(kind, activations, tuple(t for t in read if t.constant), outputs, _macs(kind, read, outputs))
 
 
-def _macs(kind: str, read: tuple[Tensor, ...], made: tuple[Tensor, ...]) -> int:
+def _macs(kind: str, read: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> int:
     """Multiply-accumulates. Weights are OHWI, depthwise ones 1HWC, those of a linear (out, in)."""
     if kind == "CONV_2D":
-        return math.prod(made[0].shape) * math.prod(read[1].shape[1:])
+        return math.prod(outputs[0].shape) * math.prod(read[1].shape[1:])
     if kind == "DEPTHWISE_CONV_2D":
-        return math.prod(made[0].shape) * math.prod(read[1].shape[1:3])
+        return math.prod(outputs[0].shape) * math.prod(read[1].shape[1:3])
     if kind == "TRANSPOSE_CONV":  # output shape, weights OHWI, input
         return math.prod(read[2].shape) * math.prod(read[1].shape[:3])
     if kind == "FULLY_CONNECTED":
-        return math.prod(made[0].shape) * read[1].shape[-1]
+        return math.prod(outputs[0].shape) * read[1].shape[-1]
     if kind == "BATCH_MATMUL":
-        return math.prod(made[0].shape) * read[0].shape[-1]
+        return math.prod(outputs[0].shape) * read[0].shape[-1]
     return 0

@@ -58,23 +58,23 @@ def _follow(graph: Network, mirror: Mirror, readers: Mapping[str, list[Node]], *
     for node in graph.nodes:
         sources = graph.activations(node)
         if isinstance(node.op, (Reshape, Permute)):
-            found = order(sources[0])
+            current = order(sources[0])
             if isinstance(node.op, Permute):
-                after = permute(found, graph.shapes[sources[0]], node.op.order)
+                after = permute(current, graph.shapes[sources[0]], node.op.order)
                 if after is None:
                     raise _untransposable(node)
-                found = after
-            wanted = natural(graph.shapes[node.name], mirror)
+                current = after
+            required = natural(graph.shapes[node.name], mirror)
             if _passes(graph, node.name, readers):
                 moves.alias[node.name] = sources[0]
             elif not (free and _is_tolerated(graph, node.name, readers)):
-                change = turn(found, wanted)
+                change = turn(current, required)
                 if change is None:
                     raise _untransposable(node)
                 moves.turns[node.name] = change
                 continue
-            if found != wanted:
-                moves.orders[node.name] = found
+            if current != required:
+                moves.orders[node.name] = current
         elif node.op.elementwise and any(name in moves.orders for name in sources):
             if any(order(name) != order(sources[0]) for name in sources):
                 raise _MixedError

@@ -30,8 +30,8 @@ def as_channels(call: Call, value: Value, count: int = 1) -> tuple[Value, Back]:
     rows = math.prod(places)
     columns = permute(call, reshape(call, value, (1, rows, size)), (0, 2, 1))
 
-    def back(made: Value, tail: Shape) -> Value:
-        turned = permute(call, reshape(call, made, (1, made.shape[1], rows)), (0, 2, 1))
+    def back(value: Value, tail: Shape) -> Value:
+        turned = permute(call, reshape(call, value, (1, value.shape[1], rows)), (0, 2, 1))
         return reshape(call, turned, (1, *places, *tail))
 
     return reshape(call, columns, (1, size, rows, 1)), back

@@ -84,8 +84,8 @@ def _in_groups(call: Call, value: Value, groups: int, eps: float) -> Value:
     shape = value.shape
     rows = reshape(call, value, (1, groups, math.prod(shape[1:]) // groups))
     picture, back = as_channels(call, rows)
-    made = back(_normalize(call, picture, eps, centred=True), rows.shape[2:])
-    return _affine(call, reshape(call, made, shape))
+    output = back(_normalize(call, picture, eps, centred=True), rows.shape[2:])
+    return _affine(call, reshape(call, output, shape))
 
 
 def _normalize(call: Call, x: Value, eps: float, *, centred: bool) -> Value:

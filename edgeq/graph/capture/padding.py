@@ -47,11 +47,11 @@ def pieces(call: Call, value: Value, axis: int, rows: list[int], label: str = "b
             runs[-1] = (runs[-1][0], row + 1)
         else:
             runs.append((row, row + 1))
-    made: dict[tuple[int, int], Value] = {}
+    cuts: dict[tuple[int, int], Value] = {}
     for run in runs:
-        if run not in made:
+        if run not in cuts:
             start, stop = [0] * len(value.shape), list(value.shape)
             start[axis], stop[axis] = run
             cut = ops.Slice(tuple(start), tuple(stop), (1,) * len(start))
-            made[run] = call.emit(cut, value, label=label) if run != (0, value.shape[axis]) else value
-    return [made[run] for run in runs]
+            cuts[run] = call.emit(cut, value, label=label) if run != (0, value.shape[axis]) else value
+    return [cuts[run] for run in runs]

@@ -130,8 +130,8 @@ def functionalize(program: ExportedProgram, name: str) -> ExportedProgram:
     """No in-place calls, composite calls (conv2d, linear) kept whole."""
     with quiet(), torch.no_grad():
         try:
-            made: ExportedProgram = program.run_decompositions({})
-            return made
+            result: ExportedProgram = program.run_decompositions({})
+            return result
         except Exception as error:
             raise _not_functional(name, error) from error
 
@@ -189,8 +189,8 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        said = io.StringIO()
-        with warnings.catch_warnings(), contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        printed = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -48,8 +48,8 @@ def _multiply_add(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Any:
 def _logistic(x: Integers, source: Quantization) -> Integers:
     """On its own grid, half to even."""
     real = source.dequantize(x).astype(np.float64)
-    made = (1 / (1 + np.exp(-real))).astype(np.float32)
-    return limit(np.rint(made / SIGMOID.scale).astype(np.float64) + int(SIGMOID.zero_point), SIGMOID)
+    result = (1 / (1 + np.exp(-real))).astype(np.float32)
+    return limit(np.rint(result / SIGMOID.scale).astype(np.float64) + int(SIGMOID.zero_point), SIGMOID)
 
 
 @KERNELS.rule(Add)
