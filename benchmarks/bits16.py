@@ -28,15 +28,15 @@ from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
-from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
+from edgeq.measure.accuracy import Accuracy, agreement, evaluate, logits_function
 from edgeq.measure.layers import layer_errors
 from edgeq.model.load import load_model
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.prepare import capture_model
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 from edgeq.synth import SYNTHESIZERS, Request
 
 NAMES = {"resnet20-shifted": 1000, "resnet8": 500, "mobilenetv1-0.25": 500}
@@ -62,7 +62,7 @@ def prepared(name: str, limit: int) -> tuple[Graph, ModelSpec, CalibrationSet, E
     calibration = SYNTHESIZERS.get("gznq")(Request(raw, low, high, spec.classes, 32, 0, "fast"))
     images = load_images(spec.evaluation or "", spec, limit)
     assert isinstance(loaded.module, torch.nn.Module)
-    before = evaluate(runner(loaded.module), images.batches(spec))
+    before = evaluate(logits_function(loaded.module), images.batches(spec))
     return optimize(raw), spec, calibration, images, before
 
 
@@ -78,7 +78,7 @@ def rows(name: str, limit: int) -> list[str]:
             file.write_bytes(data)
             exact = verify_tflite(frozen, data, calibration.inputs[:EXACT])
             last = layer_errors(graph, frozen, calibration.inputs[:EXACT])[-1]
-            after = evaluate(runner(LiteRTSession(file, kernels="builtin", threads=1)), images.batches(spec))
+            after = evaluate(logits_function(LiteRTSession(file, kernels="builtin", threads=1)), images.batches(spec))
             lines.append(
                 f"| {name} | {bits} | {after.top1:.1f} | {100 * agreement(before, after):.1f} | {last.sqnr_db:.1f} "
                 f"| {len(data):,} | {exact.equal:,} of {exact.values:,} "

@@ -29,13 +29,13 @@ from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Conv2d, Linear
 from edgeq.graph.run import GraphModule
-from edgeq.measure.accuracy import agreement, evaluate, runner
+from edgeq.measure.accuracy import agreement, evaluate, logits_function
 from edgeq.measure.layers import layer_errors
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.fakequant import fake_quantize
-from edgeq.quant.mixed_precision import parted
+from edgeq.quant.mixed_precision import apply_mixed_precision
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 
 NAME, LIMIT = "mobilenetv1-0.25", 500
 WORST = (2, 8)
@@ -120,7 +120,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder) / "w8a8.tflite"
         for place, (name, scheme) in enumerate(schemes.items()):
-            graph = parted(plain, scheme)
+            graph = apply_mixed_precision(plain, scheme)
             frozen = quantize(graph, calibration, spec.input_range(), scheme)
             # Inputs are of the same type in all, so that none is spared a conversion.
             data = write_tflite(frozen, io="float32")
@@ -128,7 +128,7 @@ def main() -> None:
             file.write_bytes(data)
             exact = verify_tflite(frozen, data, calibration.inputs[:EXACT])
             last = layer_errors(graph, frozen, calibration.inputs[:8])[-1]
-            after = evaluate(runner(LiteRTSession(file, kernels="builtin", threads=1)), images.batches(spec))
+            after = evaluate(logits_function(LiteRTSession(file, kernels="builtin", threads=1)), images.batches(spec))
             sample = np.ascontiguousarray(calibration.inputs[:1])
             middle, first, third = ratio(LiteRTSession(reference), LiteRTSession(file), sample)
             took = f"{middle:.2f} ({first:.2f} to {third:.2f})"

@@ -17,8 +17,8 @@ from ptq_pairs import Way, write_page
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
 from edgeq.quant import layerwise as lockstep
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
+from edgeq.quant.scheme import Scheme
 
 HEAD = (
     "# Weights rounded together, and each to its nearest integer", "",

@@ -25,7 +25,7 @@ from latency import machine_line
 from PIL import Image
 
 from edgeq.config.build import BuildConfig
-from edgeq.decode import detect, matched, priors
+from edgeq.decode import count_matches, detect, priors
 from edgeq.formats.onnx.session import OrtSession
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.integer.graph import IntegerGraph
@@ -128,7 +128,7 @@ def detection(spec: Any, answer: Answer, whole: Answer) -> dict[str, float]:
     for path in sorted((data_folder() / "face_detection" / "images").glob("*.png")):
         x = spec.normalise(np.asarray(Image.open(path).convert("RGB"))[None])
         reference, ours = (_boxes(run(x), anchors) for run in (whole, answer))
-        total, found, hits = total + len(reference), found + len(ours), hits + matched(ours, reference)
+        total, found, hits = total + len(reference), found + len(ours), hits + count_matches(ours, reference)
         images += 1
     return {"score": 100 * hits / total, "n": images, "reference": total, "found": found}
 

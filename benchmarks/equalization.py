@@ -17,8 +17,8 @@ from ptq_pairs import Way, write_page
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
 from edgeq.quant import equalize as equalizing
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
+from edgeq.quant.scheme import Scheme
 
 HEAD = (
     "# Activations equalized, and not", "",

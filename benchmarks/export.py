@@ -36,9 +36,9 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.conditions import this_machine
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 from edgeq.versions import PACKAGES, package_versions
 
 

@@ -26,10 +26,10 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.model.load import LoadedModel, load_model
 from edgeq.synth.base import Request
-from edgeq.synth.critic import Critic
 from edgeq.synth.gznq import Settings, generator_settings, settings_for, synthesize
 from edgeq.synth.losses import squared_gaps
 from edgeq.synth.sheet import contact_sheet, pixels
+from edgeq.synth.teacher import Teacher
 
 IMAGES = 50
 BASE, GENERATOR = settings_for("balanced"), generator_settings("balanced")
@@ -67,7 +67,7 @@ ROWS_OF: Mapping[str, tuple[Settings, int]] = {
     "rate / 2": (_pull(BASE, rate=BASE.pull.rate / 2), 0),
     "low-pass, sigma 0.7": (_pull(BASE, smooth=0.7), 0),
     "swing convolution": (replace(BASE, swung=not BASE.swung), 0),
-    "critics of 4, 6, 8 bits": (replace(BASE, critic_bits=(4, 6, 8)), 0),
+    "teachers of 4, 6, 8 bits": (replace(BASE, teacher_bits=(4, 6, 8)), 0),
     "batches of 25": (replace(BASE, batch=25), 0),
     "batches of 25, set's moments": (replace(BASE, batch=25, aggregate=True), 0),
     "stall test, windows of 10": (_pull(BASE, patience=10), 0),
@@ -111,8 +111,8 @@ class _Bench:
         wall, processor = time.monotonic(), time.process_time()
         made = synthesize(request, settings, "gznq")
         wall, processor = time.monotonic() - wall, time.process_time() - processor
-        critic = Critic(self.graph)
-        company = critic.company(torch.from_numpy(made.inputs))
+        teacher = Teacher(self.graph)
+        finished = teacher.measure_moments(torch.from_numpy(made.inputs))
         shown = pixels(made, spec.mean, spec.std)
         (FOLDER / f"{sheet}.png").write_bytes(contact_sheet(made, spec.mean, spec.std))
         transfer = {}
@@ -120,7 +120,7 @@ class _Bench:
             with torch.no_grad():
                 answers = GraphModule(graph).eval()(torch.from_numpy(judge.spec.normalise(shown)))
             transfer[name] = 100 * float(np.mean(answers.flatten(1).argmax(1).numpy() == made.labels))
-        gap = float(squared_gaps(company.moments, critic.stored))
+        gap = float(squared_gaps(finished.moments, teacher.stored))
         return {"gap": gap, **made.notes, **transfer, "seconds": wall, "processor": processor}
 
 

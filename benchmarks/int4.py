@@ -23,9 +23,9 @@ from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
 from edgeq.model.load import load_model
 from edgeq.pipeline.prepare import capture_model
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 
 MODELS = {
     "resnet20": NETWORKS / "resnet20.toml",

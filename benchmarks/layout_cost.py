@@ -28,8 +28,8 @@ from edgeq.formats.tflite import layout
 from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
-from edgeq.quant.bits import Scheme
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 
 RESULTS = ROOT / "benchmarks" / "results" / "layout_cost.md"
 INTRODUCTION = f"""\

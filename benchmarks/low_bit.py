@@ -36,19 +36,19 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import EdgeqError, MeasurementError
 from edgeq.files import write_atomic
 from edgeq.finetune.budget import batch_for
-from edgeq.finetune.loop import Job, finetune, held_out
+from edgeq.finetune.loop import Job, finetune, hold_out
 from edgeq.finetune.precision import training_device, whole_float32
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import Learned, Student, agreement
 from edgeq.integer.storage import reference_run
-from edgeq.measure.accuracy import evaluate, runner
+from edgeq.measure.accuracy import evaluate, logits_function
 from edgeq.pipeline.choices import choose_method
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 from edgeq.synth import Request, synthesizer_of
 from edgeq.synth.generatorfile import GENERATOR, load_generator
 from edgeq.versions import package_versions
@@ -128,7 +128,7 @@ def measure(subject: Subject, float_predictions: Sequence[int], student: Student
     integer = freeze(*student.frozen()).graph
     places = [int(i) for i in np.linspace(0, len(subject.evaluation) - 1, subject.column.reference).round()]
     # On the processor: a GPU's float sums are not the integers' to the last bit, and values near a tie then differ.
-    whole = evaluate(runner(student.eval().cpu()), subject.evaluation.batches(subject.loaded.spec))
+    whole = evaluate(logits_function(student.eval().cpu()), subject.evaluation.batches(subject.loaded.spec))
     exact = subject.answers(reference_run(integer), places)
     return {
         "top1": whole.top1,
@@ -159,13 +159,13 @@ def measure_cell(
         "effort": options.effort, "steps": options.steps, "all_layers": not options.edges,
         "device": DEVICE.type, "asked_images": options.images,
         "asked_images_by": "" if options.images_by == "auto" else options.images_by,
-        "judges": len(held_out(images)[0]), "images": len(held_out(images)[1]),
+        "judges": len(hold_out(images)[0]), "images": len(hold_out(images)[1]),
         "images_by": images_by, "image_seconds": image_seconds,
         "float": float(100 * np.mean(np.array(known["predictions"]) == np.array(known["labels"]))),
         "commit": commit(), "machine": hardware(), "threads": torch.get_num_threads(),
         "packages": package_versions(("torch", "numpy")),
     }  # fmt: skip
-    made_of, plain = held_out(images)[1], method == "ptq-nearest"
+    made_of, plain = hold_out(images)[1], method == "ptq-nearest"
     if not plain:
         graph = equalize(graph, made_of, spec.input_range(), scheme)
     decided = calibrate(graph, made_of, spec.input_range(), scheme=scheme, compensate=not plain)

@@ -24,14 +24,14 @@ from torch import Tensor
 
 from edgeq.cache import StageCache
 from edgeq.files import write_atomic
-from edgeq.finetune.loop import Job, finetune, held_out
+from edgeq.finetune.loop import Job, finetune, hold_out
 from edgeq.finetune.settings import settings_for
 from edgeq.finetune.student import Student
 from edgeq.graph.run import GraphModule
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import equalize
+from edgeq.quant.scheme import Scheme
 from edgeq.synth.generatorfile import load_generator
 
 KINDS = ("gznq", "inversion", "gznq+inversion")
@@ -82,7 +82,7 @@ def rows(name: str, kinds: Sequence[str], seeds: Sequence[int], steps: int, gene
         found: dict[tuple[str, str], list[Found]] = {(way, judge): [] for way in ways for judge in judges}
         for seed in seeds:
             images = calibration_set(subject, kind, seed, "balanced", 0, cache)[0]
-            made_of = held_out(images)[1]
+            made_of = hold_out(images)[1]
             graph = equalize(subject.graph, made_of, pixels, scheme)
             decided = calibrate(graph, made_of, pixels, scheme=scheme)
             students = [Student(graph, decided)]

@@ -17,15 +17,15 @@ from subjects import Subject, float_answers
 from edgeq.cache import StageCache
 from edgeq.data.calibration import CalibrationSet
 from edgeq.files import write_atomic
-from edgeq.finetune.loop import held_out
+from edgeq.finetune.loop import hold_out
 from edgeq.finetune.student import Student
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
-from edgeq.measure.accuracy import evaluate, runner
+from edgeq.measure.accuracy import evaluate, logits_function
 from edgeq.pipeline.choices import choose_method
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration
+from edgeq.quant.scheme import Scheme
 
 NETWORKS = ("resnet20", "signs-mobilenetv2", "signs-fixup")
 
@@ -40,7 +40,7 @@ def rows_of(name: str, bits: Sequence[str], ways: Mapping[str, Way]) -> list[str
         column = dataclasses.replace(column, evaluation=str(MORE))
     subject, cache = Subject(column), StageCache(FOLDER / "cache", Silent())
     images, _, _ = calibration_set(subject, choose_method("auto", subject.raw)[0], 0, "balanced", 0, cache)
-    held, made_of = held_out(images)
+    held, made_of = hold_out(images)
     known = float_answers(subject, cache)
     exact = float(100 * np.mean(np.array(known["predictions"]) == np.array(known["labels"])))
     teacher, rows = GraphModule(subject.graph).eval(), []
@@ -53,7 +53,7 @@ def rows_of(name: str, bits: Sequence[str], ways: Mapping[str, Way]) -> list[str
             with torch.no_grad():
                 inputs = torch.from_numpy(held.inputs)
                 gap = float((student(inputs) - teacher(inputs)).abs().mean())
-            whole = evaluate(runner(student), subject.evaluation.batches(subject.loaded.spec))
+            whole = evaluate(logits_function(student), subject.evaluation.batches(subject.loaded.spec))
             alike = float(100 * np.mean(whole.predictions == np.array(known["predictions"])))
             rows.append(
                 f"| {name} | {width} | {label} | {whole.top1:.2f} of {exact:.2f} ({whole.n:,}) | {alike:.2f} % "

@@ -29,12 +29,12 @@ from edgeq.formats.session import Session
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
-from edgeq.measure.accuracy import Accuracy, agreement, evaluate, runner
+from edgeq.measure.accuracy import Accuracy, agreement, evaluate, logits_function
 from edgeq.model.load import LoadedModel, load_model
 from edgeq.pipeline.prepare import capture_model
-from edgeq.quant.bits import Scheme
-from edgeq.quant.input_transform import Intake, normalised, raw_pixels
+from edgeq.quant.input_transform import InputTransform, choose_raw_pixels, normalised_input
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 from edgeq.synth import SYNTHESIZERS, Request
 
 TARGETS = ("tflite-arm", "onnx-x86")
@@ -75,41 +75,41 @@ def rows(name: str, subject: Subject) -> list[str]:
     graph, images = optimize(raw), load_images(loaded.spec.evaluation or "", loaded.spec, subject.limit)
     given = calibration(loaded, raw, subject)
     assert isinstance(loaded.module, torch.nn.Module)
-    before = evaluate(runner(loaded.module), images.batches(spec))
+    before = evaluate(logits_function(loaded.module), images.batches(spec))
     lines = [f"| {name} | float | | {before.top1:.1f} | | | | | | | |"]
     for target in map(load_target, TARGETS):
         writer = format_of(target, 8)
         answered: list[Accuracy] = []
         files: list[Path] = []
         with tempfile.TemporaryDirectory() as folder:
-            for intake in (normalised(spec), raw_pixels(graph, spec, "uint8")):
-                integer, fed = frozen(graph, given, intake)
+            for input_transform in (normalised_input(spec), choose_raw_pixels(graph, spec, "uint8")):
+                integer, fed = frozen(graph, given, input_transform)
                 data = writer.write(integer, "uint8", "int8")
-                files.append(Path(folder) / f"{intake.form}{writer.suffix}")
+                files.append(Path(folder) / f"{input_transform.form}{writer.suffix}")
                 files[-1].write_bytes(data)
                 session = writer.open(files[-1], 1)
-                answered.append(evaluate(runner(session), images.batches(intake.spec)))
+                answered.append(evaluate(logits_function(session), images.batches(input_transform.spec)))
                 exact, census = writer.verify(integer, data, fed.inputs[:EXACT]), writer.census(data)
                 sample = np.ascontiguousarray(fed.inputs[:1])
-                ratio = cost(writer.open(files[0], 1), session, sample) if intake.raw else "1"
+                ratio = cost(writer.open(files[0], 1), session, sample) if input_transform.raw else "1"
                 lines.append(
-                    f"| {name} | {target.name} | {intake.form} | {answered[-1].top1:.1f} "
+                    f"| {name} | {target.name} | {input_transform.form} | {answered[-1].top1:.1f} "
                     f"| {100 * agreement(before, answered[-1]):.1f} | {100 * agreement(answered[0], answered[-1]):.1f} "
-                    f"| {exact.equal:,} of {exact.values:,}, {exact.max_step} | {census.ops} | {intake.added_macs:,} "
-                    f"| {len(data):,} | {ratio} |"
+                    f"| {exact.equal:,} of {exact.values:,}, {exact.max_step} | {census.ops} "
+                    f"| {input_transform.added_macs:,} | {len(data):,} | {ratio} |"
                 )
                 print(lines[-1], flush=True)
     return lines
 
 
-def frozen(graph: Graph, given: CalibrationSet, intake: Intake) -> tuple[IntegerGraph, CalibrationSet]:
-    """The integers of a build with this intake, and the images as its file takes them."""
-    fed = intake.images(given)
-    early = intake.form == "weights"
-    limits = (intake.spec if early else intake.network).input_range()
-    inner = intake.graph(graph)
+def frozen(graph: Graph, given: CalibrationSet, input_transform: InputTransform) -> tuple[IntegerGraph, CalibrationSet]:
+    """The integers of a build with this input_transform, and the images as its file takes them."""
+    fed = input_transform.images(given)
+    early = input_transform.form == "weights"
+    limits = (input_transform.spec if early else input_transform.network).input_range()
+    inner = input_transform.graph(graph)
     made = quantize(inner, fed if early else given, limits, Scheme.of("w8a8"))
-    return intake.integers(made), fed
+    return input_transform.integers(made), fed
 
 
 def cost(usual: Session, raw: Session, sample: npt.NDArray[np.float32]) -> str:

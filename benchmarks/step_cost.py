@@ -31,8 +31,8 @@ from edgeq.finetune.settings import METHODS, settings_for
 from edgeq.graph.passes import optimize
 from edgeq.model.load import load_model
 from edgeq.pipeline.prepare import capture_model
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
+from edgeq.quant.scheme import Scheme
 from edgeq.synth.memory import keep_freed_memory
 
 MODELS = {name: ROOT / "models" / name / "model.toml" for name in ("signs-mobilenetv2", "signs-fixup")} | {

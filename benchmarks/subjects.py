@@ -26,11 +26,11 @@ from edgeq.data.evaluation import EvaluationSet, calibration_from_images, load_i
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
-from edgeq.measure.accuracy import Accuracy, Run, evaluate, runner
+from edgeq.measure.accuracy import Accuracy, LogitsFunction, evaluate, logits_function
 from edgeq.model.load import LoadedModel, load_model
 from edgeq.model.pycode import import_callable
 from edgeq.pipeline.prepare import capture_model
-from edgeq.quant.bits import parse_bits
+from edgeq.quant.scheme import parse_bits
 
 REAL = "images"
 """Name of real training images where methods that make images are named."""
@@ -73,7 +73,7 @@ class Subject:
         whole = self.evaluation
         return dataclasses.replace(whole, images=whole.images[places], labels=whole.labels[places])
 
-    def answers(self, run: Run, places: list[int]) -> Accuracy:
+    def answers(self, run: LogitsFunction, places: list[int]) -> Accuracy:
         return evaluate(run, self.part(places).batches(self.loaded.spec, 8))
 
 
@@ -97,7 +97,7 @@ def float_answers(subject: Subject, cache: StageCache) -> dict[str, Any]:
         module = subject.loaded.module
         if not isinstance(module, torch.nn.Module):
             module = GraphModule(subject.raw).eval()
-        found = evaluate(runner(module), evaluation.batches(subject.loaded.spec))
+        found = evaluate(logits_function(module), evaluation.batches(subject.loaded.spec))
         return {
             "predictions": found.predictions.tolist(),
             "labels": found.labels.tolist(),

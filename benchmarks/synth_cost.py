@@ -33,7 +33,7 @@ from edgeq.files import write_atomic
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
 from edgeq.model.torchvision import import_torchvision
-from edgeq.synth import SYNTHESIZERS, Request, critic
+from edgeq.synth import SYNTHESIZERS, Request, teacher
 from edgeq.synth.gznq import Settings, synthesize
 from edgeq.synth.losses import Moments
 from edgeq.synth.memory import keep_freed_memory
@@ -112,12 +112,12 @@ def _plain_moments(value: Tensor) -> Moments:
 @contextmanager
 def _rows_first() -> Iterator[None]:
     """Images in torch's own order instead of channels-last."""
-    run = critic.GraphModule.run
+    run = teacher.GraphModule.run
 
     def contiguous(self: Any, images: Tensor, *rest: Any, **more: Any) -> Any:
         return run(self, images.contiguous(), *rest, **more)
 
-    with mock.patch.object(critic.GraphModule, "run", contiguous):
+    with mock.patch.object(teacher.GraphModule, "run", contiguous):
         yield
 
 
@@ -131,7 +131,7 @@ def without(mobilenet: Graph, folded: Subject) -> list[str]:
     everything = min(_timed(lambda: _steps(request))[1] for _ in range(3))
     lines = ["| left out | time over the time with everything |", "|---|---|"]
     lines.append(f"| keeping freed memory | {before / everything:.2f} |")
-    with mock.patch.object(critic, "batch_moments", _plain_moments):
+    with mock.patch.object(teacher, "batch_moments", _plain_moments):
         _steps(request, 1)
         moments = min(_timed(lambda: _steps(request))[1] for _ in range(3))
     lines.append(f"| moments by the batch-norm kernel | {moments / everything:.2f} |")

@@ -26,7 +26,7 @@ from edgeq.model.load import load_model
 from edgeq.pipeline.prepare import capture_model
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.inversion import Settings, invert
-from edgeq.synth.statistics import layer_gaps, references, seen_moments
+from edgeq.synth.statistics import layer_gaps, observe_moments, references
 
 METHODS = ("noise", "uniform", "gzsq", "moments", "leaves", "inversion")
 VARIANTS = {
@@ -60,7 +60,7 @@ def rows(name: str) -> list[str]:
         made = make()
         seconds = time.monotonic() - started
         wanted, _ = references(raw)
-        seen, _ = seen_moments(raw, made.inputs, [want.value for want in wanted])
+        seen, _ = observe_moments(raw, made.inputs, [want.value for want in wanted])
         gaps = layer_gaps(wanted, seen)
         mean, std = (float(np.mean([getattr(gap, key) for gap in gaps])) for key in ("mean_gap", "std_gap"))
         with torch.no_grad():

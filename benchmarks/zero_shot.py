@@ -32,10 +32,10 @@ from edgeq.files import write_atomic
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.formats.tflite.writer import write_tflite
 from edgeq.integer.storage import reference_run
-from edgeq.measure.accuracy import runner
+from edgeq.measure.accuracy import logits_function
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.versions import package_versions
 
@@ -97,7 +97,7 @@ def answer(subject: Subject, calibration: CalibrationSet, bits: str, *, all_laye
     places = subject.places(bits)
     if scheme.activation_bits == 8:
         session = LiteRTSession(write_tflite(integer), kernels="xnnpack", threads=1)
-        run, by = runner(session), session.runtime
+        run, by = logits_function(session), session.runtime
     else:
         run, by = reference_run(integer), "reference"
     found = subject.answers(run, places)

@@ -29,12 +29,12 @@ from edgeq.files import write_atomic
 from edgeq.finetune.student import Student
 from edgeq.graph.run import GraphModule
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
+from edgeq.quant.scheme import Scheme
 from edgeq.synth.base import Request, balanced_labels
-from edgeq.synth.critic import Critic
 from edgeq.synth.gznq import gznq
 from edgeq.synth.losses import gaussian_kl
+from edgeq.synth.teacher import Teacher
 from edgeq.synth.zs_cgan import Settings, sample, train
 
 IMAGES, STEPS, BITS = 256, 300, ("w5a5", "w4a4")
@@ -83,11 +83,11 @@ class _Bench:
         started = time.process_time()
         trained = train(self._request(seed=0, effort="balanced"), settings)
         seconds = time.process_time() - started
-        critic, labels = Critic(self.subject.raw), balanced_labels(IMAGES, self.spec.classes, 0)
-        images, notes = sample(trained, critic, labels, 0, settings.retries)
+        teacher, labels = Teacher(self.subject.raw), balanced_labels(IMAGES, self.spec.classes, 0)
+        images, notes = sample(trained, teacher, labels, 0, settings.retries)
         with torch.no_grad():
-            seen, _ = critic.look(images)
-            gaps = [gaussian_kl(seen[name], want).mean() for name, want in critic.stored.items()]
+            seen, _ = teacher.look(images)
+            gaps = [gaussian_kl(seen[name], want).mean() for name, want in teacher.stored.items()]
         row = {"kl": float(torch.stack(gaps).mean()), "seconds": seconds, **notes}
         made = CalibrationSet(images.numpy(), labels.numpy(), "zs-cgan")
         for bits in BITS:

@@ -198,8 +198,8 @@ class CacheEntry:
 
 def contents(folder: Path) -> list[CacheEntry]:
     """What a `StageCache` keeps in `folder`, by stage and age; whatever else lies there is not looked at."""
-    found = [*_in(folder, finished=True), *_in(folder / "unfinished", finished=False)]
-    return sorted(found, key=lambda entry: (not entry.finished, entry.stage, entry.used))
+    entries = [*_in(folder, finished=True), *_in(folder / "unfinished", finished=False)]
+    return sorted(entries, key=lambda entry: (not entry.finished, entry.stage, entry.used))
 
 
 def clear(entries: Sequence[CacheEntry], older: float = 0.0) -> list[CacheEntry]:
@@ -216,12 +216,12 @@ def clear(entries: Sequence[CacheEntry], older: float = 0.0) -> list[CacheEntry]
 
 def _in(folder: Path, finished: bool) -> list[CacheEntry]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = []
+    entries = []
     for path in paths:
         name = _NAME.fullmatch(path.name)
         if name and path.is_dir() and not path.is_symlink():
             files = [path, *path.rglob("*")]
             states = [file.lstat() for file in files]
             used = path.stat().st_mtime if finished else max(state.st_mtime for state in states)
-            found.append(CacheEntry(path, name[1], finished, sum(state.st_size for state in states[1:]), used))
-    return found
+            entries.append(CacheEntry(path, name[1], finished, sum(state.st_size for state in states[1:]), used))
+    return entries

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgeq.errors import ConfigError
 
-__all__ = ["Detections", "decode_boxes", "detect", "iou", "matched", "nms", "priors"]
+__all__ = ["Detections", "count_matches", "decode_boxes", "detect", "iou", "nms", "priors"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -98,12 +98,12 @@ def detect(
     return Detections(*together)
 
 
-def matched(found: Floats, reference: Floats, threshold: float = 0.5) -> int:
-    """How many boxes of `reference` have a partner in `found` at an overlap of `threshold`, each used once.
+def count_matches(boxes: Floats, reference: Floats, threshold: float = 0.5) -> int:
+    """How many boxes of `reference` have a partner in `boxes` at an overlap of `threshold`, each used once.
 
     Pairs are taken greedily, the largest overlap first.
     """
-    overlaps = iou(reference, found)
+    overlaps = iou(reference, boxes)
     count = 0
     while overlaps.size and overlaps.max() >= threshold:
         row, column = np.unravel_index(int(overlaps.argmax()), overlaps.shape)

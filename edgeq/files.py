@@ -24,7 +24,7 @@ from pathlib import Path
 from edgeq.errors import ArtifactError, EdgeqError
 from edgeq.products import Product
 
-__all__ = ["beside", "check_replaceable", "replace_folder", "staged", "write_atomic"]
+__all__ = ["beside", "check_replaceable", "replace_folder", "stage_folder", "write_atomic"]
 
 _PARTIAL = ".partial"
 _STAGING = ".staging"
@@ -55,13 +55,13 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
             os.replace(partial, final)
         _sync(final.parent)
     except OSError as error:
-        raise _failed(final, error) from error
+        raise _write_error(final, error) from error
     finally:
         _discard(partial)
 
 
 @contextlib.contextmanager
-def staged(final: str | Path, product: Product) -> Iterator[Path]:
+def stage_folder(final: str | Path, product: Product) -> Iterator[Path]:
     """A fresh folder beside `final` to fill; it takes `final`'s place when the block ends without an exception.
 
     Until then, and after any failure or interruption, `final` is what it was. The block writes a whole `product`, with
@@ -76,7 +76,8 @@ def staged(final: str | Path, product: Product) -> Iterator[Path]:
 
 
 def check_replaceable(final: str | Path, product: Product) -> None:
-    """Raise `ArtifactError` now where `staged` would: `final` holds what `product` does not make, or is not writable.
+    """Raise `ArtifactError` now where `stage_folder` would: `final` holds what `product` does not make, or is not
+    writable.
 
     Call it before any work. The working directory, the home folder, ``/`` and mount points are refused as well.
     """
@@ -85,7 +86,7 @@ def check_replaceable(final: str | Path, product: Product) -> None:
     _refuse_foreign(target, product)
     existing = next(folder for folder in target.parents if folder.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise _failed(target, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+        raise _write_error(target, OSError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 @contextlib.contextmanager
@@ -106,11 +107,11 @@ def beside(final: str | Path) -> Iterator[Path]:
             own = os.fstat(handle)
             _lock(handle)
         except OSError as error:
-            raise _failed(target, error) from error
+            raise _write_error(target, error) from error
         try:
             yield staging
         except OSError as error:  # a disk that fills up while a library writes into the folder
-            raise _failed(target, error) from error
+            raise _write_error(target, error) from error
     finally:
         with contextlib.suppress(OSError):
             # After an exchange the name belongs to the folder that was there before, which is not ours to remove.
@@ -143,7 +144,7 @@ def replace_folder(staging: str | Path, final: str | Path, product: Product) -> 
             _swap_in_two_steps(source, target, product)
         _sync(target.parent)
     except OSError as error:
-        raise _failed(target, error) from error
+        raise _write_error(target, error) from error
 
 
 def _swap_in_two_steps(source: Path, target: Path, product: Product) -> None:
@@ -189,7 +190,7 @@ def _refuse_foreign(target: Path, product: Product) -> None:
     try:
         why = _place(target) or product.foreign(target)
     except OSError as error:
-        raise _failed(target, error) from error
+        raise _write_error(target, error) from error
     if why:
         raise _foreign(target, why)
 
@@ -218,19 +219,19 @@ def _leftovers(final: Path, suffix: str) -> list[Path]:
     """What killed runs left beside `final`: files for `_PARTIAL`, else folders. No link."""
     form = re.compile(re.escape(f".{final.name}.edgeq-") + "[0-9a-f]{12}" + re.escape(suffix))
     is_kind = stat.S_ISREG if suffix == _PARTIAL else stat.S_ISDIR
-    found = []
+    leftovers = []
     with contextlib.suppress(OSError):
         for path in sorted(final.with_name(name) for name in os.listdir(final.parent) if form.fullmatch(name)):
             if is_kind(path.lstat().st_mode):
-                found.append(path)
-    return found
+                leftovers.append(path)
+    return leftovers
 
 
 def _sweep(final: Path, suffix: str) -> None:
     """Remove what killed runs left; what a living process holds is not ours to touch."""
     for path in _leftovers(final, suffix):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _GRACE and not _held(path):
+            if time.time() - path.stat().st_mtime > _GRACE and not _is_held(path):
                 _discard(path)
 
 
@@ -260,7 +261,7 @@ def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _held(path: Path) -> bool:
+def _is_held(path: Path) -> bool:
     """Whether a living process is filling `path`. True where nobody can tell."""
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -307,6 +308,6 @@ _HINTS = {
 }
 
 
-def _failed(path: Path, error: OSError) -> EdgeqError:
+def _write_error(path: Path, error: OSError) -> EdgeqError:
     why = error.strerror or str(error) or type(error).__name__
     return ArtifactError(f"cannot write {path}", why=why, hint=_HINTS.get(error.errno or 0, ""))

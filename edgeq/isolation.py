@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 
 from edgeq.errors import ArtifactError, EdgeqError
 
-__all__ = ["PATIENCE", "Isolated", "alive", "isolated", "read_untrusted"]
+__all__ = ["PATIENCE", "Isolated", "alive", "read_untrusted", "run_isolated"]
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ _pipe: Connection | None = None
 _last_beat = 0.0
 
 
-def isolated(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
+def run_isolated(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Compute ``work(*arguments, **options)`` in a fresh process and return or raise what it returns or raises.
 
     Function, arguments and result must pickle. Raises `ArtifactError` where the process dies, is stuck or runs out of
@@ -64,7 +64,7 @@ class Isolated:
     """An object that is made, and lives, in a process of its own. Use it as a context manager."""
 
     def __init__(self, make: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-        """Call `make` there. Raises what it raises, and `ArtifactError` as `isolated` does."""
+        """Call `make` there. Raises what it raises, and `ArtifactError` as `run_isolated` does."""
         self._process = _Process(make.__module__)
         try:
             self._process.ask("make", make, arguments, options)
@@ -73,7 +73,7 @@ class Isolated:
             raise
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the object. Raises what it raises, and `ArtifactError` as `isolated` does."""
+        """Call a method of the object. Raises what it raises, and `ArtifactError` as `run_isolated` does."""
         return self._process.ask("call", method, arguments, options)
 
     def __enter__(self) -> Isolated:
@@ -102,8 +102,8 @@ def read_untrusted(what: str, hint: str = "it is damaged: make it again") -> Ite
     except MemoryError as error:
         raise ArtifactError(what, why=f"it needs more memory than {memory_limit() >> 20} MiB", hint=hint) from error
     except Exception as error:  # runtimes and parsers share no exceptions
-        said = (str(error).strip().splitlines() or [""])[0][:300]
-        raise ArtifactError(what, why=f"{type(error).__name__}: {said}", hint=hint) from error
+        reason = (str(error).strip().splitlines() or [""])[0][:300]
+        raise ArtifactError(what, why=f"{type(error).__name__}: {reason}", hint=hint) from error
 
 
 def memory_limit() -> int:
@@ -235,7 +235,7 @@ def _wall_in(log: int) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller hears Ctrl-C too, and ends this process
-    limits = {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": LARGEST_FILE, "RLIMIT_AS": memory_limit() + _mapped()}
+    limits = {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": LARGEST_FILE, "RLIMIT_AS": memory_limit() + _mapped_bytes()}
     for name, value in limits.items():
         with contextlib.suppress(OSError, ValueError, AttributeError):  # not on this system, or already lower
             _, most = resource.getrlimit(getattr(resource, name))
@@ -250,7 +250,7 @@ def _wall_in(log: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")  # where memory runs out, this process goes first
 
 
-def _mapped() -> int:
+def _mapped_bytes() -> int:
     """Bytes of address space in use already, most of it shared libraries."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

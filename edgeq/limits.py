@@ -45,11 +45,11 @@ def check_regular(path: str | Path) -> int:
 
     Raises `OSError` where there is no file, `ArtifactError` for a FIFO, a socket, a device or a folder.
     """
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((name for test, name in _KINDS if test(found.st_mode)), "no regular file")
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for test, name in _KINDS if test(status.st_mode)), "no regular file")
         raise ArtifactError(f"{path} cannot be read", why=f"it is {kind}", hint="name a file")
-    return found.st_size
+    return status.st_size
 
 
 _KINDS = (
@@ -97,13 +97,13 @@ def check_unpacked(name: str, unpacked: int, size: int) -> None:
     _insist(name, "unpacks to", unpacked, min(UNPACKED, max(FREELY, RATIO * size)))
 
 
-def _insist(name: str, verb: str, found: int, most: int) -> None:
+def _insist(name: str, verb: str, size: int, most: int) -> None:
     given = os.environ.get(VARIABLE)
     most = parse_size(given, VARIABLE) if given else most
-    if found > most:
+    if size > most:
         raise ArtifactError(
-            f"{name} {verb} {_amount(found)}", why=f"the limit is {_amount(most)}",
-            hint=f"if you trust the file, raise the limit: {VARIABLE}={-(-found // 2**30)}Gi",
+            f"{name} {verb} {_amount(size)}", why=f"the limit is {_amount(most)}",
+            hint=f"if you trust the file, raise the limit: {VARIABLE}={-(-size // 2**30)}Gi",
         )  # fmt: skip
 
 

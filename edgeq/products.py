@@ -84,10 +84,12 @@ class Product:
 def _kind(lock: Path) -> str:
     """The kind of product that a lock of edgeq's is about; empty for any other file."""
     try:
-        found = read_json(lock)
+        content = read_json(lock)
     except (ArtifactError, ValueError):
         return ""
-    return str(found.get("kind", "build")) if isinstance(found, dict) and {"schema", "model"} <= set(found) else ""
+    return (
+        str(content.get("kind", "build")) if isinstance(content, dict) and {"schema", "model"} <= set(content) else ""
+    )
 
 
 def _is_file(path: Path, pattern: re.Pattern[str] | None = None) -> bool:

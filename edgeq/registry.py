@@ -70,7 +70,7 @@ class Registry(Generic[Entry]):
             point = plugins(self.kind).get(name)
             if point is None:
                 raise ConfigError(f"unknown {self.kind} {name!r}", hint=nearest(name, list(self)))
-            self._entries[name] = _loaded(point, self.kind)
+            self._entries[name] = _load_entry(point, self.kind)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
@@ -105,7 +105,7 @@ def plugins(kind: str) -> dict[str, metadata.EntryPoint]:
     return {point.name: point for point in metadata.entry_points(group=f"edgeq.{kind}s")}
 
 
-def _loaded(point: metadata.EntryPoint, kind: str) -> Any:
+def _load_entry(point: metadata.EntryPoint, kind: str) -> Any:
     try:
         return point.load()
     except Exception as error:  # another package's code may raise anything

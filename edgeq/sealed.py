@@ -18,9 +18,9 @@ def seal_json(body: Any) -> str:
 def open_json(text: str | bytes) -> Any:
     """What `seal_json` was given. Raises `ValueError` for text that is not what it made."""
     try:
-        made = json.loads(text, parse_constant=_refuse)
-        body, told = made["body"], made["sha256"]
-        whole = hashlib.sha256(_text(body).encode()).hexdigest() == told
+        sealed = json.loads(text, parse_constant=_refuse)
+        body, digest = sealed["body"], sealed["sha256"]
+        whole = hashlib.sha256(_text(body).encode()).hexdigest() == digest
     except (TypeError, KeyError, RecursionError) as error:
         raise ValueError("no sealed JSON") from error
     if not whole:

@@ -133,9 +133,9 @@ def choose(
     """
     if requested:
         return Choice(requested, "as requested")
-    told = (os.environ if environment is None else environment).get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if told.isdecimal() and int(told) > 0:
-        return Choice(int(told), "OMP_NUM_THREADS")
+    variable = (os.environ if environment is None else environment).get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if variable.isdecimal() and int(variable) > 0:
+        return Choice(int(variable), "OMP_NUM_THREADS")
     if macs * min(images, BATCH) < SMALL:
         return Choice(1, "the network is small")
     found = look()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeq.decode import decode_boxes, detect, iou, matched, nms, priors
+from edgeq.decode import count_matches, decode_boxes, detect, iou, nms, priors
 from edgeq.errors import ConfigError
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
@@ -78,6 +78,6 @@ def test_detect_keeps_classes_apart_and_sorts_by_score() -> None:
 
 def test_a_box_is_matched_once() -> None:
     reference = np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.9]])
-    assert matched(reference[:1], reference) == 1
-    assert matched(reference, reference) == 2
-    assert matched(reference[:0], reference) == 0
+    assert count_matches(reference[:1], reference) == 1
+    assert count_matches(reference, reference) == 2
+    assert count_matches(reference[:0], reference) == 0

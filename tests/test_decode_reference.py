@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from edgeq.decode import detect, matched, priors
+from edgeq.decode import count_matches, detect, priors
 from edgeq.model.load import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,4 +33,4 @@ def test_boxes_of_the_face_detector(monkeypatch: pytest.MonkeyPatch) -> None:
         found = detect(logits[0].numpy(), deltas[0].numpy(), anchors, score=0.7, overlap=0.3)
         expected = np.array(record[name]["boxes"])
         assert len(found.boxes) == len(expected)
-        assert matched(found.boxes, expected, 0.99) == len(expected)
+        assert count_matches(found.boxes, expected, 0.99) == len(expected)

@@ -15,7 +15,7 @@ import pytest
 
 from edgeq import files
 from edgeq.errors import ArtifactError
-from edgeq.files import replace_folder, staged, write_atomic
+from edgeq.files import replace_folder, stage_folder, write_atomic
 from edgeq.products import BUILD, MARKER, Product
 
 LOCK = '{"schema": 1, "model": {}}'
@@ -115,7 +115,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
     final = tmp_path / "build" / "net"
-    with staged(final, NETS) as staging:
+    with stage_folder(final, NETS) as staging:
         fill(staging, a="1")
         (staging / "plots").mkdir()
         (staging / "plots" / "b").write_text("2")
@@ -125,7 +125,7 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
 
 
 def test_an_earlier_build_is_replaced_whole(built: Path) -> None:
-    with staged(built, NETS) as staging:
+    with stage_folder(built, NETS) as staging:
         fill(staging, net_onnx="new")
         assert content(built)["net.tflite"] == "old"
     assert content(built) == {MARKER: LOCK, "net.onnx": "new"}
@@ -136,7 +136,7 @@ def test_an_earlier_build_is_replaced_whole(built: Path) -> None:
 def test_both_ways_of_swapping(built: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
     if not exchange:
         monkeypatch.setattr(files, "_exchange", lambda *_: False)
-    with staged(built, NETS) as staging:
+    with stage_folder(built, NETS) as staging:
         fill(staging)
     assert content(built) == {MARKER: LOCK}
     assert os.listdir(built.parent) == [built.name]
@@ -147,7 +147,7 @@ def test_a_failed_build_leaves_the_previous_one(built: Path, failure: type[BaseE
     before = content(built)
 
     def fail() -> None:
-        with staged(built, NETS) as staging:
+        with stage_folder(built, NETS) as staging:
             (staging / "half").write_text("half")
             raise failure
 
@@ -168,7 +168,7 @@ def test_a_swap_that_fails_half_way_is_undone(built: Path, monkeypatch: pytest.M
         real(source, target)
 
     monkeypatch.setattr(files.os, "replace", second_fails)
-    with pytest.raises(ArtifactError, match="No space left"), staged(built, NETS) as staging:
+    with pytest.raises(ArtifactError, match="No space left"), stage_folder(built, NETS) as staging:
         fill(staging, net_onnx="new")
     assert content(built) == before
     assert os.listdir(built.parent) == [built.name]
@@ -178,7 +178,7 @@ def test_a_disk_that_turns_out_full_at_the_end(built: Path, monkeypatch: pytest.
     before = content(built)
 
     def filled() -> None:
-        with staged(built, NETS) as staging:
+        with stage_folder(built, NETS) as staging:
             fill(staging, net_onnx="new")
             monkeypatch.setattr(files.os, "fsync", full_disk)
 
@@ -189,7 +189,7 @@ def test_a_disk_that_turns_out_full_at_the_end(built: Path, monkeypatch: pytest.
 
 def test_a_disk_that_fills_up_while_something_else_writes(built: Path) -> None:
     before = content(built)
-    with pytest.raises(ArtifactError, match=r"No space left.*free some space"), staged(built, NETS):
+    with pytest.raises(ArtifactError, match=r"No space left.*free some space"), stage_folder(built, NETS):
         full_disk()
     assert content(built) == before
     assert os.listdir(built.parent) == [built.name]
@@ -204,7 +204,7 @@ def test_what_no_build_made_is_never_replaced(tmp_path: Path, kind: str) -> None
     else:
         theirs.write_text("dear")
     said = r"holiday\.jpg in it is no part of a build" if kind == "folder" else "it is no folder"
-    with pytest.raises(ArtifactError, match=rf"{said} \(choose another --output"), staged(theirs, BUILD):
+    with pytest.raises(ArtifactError, match=rf"{said} \(choose another --output"), stage_folder(theirs, BUILD):
         pytest.fail("the build must not begin")
     (tmp_path / "staging").mkdir()
     with pytest.raises(ArtifactError, match=said):
@@ -214,7 +214,7 @@ def test_what_no_build_made_is_never_replaced(tmp_path: Path, kind: str) -> None
 
 def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with staged(tmp_path / "out", NETS) as staging:
+    with stage_folder(tmp_path / "out", NETS) as staging:
         fill(staging, a="1")
     assert content(tmp_path / "out") == {MARKER: LOCK, "a": "1"}
 
@@ -244,7 +244,7 @@ with staged({str(built)!r}, NETS) as staging:
     assert content(built) == before
     (leftover,) = (p for p in built.parent.iterdir() if p != built)
     age(leftover)
-    with staged(built, NETS) as staging:
+    with stage_folder(built, NETS) as staging:
         fill(staging)
         assert not leftover.exists()
     assert os.listdir(built.parent) == [built.name]
@@ -270,17 +270,17 @@ with files.staged({str(built)!r}, NETS) as staging:
 """
     )
     assert not built.exists()
-    with staged(built, NETS) as staging:
+    with stage_folder(built, NETS) as staging:
         assert content(built) == before
         fill(staging, a="next")
     assert content(built) == {MARKER: LOCK, "a": "next"}
 
 
 def test_a_living_writer_is_left_alone(built: Path) -> None:
-    with staged(built, NETS) as one:
+    with stage_folder(built, NETS) as one:
         fill(one, a="one")
         age(one)
-        with staged(built, NETS) as other:
+        with stage_folder(built, NETS) as other:
             assert one.is_dir()
             fill(other, a="other")
         assert content(built) == {MARKER: LOCK, "a": "other"}

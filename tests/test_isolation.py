@@ -13,23 +13,23 @@ import pytest
 from edgeq import isolation
 from edgeq.config.targets import load_target
 from edgeq.errors import ArtifactError, ConfigError
-from edgeq.isolation import Isolated, alive, isolated, read_untrusted
+from edgeq.isolation import Isolated, alive, read_untrusted, run_isolated
 
 
 def test_answers_and_errors_come_back():
-    assert isolated(json.loads, '{"a": [1, 2]}') == {"a": [1, 2]}
+    assert run_isolated(json.loads, '{"a": [1, 2]}') == {"a": [1, 2]}
     with pytest.raises(json.JSONDecodeError):
-        isolated(json.loads, "{")
+        run_isolated(json.loads, "{")
     with pytest.raises(ConfigError, match="did you mean") as caught:
-        isolated(load_target, "tflite-armm")
+        run_isolated(load_target, "tflite-armm")
     assert caught.value.what == "unknown target 'tflite-armm'"
 
 
 def test_a_death_is_an_error_with_its_cause():
     with pytest.raises(ArtifactError, match="crashed on this file: ended by SIGABRT"):
-        isolated(os.abort)
+        run_isolated(os.abort)
     with pytest.raises(ArtifactError, match="ended with status 7"):
-        isolated(os._exit, 7)
+        run_isolated(os._exit, 7)
 
 
 def test_a_script_without_a_guard_is_not_run_again(tmp_path):
@@ -76,20 +76,20 @@ class Counter:
 
 def test_what_is_stuck_is_ended_and_what_gets_on_is_not(monkeypatch):
     monkeypatch.setattr(isolation, "PATIENCE", 3.0)
-    assert isolated(_work, 4.0) == "done"
+    assert run_isolated(_work, 4.0) == "done"
     monkeypatch.setattr(isolation, "PATIENCE", 0.3)
     with pytest.raises(ArtifactError, match="got stuck on this file: no sign of life"):
-        isolated(_loop)
+        run_isolated(_loop)
 
 
 def test_memory_has_an_end():
     with pytest.raises(ArtifactError, match=r"model.onnx cannot be loaded: it needs more memory than \d+ MiB"):
-        isolated(_explode)
+        run_isolated(_explode)
 
 
 def test_what_a_crash_says_is_told_in_its_line_and_printed_nowhere(capfd):
     with pytest.raises(ArtifactError) as caught:
-        isolated(_noise)
+        run_isolated(_noise)
     assert "ended by SIGABRT, after saying: \\x1b[2Jfatal: no such op" in str(caught.value)
     assert capfd.readouterr() == ("", "")
 
@@ -107,7 +107,7 @@ def test_an_object_lives_in_the_other_process_until_it_dies():
 
 def test_an_error_that_cannot_be_sent_is_told():
     with pytest.raises(RuntimeError, match="OddError: 7"):
-        isolated(_odd)
+        run_isolated(_odd)
 
 
 class OddError(Exception):
@@ -123,7 +123,7 @@ def test_the_process_holds_nothing_of_the_callers(tmp_path):
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.set_inheritable(lock.fileno(), True)
-        assert str(tmp_path / "lock") not in isolated(_open_files)
+        assert str(tmp_path / "lock") not in run_isolated(_open_files)
 
 
 def _open_files():

@@ -137,7 +137,7 @@ def test_a_runner_nobody_registered_is_an_error_of_one_line(tmp_path: Path, monk
 
 
 def test_an_observer_is_a_setting(tmp_path: Path) -> None:
-    kind = settings.named_in(OBSERVERS)
+    kind = settings.name_in(OBSERVERS)
     assert [kind.parse(name, "--observer") for name in ("mse", "widest")] == ["mse", "widest"]
     with pytest.raises(ConfigError, match="did you mean 'widest'"):
         kind.parse("wides", "--observer")

@@ -12,7 +12,7 @@ import pytest
 
 from edgeq import files
 from edgeq.errors import ArtifactError
-from edgeq.files import check_replaceable, staged
+from edgeq.files import check_replaceable, stage_folder
 from edgeq.products import BUILD, CALIBRATION_SET, MARKER, Product
 
 KIND = {"build": BUILD, "calibration set": CALIBRATION_SET}
@@ -48,7 +48,7 @@ def test_every_name_of_an_earlier_product_may_go(
     if not exchange:
         monkeypatch.setattr(files, "_exchange", lambda *_: False)
     folder = product(tmp_path / "out", kind)
-    with staged(folder, kind) as staging:
+    with stage_folder(folder, kind) as staging:
         (staging / MARKER).write_text(json.dumps({"schema": 1, "model": {}, "kind": kind.kind}))
     assert os.listdir(folder) == [MARKER]
     assert os.listdir(tmp_path) == ["out"]
@@ -115,7 +115,7 @@ def test_a_name_that_edgeq_does_not_make_is_named_and_kept(
     folder = product(tmp_path / "out", kind)
     spoil(folder)
     before = tree(tmp_path)
-    with pytest.raises(ArtifactError, match=rf"would be replaced.*{named}.*choose another"), staged(folder, kind):
+    with pytest.raises(ArtifactError, match=rf"would be replaced.*{named}.*choose another"), stage_folder(folder, kind):
         pytest.fail("the work must not begin")
     assert tree(tmp_path) == before
 
@@ -180,7 +180,7 @@ def test_what_is_put_into_the_folder_during_the_work_is_kept(
     monkeypatch.setattr(files, "_exchange", lambda *names: exchange and real(*names))
 
     def begun() -> None:
-        with staged(folder, BUILD) as staging:
+        with stage_folder(folder, BUILD) as staging:
             (staging / MARKER).write_text(json.dumps({"schema": 1, "model": {}}))
             (tmp_path / "begun").touch()
 
@@ -201,7 +201,7 @@ def test_what_cannot_be_deleted_by_name_stays_where_people_see_it(tmp_path: Path
 
 def test_a_name_missing_from_the_table_is_found_when_it_is_written(tmp_path: Path) -> None:
     def written() -> None:
-        with staged(tmp_path / "out", BUILD) as staging:
+        with stage_folder(tmp_path / "out", BUILD) as staging:
             (staging / MARKER).write_text(json.dumps({"schema": 1, "model": {}}))
             (staging / "new.bin").touch()
 
@@ -222,7 +222,7 @@ def test_users_names_that_look_like_leftovers_stay(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         os.utime(path, (0, 0), follow_symlinks=False)
     before, names = tree(tmp_path), sorted(os.listdir(tmp_path))
-    with staged(tmp_path / "out", BUILD) as staging:
+    with stage_folder(tmp_path / "out", BUILD) as staging:
         (staging / MARKER).write_text(json.dumps({"schema": 1, "model": {}}))
     shutil.rmtree(tmp_path / "out")
     assert (tree(tmp_path), sorted(os.listdir(tmp_path))) == (before, names)

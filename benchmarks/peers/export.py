@@ -46,8 +46,8 @@ from edgeq.formats.base import format_of
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.measure.conditions import this_machine
-from edgeq.quant.bits import Scheme
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 
 FOLDERS = ROOT / "build" / "peers_export"
 HERE = Path(__file__).resolve().parent

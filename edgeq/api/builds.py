@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeq.api.models import Model
-from edgeq.api.options import BuildOptions, Limits, library_work, parsed, path_of, refuse_unknown, settings
+from edgeq.api.options import BuildOptions, Limits, library_work, parse_option, path_of, refuse_unknown, settings
 from edgeq.config.build import Budget, BuildConfig, Effective, resolve, settings_of
 from edgeq.config.targets import load_target
 from edgeq.errors import ConfigError
@@ -116,10 +116,10 @@ def check(report: Report | str | Path, **limits: Unpack[Limits]) -> CheckResult:
     """
     given: dict[str, Any] = dict(limits)
     path = path_of(given.pop("config", None))
-    devices = parsed(BuildConfig, "devices", given.pop("device", ()))
+    devices = parse_option(BuildConfig, "devices", given.pop("device", ()))
     refuse_unknown(given, settings_of(Budget))
     budget = resolve({}, {}, path).budget if path is not None else Budget()
-    budget = replace(budget, **{name: parsed(Budget, name, value) for name, value in given.items()})
+    budget = replace(budget, **{name: parse_option(Budget, name, value) for name, value in given.items()})
     folder = report.folder if isinstance(report, Report) else Path(report)
     return check_folder(folder, **vars(budget), devices=devices)
 

@@ -26,11 +26,11 @@ from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.storage import drop_unstorable_bits
 from edgeq.measure.accuracy import Accuracy
-from edgeq.measure.tasks import Answers, everything, measure_answers
+from edgeq.measure.tasks import Predictions, make_predictor, measure_predictions
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.bench import bench_artifact
 from edgeq.pipeline.evaluate import evaluate_artifact, prepare_evaluation
-from edgeq.pipeline.ondevice import fed_as, find_artifact
+from edgeq.pipeline.ondevice import find_artifact, input_spec
 
 __all__ = ["Data", "bench", "evaluate", "evaluate_on", "inspect", "verify"]
 
@@ -75,7 +75,7 @@ def evaluate(
     model: Model | str | None = None,
     limit: int | None = None,
     raw_pixels: bool = False,
-) -> Accuracy | Answers:
+) -> Accuracy | Predictions:
     """Measure the accuracy of a float network, of exact integers, or of a file or build on this machine.
 
     `data` are labelled images; None takes those that the model or the build names. `model` says how images become the
@@ -92,10 +92,10 @@ def evaluate(
     if isinstance(what, str | Path):
         artifact = find_artifact(Path(what))
         spec, where = _preparation(Path(what), known, data)
-        spec = fed_as(artifact, spec, raw_pixels)
+        spec = input_spec(artifact, spec, raw_pixels)
         labelled = _evaluation(where, spec, limit)
         with ForeignSession(artifact.model, spec.input_shape[0]) as session:
-            return measure_answers(
+            return measure_predictions(
                 lambda inputs: session.real_outputs(session.run(inputs)[1]),
                 labelled.batches(spec),
                 spec,
@@ -107,10 +107,10 @@ def evaluate(
     labelled = _evaluation(where, known.spec, limit)
     if isinstance(what, Model):
         module = what.loaded.module
-        run = everything(module) if isinstance(module, nn.Module) else everything(GraphModule(what.graph).eval())
+        run = make_predictor(module if isinstance(module, nn.Module) else GraphModule(what.graph).eval())
     else:
-        run = everything(what)
-    return measure_answers(run, labelled.batches(known.spec), known.spec)
+        run = make_predictor(what)
+    return measure_predictions(run, labelled.batches(known.spec), known.spec)
 
 
 def evaluate_on(
@@ -208,5 +208,5 @@ def _evaluation(data: Data | None, spec: ModelSpec, limit: int | None) -> Evalua
         raise ConfigError("no labelled images", hint="give data, such as test.npz")
     if isinstance(data, str | Path):
         return load_images(data, spec, limit)
-    found = data if isinstance(data, EvaluationSet) else evaluation_from_arrays(*data, spec)
-    return found if limit is None else found.part(limit)
+    evaluation = data if isinstance(data, EvaluationSet) else evaluation_from_arrays(*data, spec)
+    return evaluation if limit is None else evaluation.part(limit)

@@ -21,7 +21,7 @@ __all__ = [
     "BuildOptions",
     "Limits",
     "library_work",
-    "parsed",
+    "parse_option",
     "path_of",
     "refuse_unknown",
     "settings",
@@ -98,7 +98,7 @@ def settings(options: Mapping[str, Any], file: Path | None = None) -> Effective:
     known = settings_of(BuildConfig)
     given = {_FIELDS.get(name, name): value for name, value in options.items() if value is not None}
     refuse_unknown(given, known)
-    values = {name: parsed(BuildConfig, name, value) for name, value in given.items()}
+    values = {name: parse_option(BuildConfig, name, value) for name, value in given.items()}
     if file is None:
         base = Effective(BuildConfig(), Budget(), dict.fromkeys(known, "default"))
     else:
@@ -113,10 +113,10 @@ def settings(options: Mapping[str, Any], file: Path | None = None) -> Effective:
 
 
 @overload
-def parsed(kind: type[BuildConfig], name: Literal["devices"], value: Any) -> tuple[str, ...]: ...
+def parse_option(kind: type[BuildConfig], name: Literal["devices"], value: Any) -> tuple[str, ...]: ...
 @overload
-def parsed(kind: type[BuildConfig] | type[Budget], name: str, value: Any) -> Any: ...
-def parsed(kind: type[BuildConfig] | type[Budget], name: str, value: Any) -> Any:
+def parse_option(kind: type[BuildConfig] | type[Budget], name: str, value: Any) -> Any: ...
+def parse_option(kind: type[BuildConfig] | type[Budget], name: str, value: Any) -> Any:
     """A value as the setting `name` takes it: text from paths, and whatever the command line takes."""
     if value is None:
         return None

@@ -107,12 +107,12 @@ def quantize(
     with workspace(None) as folder:
         job = _job(model, options, folder)
         calibration = _calibration(images, model)
-        if job.intake.form == "weights":
-            calibration = job.intake.images(calibration)
+        if job.input_transform.form == "weights":
+            calibration = job.input_transform.images(calibration)
         net = quantize_graph(
             job.quantized_graph, calibration, job.input_range, job.scheme, observer=observer, specs=job.specs
         )
-        return job.intake.integers(net, job.scheme.widest_weights)
+        return job.input_transform.integers(net, job.scheme.widest_weights)
 
 
 def finetune(
@@ -161,7 +161,7 @@ def finetune(
         check_tuning(job)
         torch.manual_seed(seed)
         frozen = finetune_graph(job, calibration, StageCache(folder, Logged()))
-        return job.intake.integers(frozen.value, job.scheme.widest_weights)
+        return job.input_transform.integers(frozen.value, job.scheme.widest_weights)
 
 
 def write(
@@ -186,16 +186,16 @@ def write(
         raise ConfigError(f"{path} is no name of a model file", hint=f"end it in {model_names()}")
     chosen = load_target(target or facts.target)
     if isinstance(net, Model):
-        made = format_of(chosen, 8)
-        data = made.write_float(optimize(net.graph))
+        file_format = format_of(chosen, 8)
+        data = file_format.write_float(optimize(net.graph))
     else:
         written = drop_unstorable_bits(net)
         kinds = written.activation_types
         grids = (written.quantizations[name] for name in written.constants)
-        made = format_of(chosen, max((grid.bits or 8 for grid in grids if grid.dtype == "int8"), default=8))
-        data = made.write(written, *file_types(chosen, io, weight_storage, kinds))
-    if made.suffix != path.suffix:
-        raise ConfigError(f"{path} for {chosen.name}", why=f"its files end in {made.suffix}")
+        file_format = format_of(chosen, max((grid.bits or 8 for grid in grids if grid.dtype == "int8"), default=8))
+        data = file_format.write(written, *file_types(chosen, io, weight_storage, kinds))
+    if file_format.suffix != path.suffix:
+        raise ConfigError(f"{path} for {chosen.name}", why=f"its files end in {file_format.suffix}")
     write_atomic(path, data)
     return path
 

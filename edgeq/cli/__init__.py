@@ -14,11 +14,11 @@ from edgeq.threads import sleep_while_waiting
 __all__ = ["cli", "main"]
 
 
-def _print_version(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
-    if asked and not ctx.resilient_parsing:
-        from edgeq.cli.listing import installed
+def _print_version(ctx: click.Context, option: click.Parameter, requested: bool) -> None:
+    if requested and not ctx.resilient_parsing:
+        from edgeq.cli.listing import find_installed
 
-        echo(f"edgeq {installed()['edgeq']}")
+        echo(f"edgeq {find_installed()['edgeq']}")
         ctx.exit()
 
 

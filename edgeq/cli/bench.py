@@ -57,7 +57,7 @@ def bench(
     """
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--html {page}", why="is written as a page, so its name must end in .html")
-    results = [_measured(path, device, options) for path in paths for device in devices for _ in range(repeat)]
+    results = [_measure(path, device, options) for path in paths for device in devices for _ in range(repeat)]
     if as_json:
         print_json(results)
     else:
@@ -75,7 +75,7 @@ def bench(
         )  # fmt: skip
 
 
-def _measured(path: Path, device: str, options: dict[str, Any]) -> dict[str, Any]:
+def _measure(path: Path, device: str, options: dict[str, Any]) -> dict[str, Any]:
     from edgeq.pipeline.bench import bench_artifact
 
     return bench_artifact(path, device, say=say, **options)

@@ -90,7 +90,7 @@ def build(
     if not plan:
         _check_outputs(configs)
     try:
-        results = [_planned(one) if plan else _built(one, quiet, locked) for one in configs]
+        results = [_plan_one(one) if plan else _build_one(one, quiet, locked) for one in configs]
     except NotReproduced as error:
         if as_json:
             print_json({"locked": {"path": str(lock), "same": False, "differences": error.differences}})
@@ -101,8 +101,8 @@ def build(
         ]
     if as_json:
         same = {"locked": {"path": str(lock), "same": True, "differences": []}} if locked and not plan else {}
-        told = [result | same for result in results]
-        print_json(told[0] if len(told) == 1 else told)
+        rows = [result | same for result in results]
+        print_json(rows[0] if len(rows) == 1 else rows)
     elif not quiet:
         _show(configs, results, plan)
         if locked is not None and not plan:
@@ -146,13 +146,13 @@ def _refuse(plans: list[dict[str, Any]]) -> None:
             raise UnsupportedError(f"{facts['model']} cannot be built", why=calls)
 
 
-def _planned(config: BuildConfig) -> dict[str, Any]:
+def _plan_one(config: BuildConfig) -> dict[str, Any]:
     from edgeq.pipeline.build import plan
 
     return plan(config)
 
 
-def _built(config: BuildConfig, quiet: bool, locked: Locked | None) -> dict[str, Any]:
+def _build_one(config: BuildConfig, quiet: bool, locked: Locked | None) -> dict[str, Any]:
     # torch takes seconds to import: say what is going on before, and only where work is really done.
     from edgeq.cli.progress import progress
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from edgeq.cli.terminal import console, styled
+from edgeq.cli.terminal import console, join_styled
 from edgeq.formats.census import Census
 from edgeq.formats.contents import Contents, Op, Tensor, peak_memory
 
@@ -19,7 +19,7 @@ def show_contents(contents: Contents, path: Path) -> None:
     """On standard output: it is the result, and people search in it."""
     out = console(width=WIDTH)
     title = f"{path}  {contents.format}, {contents.bytes:,} bytes"
-    out.print(styled((title, "bold"), f"  {contents.description}".rstrip()))
+    out.print(join_styled((title, "bold"), f"  {contents.description}".rstrip()))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name, side in (("#", "right"), ("op", "left"), ("reads", "left"), ("makes", "left"), ("scale", "left"),
                        ("constants", "right"), ("MACs", "right")):  # fmt: skip
@@ -42,11 +42,11 @@ def show_contents(contents: Contents, path: Path) -> None:
 
 
 def _row(place: int, op: Op) -> list[str]:
-    made = op.outputs[0] if op.outputs else None
+    output = op.outputs[0] if op.outputs else None
     read = " + ".join(_short(t) for t in op.inputs[:3]) + (f" + {len(op.inputs) - 3} more" * (len(op.inputs) > 3))
     constants = sum(t.bytes for t in op.constants)
     return [
-        str(place), op.kind, read, _short(made) if made else "", _grid(made) if made else "",
+        str(place), op.kind, read, _short(output) if output else "", _grid(output) if output else "",
         f"{constants:,}" if constants else "", f"{op.macs:,}" if op.macs else "",
     ]  # fmt: skip
 
@@ -67,15 +67,17 @@ def _ends(tensors: tuple[Tensor, ...]) -> str:
     return ", ".join(f"{t.name.partition(':')[2] or t.name} {_short(t)} {_grid(t)}".strip() for t in tensors)
 
 
-def _census(found: Census, written: str) -> str:
+def _census(census: Census, written: str) -> str:
     """In an ONNX file as written, inner conversions are how a value's grid is told, and no fault."""
-    faults = {"float ops": found.float_ops, "transposes": found.transposes, "spatial pads": found.spatial_pads}
+    faults = {"float ops": census.float_ops, "transposes": census.transposes, "spatial pads": census.spatial_pads}
     notes = ""
     if written == "onnx":
-        notes = f" ({found.quantize} QuantizeLinear and {found.dequantize} DequantizeLinear say the grids)"
+        notes = f" ({census.quantize} QuantizeLinear and {census.dequantize} DequantizeLinear say the grids)"
     else:
-        faults |= {"inner QUANTIZE": found.quantize, "inner DEQUANTIZE": found.dequantize}
-    said = ", ".join(f"{count} {name}" for name, count in faults.items() if count) or "all integer, nothing in between"
-    if found.requantize:
-        notes += f" ({found.requantize} QUANTIZE between 8 and 16 bits)"
-    return f"{found.ops} ops: {said}{notes}"
+        faults |= {"inner QUANTIZE": census.quantize, "inner DEQUANTIZE": census.dequantize}
+    summary = (
+        ", ".join(f"{count} {name}" for name, count in faults.items() if count) or "all integer, nothing in between"
+    )
+    if census.requantize:
+        notes += f" ({census.requantize} QUANTIZE between 8 and 16 bits)"
+    return f"{census.ops} ops: {summary}{notes}"

@@ -32,12 +32,12 @@ def devices(as_json: bool) -> None:
     """List what --device takes, the Android devices adb knows, and whether the emulated Arm exists on this machine."""
     from edgeq.device.transport import TRANSPORTS
 
-    found = [device for kind in TRANSPORTS.entries() for device in kind.listed()]
+    listed = [device for kind in TRANSPORTS.entries() for device in kind.listed()]
     if as_json:
-        print_json([{"name": one.name, "description": one.description, "ready": one.ready} for one in found])
+        print_json([{"name": one.name, "description": one.description, "ready": one.ready} for one in listed])
         return
-    width = max(len(one.name) for one in found)
-    for one in found:
+    width = max(len(one.name) for one in listed)
+    for one in listed:
         missing = f"  ({one.remedy})" if one.ready is False else ""
         echo(f"{one.name.ljust(width)}  {one.description}{missing}")
 
@@ -99,11 +99,11 @@ def emulator(create: bool, as_json: bool) -> None:
     """Whether there is an emulated Arm on this machine, and make one."""
     from edgeq.device.userland import create_userland, find_userland
 
-    found = create_userland(lambda part: say(f"fetching {part}")) if create else find_userland()
+    userland = create_userland(lambda part: say(f"fetching {part}")) if create else find_userland()
     if as_json:
-        print_json({"folder": str(found.folder)})
+        print_json({"folder": str(userland.folder)})
     else:
-        echo(f"{found.folder}\nuse it with --device emulator:cortex-a72 or --device emulator:cortex-a76")
+        echo(f"{userland.folder}\nuse it with --device emulator:cortex-a72 or --device emulator:cortex-a76")
 
 
 def _show(name: str, facts: dict[str, Any], steps: list[str]) -> None:

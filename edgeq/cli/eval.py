@@ -35,7 +35,7 @@ def evaluate(paths: tuple[Path, ...], devices: tuple[str, ...], as_json: bool, *
     edgeq eval build/resnet20-tflite-arm --data test.npz --device pi@raspberrypi
     edgeq eval theirs.tflite --model resnet20/model.toml --data test.npz --device emulator:cortex-a72 --limit 200
     """
-    results = [_answered(path, device, options) for path in paths for device in devices]
+    results = [_evaluate_one(path, device, options) for path in paths for device in devices]
     if as_json:
         print_json(results[0] if len(results) == 1 else results)
     elif len(results) == 1:
@@ -44,15 +44,15 @@ def evaluate(paths: tuple[Path, ...], devices: tuple[str, ...], as_json: bool, *
         _table(results)
 
 
-def _answered(path: Path, device: str, options: dict[str, Any]) -> dict[str, Any]:
+def _evaluate_one(path: Path, device: str, options: dict[str, Any]) -> dict[str, Any]:
     from edgeq.pipeline.evaluate import evaluate_artifact
 
     return evaluate_artifact(path, device, say=say, **options)
 
 
 def _tell(facts: dict[str, Any]) -> None:
-    there, here, outputs = facts["device_accuracy"], facts["host_accuracy"], facts["outputs"]
-    metric, score = facts["metric"], f"{there['score']:.2f} %, here {here['score']:.2f} %"
+    device, host, outputs = facts["device_accuracy"], facts["host_accuracy"], facts["outputs"]
+    metric, score = facts["metric"], f"{device['score']:.2f} %, here {host['score']:.2f} %"
     echo(f"{facts['runtime']} on {facts['device']}: {metric} {score}")
     what = {"mIoU": "pixels", "mAP@0.5": "the boxes"}.get(metric, f"{facts['images']} images")
     echo(f"same answer to {100 * facts['agreement']:.2f} % of {what}")
@@ -66,10 +66,10 @@ def _tell(facts: dict[str, Any]) -> None:
 def _table(results: list[dict[str, Any]]) -> None:
     rows = [["artifact", "device", "runtime", "images", "score", "there %", "here %", "same answers", "equal values"]]
     for facts in results:
-        there, here = facts["device_accuracy"]["score"], facts["host_accuracy"]["score"]
+        device, host = facts["device_accuracy"]["score"], facts["host_accuracy"]["score"]
         rows.append([
             facts["artifact"], facts["device"], facts["runtime"], str(facts["images"]), facts["metric"],
-            f"{there:.2f}", f"{here:.2f}", f"{100 * facts['agreement']:.2f} %",
+            f"{device:.2f}", f"{host:.2f}", f"{100 * facts['agreement']:.2f} %",
             f"{100 * facts['outputs']['equal']:.3f} %",
         ])  # fmt: skip
     columns(rows)

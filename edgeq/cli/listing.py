@@ -11,7 +11,7 @@ import click
 
 from edgeq.cli.shell import columns, print_json
 
-__all__ = ["installed", "methods", "models", "targets", "version"]
+__all__ = ["find_installed", "methods", "models", "targets", "version"]
 
 _json = click.option("--json", "as_json", is_flag=True, help="print as JSON")
 
@@ -22,11 +22,11 @@ def targets(as_json: bool) -> None:
     """List targets: what --target takes, and what each sets."""
     from edgeq.config.targets import targets as all_targets
 
-    found = all_targets()
+    shipped = all_targets()
     if as_json:
-        print_json([dataclasses.asdict(target) for target in found])
+        print_json([dataclasses.asdict(target) for target in shipped])
         return
-    rows = [[t.name, t.format, f"activations {t.activations}", f"I/O {t.io}", t.description] for t in found]
+    rows = [[t.name, t.format, f"activations {t.activations}", f"I/O {t.io}", t.description] for t in shipped]
     columns(rows)
 
 
@@ -71,32 +71,32 @@ def methods(as_json: bool) -> None:
     """List where calibration images can come from: what --method takes, what each needs and what it uses."""
     from edgeq.synth.methods import methods as all_methods
 
-    found = all_methods()
+    rows = all_methods()
     if as_json:
-        print_json([dataclasses.asdict(method) for method in found])
+        print_json([dataclasses.asdict(method) for method in rows])
         return
     words = {True: "yes", False: "no", None: "?"}
     head = ["method", "batch norm", "labels", "data used", "what it is"]
-    columns([head] + [[m.name, words[m.batch_norm], words[m.labels], m.data, m.what] for m in found])
+    columns([head] + [[m.name, words[m.batch_norm], words[m.labels], m.data, m.what] for m in rows])
 
 
-def installed() -> dict[str, str]:
+def find_installed() -> dict[str, str]:
     """Versions of edgeq, Python and the packages that compute, where they are installed."""
-    found = {"edgeq": metadata.version("edgeq"), "python": platform.python_version()}
+    versions = {"edgeq": metadata.version("edgeq"), "python": platform.python_version()}
     for package in ("torch", "torchvision", "onnx", "onnxruntime", "ai-edge-litert", "tflite-runtime", "numpy"):
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 @click.command()
 @_json
 def version(as_json: bool) -> None:
     """Print the versions of edgeq and of what it stands on."""
-    found = installed()
+    versions = find_installed()
     if as_json:
-        print_json(found)
+        print_json(versions)
         return
-    columns([[name, number] for name, number in found.items()])
+    columns([[name, number] for name, number in versions.items()])

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, Time
 from rich.progress import Progress as Bars
 
 from edgeq.cli.shell import say
-from edgeq.cli.terminal import console, styled
+from edgeq.cli.terminal import console, join_styled
 from edgeq.progress import Progress, Silent
 
 __all__ = ["Lines", "Live", "progress"]
@@ -106,7 +106,7 @@ class Live:
 
     def done(self, name: str, seconds: float, cached: bool) -> None:
         self._drop()
-        self._console.print(styled(f"  {name:<12} ", ("cached", "dim") if cached else _seconds(seconds)))
+        self._console.print(join_styled(f"  {name:<12} ", ("cached", "dim") if cached else _seconds(seconds)))
 
     def note(self, text: str) -> None:
         self._console.print(f"  {text}", highlight=False, markup=False)

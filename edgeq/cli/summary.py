@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from edgeq.cli.terminal import console, styled
+from edgeq.cli.terminal import console, join_styled
 from edgeq.measure.latency import latency_text
 from edgeq.report.loss import loss_of
 from edgeq.report.metric import metric_of, score_of
@@ -36,15 +36,15 @@ def show_report(report: Mapping[str, Any], folder: Path) -> None:
     """The summary of a finished build in `folder`, from the fields of report.json."""
     out = console(width=WIDTH)  # a summary is the result of its command
     name = model_name(report)
-    out.print(styled("\n", (name, "bold"), " for ", (str(report["target"]), "bold")))
+    out.print(join_styled("\n", (name, "bold"), " for ", (str(report["target"]), "bold")))
     if loss := loss_of(report):
-        out.print(styled((loss.text, _STYLES[loss.grade])))
+        out.print(join_styled((loss.text, _STYLES[loss.grade])))
     table = Table(box=None, show_header=False, padding=(0, 2))
     for title, text in _rows(report):
         table.add_row(title, text)
     out.print(table)
     for warning in report.get("warnings") or []:
-        out.print(styled(("note", "yellow"), f"  {warning}"))
+        out.print(join_styled(("note", "yellow"), f"  {warning}"))
     out.print(f"report  {folder / 'report.html'}", soft_wrap=True)
     out.print(f"next    {check_command(report, folder)}", soft_wrap=True)
 
@@ -131,7 +131,7 @@ def _latency(report: Mapping[str, Any]) -> list[Row]:
     host = _at(report, "latency.conditions.machine") or _at(report, "latency.conditions.cpu")
     rows: list[Row] = [("latency", f"{latency_text(latency)} on {'this host' + (f' ({host})' if host else '')}")]
     if latency.get("valid") is False:
-        rows.append(("", styled(("do not believe this latency: the note below says why", "red"))))
+        rows.append(("", join_styled(("do not believe this latency: the note below says why", "red"))))
     return rows
 
 
@@ -169,10 +169,10 @@ def show_plan(plan: Mapping[str, Any]) -> None:
     out.print(facts)
     for name, value in plan.items():
         if _is_rows(value):
-            out.print(_table(name, _gathered(value) if name == "unsupported" else value))
+            out.print(_table(name, _group_refusals(value) if name == "unsupported" else value))
 
 
-def _gathered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _group_refusals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Calls refused alike as one row, with the first place and how many there are: a transformer repeats itself."""
     places: dict[tuple[Any, Any], list[str]] = {}
     for row in rows:
@@ -219,7 +219,7 @@ def show_synthesis(facts: Mapping[str, Any], build: str) -> None:
 
     out = console(width=WIDTH)  # a summary is the result of its command
     folder = str(facts["folder"])
-    out.print(styled("\n", (str(facts["model"]), "bold"), f", {facts['images']} images by {facts['method']}"))
+    out.print(join_styled("\n", (str(facts["model"]), "bold"), f", {facts['images']} images by {facts['method']}"))
     table = Table(box=None, show_header=False, padding=(0, 2))
     for title, text in _synthesis_rows(facts):
         table.add_row(title, text)
@@ -249,7 +249,7 @@ def _synthesis_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _measured(value: Any) -> str:
+def _format_measured(value: Any) -> str:
     """A value beside its limit: 0.9985 of 0.99 must not read as 1.00 of 0.99."""
     return f"{value:,.4f}" if isinstance(value, float) else _flat(value)
 
@@ -261,12 +261,12 @@ def show_check(verdict: Mapping[str, Any]) -> None:
     for title in ("", "limit", "value", "margin", ""):
         table.add_column(title, justify="right" if title else "left")
     for row in verdict["rows"]:
-        held = styled(("held", "green") if row["passed"] else ("MISSED", "red"))
-        table.add_row(str(row["name"]), *(_measured(row.get(key)) for key in ("limit", "value", "margin")), held)
+        held = join_styled(("held", "green") if row["passed"] else ("MISSED", "red"))
+        table.add_row(str(row["name"]), *(_format_measured(row.get(key)) for key in ("limit", "value", "margin")), held)
     out.print(table)
     for row in verdict["rows"]:
-        told = row.get("note") if row["passed"] else row.get("reason")
-        if told:
-            out.print(f"  {row['name']}: {told}", soft_wrap=True)
+        remark = row.get("note") if row["passed"] else row.get("reason")
+        if remark:
+            out.print(f"  {row['name']}: {remark}", soft_wrap=True)
     missed = sum(not row["passed"] for row in verdict["rows"])
     out.print("passed" if verdict["passed"] else f"failed: {missed} of {len(verdict['rows'])} limits missed")

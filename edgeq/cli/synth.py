@@ -47,7 +47,7 @@ def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **
     if config.model is None:
         say(f"edgeq: no MODEL and no model in edgeq.toml: using the shipped default, {DEFAULT_MODEL}")
         config = dataclasses.replace(config, model=DEFAULT_MODEL)
-    facts = _made(config, quiet)
+    facts = _run_synth(config, quiet)
     if as_json:
         print_json(facts)
     elif not quiet:
@@ -58,11 +58,11 @@ def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **
 
 def _command(config: BuildConfig, folder: str, images: int) -> str:
     """The build of the same network on all `images` in `folder`."""
-    told = {name: getattr(config, name) for name in ("model", "weights", "input_shape", "mean", "std", "targets")}
-    return shlex.join(BuildConfig(**told, method=f"images:{folder}/images.npz", images=images).arguments())
+    options = {name: getattr(config, name) for name in ("model", "weights", "input_shape", "mean", "std", "targets")}
+    return shlex.join(BuildConfig(**options, method=f"images:{folder}/images.npz", images=images).arguments())
 
 
-def _made(config: BuildConfig, quiet: bool) -> dict[str, Any]:
+def _run_synth(config: BuildConfig, quiet: bool) -> dict[str, Any]:
     from edgeq.cli.progress import progress
 
     with progress(quiet) as shown:

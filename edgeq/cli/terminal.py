@@ -11,21 +11,21 @@ from rich.text import Text
 
 from edgeq.errors import printable
 
-__all__ = ["console", "styled"]
+__all__ = ["console", "join_styled"]
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """Return a rich console that prints text as it is: no markup in it is obeyed, nothing in it steers the terminal.
 
-    Styles are given by `styled`. `width` holds where there is no terminal to ask.
+    Styles are given by `join_styled`. `width` holds where there is no terminal to ask.
     """
-    found = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    if found.is_terminal or width is None:
-        return found
+    plain_console = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if plain_console.is_terminal or width is None:
+        return plain_console
     return _Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
-def styled(*parts: str | tuple[str, str]) -> Text:
+def join_styled(*parts: str | tuple[str, str]) -> Text:
     """Return a line of text of which some parts, pairs of text and style, are coloured or bold."""
     return Text.assemble(*(_safe(part) if isinstance(part, str) else (_safe(part[0]), part[1]) for part in parts))
 

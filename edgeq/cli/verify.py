@@ -52,20 +52,25 @@ def verify(
     """
     from edgeq.formats.replay import replay
 
-    found = replay(folder, images, seed=seed, rounding=rounding)
-    changed = _changed(folder)
-    held = found.held and not changed
+    exactness = replay(folder, images, seed=seed, rounding=rounding)
+    changed = _find_changed_file(folder)
+    held = exactness.held and not changed
     if as_json:
-        facts = {"images": images, "allowed_steps": found.allowed_step, "changed_since_build": changed, "passed": held}
-        print_json(dataclasses.asdict(found) | facts)
+        facts = {
+            "images": images,
+            "allowed_steps": exactness.allowed_step,
+            "changed_since_build": changed,
+            "passed": held,
+        }
+        print_json(dataclasses.asdict(exactness) | facts)
     else:
-        _show(found, held)
+        _show(exactness, held)
         if changed:
             echo(f"{changed} is not the file that report.json describes: it was changed after the build")
     ctx.exit(0 if held else 1)
 
 
-def _changed(folder: Path) -> str | None:
+def _find_changed_file(folder: Path) -> str | None:
     """The name of the model, where it is not the file whose hash the build wrote into its report.
 
     A few images cannot show every change: a weight may matter on others only. A folder without a readable report has
@@ -82,16 +87,19 @@ def _changed(folder: Path) -> str | None:
     return None if hashlib.sha256(model.read_bytes()).hexdigest() == expected else model.name
 
 
-def _show(found: Exactness, held: bool) -> None:
-    echo(f"{found.equal:,} of {found.values:,} values equal ({found.reference}), largest step {found.max_step}")
-    width = max(len(name) for name in found.per_op)
-    for name, (values, equal, step) in found.per_op.items():
+def _show(exactness: Exactness, held: bool) -> None:
+    echo(
+        f"{exactness.equal:,} of {exactness.values:,} values equal ({exactness.reference}), "
+        f"largest step {exactness.max_step}"
+    )
+    width = max(len(name) for name in exactness.per_op)
+    for name, (values, equal, step) in exactness.per_op.items():
         if equal != values:
             echo(f"  {name.ljust(width)}  {values - equal:,} of {values:,} differ, by {step} at most")
-    if found.first_difference:
-        echo(f"first difference  {found.first_difference}")
-    steps = found.allowed_step
-    if steps and found.first_wrong is not None:
-        echo(f"first op beyond one step  {found.first_wrong[0]}")
+    if exactness.first_difference:
+        echo(f"first difference  {exactness.first_difference}")
+    steps = exactness.allowed_step
+    if steps and exactness.first_wrong is not None:
+        echo(f"first op beyond one step  {exactness.first_wrong[0]}")
     allowed = "; one step is allowed" if steps else ""
     echo(f"{'passed' if held else 'failed'}{allowed}")

@@ -95,7 +95,7 @@ class BuildConfig:
     seed: int = _setting(0, settings.SEED, "seed of everything random")
     effort: str = _setting("balanced", settings.one_of(*EFFORTS), "how long synthesis and fine-tuning may take")
     observer: str = _setting(
-        "mse", settings.named_in(OBSERVERS), "how ranges are picked: minmax, percentile, mse or another package's"
+        "mse", settings.name_in(OBSERVERS), "how ranges are picked: minmax, percentile, mse or another package's"
     )
     io: str | None = _setting(None, settings.one_of("int8", "uint8", "int16", "float32"), "type of inputs and outputs")
     weight_storage: str | None = _setting(
@@ -297,9 +297,9 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     if not isinstance(limits, dict):
         raise ConfigError(f"budget = {limits!r}", where=str(path), why="must be a table")
     refuse_unknown(limits, tuple(settings_of(Budget)), f"{path} [budget]")
-    asked = flags.get("model") or environment.get("EDGEQ_MODEL")
+    model = flags.get("model") or environment.get("EDGEQ_MODEL")
     unused: tuple[str, ...] = ()
-    if asked and from_file.get("model", asked) != asked:
+    if model and from_file.get("model", model) != model:
         # The file's network is not the one asked for, so what it says about its network does not apply.
         unused = tuple(key for key in from_file if key in _OF_THE_MODEL)
         from_file = {key: value for key, value in from_file.items() if key not in _OF_THE_MODEL}
@@ -333,7 +333,7 @@ def _pick(
         if value is not None and value != ():  # click's word for an option that may be repeated, and was not given
             parsed = setting.kind.parse(value, where + (setting.name if where else source))
             if where and path.parent != Path():
-                parsed = _anchored(setting, parsed, path.parent)
+                parsed = _resolve_relative(setting, parsed, path.parent)
             return parsed, source
     return setting.default, "default"
 
@@ -345,7 +345,7 @@ _OF_THE_MODEL = ("weights", "input_shape", "mean", "std", "evaluation", "output"
 _FILES = ("model", "weights", "evaluation", "method")
 
 
-def _anchored(setting: Setting, value: Any, folder: Path) -> Any:
+def _resolve_relative(setting: Setting, value: Any, folder: Path) -> Any:
     """Paths in a config file elsewhere are relative to it; names that are no paths stay."""
     if isinstance(value, Path):
         return folder / value

@@ -18,13 +18,13 @@ def find_config(start: Path) -> Path | None:
     shared folder such as ``/tmp`` anyone may have put it there. The path is relative where `start` holds the file.
     """
     for folder in (start, *start.parents):
-        found = folder / CONFIG_FILE
-        if found.is_file() and (folder == start or _trusted(found)):
-            return Path(CONFIG_FILE) if folder == start else found
+        path = folder / CONFIG_FILE
+        if path.is_file() and (folder == start or _is_trusted(path)):
+            return Path(CONFIG_FILE) if folder == start else path
         if (folder / ".git").exists() or folder == Path.home():
             return None
     return None
 
 
-def _trusted(path: Path) -> bool:
+def _is_trusted(path: Path) -> bool:
     return not hasattr(os, "getuid") or path.stat().st_uid in (os.getuid(), 0)

@@ -20,7 +20,7 @@ from edgeq.registry import Registry, nearest
 
 __all__ = [
     "AMOUNT", "BITS", "COUNT", "DEVICES", "LAYER_BITS", "NAMES", "NUMBERS", "PATH", "PERCENT", "SEED", "SHAPE", "SHARE",
-    "SIZE", "SWITCH", "TEXT", "Kind", "named_in", "one_of", "parse_size", "some_of", "toml_value",
+    "SIZE", "SWITCH", "TEXT", "Kind", "name_in", "one_of", "parse_size", "some_of", "toml_value",
 ]  # fmt: skip
 
 MOST = 10**18
@@ -41,8 +41,8 @@ class Kind:
     repeated: bool = False
 
 
-def _bad(value: Any, where: str, wanted: str) -> ConfigError:
-    return ConfigError(f"{where} {value!r}", why=f"must be {wanted}")
+def _bad(value: Any, where: str, expected: str) -> ConfigError:
+    return ConfigError(f"{where} {value!r}", why=f"must be {expected}")
 
 
 def _text(value: Any, where: str) -> str:
@@ -51,7 +51,7 @@ def _text(value: Any, where: str) -> str:
     return value
 
 
-def _converted(kind: Any, wanted: str, separators: str = "") -> Callable[[Any, str], Any]:
+def _parser_of(kind: Any, expected: str, separators: str = "") -> Callable[[Any, str], Any]:
     """How a value of the type `kind` is read: a text is what TOML would have given, several of them split."""
 
     def parse(value: Any, where: str) -> Any:
@@ -62,7 +62,7 @@ def _converted(kind: Any, wanted: str, separators: str = "") -> Callable[[Any, s
         try:
             return msgspec.convert(given, kind)
         except msgspec.ValidationError as error:
-            raise _bad(value, where, wanted) from error
+            raise _bad(value, where, expected) from error
 
     return parse
 
@@ -127,7 +127,7 @@ def one_of(*choices: str) -> Kind:
     return Kind(f"[{'|'.join(choices)}]", parse)
 
 
-def named_in(registry: Registry[Any]) -> Kind:
+def name_in(registry: Registry[Any]) -> Kind:
     """A name in `registry`, which is loaded to check one; a miss suggests the nearest."""
 
     def parse(value: Any, where: str) -> str:
@@ -147,28 +147,28 @@ def _layer_bits(value: Any, where: str) -> tuple[str, ...]:
     if isinstance(value, dict):
         value = [f"{pattern}={bits}" for pattern, bits in value.items()]
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
-    found = []
+    layers = []
     for part in parts:
         pattern, _, bits = (part if isinstance(part, str) else "").rpartition("=")
         if not pattern.strip() or not _BITS.fullmatch(bits.strip()):
             raise _bad(part, where, "module paths and their bits, such as features.3.*=w4a8")
-        found.append(f"{pattern.strip()}={bits.strip()}")
-    return tuple(found)
+        layers.append(f"{pattern.strip()}={bits.strip()}")
+    return tuple(layers)
 
 
 TEXT = Kind("TEXT", _text)
 BITS = Kind("wNaM", _bits)
 LAYER_BITS = Kind("PATTERN=wNaM", _layer_bits, repeated=True)
 PATH = Kind("PATH", _path)
-COUNT = Kind("N", _converted(Annotated[int, Meta(ge=1, le=MOST)], "a whole number of at least 1"))
-SEED = Kind("N", _converted(Annotated[int, Meta(ge=0, le=MOST)], "a whole number of at least 0"))
-AMOUNT = Kind("NUMBER", _converted(Annotated[float, Meta(ge=0, le=sys.float_info.max)], "a number of at least 0"))
-SHARE = Kind("SHARE", _converted(Annotated[float, Meta(ge=0, le=1)], "a share between 0 and 1"))
-PERCENT = Kind("PERCENT", _converted(Annotated[float, Meta(ge=0, le=100)], "a percentage between 0 and 100"))
+COUNT = Kind("N", _parser_of(Annotated[int, Meta(ge=1, le=MOST)], "a whole number of at least 1"))
+SEED = Kind("N", _parser_of(Annotated[int, Meta(ge=0, le=MOST)], "a whole number of at least 0"))
+AMOUNT = Kind("NUMBER", _parser_of(Annotated[float, Meta(ge=0, le=sys.float_info.max)], "a number of at least 0"))
+SHARE = Kind("SHARE", _parser_of(Annotated[float, Meta(ge=0, le=1)], "a share between 0 and 1"))
+PERCENT = Kind("PERCENT", _parser_of(Annotated[float, Meta(ge=0, le=100)], "a percentage between 0 and 100"))
 SIZE = Kind("BYTES", parse_size)
 SWITCH = Kind("", _switch, switch=True)
-NUMBERS = Kind("NUMBERS", _converted(tuple[Number, ...], "numbers such as 0.485,0.456,0.406", ","))
-SHAPE = Kind("C,H,W", _converted(tuple[Positive, Positive, Positive], "C,H,W such as 3,224,224", ",x"))
+NUMBERS = Kind("NUMBERS", _parser_of(tuple[Number, ...], "numbers such as 0.485,0.456,0.406", ","))
+SHAPE = Kind("C,H,W", _parser_of(tuple[Positive, Positive, Positive], "C,H,W such as 3,224,224", ",x"))
 NAMES = Kind("NAME", _names(1), repeated=True)
 DEVICES = Kind("DEVICE", _names(0), repeated=True)
 

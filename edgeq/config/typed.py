@@ -165,8 +165,8 @@ def struct_of(kind: Any) -> tuple[Any, bool]:
     if typing.get_origin(kind) is Annotated:
         return struct_of(typing.get_args(kind)[0])
     if _is_union(kind):
-        found = [struct_of(part) for part in typing.get_args(kind)]
-        return next((each for each in found if each[0] is not None), (None, False))
+        structs = [struct_of(part) for part in typing.get_args(kind)]
+        return next((each for each in structs if each[0] is not None), (None, False))
     if typing.get_origin(kind) is list:
         inner = struct_of(typing.get_args(kind)[0])[0]
         return inner, inner is not None
@@ -189,7 +189,7 @@ def _culprit(value: Any, kind: Any) -> tuple[str, Any, Any]:
 def _container(kind: Any) -> Any:
     """The list or table that `kind` is or may be; None for single values."""
     if typing.get_origin(kind) is Annotated or _is_union(kind):
-        return next((found for part in typing.get_args(kind) if (found := _container(part)) is not None), None)
+        return next((container for part in typing.get_args(kind) if (container := _container(part)) is not None), None)
     return kind if typing.get_origin(kind) in (list, dict) else None
 
 

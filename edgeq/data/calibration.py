@@ -36,7 +36,7 @@ class CalibrationSet:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def parted(self, count: int) -> tuple[CalibrationSet, CalibrationSet]:
+    def split(self, count: int) -> tuple[CalibrationSet, CalibrationSet]:
         """Split the set into its first `count` images and the others."""
         first = replace(self, inputs=self.inputs[:count], labels=self.labels[:count])
         return first, replace(self, inputs=self.inputs[count:], labels=self.labels[count:])

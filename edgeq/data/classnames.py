@@ -69,27 +69,27 @@ def number_folders(names: Sequence[str], spec: ModelSpec, source: str) -> tuple[
     are those of an ImageNet network, and other names are numbered in sorted order, as torchvision does it, which is
     right only for a network that was trained so. Raises `ConfigError` for names that match no class, or the same one.
     """
-    found, note = _numbers(names, spec, source)
-    for place, number in enumerate(found):
-        if number in found[:place]:
-            twins = (names[found.index(number)], names[place])
+    numbers, note = _numbers(names, spec, source)
+    for place, number in enumerate(numbers):
+        if number in numbers[:place]:
+            twins = (names[numbers.index(number)], names[place])
             raise ConfigError(f"class folders {twins[0]!r} and {twins[1]!r} of {source} are both class {number}")
-    return found, note
+    return numbers, note
 
 
 def _numbers(names: Sequence[str], spec: ModelSpec, source: str) -> tuple[list[int], str]:
     if spec.labels:
         numbered = all(map(_NUMBER.fullmatch, names)) and not ClassNames(spec.labels).are_numbers
-        counted, note = _counted([int(name) for name in names], spec) if numbered else ([], "")
-        return (counted, note) if note else (_matched(names, spec, source), "")
+        counted, note = _count_classes([int(name) for name in names], spec) if numbered else ([], "")
+        return (counted, note) if note else (_match_names(names, spec, source), "")
     if all(map(_NUMBER.fullmatch, names)):
-        return _counted([int(name) for name in names], spec)
+        return _count_classes([int(name) for name in names], spec)
     if all(map(_SYNSET.fullmatch, names)) and spec.classes == IMAGENET:
         return _synsets(names, source), ""
     prefixed = [_NUMBERED.fullmatch(name) for name in names]
     numbers = [int(match[1]) for match in prefixed if match]
     if len(numbers) == len(names) and len(set(numbers)) == len(names):
-        counted, note = _counted(numbers, spec)
+        counted, note = _count_classes(numbers, spec)
         if max(counted) < spec.decisions:
             return counted, note
     order = sorted(names)
@@ -101,22 +101,22 @@ def _numbers(names: Sequence[str], spec: ModelSpec, source: str) -> tuple[list[i
     )
 
 
-def _matched(names: Sequence[str], spec: ModelSpec, source: str) -> list[int]:
+def _match_names(names: Sequence[str], spec: ModelSpec, source: str) -> list[int]:
     known = ClassNames(spec.labels)
-    found = {name: known.find(name) for name in names}
-    strange = [name for name, number in found.items() if number is None]
+    numbers = {name: known.find(name) for name in names}
+    strange = [name for name, number in numbers.items() if number is None]
     if strange:
-        taken = set(found.values())
+        taken = set(numbers.values())
         free = [label for index, label in enumerate(spec.labels) if index not in taken]
         raise ConfigError(
-            f"class folders {_listed(strange)} of {source} match no label of {spec.name}, or more than one",
-            why=f"labels without a folder are {_listed(free)}" if free else "every label has a folder of its own",
+            f"class folders {_list_names(strange)} of {source} match no label of {spec.name}, or more than one",
+            why=f"labels without a folder are {_list_names(free)}" if free else "every label has a folder of its own",
             hint="rename the folders as the labels are called",
         )
-    return [number for number in found.values() if number is not None]
+    return [number for number in numbers.values() if number is not None]
 
 
-def _counted(numbers: list[int], spec: ModelSpec) -> tuple[list[int], str]:
+def _count_classes(numbers: list[int], spec: ModelSpec) -> tuple[list[int], str]:
     """Class numbers from numeric names: as they are, or less 1 if they count from 1 to the number of classes."""
     if sorted(numbers) == list(range(1, spec.decisions + 1)):
         return [
@@ -139,10 +139,10 @@ def _synsets(names: Sequence[str], source: str) -> list[int]:
 
         order = ImageNetInfo().label_names()
         if strange := [name for name in names if name not in order]:
-            raise ConfigError(f"class folders {_listed(strange)} of {source} are no synsets of ImageNet-1k")
+            raise ConfigError(f"class folders {_list_names(strange)} of {source} are no synsets of ImageNet-1k")
     return [order.index(name) for name in names]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(repr(name[:60]) for name in names[:SHOWN]) + more

@@ -21,14 +21,14 @@ import numpy.typing as npt
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.npz import read_npz
 from edgeq.data.pictures import PICTURES, find_labelled, find_plain, read_picture
-from edgeq.data.truths import ARRAYS, Truths, checked_truths, truths_sha256
+from edgeq.data.truths import ARRAYS, Truths, check_truths, truths_sha256
 from edgeq.errors import ConfigError, MeasurementError
 from edgeq.model.pycode import call, import_callable
 from edgeq.model.spec import ModelSpec
 
 __all__ = [
     "EvaluationSet",
-    "barred",
+    "bar_evaluation",
     "calibration_from_images",
     "check_images",
     "evaluation_from_arrays",
@@ -46,7 +46,7 @@ _BARRED: ContextVar[str] = ContextVar("barred", default="")
 
 
 @contextlib.contextmanager
-def barred(during: str) -> Iterator[None]:
+def bar_evaluation(during: str) -> Iterator[None]:
     """Context in which every access to an evaluation image or label raises `MeasurementError`, which names `during`.
 
     Types keep evaluation images out of what calibrates and trains; this catches whatever gets around them.
@@ -119,7 +119,7 @@ def load_images(path: str | Path, spec: ModelSpec, limit: int | None = None) -> 
             hint="use class folders, a CSV with columns filename,label, or an .npz with images and "
             + " and ".join(ARRAYS[spec.task]),
         )
-    return _judged(pixels, labels, str(path), spec, note)
+    return _make_set(pixels, labels, str(path), spec, note)
 
 
 def evaluation_from_arrays(images: Pixels, truths: Any, spec: ModelSpec) -> EvaluationSet:
@@ -129,13 +129,13 @@ def evaluation_from_arrays(images: Pixels, truths: Any, spec: ModelSpec) -> Eval
     `ConfigError`.
     """
     _insist("evaluation images")
-    pixels, labels = _checked(np.asarray(images), truths, "the given images", spec)
+    pixels, labels = _check(np.asarray(images), truths, "the given images", spec)
     if labels is None:
         raise ConfigError("the given images have no labels")
-    return _judged(pixels, labels, "the given images", spec, "")
+    return _make_set(pixels, labels, "the given images", spec, "")
 
 
-def _judged(pixels: Pixels, labels: Truths, path: str, spec: ModelSpec, note: str) -> EvaluationSet:
+def _make_set(pixels: Pixels, labels: Truths, path: str, spec: ModelSpec, note: str) -> EvaluationSet:
     if spec.task == "classification" and (labels.min() < 0 or labels.max() >= spec.decisions):
         raise ConfigError(
             f"labels of {path} go from {labels.min()} to {labels.max()}",
@@ -205,30 +205,30 @@ def _from_npz(path: Path, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
         spec = replace(spec, resize=None, crop=None)  # as `edgeq synth` writes them: at the input's size
     pixels = arrays.pop("images")
     if set(arrays) != set(ARRAYS[spec.task]):
-        return _checked(pixels, None, str(path), spec)
-    return _checked(pixels, arrays if len(arrays) > 1 else next(iter(arrays.values())), str(path), spec)
+        return _check(pixels, None, str(path), spec)
+    return _check(pixels, arrays if len(arrays) > 1 else next(iter(arrays.values())), str(path), spec)
 
 
 def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
-    made = call(import_callable(reference), reference, {})
+    result = call(import_callable(reference), reference, {})
     names = ARRAYS[spec.task]
-    if isinstance(made, Mapping) and {"images", *names} <= set(made):
-        made = (made["images"], made[names[0]] if len(names) == 1 else {name: made[name] for name in names})
-    if not isinstance(made, tuple) or len(made) != 2:
+    if isinstance(result, Mapping) and {"images", *names} <= set(result):
+        result = (result["images"], result[names[0]] if len(names) == 1 else {name: result[name] for name in names})
+    if not isinstance(result, tuple) or len(result) != 2:
         raise ConfigError(
-            f"{reference} returned {type(made).__name__}",
+            f"{reference} returned {type(result).__name__}",
             why=f"must return (images, {names[0]}), or a dictionary of images, {', '.join(names)}",
         )
-    return _checked(np.asarray(made[0]), made[1], reference, spec)
+    return _check(np.asarray(result[0]), result[1], reference, spec)
 
 
-def _checked(images: npt.NDArray[Any], given: Any | None, source: str, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
+def _check(images: npt.NDArray[Any], given: Any | None, source: str, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
     """The images, uint8 at the network's input size, and their truths. Raises `ConfigError` for others."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ConfigError(
             f"images of {source} are {images.dtype} {list(images.shape)}", why="must be uint8 (N, H, W, C)"
         )
-    labels = None if given is None else checked_truths(given, len(images), source, spec)
+    labels = None if given is None else check_truths(given, len(images), source, spec)
     if not len(images):
         raise ConfigError(f"{source} holds no images")
     if images.shape[1] == spec.input_shape[0] != images.shape[3]:
@@ -243,10 +243,10 @@ def _checked(images: npt.NDArray[Any], given: Any | None, source: str, spec: Mod
     if fits and (spec.resize is not None or spec.crop is not None):
         from PIL import Image
 
-        from edgeq.data.pictures import fitted
+        from edgeq.data.pictures import fit_picture
 
         plain = (image if channels == 3 else image[:, :, 0] for image in images)
-        images = np.stack([fitted(Image.fromarray(image), spec, source) for image in plain])
+        images = np.stack([fit_picture(Image.fromarray(image), spec, source) for image in plain])
     if images.shape[1:] != (height, width, channels):
         raise ConfigError(
             f"images of {source} are {list(images.shape[1:])}",
@@ -262,11 +262,11 @@ def _from_files(path: Path, spec: ModelSpec, choose: Choice, numbered: bool) -> 
     if not files:
         raise ConfigError(f"{path} holds no pictures", hint=f"they end in {', '.join(PICTURES)}")
     chosen = choose(len(files))
-    pixels = _decoded([files[i] for i in chosen], spec)
+    pixels = _decode([files[i] for i in chosen], spec)
     return pixels, np.array([labels[i] for i in chosen], np.int64) if labels else None, note
 
 
-def _decoded(files: Sequence[Path], spec: ModelSpec) -> Pixels:
+def _decode(files: Sequence[Path], spec: ModelSpec) -> Pixels:
     channels, height, width = spec.input_shape
     shape = (len(files), height, width, channels)
     if np.prod(shape, dtype=np.int64) <= IN_MEMORY:

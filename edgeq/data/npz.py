@@ -32,13 +32,13 @@ def read_npz(
                     holds = f"it holds {', '.join(archive.files) or 'nothing'}"
                     raise ArtifactError(f"{name} has no array {wanted!r}", hint=holds)
             wanted_too = archive.files if optional is None else [each for each in optional if each in archive.files]
-            found = {each: archive[each] for each in dict.fromkeys([*needed, *wanted_too])}
+            arrays = {each: archive[each] for each in dict.fromkeys([*needed, *wanted_too])}
     except ArtifactError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on a bad file
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{name} cannot be read", why=why) from error
-    for each, array in found.items():
+    for each, array in arrays.items():
         if not isinstance(array, np.ndarray):  # numpy gives the bytes of what has no header
             raise ArtifactError(f"{name} cannot be read", why=f"{each} is no array")
-    return found
+    return arrays

@@ -16,7 +16,7 @@ from edgeq.errors import ConfigError
 from edgeq.limits import check_regular, read_text
 from edgeq.model.spec import ModelSpec
 
-__all__ = ["PICTURES", "find_labelled", "find_plain", "fitted", "read_picture"]
+__all__ = ["PICTURES", "find_labelled", "find_plain", "fit_picture", "read_picture"]
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 """Formats that Pillow may open, whatever the file's name; others, such as EPS, would start another program."""
@@ -120,7 +120,7 @@ def read_picture(path: Path, spec: ModelSpec) -> npt.NDArray[np.uint8]:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = f"pictures are {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else ""
         raise ConfigError(f"picture {path} cannot be read", why=why, hint=hint) from error
-    return fitted(image, spec, str(path))
+    return fit_picture(image, spec, str(path))
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -132,7 +132,7 @@ def _upright(picture: Image.Image) -> Image.Image:
         return picture
 
 
-def fitted(image: Image.Image, spec: ModelSpec, source: str) -> npt.NDArray[np.uint8]:
+def fit_picture(image: Image.Image, spec: ModelSpec, source: str) -> npt.NDArray[np.uint8]:
     """Resize the short side to `spec.resize` and crop the centre, where the spec says so; the size must then be right.
 
     The same arithmetic as torchvision's Resize (bilinear, antialiased) and CenterCrop on pictures.

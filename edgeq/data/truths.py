@@ -14,7 +14,7 @@ from edgeq.errors import ConfigError
 from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import Segmentation
 
-__all__ = ["ARRAYS", "Truths", "checked_truths", "truths_sha256"]
+__all__ = ["ARRAYS", "Truths", "check_truths", "truths_sha256"]
 
 Truths = npt.NDArray[Any]
 """Ground truth of N images. Classification: int64 classes ``(N,)``. Segmentation: uint8 masks ``(N, H, W)``.
@@ -30,7 +30,7 @@ A detector's boxes are listed together, ``(M, 4)``, with their labels ``(M,)`` a
 image."""
 
 
-def checked_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Truths:
+def check_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Truths:
     """`given` as `Truths` of `images` images, or `ConfigError` saying what is wrong with it."""
     if spec.task == "classification":
         return _classes(np.asarray(given), images, source, spec)
@@ -57,7 +57,7 @@ def truths_sha256(total: Any, truths: Truths) -> None:
 
 def _classes(labels: npt.NDArray[Any], images: int, source: str, spec: ModelSpec) -> Truths:
     if labels.dtype.kind == "U" and labels.shape == (images,) and spec.labels:
-        return _named(labels, source, spec)
+        return _number_names(labels, source, spec)
     if labels.dtype.kind not in "iu" or labels.shape != (images,):
         raise ConfigError(
             f"labels of {source} are {labels.dtype} {list(labels.shape)}",
@@ -66,7 +66,7 @@ def _classes(labels: npt.NDArray[Any], images: int, source: str, spec: ModelSpec
     return labels.astype(np.int64)
 
 
-def _named(labels: npt.NDArray[Any], source: str, spec: ModelSpec) -> Truths:
+def _number_names(labels: npt.NDArray[Any], source: str, spec: ModelSpec) -> Truths:
     """Class numbers of labels that are names."""
     known = ClassNames(spec.labels)
     numbers = {name: known.find(name) for name in np.unique(labels).tolist()}
@@ -86,8 +86,8 @@ def _masks(masks: npt.NDArray[Any], images: int, source: str, spec: ModelSpec, t
             f"masks of {source} are {masks.dtype} {list(masks.shape)}",
             why=f"must be integers {[images, height, width]}",
         )
-    found = np.unique(masks)
-    strange = [int(value) for value in found if not 0 <= value < len(task.classes) and value != task.ignore]
+    numbers = np.unique(masks)
+    strange = [int(value) for value in numbers if not 0 <= value < len(task.classes) and value != task.ignore]
     if strange:
         raise ConfigError(
             f"masks of {source} hold {strange[:3]}",
@@ -97,7 +97,7 @@ def _masks(masks: npt.NDArray[Any], images: int, source: str, spec: ModelSpec, t
 
 
 def _boxes(given: Sequence[Any], images: int, source: str, classes: int) -> Truths:
-    made = np.empty(images, object)
+    truths = np.empty(images, object)
     if len(given) != images:
         raise ConfigError(f"boxes of {source} are for {len(given)} images", why=f"there are {images}")
     for index, pair in enumerate(given):
@@ -119,8 +119,8 @@ def _boxes(given: Sequence[Any], images: int, source: str, classes: int) -> Trut
             raise ConfigError(f"boxes of image {index} of {source}", why="must be x0, y0, x1, y1 as fractions of it")
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             raise ConfigError(f"labels of image {index} of {source}", why=f"must be 0 to {classes - 1}")
-        made[index] = (boxes.astype(np.float64), labels.astype(np.int64))
-    return made
+        truths[index] = (boxes.astype(np.float64), labels.astype(np.int64))
+    return truths
 
 
 def _apart(listed: Mapping[str, Any], images: int, source: str) -> list[tuple[Any, Any]]:

@@ -34,9 +34,9 @@ Check = Callable[[Any], Any]
 class _WrongError(Exception):
     """What should be there; every level on the way up adds its name."""
 
-    def __init__(self, wanted: str, place: str = "") -> None:
-        super().__init__(wanted)
-        self.wanted, self.place = wanted, place
+    def __init__(self, expected: str, place: str = "") -> None:
+        super().__init__(expected)
+        self.wanted, self.place = expected, place
 
 
 def read_answer(stdout: bytes, kind: str, token: str, where: str) -> dict[str, Any] | None:
@@ -52,14 +52,14 @@ def read_answer(stdout: bytes, kind: str, token: str, where: str) -> dict[str, A
         try:
             event = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_constant)
         except (ValueError, RecursionError, _WrongError) as error:
-            raise _malformed(where, f"its line for this job is no plain JSON: {error}") from error
+            raise _malformed_error(where, f"its line for this job is no plain JSON: {error}") from error
         if not isinstance(event, dict) or event.get("job") != token:
             continue
         if event.get(MARK) == "result":
             try:
                 return dict(_ANSWERS[kind](event))
             except _WrongError as wrong:
-                raise _malformed(where, f"{wrong.place.lstrip('.') or 'it'} is not {wrong.wanted}") from wrong
+                raise _malformed_error(where, f"{wrong.place.lstrip('.') or 'it'} is not {wrong.wanted}") from wrong
         if event.get(MARK) == "error":
             failure = event
     if failure is not None:
@@ -70,15 +70,15 @@ def read_answer(stdout: bytes, kind: str, token: str, where: str) -> dict[str, A
     return None
 
 
-def _malformed(where: str, why: str) -> DeviceError:
+def _malformed_error(where: str, why: str) -> DeviceError:
     return DeviceError("the device's answer is malformed", where=where, why=why, hint="edgeq device probe tells more")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    table = dict(pairs)
+    if len(table) != len(pairs):
         raise _WrongError("a key stands there twice")
-    return found
+    return table
 
 
 def _no_constant(name: str) -> None:
@@ -86,13 +86,13 @@ def _no_constant(name: str) -> None:
 
 
 def _number(least: float = -math.inf, most: float = math.inf, *, whole: bool = False, above: bool = False) -> Check:
-    wanted = f"{'a whole' if whole else 'a'} number {'above' if above else 'from'} {least:g} to {most:g}"
+    expected = f"{'a whole' if whole else 'a'} number {'above' if above else 'from'} {least:g} to {most:g}"
 
     def check(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            raise _WrongError(wanted)
+            raise _WrongError(expected)
         if not least <= value <= most or abs(value) == math.inf or (above and value == least):
-            raise _WrongError(wanted)
+            raise _WrongError(expected)
         return value
 
     return check

@@ -11,11 +11,11 @@ __all__ = ["full_name", "open_device", "transport_of"]
 def transport_of(name: str) -> type[ShellTransport]:
     """The kind of transport whose name `name` is. Raises `DeviceError` where it is no device's."""
     kinds = TRANSPORTS.entries()
-    found = next((kind for kind in kinds if kind.matches(name)), None)
-    if found is None:
+    transport = next((kind for kind in kinds if kind.matches(name)), None)
+    if transport is None:
         forms = [form for kind in kinds for form in kind.forms]
         raise DeviceError(f"no device {name!r}", hint=f"one of {', '.join(forms)}")
-    return found
+    return transport
 
 
 def full_name(name: str) -> str:

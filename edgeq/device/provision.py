@@ -47,10 +47,10 @@ def plan(name: str, facts: Mapping[str, Any]) -> list[str]:
 def _android(facts: Mapping[str, Any]) -> list[str]:
     """Nothing is installed on a phone: the tool that runs files is pushed when it is used."""
     steps = []
-    found = facts["runtimes"]["benchmark_model"]
-    if not found["works"]:
+    tool = facts["runtimes"]["benchmark_model"]
+    if not tool["works"]:
         abi = (facts["machine"]["abis"] or ["its processor"])[0]
-        steps.append(f"benchmark_model: {found['why']}; docs/devices.md says where a build for {abi} comes from")
+        steps.append(f"benchmark_model: {tool['why']}; docs/devices.md says where a build for {abi} comes from")
     if facts["free_bytes"] is not None and facts["free_bytes"] < 100 * 2**20:
         steps.append(
             f"{facts['free_bytes'] // 2**20} MiB free, models and results may take 100: remove something there"
@@ -77,10 +77,11 @@ def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) ->
     script = "import sys, zipfile\nfor name in sys.argv[2:]:\n    zipfile.ZipFile(name).extractall(sys.argv[1])"
     done = device.run([*device.python, "-c", script, fresh, *wheels], timeout=_TIMEOUT)
     if done.status == 0:
-        here, there = shlex.quote(fresh), shlex.quote(target)
+        staging, destination = shlex.quote(fresh), shlex.quote(target)
         spent = " ".join(shlex.quote(str(Path(wheel).parent)) for wheel in wheels)
         done = device.execute(
-            f"mkdir -p {shlex.quote(str(Path(target).parent))} && rm -rf {there} && mv {here} {there} && rm -rf {spent}"
+            f"mkdir -p {shlex.quote(str(Path(target).parent))} && rm -rf {destination} "
+            f"&& mv {staging} {destination} && rm -rf {spent}"
         )
     if done.status:
         raise DeviceError(f"{runtime} could not be unpacked on the device", where=device.name, why=done.last_words,
@@ -91,18 +92,18 @@ def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) ->
 def _download(folder: Path, machine: Mapping[str, Any], runtime: str, where: str) -> None:
     """The newest wheels the device's Python, processor and C library can load. pip's own settings name the index."""
     version = ".".join(machine["python"].split(".")[:2])
-    found = re.search(r"glibc 2\.([0-9]{1,2})\b", machine["libc"])
-    newest = int(found.group(1)) if found else 17
+    glibc = re.search(r"glibc 2\.([0-9]{1,2})\b", machine["libc"])
+    newest = int(glibc.group(1)) if glibc else 17
     architecture = machine["architecture"]
     names = [f"manylinux_2_{minor}_{architecture}" for minor in range(17, newest + 1)]
     platforms = [word for name in [f"manylinux2014_{architecture}", *names] for word in ("--platform", name)]
     # Only tflite-runtime was built against numpy 1, which Python 3.13 has no wheels of.
-    wanted = [
+    options = [
         "numpy" if need.startswith("numpy") and runtime != "tflite-runtime" else need for need in RUNTIMES[runtime]
     ]
     done = subprocess.run(
         [sys.executable, "-m", "pip", "download", "-q", "--dest", str(folder), "--no-deps", "--only-binary", ":all:",
-         *platforms, "--python-version", version, "--implementation", "cp", *wanted],
+         *platforms, "--python-version", version, "--implementation", "cp", *options],
         capture_output=True, text=True, timeout=_TIMEOUT, errors="replace",
     )  # fmt: skip
     if done.returncode:

@@ -271,7 +271,7 @@ class ShellTransport(ABC):
 
     def __enter__(self) -> ShellTransport:
         try:
-            self._cleanup.enter_context(_locked(self.name, self._patience))
+            self._cleanup.enter_context(_lock(self.name, self._patience))
             self.connect()
         except BaseException:
             self._cleanup.close()
@@ -311,13 +311,13 @@ class ShellTransport(ABC):
                 "-exec rm -rf {} + ; pwd"
             )
             lines = done.stdout.decode(errors="replace").split("\n")
-            found = next((line for line in reversed(lines) if line.startswith("/")), "")
-            if done.status or not found or found == "/":
+            folder = next((line for line in reversed(lines) if line.startswith("/")), "")
+            if done.status or not folder or folder == "/":
                 raise DeviceError(
                     "edgeq's folder on the device cannot be written", where=self.name, why=done.last_words,
                     hint=self.remedy,
                 )  # fmt: skip
-            self._root = found
+            self._root = folder
         return self._root
 
     @property
@@ -342,11 +342,12 @@ class ShellTransport(ABC):
         path = f"{folder}/{_plain(name)}"
         if self.execute(f"test -f {shlex.quote(path)} && touch {shlex.quote(folder)}").status == 0:
             return path
-        there, part = shlex.quote(path), shlex.quote(f"{folder}/.{secrets.token_hex(6)}.part")
+        destination, part = shlex.quote(path), shlex.quote(f"{folder}/.{secrets.token_hex(6)}.part")
         # A shell whose connection is gone dies of the next word it says: it must not, before it has cleaned up.
         command = (
             f"trap '' HUP PIPE; mkdir -p {shlex.quote(folder)} && cat > {part} && "
-            f'if [ "$(wc -c < {part})" -eq {len(data)} ]; then mv -f {part} {there}; else echo cut short >&2; false; fi'
+            f'if [ "$(wc -c < {part})" -eq {len(data)} ]; then mv -f {part} {destination}; '
+            f"else echo cut short >&2; false; fi"
             f" || {{ s=$?; rm -f {part}; exit $s; }}"
         )
         done = self.execute(command, data=data, timeout=timeout or QUICK + len(data) / SLOWEST_LINK)
@@ -376,11 +377,11 @@ class ShellTransport(ABC):
         return data
 
     def _refused(self, what: str, done: Completed) -> DeviceError:
-        said = done.stderr
+        printed = done.stderr
         hint = "try again"
-        if "No space left" in said or "Disk quota" in said:
+        if "No space left" in printed or "Disk quota" in printed:
             hint = f"free some space there; `rm -rf {self._root}` removes what edgeq keeps"
-        elif "Permission denied" in said or "Read-only" in said:
+        elif "Permission denied" in printed or "Read-only" in printed:
             hint = self.remedy
         return DeviceError(what, where=self.name, why=done.last_words or f"exit status {done.status}", hint=hint)
 
@@ -398,7 +399,7 @@ def _plain(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _locked(device: str, patience: float) -> Iterator[None]:
+def _lock(device: str, patience: float) -> Iterator[None]:
     """Hold the device: two jobs at once would disturb each other's timing. The kernel lets go when we die."""
     folder = cache_folder() / "devices"
     try:

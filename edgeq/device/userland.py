@@ -110,9 +110,9 @@ def create_userland(say: Callable[[str], None] = lambda _: None) -> Userland:
         host = MACHINES[os.uname().machine]
         files = _packages(apt / "host", QEMU_RELEASE, host, ("qemu-user",), staging / "host")
         files |= _packages(apt / "arm", RELEASE, "arm64", PACKAGES, staging / "root")
-        for runtime, wanted in RUNTIMES.items():
+        for runtime, requirements in RUNTIMES.items():
             say(f"aarch64 wheels of {runtime}")
-            files |= _wheels(wanted, apt / "wheels", staging / "wheels" / runtime)
+            files |= _wheels(requirements, apt / "wheels", staging / "wheels" / runtime)
         shutil.rmtree(apt)
         (staging / "manifest.json").write_text(json.dumps({"sha256": files}, indent=1))
         if not folder.exists():  # else somebody else was quicker, with the same content
@@ -154,19 +154,19 @@ def _packages(state: Path, release: str, machine: str, names: Sequence[str], int
     _call(["apt-get", *flags, "-q", "update"], state, "fetch Debian's package index")
     _call(["apt-get", *flags, "-q", "download", *names], state, "download Debian's packages")
     into.mkdir(parents=True, exist_ok=True)
-    found = sorted(state.glob("*.deb"))
-    for package in found:
+    archives = sorted(state.glob("*.deb"))
+    for package in archives:
         _call(["dpkg-deb", "-x", str(package), str(into)], state, f"unpack {package.name}")
-    return {package.name: _sha256(package) for package in found}
+    return {package.name: _sha256(package) for package in archives}
 
 
-def _wheels(wanted: Sequence[str], state: Path, into: Path) -> dict[str, str]:
-    """Download the aarch64 wheels `wanted` for Python 3.11 and unpack them into `into`."""
+def _wheels(requirements: Sequence[str], state: Path, into: Path) -> dict[str, str]:
+    """Download the aarch64 wheels `requirements` for Python 3.11 and unpack them into `into`."""
     folder = state / into.name
     folder.mkdir(parents=True)
     platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
     python = ["--python-version", "3.11", "--implementation", "cp", "--only-binary", ":all:", "--no-deps"]
-    command = [sys.executable, "-m", "pip", "download", "-q", "--dest", str(folder), *platforms, *python, *wanted]
+    command = [sys.executable, "-m", "pip", "download", "-q", "--dest", str(folder), *platforms, *python, *requirements]
     _call(command, state, f"download the aarch64 wheels of {into.name}")
     for wheel in sorted(folder.glob("*.whl")):
         check_archive(wheel)
@@ -180,9 +180,9 @@ def _call(command: Sequence[str], cwd: Path, what: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise DeviceError(f"could not {what}", why="it took more than 600 s") from error
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise DeviceError(
-            f"could not {what}", why=said[-1] if said else f"exit status {done.returncode}",
+            f"could not {what}", why=lines[-1] if lines else f"exit status {done.returncode}",
             hint="check the network; EDGEQ_DEBIAN names another Debian archive, pip's own settings another index",
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ from edgeq.graph.ops import Add, AvgPool2d, Clamp, Conv2d, GlobalAvgPool, LeakyR
 from edgeq.integer.fixedpoint import quantize_multiplier
 from edgeq.integer.reference.elementwise import ADD_HEADROOM
 
-__all__ = ["OWN_WAY", "Reading", "added", "adds_inputs", "nearest", "rescaled", "window_mean"]
+__all__ = ["OWN_WAY", "Reading", "adds_inputs", "break_sum_ties", "nearest", "rescale", "window_mean"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ COARSE = 32
 """Tie tolerance in the kernel's own units, for sums of values that are much coarser than the sum's steps."""
 
 
-def rescaled(value: Tensor, step: Tensor, unit: Tensor, fine: Tensor) -> Tensor:
+def rescale(value: Tensor, step: Tensor, unit: Tensor, fine: Tensor) -> Tensor:
     """`value` after a kernel's first rounding, to a multiple of a fraction of `step`.
 
     One of its sums is worth `unit`, float64, which `value` broadcasts with; `fine` decides on the fraction: `unit`, or
@@ -71,12 +71,12 @@ def rescaled(value: Tensor, step: Tensor, unit: Tensor, fine: Tensor) -> Tensor:
 
 
 def nearest(value: Tensor, step: Tensor, unit: Tensor) -> Tensor:
-    """`value`, whose sums are worth `unit` as in `rescaled`, rounded once: what a fully connected layer does."""
+    """`value`, whose sums are worth `unit` as in `rescale`, rounded once: what a fully connected layer does."""
     sums = torch.round(value / unit.float()).double()
     return round_away(sums.mul_(unit / step.double())).mul_(step).float()
 
 
-def added(value: Tensor, parts: Sequence[tuple[Tensor, Tensor]], step: Tensor) -> Tensor:
+def break_sum_ties(value: Tensor, parts: Sequence[tuple[Tensor, Tensor]], step: Tensor) -> Tensor:
     """`value`, the sum of values on grids, each given with its grid's step, on the right side of every tie between
     whole steps. A kernel gives integers 20 bits more, rescales each by the largest step, and their sum once more."""
     headroom, steps = ADD_HEADROOM["int8"], [float(own) for _, own in parts]
@@ -87,13 +87,13 @@ def added(value: Tensor, parts: Sequence[tuple[Tensor, Tensor]], step: Tensor) -
     total = torch.zeros((), dtype=torch.int64, device=value.device)
     for (part, own), real in zip(parts, steps, strict=True):
         levels = torch.round(part.expand_as(value)[near] / own).long()
-        total = total + _multiplied(levels << headroom, real / twice)
-    made = value.clone()
-    made[near] = _multiplied(total, unit) * step
-    return made
+        total = total + _multiply(levels << headroom, real / twice)
+    result = value.clone()
+    result[near] = _multiply(total, unit) * step
+    return result
 
 
-def _multiplied(x: Tensor, real: float) -> Tensor:
+def _multiply(x: Tensor, real: float) -> Tensor:
     """`edgeq.integer.fixedpoint.multiply`, of an int64 tensor."""
     fraction, exponent = (int(part) for part in quantize_multiplier(real))
     left, right = max(exponent, 0), max(-exponent, 0)
@@ -120,7 +120,7 @@ def _avg_pool(op: AvgPool2d, value: Tensor, step: Tensor, reading: Reading) -> T
 
 @OWN_WAY.rule(Add)
 def _add(op: Add, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
-    return added(value, list(zip(reading.values, reading.steps, strict=True)), step)
+    return break_sum_ties(value, list(zip(reading.values, reading.steps, strict=True)), step)
 
 
 @OWN_WAY.rule(Linear)
@@ -131,24 +131,24 @@ def _linear(op: Linear, value: Tensor, step: Tensor, reading: Reading) -> Tensor
 @OWN_WAY.rule(Conv2d)
 def _conv(op: Conv2d, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
     unit = reading.unit.view(-1, 1, 1)
-    return rescaled(value, step, unit, unit)
+    return rescale(value, step, unit, unit)
 
 
 @OWN_WAY.rule(Clamp)
 def _clamp(op: Clamp, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
-    return rescaled(value, step, reading.unit, reading.unit)
+    return rescale(value, step, reading.unit, reading.unit)
 
 
 @OWN_WAY.rule(Mul)
 def _mul(op: Mul, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
     unit = reading.unit * reading.steps[-1].double()
-    return rescaled(value, step, unit, unit)
+    return rescale(value, step, unit, unit)
 
 
 @OWN_WAY.rule(LeakyReLU)
 def _leaky_relu(op: LeakyReLU, value: Tensor, step: Tensor, reading: Reading) -> Tensor:
     unit = torch.where(value >= 0, reading.unit, reading.unit * float(np.float32(op.slope)))
-    return rescaled(value, step, unit, unit)
+    return rescale(value, step, unit, unit)
 
 
 @OWN_WAY.rule(GlobalAvgPool)
@@ -156,4 +156,4 @@ def _mean(op: GlobalAvgPool, value: Tensor, step: Tensor, reading: Reading) -> T
     """The division by the count goes into the multiplier as far as a power of two: that decides how finely the mean is
     rounded first."""
     count = math.prod(reading.shape[2:])
-    return rescaled(value, step, reading.unit / count, reading.unit / 2 ** (count.bit_length() - 1))
+    return rescale(value, step, reading.unit / count, reading.unit / 2 ** (count.bit_length() - 1))

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.data.evaluation import barred
+from edgeq.data.evaluation import bar_evaluation
 from edgeq.errors import MeasurementError
 from edgeq.finetune.budget import LARGEST
 from edgeq.finetune.checkpoint import read_state, write_state
 from edgeq.finetune.discrepancy import block_gap
 from edgeq.finetune.objectives import Objective, objective_for
-from edgeq.finetune.precision import mixed, training_device, whole_float32
+from edgeq.finetune.precision import mixed_precision, training_device, whole_float32
 from edgeq.finetune.settings import Settings
 from edgeq.finetune.sources import Drawn, ImageSet, Leashed, Mixed, Source
 from edgeq.finetune.student import Student
@@ -33,7 +33,7 @@ from edgeq.quant.calibrate import Calibration
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generators import Generator
 
-__all__ = ["Finetuned", "Job", "finetune", "held_out"]
+__all__ = ["Finetuned", "Job", "finetune", "hold_out"]
 
 EVERY, LOOKS = 50, 12
 """Steps between checkpoints, and between looks at the held-out images; short runs have at least so many looks."""
@@ -57,7 +57,7 @@ and a network of few bits that is pushed that far does not come back in a short 
 class Job:
     """Everything fine-tuning may know: nothing here can hold an evaluation image.
 
-    `graph` is optimised and `decided` its calibration; `raw` still has its batch norms. Of `images`, `held_out` measure
+    `graph` is optimised and `decided` its calibration; `raw` still has its batch norms. Of `images`, `hold_out` measure
     gaps; the rest is what `kd` trains on, and should be all that `decided` was calibrated on. `low` and `high`:
     normalised values of pixel 0 and 255 per channel ``(C,)``. `source`: other images for `kd`. `scores`: outputs are
     scores of classes along dimension 1; boxes and other real values are not, and are distilled by their differences.
@@ -77,9 +77,9 @@ class Job:
     progress: Progress = field(default_factory=Silent)
 
 
-def held_out(images: CalibrationSet) -> tuple[CalibrationSet, CalibrationSet]:
+def hold_out(images: CalibrationSet) -> tuple[CalibrationSet, CalibrationSet]:
     """What judges a student, and what may make one: a fifth, 64 images at most, and the rest."""
-    return images.parted(min(64, len(images) // 5))
+    return images.split(min(64, len(images) // 5))
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def finetune(job: Job, device: torch.device | None = None) -> Finetuned:
     An interrupted run resumes from its checkpoint and ends with the same bytes. Raises `MeasurementError` when training
     diverges: the checkpoint then holds the best student so far as ``best``.
     """
-    with whole_float32(), barred("fine-tuning"):
+    with whole_float32(), bar_evaluation("fine-tuning"):
         run = _Run(job, device or training_device())
         started, before = time.monotonic(), run.step
         while run.step < run.total:
@@ -146,7 +146,7 @@ class _Run:
         groups = self.student.groups(scale * settings.weight_rate, scale * settings.step_rate)
         self.rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
         self.optimiser = torch.optim.Adam(groups)
-        held, self.others = (torch.from_numpy(part.inputs) for part in held_out(job.images))
+        held, self.others = (torch.from_numpy(part.inputs) for part in hold_out(job.images))
         self.held = held.to(self.device)
         given = job.source.to(self.device) if isinstance(job.source, Drawn) else job.source
         fixed = given or ImageSet(self.others.to(self.device), settings.shift, settings.blend)
@@ -185,8 +185,8 @@ class _Run:
     @torch.no_grad()
     def _strength(self) -> float:
         """Mean absolute output of the teacher on held-out images."""
-        found = [self.teacher.run(some) for some in torch.split(self.held, self.settings.batch)]
-        return float(np.mean([float(torch.cat([v[n] for v in found]).abs().mean()) for n in self.job.graph.outputs]))
+        values = [self.teacher.run(some) for some in torch.split(self.held, self.settings.batch)]
+        return float(np.mean([float(torch.cat([v[n] for v in values]).abs().mean()) for n in self.job.graph.outputs]))
 
     def advance(self) -> None:
         """One step of the student, and the generator's when it is its turn."""
@@ -212,14 +212,14 @@ class _Run:
         self.optimiser.step()
         self.step += 1
         if self.step == self.settling:
-            self._settle_weights()
+            self._round_weights()
         if self.player is not None and self.step % self.settings.turns == 0:
             self._play(self.player, alone=False)
 
-    def _settle_weights(self) -> None:
+    def _round_weights(self) -> None:
         """Halfway, weights take their places on their grids: from here on, the student is what will be frozen."""
         self.student.cpu()
-        self.student.settle(self.others.numpy())
+        self.student.round_weights(self.others.numpy())
         if self.settings.hold:
             self.student.hold()
         self.student.to(self.device)
@@ -251,7 +251,7 @@ class _Run:
         return 0.5 * (1 + math.cos(math.pi * self.step / self.total))
 
     def _mixed(self) -> torch.autocast:
-        return mixed(self.settings.precision, self.device)
+        return mixed_precision(self.settings.precision, self.device)
 
     def _ask(self, images: Tensor, keep: Collection[str]) -> dict[str, Tensor]:
         """The teacher's values, float32 whatever they were computed in: losses are."""

@@ -15,8 +15,8 @@ from edgeq.finetune.discrepancy import activation_strength, feature_gap, output_
 from edgeq.finetune.settings import Settings
 from edgeq.finetune.taps import feature_taps
 from edgeq.graph.ir import Graph
-from edgeq.synth.critic import Critic
 from edgeq.synth.losses import gaussian_kl
+from edgeq.synth.teacher import Teacher
 
 __all__ = ["AKD", "KD", "ZAQ", "Objective", "objective_for"]
 
@@ -106,8 +106,8 @@ class AKD(KD):
         self, graph: Graph, raw: Graph, settings: Settings, scores: bool = True, device: torch.device | None = None
     ) -> None:
         super().__init__(graph, settings, scores)
-        critic = Critic(raw).to(device)
-        self._critic = critic if critic.stored else None
+        teacher = Teacher(raw).to(device)
+        self._teacher = teacher if teacher.stored else None
 
     def generator(self, images: Tensor, teacher: Values, student: Values) -> Tensor:
         return super().generator(images, teacher, student) + self.settings.prior_weight * self.prior(images, teacher)
@@ -118,9 +118,9 @@ class AKD(KD):
     def prior(self, images: Tensor, teacher: Values) -> Tensor:
         """L_ψ = L_BN + L_inst + L_bat: Gaussian KL to stored statistics, entropy of each answer, minus that of all."""
         total = _surely_each(self._outputs(teacher)[0]) if self._scores else torch.zeros(())
-        if self._critic is not None:
-            seen, _ = self._critic.look(images)
-            gaps = [gaussian_kl(seen[name], want).sum() for name, want in self._critic.stored.items()]
+        if self._teacher is not None:
+            seen, _ = self._teacher.look(images)
+            gaps = [gaussian_kl(seen[name], want).sum() for name, want in self._teacher.stored.items()]
             total = total + torch.stack(gaps).sum()
         return total
 

@@ -10,7 +10,7 @@ import torch
 
 from edgeq.errors import ConfigError
 
-__all__ = ["Precision", "check_precision", "mixed", "training_device", "whole_float32"]
+__all__ = ["Precision", "check_precision", "mixed_precision", "training_device", "whole_float32"]
 
 Precision = Literal["float32", "mixed"]
 """``mixed``: teacher and generator compute in bfloat16. Float16 would be no more exact where it matters, needs its
@@ -31,7 +31,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
         )  # fmt: skip
 
 
-def mixed(precision: Precision, device: torch.device) -> torch.autocast:
+def mixed_precision(precision: Precision, device: torch.device) -> torch.autocast:
     """Around what may be computed in bfloat16."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "mixed")
 

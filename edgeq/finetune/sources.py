@@ -63,8 +63,8 @@ class Drawn:
         """Images with gradients into the generator."""
         labels, latents = self.labels(count, random), self.generator.draw(count, random)
         device = next(self.generator.parameters()).device
-        made = self.generator(latents.to(device), labels.to(device) if labels is not None else None)
-        return self._pixel.normalised(made)
+        images = self.generator(latents.to(device), labels.to(device) if labels is not None else None)
+        return self._pixel.normalised(images)
 
     @torch.no_grad()
     def images(self, count: int, random: torch.Generator) -> Tensor:
@@ -87,9 +87,9 @@ class Leashed(Drawn):
         return Leashed(self.generator.to(device), self._pixel.to(device), self._around, self._leash)
 
     def draw(self, count: int, random: torch.Generator) -> Tensor:
-        made = super().draw(count, random)
-        share = self._leash * torch.rand((count, 1, 1, 1), generator=random).to(made.device)
-        return (1 - share) * self._around.images(count, random).to(made.device) + share * made
+        images = super().draw(count, random)
+        share = self._leash * torch.rand((count, 1, 1, 1), generator=random).to(images.device)
+        return (1 - share) * self._around.images(count, random).to(images.device) + share * images
 
 
 class Mixed:

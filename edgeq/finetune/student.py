@@ -24,9 +24,9 @@ from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.reference import run as run_reference
 from edgeq.quant.calibrate import Calibration
 from edgeq.quant.fakequant import quantize_weight, simulation
-from edgeq.quant.layerwise import settle
+from edgeq.quant.layerwise import quantize_layerwise
 from edgeq.quant.rounding import COMPENSATED
-from edgeq.quant.scheme import fixed_output
+from edgeq.quant.specify import fixed_output
 
 __all__ = ["Agreement", "Learned", "Student", "agreement"]
 
@@ -51,13 +51,14 @@ class Student(nn.Module):
     weights are kept in units of their channel's largest and biases in units of their output's range: after folding,
     channels of one layer differ by orders of magnitude, and so do layers of networks fed 0..255 or 0..1.
 
-    `relax` lets weights of few bits go where they like for a while, `settle` rounds them again, `hold` keeps them so.
+    `relax` lets weights of few bits go where they like for a while, `round_weights` rounds them again, and `hold` keeps
+    them so.
     """
 
     def __init__(self, graph: Graph, calibration: Calibration, learned: Learned = Learned()) -> None:
         super().__init__()
         self._exact = {name: graph.constants[name] for name in calibration.constants}
-        graph = self.graph = _biased(calibration.rounded(graph))
+        graph = self.graph = _add_biases(calibration.rounded(graph))
         self.calibration = calibration
         self._relaxed: frozenset[str] = frozenset()
         self._held: frozenset[str] = frozenset()
@@ -88,7 +89,7 @@ class Student(nn.Module):
             self.biases[_key(name)] = nn.Parameter(_tensor(bias) / covered, requires_grad=learned.weights)
             scale = calibration.weights[node.inputs[1]].scale
             self.weight_steps[_key(name)] = nn.Parameter(_tensor(scale).log(), requires_grad=learned.weight_steps)
-        self._rounded = _rounded(graph) & set(calibration.activations)
+        self._rounded = _rounded_values(graph) & set(calibration.activations)
         wide = {name for name, grid in calibration.activations.items() if grid.dtype == "int16"}
         self._own_way = {
             node.name: node for node in graph.nodes if type(node.op) in OWN_WAY and wide.isdisjoint(node.inputs)
@@ -112,7 +113,7 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def relax(self) -> None:
-        """Weights of few bits are those of the float network, and are not rounded until `settle`."""
+        """Weights of few bits are those of the float network, and are not rounded until `quantize_layerwise`."""
         self.continue_relaxed()
         for name in self._relaxed:
             weight = self._layers[name].inputs[1]
@@ -133,7 +134,7 @@ class Student(nn.Module):
         return frozenset(name for name, count in bits.items() if count is not None and count <= COMPENSATED)
 
     @torch.no_grad()
-    def settle(self, inputs: npt.NDArray[np.float32]) -> None:
+    def round_weights(self, inputs: npt.NDArray[np.float32]) -> None:
         """Round what `relax` let go: scales of least squared error, errors compensated under what normalised images
         `inputs` ``(N, C, H, W)`` make reach each layer. Followed is this student as it was. Biases stay as they were
         trained: what is left of their means is noise of these images, and correcting for it loses more than it wins."""
@@ -144,10 +145,12 @@ class Student(nn.Module):
         for name in self._relaxed:
             weight = self._layers[name].inputs[1]
             weights[weight] = quantize_weight(graph.constants[weight], weights[weight].bits or 8)
-        made = settle(graph, decided.activations, weights, inputs, correct_bias=False, beside_rounded=True)
+        rounded = quantize_layerwise(
+            graph, decided.activations, weights, inputs, correct_bias=False, beside_rounded=True
+        )
         for name in self._relaxed:
             weight = self._layers[name].inputs[1]
-            self.weights[_key(name)].copy_(_tensor(made.constants[weight]) / self._unit_of(name))
+            self.weights[_key(name)].copy_(_tensor(rounded.constants[weight]) / self._unit_of(name))
             self.weight_steps[_key(name)].copy_(_tensor(weights[weight].scale).log())
         self._relaxed = frozenset()
 
@@ -200,11 +203,11 @@ class Student(nn.Module):
                 self.graph.shapes[node.inputs[0]],
                 int(self.calibration.activations[name].zero_point),
             )
-            made = OWN_WAY.get(node.op)(node.op, value, step, reading)
+            result = OWN_WAY.get(node.op)(node.op, value, step, reading)
             limits = node.op.clamp
             if limits is not None:  # what lies at one is no sum
-                made = torch.where((value > limits.minimum) & (value < limits.maximum), made, value)
-        return value + (made - value).detach()
+                result = torch.where((value > limits.minimum) & (value < limits.maximum), result, value)
+        return value + (result - value).detach()
 
     def _weight(self, name: str) -> Tensor:
         """A layer's weight as the kernels will have it, unless relaxed."""
@@ -229,13 +232,13 @@ class Student(nn.Module):
 
     def _constants(self) -> dict[str, Tensor]:
         """Weights and biases on their grids, by the constants' names."""
-        made = {}
+        constants = {}
         for name, node in self._layers.items():
-            made[node.inputs[1]] = self._weight(name)
+            constants[node.inputs[1]] = self._weight(name)
             unit = (self._step(node.inputs[0]) * self.weight_steps[_key(name)].exp()).detach()
             bias = self._bias(name)
-            made[node.inputs[2]] = bias + (torch.round(bias / unit) * unit - bias).detach()
-        return made
+            constants[node.inputs[2]] = bias + (torch.round(bias / unit) * unit - bias).detach()
+        return constants
 
     @torch.no_grad()
     def frozen(self) -> tuple[Graph, Calibration]:
@@ -257,7 +260,7 @@ class Student(nn.Module):
         return self.graph.replace(constants=constants), Calibration(activations, weights, {})
 
 
-def _biased(graph: Graph) -> Graph:
+def _add_biases(graph: Graph) -> Graph:
     """`graph` with a bias in every layer, as every frozen layer has one: corrections must have a place, and learn."""
     nodes, constants = [], dict(graph.constants)
     for node in graph.nodes:
@@ -279,7 +282,7 @@ def _leaders(activations: Mapping[str, Quantization]) -> dict[str, str]:
     return {name: first.setdefault(id(grid), name) for name, grid in activations.items()}
 
 
-def _rounded(graph: Graph) -> set[str]:
+def _rounded_values(graph: Graph) -> set[str]:
     """Values an integer kernel rounds: all but those that ops only move or select, which lie on their grid already."""
     return {*graph.inputs, *(node.name for node in graph.nodes if node.op.rounds)}
 
@@ -324,11 +327,11 @@ def agreement(student: Student, integer: IntegerGraph, inputs: npt.NDArray[np.fl
     same = largest = argmax = total = 0
     for some in _batches(inputs, batch):
         expected = run_reference(integer, integer.quantizations[entry].quantize(some))[end]
-        found = grid.quantize(_array(student.run(torch.from_numpy(some))[end]))
-        steps = np.abs(expected.astype(np.int64) - found.astype(np.int64))
+        output = grid.quantize(_array(student.run(torch.from_numpy(some))[end]))
+        steps = np.abs(expected.astype(np.int64) - output.astype(np.int64))
         same, total = same + int((steps == 0).sum()), total + steps.size
         largest = max(largest, int(steps.max()))
-        flat = (v.reshape(len(some), -1).argmax(1) for v in (expected, found))
+        flat = (v.reshape(len(some), -1).argmax(1) for v in (expected, output))
         argmax += int(np.equal(*flat).sum())
     return Agreement(len(inputs), argmax / len(inputs), same / total, largest)
 

@@ -15,18 +15,18 @@ def feature_taps(graph: Graph) -> tuple[str, ...]:
     each stage, which is where ZAQ's released code taps them by hand.
     """
     order = {node.name: place for place, node in enumerate(graph.nodes)}
-    found: list[str] = []
+    taps: list[str] = []
     for node in graph.nodes:
         shape = graph.shapes[node.name]
         for name in graph.activations(node):
             before = graph.shapes[name]
             if name in order and len(before) == 4 and before[2] * before[3] > 1 and before[2:] != shape[2:]:
-                found.append(name)
+                taps.append(name)
     convolutions = [node.name for node in graph.of_kind(Conv2d)]
     if convolutions:
-        found.append(_settled(graph, convolutions[-1]))
+        taps.append(_end_of_branch(graph, convolutions[-1]))
     of_size: dict[tuple[int, ...], str] = {}
-    for name in sorted(set(found), key=order.__getitem__):
+    for name in sorted(set(taps), key=order.__getitem__):
         of_size[graph.shapes[name][2:]] = name  # the last map of each resolution
     return tuple(sorted(of_size.values(), key=order.__getitem__))
 
@@ -37,7 +37,7 @@ def block_ends(graph: Graph) -> tuple[str, ...]:
     return sums if len(sums) > 2 else tuple(node.name for node in graph.of_kind(Conv2d))
 
 
-def _settled(graph: Graph, name: str) -> str:
+def _end_of_branch(graph: Graph, name: str) -> str:
     """The value itself or, if it ends a residual branch, the sum that it goes into."""
     readers = graph.consumers()[name]
     if len(readers) == 1 and graph.shapes[readers[0].name] == graph.shapes[name]:

@@ -15,7 +15,7 @@ from edgeq.config.targets import Target
 from edgeq.formats.census import Census
 from edgeq.formats.contents import Contents, Entry
 from edgeq.formats.exactness import Exactness
-from edgeq.formats.metadata import About
+from edgeq.formats.metadata import ModelMetadata
 from edgeq.formats.session import Session
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
@@ -50,7 +50,7 @@ class Format(ABC):
         return FORMATS.get(self.target.format).suffix
 
     @abstractmethod
-    def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
+    def write(self, graph: IntegerGraph, io: str | None, weights: str, about: ModelMetadata | None = None) -> bytes:
         """The integer model; `io` is the type of its inputs and outputs, None for what they have in `graph`, `weights`
         the type that those of four bits or fewer are stored in, `about` what the file tells of itself."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from edgeq.errors import ArtifactError
 from edgeq.formats.census import Census
 
-__all__ = ["Contents", "Entry", "Op", "Tensor", "peak_memory", "stated_shape"]
+__all__ = ["Contents", "Entry", "Op", "Tensor", "check_shape", "peak_memory"]
 
 BITS = {"int4": 4, "uint4": 4, "float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "float32": 32, "int32": 32,
         "uint32": 32, "float64": 64, "int64": 64, "uint64": 64}  # fmt: skip
@@ -25,7 +25,7 @@ MOST_DIMENSIONS = 32
 """Most dimensions that a tensor may have; no runtime takes more, and products over them would be too large."""
 
 
-def stated_shape(dims: Iterable[int]) -> tuple[int, ...]:
+def check_shape(dims: Iterable[int]) -> tuple[int, ...]:
     """A shape as a file states it, with 1 for what it leaves open (-1). Raises `ArtifactError` for one that is none."""
     shape = tuple(1 if size < 0 else int(size) for size in dims)
     if len(shape) > MOST_DIMENSIONS:
@@ -112,14 +112,14 @@ class Contents:
             "inputs": [t.to_json() for t in self.inputs],
             "outputs": [t.to_json() for t in self.outputs],
             "ops": [op.to_json() for op in self.ops],
-            "census": {name: _census(found) for name, found in censuses.items() if found is not None},
+            "census": {name: _census(census) for name, census in censuses.items() if census is not None},
         }
 
 
-def _census(found: Census) -> dict[str, Any]:
+def _census(census: Census) -> dict[str, Any]:
     keys = ("float_ops", "transposes", "quantize", "dequantize", "requantize", "spatial_pads")
-    counts = {key: getattr(found, key) for key in keys}
-    return {"ops": found.ops, "clean": found.clean, **counts, "kinds": dict(found.kinds)}
+    counts = {key: getattr(census, key) for key in keys}
+    return {"ops": census.ops, "clean": census.clean, **counts, "kinds": dict(census.kinds)}
 
 
 def peak_memory(ops: Sequence[Op], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> int:

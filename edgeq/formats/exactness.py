@@ -72,23 +72,23 @@ class Exactness:
         return None
 
 
-def compare(expected: npt.NDArray[Any], found: npt.NDArray[Any]) -> Difference:
+def compare(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> Difference:
     """Two integer arrays of one shape, logical order."""
-    steps = np.abs(expected.astype(np.int64) - found.astype(np.int64))
+    steps = np.abs(expected.astype(np.int64) - actual.astype(np.int64))
     wrong = int(np.count_nonzero(steps))
     if not wrong:
         return Difference(steps.size, steps.size, 0)
     place = tuple(int(i) for i in np.unravel_index(int(np.argmax(steps > 0)), steps.shape))
-    first = f"{list(place)}: reference {int(expected[place])}, runtime {int(found[place])}"
+    first = f"{list(place)}: reference {int(expected[place])}, runtime {int(actual[place])}"
     return Difference(steps.size, steps.size - wrong, int(steps.max()), first, int(np.count_nonzero(steps > 1)))
 
 
-def gather(reference: str, order: Iterable[str], found: Iterable[tuple[str, Difference]]) -> Exactness:
+def gather(reference: str, order: Iterable[str], differences: Iterable[tuple[str, Difference]]) -> Exactness:
     """Sum differences per node; the first difference is that of the earliest node in execution `order`."""
     per_op = dict.fromkeys(order, (0, 0, 0))
     first: dict[str, str] = {}
     beyond = 0
-    for name, one in found:
+    for name, one in differences:
         beyond += one.beyond
         values, equal, step = per_op[name]
         per_op[name] = (values + one.values, equal + one.equal, max(step, one.max_step))

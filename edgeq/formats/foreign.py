@@ -38,13 +38,13 @@ class ForeignSession:
             self._inside.call("run", inputs[start : start + self._chunk])
             for start in range(0, len(inputs), self._chunk)
         ]
-        fed = np.concatenate([part[0] for part in parts])
-        return fed, [np.concatenate(outputs) for outputs in zip(*(part[1] for part in parts), strict=True)]
+        file_input = np.concatenate([part[0] for part in parts])
+        return file_input, [np.concatenate(outputs) for outputs in zip(*(part[1] for part in parts), strict=True)]
 
     def real_outputs(self, raw: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
         """Return the file's outputs, from here or another machine, as real values in logical order."""
-        found: list[npt.NDArray[np.float32]] = self._inside.call("real_outputs", list(raw))
-        return found
+        outputs: list[npt.NDArray[np.float32]] = self._inside.call("real_outputs", list(raw))
+        return outputs
 
     def __enter__(self) -> ForeignSession:
         return self

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["About"]
+__all__ = ["ModelMetadata"]
 
 
 @dataclass(frozen=True)
-class About:
+class ModelMetadata:
     """`mean` and `std` per channel, on the 0..1 scale of pixels; `labels` one per class, or none known.
 
     `raw`: what goes into the input where that is raw pixels; "" where it is normalised values.

@@ -8,7 +8,7 @@ from edgeq.config.formats import FORMATS, FormatFacts, by_suffix, model_names, s
 from edgeq.errors import ArtifactError
 from edgeq.formats.base import format_class
 from edgeq.formats.contents import Contents, Entry
-from edgeq.isolation import isolated, read_untrusted
+from edgeq.isolation import read_untrusted, run_isolated
 from edgeq.limits import check_regular, read_bytes
 
 __all__ = ["find_model", "inspect", "read_entry"]
@@ -37,12 +37,12 @@ def inspect(path: Path, *, run: bool = True) -> Contents:
     `run` also lets onnxruntime load an ONNX file and counts what it made of it. Reads the file in a process of its own.
     Raises `ArtifactError` for anything that is no model.
     """
-    return isolated(_inspect, find_model(path), run)
+    return run_isolated(_inspect, find_model(path), run)
 
 
 def read_entry(path: Path) -> Entry:
     """The first input of the model file at `path`; reads it in a process of its own. Raises `ArtifactError`."""
-    return isolated(_entry, path)
+    return run_isolated(_entry, path)
 
 
 def _inspect(file: Path, run: bool) -> Contents:

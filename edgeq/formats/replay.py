@@ -15,7 +15,7 @@ from edgeq.formats.exactness import Exactness
 from edgeq.formats.read import find_model
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.storage import load_written
-from edgeq.isolation import isolated, read_untrusted
+from edgeq.isolation import read_untrusted, run_isolated
 from edgeq.limits import read_bytes
 
 __all__ = ["replay", "verify_against"]
@@ -32,7 +32,7 @@ def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Roun
             f"{folder} is a file", why="the integers it is held to lie beside it in the folder of its build",
             hint="name that folder; edgeq inspect reads any file",
         )  # fmt: skip
-    return isolated(_replay, folder, images, seed=seed, rounding=rounding)
+    return run_isolated(_replay, folder, images, seed=seed, rounding=rounding)
 
 
 def verify_against(
@@ -44,7 +44,7 @@ def verify_against(
     """
     if not file.is_file():
         raise ArtifactError(f"no such file: {file}")
-    return isolated(_verify, integer, file, inputs, rounding=rounding)
+    return run_isolated(_verify, integer, file, inputs, rounding=rounding)
 
 
 def _verify(integer: IntegerGraph, file: Path, inputs: npt.NDArray[np.float32], *, rounding: Rounding) -> Exactness:
@@ -88,7 +88,7 @@ def _inputs(folder: Path, integer: IntegerGraph, images: int, seed: int | None) 
         low, high = grid.dequantize(np.array(grid.limits))
         drawn = np.random.default_rng(seed).uniform(low, high, (images, *shape))
         return drawn.astype(np.float32)
-    found = CalibrationSet.load(_part(folder, "calibration.npz")).inputs[:images]
-    if found.shape[1:] != shape:
-        raise ArtifactError(f"the images in {folder} do not fit its model", why=f"{found.shape[1:]}, not {shape}")
-    return found
+    inputs = CalibrationSet.load(_part(folder, "calibration.npz")).inputs[:images]
+    if inputs.shape[1:] != shape:
+        raise ArtifactError(f"the images in {folder} do not fit its model", why=f"{inputs.shape[1:]}, not {shape}")
+    return inputs

@@ -113,7 +113,7 @@ class Graph:
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs):
                 readers[name].append(node)
-        return {name: tuple(found) for name, found in readers.items()}
+        return {name: tuple(nodes) for name, nodes in readers.items()}
 
     def activations(self, node: Node) -> tuple[str, ...]:
         """The inputs of `node` that are not constants."""

@@ -22,9 +22,18 @@ from edgeq.measure.statistics import LEVEL, paired_interval, sign_test, wilson_i
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Accuracy", "Comparison", "Run", "agreement", "check_finite", "compare", "evaluate", "runner"]
+__all__ = [
+    "Accuracy",
+    "Comparison",
+    "LogitsFunction",
+    "agreement",
+    "check_finite",
+    "compare",
+    "evaluate",
+    "logits_function",
+]
 
-Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.floating[Any]]]
+LogitsFunction = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.floating[Any]]]
 """A function from normalised images ``(N, C, H, W)`` to logits ``(N, classes)``."""
 
 Batches = Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]
@@ -121,9 +130,9 @@ class Comparison:
 
 
 def evaluate(
-    run: Run, batches: Batches, done: Callable[[int], None] | None = None, whose: str = "the network"
+    run: LogitsFunction, batches: Batches, done: Callable[[int], None] | None = None, whose: str = "the network"
 ) -> Accuracy:
-    """The answers of `run` (see `runner`) to all `batches`; `done` hears how many images are finished.
+    """The answers of `run` (see `logits_function`) to all `batches`; `done` hears how many images are finished.
 
     Raises `MeasurementError`, which names the network as `whose`, for no images, or for logits that are not
     ``(N, classes)`` finite numbers.
@@ -132,7 +141,7 @@ def evaluate(
     labels: list[npt.NDArray[np.int64]] = []
     in_five = classes = 0
     for inputs, expected in batches:
-        logits = _checked(run(inputs), len(inputs), whose)
+        logits = _check_logits(run(inputs), len(inputs), whose)
         classes = logits.shape[1]
         if classes == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)  # a tie goes to class 0, as in an argmax
@@ -148,7 +157,7 @@ def evaluate(
     return Accuracy(answers, truth, 100.0 * in_five / len(truth) if classes >= TOP5_CLASSES else None)
 
 
-def _checked(logits: npt.NDArray[Any], images: int, whose: str) -> npt.NDArray[Any]:
+def _check_logits(logits: npt.NDArray[Any], images: int, whose: str) -> npt.NDArray[Any]:
     flat = np.asarray(logits)
     if flat.ndim < 2 or len(flat) != images or flat.size != images * flat.shape[1]:
         raise MeasurementError(
@@ -199,7 +208,7 @@ def _same_images(one: Accuracy, other: Accuracy) -> None:
         raise MeasurementError("two accuracies cannot be compared", why="they were measured on different images")
 
 
-def runner(model: Session | torch.nn.Module, output: int = 0) -> Run:
+def logits_function(model: Session | torch.nn.Module, output: int = 0) -> LogitsFunction:
     """`model` as something `evaluate` can call: a runtime's session (its output number `output`), or a torch module,
     which answers wherever it is."""
     if isinstance(model, Session):
@@ -218,8 +227,8 @@ def _run_module(module: torch.nn.Module, output: int, inputs: npt.NDArray[np.flo
         raise MeasurementError("the network is in training mode", hint="call .eval() on it")
     device = next((t.device for t in itertools.chain(module.parameters(), module.buffers())), None)
     with torch.inference_mode():
-        made = module(torch.from_numpy(inputs).to(device))
-        chosen = made[output] if isinstance(made, list | tuple) else made
+        outputs = module(torch.from_numpy(inputs).to(device))
+        chosen = outputs[output] if isinstance(outputs, list | tuple) else outputs
         if not isinstance(chosen, torch.Tensor):
             raise MeasurementError(f"the network answered with a {type(chosen).__name__}", why="must be class scores")
         numbers: npt.NDArray[np.float32] = chosen.float().cpu().numpy()

@@ -121,8 +121,8 @@ def _container(root: Path) -> str | None:
     if (root / "run/.containerenv").exists():
         return "podman"
     groups = _text(root / "proc/1/cgroup") or ""
-    found = re.search(r"kubepods|docker|lxc|containerd", groups)
-    return found.group() if found else None
+    match = re.search(r"kubepods|docker|lxc|containerd", groups)
+    return match.group() if match else None
 
 
 def _emulated(root: Path, first: Mapping[str, str], architecture: str) -> bool:

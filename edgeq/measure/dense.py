@@ -19,7 +19,7 @@ import numpy.typing as npt
 from edgeq.decode import Detections
 from edgeq.errors import MeasurementError
 
-__all__ = ["Boxes", "Dense", "dealt_score", "detection_score", "enlarged", "masks_score", "segmentation_score"]
+__all__ = ["Boxes", "Dense", "chance_score", "detection_score", "enlarge", "masks_score", "segmentation_score"]
 
 MOST = 100
 """Largest number of boxes per image that count, best first, as in COCO's evaluation."""
@@ -45,14 +45,14 @@ class Dense:
     n: int
 
 
-def enlarged(logits: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def enlarge(logits: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Logits ``(N, C, h, w)`` at `size` (height, width), bilinear: what docs/tasks.md asks of the host."""
     import torch
     from torch.nn.functional import interpolate
 
     values = torch.from_numpy(np.ascontiguousarray(logits, np.float32))
-    made: npt.NDArray[np.float32] = interpolate(values, size, mode="bilinear", align_corners=False).numpy()
-    return made
+    result: npt.NDArray[np.float32] = interpolate(values, size, mode="bilinear", align_corners=False).numpy()
+    return result
 
 
 def segmentation_score(
@@ -63,17 +63,17 @@ def segmentation_score(
     `logits` are batches ``(N, classes, h, w)``, enlarged to their masks where they are coarser; `masks` are batches
     ``(N, H, W)`` of integers. A class that neither masks nor answers hold does not count. Raises `MeasurementError`.
     """
-    found: list[npt.NDArray[Any]] = []
+    predictions: list[npt.NDArray[Any]] = []
     truth: list[npt.NDArray[Any]] = []
     for answered, mask in zip(logits, masks, strict=True):
         _check_maps(answered, mask, classes, ignore)
-        found += list(enlarged(answered, (mask.shape[1], mask.shape[2])).argmax(1).astype(np.uint8))
+        predictions += list(enlarge(answered, (mask.shape[1], mask.shape[2])).argmax(1).astype(np.uint8))
         truth += list(mask)
-    return masks_score(found, truth, classes, ignore)
+    return masks_score(predictions, truth, classes, ignore)
 
 
 def masks_score(
-    found: Sequence[npt.NDArray[Any]], masks: Sequence[npt.NDArray[Any]], classes: int, ignore: int = 255
+    predictions: Sequence[npt.NDArray[Any]], masks: Sequence[npt.NDArray[Any]], classes: int, ignore: int = 255
 ) -> Dense:
     """mIoU as in `segmentation_score`, from class maps ``(H, W)``, one per image. Raises `MeasurementError`."""
     _import_torchvision_first()
@@ -87,18 +87,18 @@ def masks_score(
     metric = MulticlassJaccardIndex(
         classes, average="none", ignore_index=ignore, zero_division=float("nan"), validate_args=False
     )
-    for answer, mask in zip(found, masks, strict=True):
+    for answer, mask in zip(predictions, masks, strict=True):
         metric.update(torch.from_numpy(answer.astype(np.int64)), torch.from_numpy(mask.astype(np.int64)))
     values = metric.compute().tolist()
     return _dense([None if np.isnan(value) else value for value in values], len(masks))
 
 
-def dealt_score(
-    found: Sequence[npt.NDArray[Any]], masks: Sequence[npt.NDArray[Any]], classes: int, ignore: int = 255
+def chance_score(
+    predictions: Sequence[npt.NDArray[Any]], masks: Sequence[npt.NDArray[Any]], classes: int, ignore: int = 255
 ) -> float:
-    """The mIoU in percent to expect if the classes in `found` were dealt to the labelled pixels at random."""
+    """The mIoU in percent to expect if the classes in `predictions` were dealt to the labelled pixels at random."""
     answered, true = (np.zeros(classes) for _ in range(2))
-    for answer, mask in zip(found, masks, strict=True):
+    for answer, mask in zip(predictions, masks, strict=True):
         labelled = mask != ignore
         answered += np.bincount(answer[labelled], minlength=classes)[:classes]
         true += np.bincount(mask[labelled], minlength=classes)[:classes]
@@ -109,15 +109,15 @@ def dealt_score(
 
 
 def detection_score(
-    found: Sequence[Detections], truth: Sequence[Boxes], classes: int, overlap: float | None = 0.5
+    predictions: Sequence[Detections], truth: Sequence[Boxes], classes: int, overlap: float | None = 0.5
 ) -> Dense:
     """mAP: the mean over classes of average precision at an `overlap`, COCO's 101 points of recall, in percent.
 
-    `overlap` None averages 0.50, 0.55 to 0.95 as COCO does. `found` and `truth` hold one entry per image, in the same
-    order; give boxes of low score too, down to 0.01 or so, since precision is averaged over all recalls. A class that
-    `truth` lacks does not count. Raises `MeasurementError`.
+    `overlap` None averages 0.50, 0.55 to 0.95 as COCO does. `predictions` and `truth` hold one entry per image, in the
+    same order; give boxes of low score too, down to 0.01 or so, since precision is averaged over all recalls. A class
+    that `truth` lacks does not count. Raises `MeasurementError`.
     """
-    _check_boxes(found, truth, classes)
+    _check_boxes(predictions, truth, classes)
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -129,7 +129,7 @@ def detection_score(
     }
     answers = COCO()
     answers.dataset = reference.dataset | {
-        "annotations": _rows([(each.boxes, each.labels, each.scores) for each in found])
+        "annotations": _rows([(each.boxes, each.labels, each.scores) for each in predictions])
     }
     with contextlib.redirect_stdout(io.StringIO()):  # it tells of every step
         reference.createIndex()
@@ -179,12 +179,12 @@ def _check_maps(logits: npt.NDArray[Any], mask: npt.NDArray[Any], classes: int, 
         )
 
 
-def _check_boxes(found: Sequence[Detections], truth: Sequence[Boxes], classes: int) -> None:
-    if len(found) != len(truth):
-        raise MeasurementError(f"boxes of {len(found)} images", why=f"labels are for {len(truth)}")
+def _check_boxes(predictions: Sequence[Detections], truth: Sequence[Boxes], classes: int) -> None:
+    if len(predictions) != len(truth):
+        raise MeasurementError(f"boxes of {len(predictions)} images", why=f"labels are for {len(truth)}")
     if not any(len(each.labels) for each in truth):
         raise MeasurementError("mAP was not measured", why="no image holds a box" if truth else "no images")
-    everything: list[Detections | Boxes] = [*found, *truth]
+    everything: list[Detections | Boxes] = [*predictions, *truth]
     for each in everything:
         if each.boxes.shape != (len(each.labels), 4):
             raise MeasurementError(f"boxes {list(each.boxes.shape)} with {len(each.labels)} labels")

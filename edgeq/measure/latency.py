@@ -27,7 +27,7 @@ def latency_facts(
     `float_ms` and `integer_ms` are pairs; without `float_ms` the keys about the float file and the ratio are left out.
     `inferences` were run per timing, and `doubts` are the reasons not to believe the times.
     """
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "integer_median_ms": statistics.median(integer_ms),
         "p90_ms": percentile(integer_ms, 0.9),
         "min_ms": min(integer_ms),
@@ -39,7 +39,7 @@ def latency_facts(
         "reason": "; ".join(doubts) or None,
     }
     if not float_ms:
-        return found
+        return facts
     ratios = [i / f for f, i in zip(float_ms, integer_ms, strict=True)]
     return {
         "ratio": statistics.median(ratios),
@@ -48,7 +48,7 @@ def latency_facts(
         "float_p90_ms": percentile(float_ms, 0.9),
         "float_min_ms": min(float_ms),
         "float_spread": spread(float_ms),
-    } | found
+    } | facts
 
 
 def latency_text(latency: Facts) -> str:
@@ -64,7 +64,7 @@ def latency_text(latency: Facts) -> str:
 def moment_facts(moment: Facts) -> dict[str, Any]:
     """What a report keeps of a moment on a device."""
     used = clocks(moment)
-    found = {
+    facts = {
         "load": moment["load"],
         "frequency_mhz": statistics.fmean(used.values()) if used else None,
         "temperature_c": moment["temperature_c"],
@@ -72,8 +72,8 @@ def moment_facts(moment: Facts) -> dict[str, Any]:
         "throttled": moment["throttled"],
     }
     if "thermal_status" in moment:
-        found |= {"thermal_status": moment["thermal_status"], "battery_percent": moment["battery"]["percent"]}
-    return found
+        facts |= {"thermal_status": moment["thermal_status"], "battery_percent": moment["battery"]["percent"]}
+    return facts
 
 
 def host_section(timed: Facts, machine: Machine) -> dict[str, Any]:

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.decode import Detections, matched
+from edgeq.decode import Detections, count_matches
 from edgeq.errors import MeasurementError
 from edgeq.formats.session import Session
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run as run_reference
 from edgeq.measure.accuracy import Accuracy, check_finite, compare, evaluate
-from edgeq.measure.dense import Boxes, Dense, dealt_score, detection_score, enlarged, masks_score
+from edgeq.measure.dense import Boxes, Dense, chance_score, detection_score, enlarge, masks_score
 from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import Detection, Segmentation
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["METRICS", "Answers", "Everything", "compare_answers", "everything", "measure_answers"]
+__all__ = ["METRICS", "Predictions", "Predictor", "compare_predictions", "make_predictor", "measure_predictions"]
 
 METRICS = {"classification": "top-1", "segmentation": "mIoU", "detection": "mAP@0.5"}
 
@@ -37,14 +37,14 @@ DETECTED = 1.0
 """Largest mAP, in percent, that a detector reaches by chance."""
 
 Array = npt.NDArray[Any]
-Everything = Callable[[npt.NDArray[np.float32]], Sequence[Array]]
+Predictor = Callable[[npt.NDArray[np.float32]], Sequence[Array]]
 """A function from normalised images ``(N, C, H, W)`` to all outputs of a network."""
 
 Batches = Iterable[tuple[npt.NDArray[np.float32], Array]]
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Predictions:
     """A dense network's answers, per image a class map ``(H, W)`` or `Detections`, and their score."""
 
     task: Segmentation | Detection
@@ -69,7 +69,7 @@ class Answers:
         """
         if isinstance(self.task, Detection):
             return DETECTED
-        return dealt_score(self.found, self.truths, len(self.task.classes), self.task.ignore)
+        return chance_score(self.found, self.truths, len(self.task.classes), self.task.ignore)
 
     def to_json(self) -> dict[str, Any]:
         names = self.task.classes
@@ -77,26 +77,32 @@ class Answers:
         return {"score": self.score, "per_class": per_class}
 
 
-def everything(model: Session | torch.nn.Module | IntegerGraph) -> Everything:
+def make_predictor(model: Session | torch.nn.Module | IntegerGraph) -> Predictor:
     """Make a function to all outputs, from a runtime's session, a torch module, or a frozen graph's exact reference."""
     if isinstance(model, Session):
         return model.run
     if isinstance(model, IntegerGraph):
         grids, (entry,) = model.quantizations, model.inputs
 
-        def refer(inputs: npt.NDArray[np.float32]) -> list[Array]:
-            made = run_reference(model, grids[entry].quantize(inputs))
-            return [grids[name].dequantize(made[name]) for name in model.outputs]
+        def run_exactly(inputs: npt.NDArray[np.float32]) -> list[Array]:
+            answer = run_reference(model, grids[entry].quantize(inputs))
+            return [grids[name].dequantize(answer[name]) for name in model.outputs]
 
-        return refer
+        return run_exactly
     module = model
 
     def run(inputs: npt.NDArray[np.float32]) -> list[Array]:
         import torch
 
         with torch.inference_mode():
-            made = module(torch.from_numpy(inputs))
-        outputs = list(made.values()) if isinstance(made, dict) else made if isinstance(made, list | tuple) else [made]
+            answer = module(torch.from_numpy(inputs))
+        outputs = (
+            list(answer.values())
+            if isinstance(answer, dict)
+            else answer
+            if isinstance(answer, list | tuple)
+            else [answer]
+        )
         return [output.float().cpu().numpy() for output in outputs]
 
     return run
@@ -108,13 +114,13 @@ def _only(outputs: Sequence[npt.NDArray[np.float32]], whose: str) -> npt.NDArray
     return outputs[0]
 
 
-def measure_answers(
-    run: Everything,
+def measure_predictions(
+    run: Predictor,
     batches: Batches,
     spec: ModelSpec,
     done: Callable[[int], None] | None = None,
     whose: str = "the network",
-) -> Accuracy | Answers:
+) -> Accuracy | Predictions:
     """What `run` answers to all `batches` of images and truths; `done` hears how many images are finished.
 
     Raises `MeasurementError`, which names the network as `whose`, for no images, or for outputs that are not what the
@@ -126,7 +132,7 @@ def measure_answers(
     if task is None:
         raise MeasurementError(f"{spec.name} was not measured", why="nothing says what its outputs mean",
                                hint="add a [task] table to model.toml")  # fmt: skip
-    found: list[Any] = []
+    predictions: list[Any] = []
     truths: list[Any] = []
     _, height, width = spec.input_shape
     anchors = task.anchors((height, width)) if isinstance(task, Detection) else None
@@ -136,9 +142,9 @@ def measure_answers(
             check_finite(output, whose)
         if anchors is not None and isinstance(task, Detection):
             ordered = sorted(outputs, key=lambda rows: rows.shape[-1] == 4)  # runtimes may list the deltas first
-            found += task.detect(ordered, anchors, LOWEST)
+            predictions += task.detect(ordered, anchors, LOWEST)
         else:
-            found += list(_classes(outputs[0], task.outputs, (height, width)))
+            predictions += list(_classes(outputs[0], task.outputs, (height, width)))
         truths += list(expected)
         if done is not None:
             done(len(truths))
@@ -146,11 +152,11 @@ def measure_answers(
         raise MeasurementError("accuracy was not measured", why="there are no images")
     if isinstance(task, Detection):
         known = [Boxes(boxes, labels) for boxes, labels in truths]
-        return Answers(task, found, detection_score(found, known, len(task.classes)), truths)
-    return Answers(task, found, masks_score(found, truths, len(task.classes), task.ignore), truths)
+        return Predictions(task, predictions, detection_score(predictions, known, len(task.classes)), truths)
+    return Predictions(task, predictions, masks_score(predictions, truths, len(task.classes), task.ignore), truths)
 
 
-def compare_answers(before: Accuracy | Answers, after: Accuracy | Answers) -> dict[str, Any]:
+def compare_predictions(before: Accuracy | Predictions, after: Accuracy | Predictions) -> dict[str, Any]:
     """The `accuracy` section of a report: float `before`, integer `after`, on the same images in the same order."""
     if isinstance(before, Accuracy) and isinstance(after, Accuracy):
         return {"metric": METRICS["classification"]} | compare(before, after).to_json()
@@ -175,23 +181,23 @@ def _classes(logits: Array, classes: int, size: tuple[int, int]) -> npt.NDArray[
         raise MeasurementError(
             f"the network answered with shape {list(logits.shape)}", why=f"must be (N, {classes}, height, width)"
         )
-    return np.asarray(enlarged(logits, size).argmax(1), np.uint8)
+    return np.asarray(enlarge(logits, size).argmax(1), np.uint8)
 
 
-def _same_pixels(before: Answers, after: Answers) -> float:
+def _same_pixels(before: Predictions, after: Predictions) -> float:
     return float(np.mean([np.mean(one == other) for one, other in zip(before.found, after.found, strict=True)]))
 
 
-def _same_boxes(before: Answers, after: Answers, score: float) -> float:
+def _same_boxes(before: Predictions, after: Predictions, score: float) -> float:
     """Share of the float network's boxes above `score` with a partner of the same class at IoU 0.5; 1 where it has
     none."""
     hits = total = 0
     for one, other in zip(before.found, after.found, strict=True):
         for label in np.unique(one.labels):
             reference, ours = (_chosen(each, int(label), score) for each in (one, other))
-            total, hits = total + len(reference), hits + matched(ours, reference)
+            total, hits = total + len(reference), hits + count_matches(ours, reference)
     return hits / total if total else 1.0
 
 
-def _chosen(found: Detections, label: int, score: float) -> npt.NDArray[np.float64]:
-    return np.asarray(found.boxes[(found.labels == label) & (found.scores > score)])
+def _chosen(detections: Detections, label: int, score: float) -> npt.NDArray[np.float64]:
+    return np.asarray(detections.boxes[(detections.labels == label) & (detections.scores > score)])

@@ -52,46 +52,46 @@ def doubts(
     """
     if machine["emulated"]:
         return ["emulated: its integers and accuracy are valid, its times are not"]
-    found: list[str] = []
+    reasons: list[str] = []
     runs = len(integer_ms) if runs is None else runs
     if runs < ENOUGH_RUNS:
-        found.append(f"{runs} runs are too few, {ENOUGH_RUNS} are needed")
+        reasons.append(f"{runs} runs are too few, {ENOUGH_RUNS} are needed")
     for name, values in (("float", float_ms), ("integer", integer_ms)):
         if values and spread(values) > MOST_SPREAD:
-            found.append(f"{name} timings spread by {spread(values):.0%} of their median")
+            reasons.append(f"{name} timings spread by {spread(values):.0%} of their median")
     if float_ms:
         ratios = [i / f for f, i in zip(float_ms, integer_ms, strict=True)]
         low, high = median_interval(ratios)
         if (high - low) / statistics.median(ratios) > MOST_DOUBT:
-            found.append(f"the ratio is only known to lie between {low:.2f} and {high:.2f}")
+            reasons.append(f"the ratio is only known to lie between {low:.2f} and {high:.2f}")
     share = _share(before, after, working)
     if share is not None and share < LEAST_PROCESSOR:
-        found.append(f"the process was kept off the processor {1 - share:.0%} of the time")
-    return found + disturbances(before, after, machine["cores"])
+        reasons.append(f"the process was kept off the processor {1 - share:.0%} of the time")
+    return reasons + disturbances(before, after, machine["cores"])
 
 
 def disturbances(before: Facts, after: Facts, cores: int | None) -> list[str]:
     """What else a machine of `cores` was doing, or had done to it, between two moments: a sentence each."""
-    found: list[str] = []
+    reasons: list[str] = []
     cores = cores or 1
     seen = activity(before, after, cores)
     if seen["others"] is not None and seen["others"] > MOST_OTHERS * cores:
-        found.append(f"other programs kept {seen['others']:.1f} of {cores} cores busy")
+        reasons.append(f"other programs kept {seen['others']:.1f} of {cores} cores busy")
     if seen["others"] is None and before["load"] is not None and before["load"] > cores:
-        found.append(f"the load average was {before['load']:.1f} on {cores} cores")
+        reasons.append(f"the load average was {before['load']:.1f} on {cores} cores")
     if seen["stolen"] is not None and seen["stolen"] > MOST_STOLEN:
-        found.append(f"the hypervisor took {seen['stolen']:.0%} of the processor time")
+        reasons.append(f"the hypervisor took {seen['stolen']:.0%} of the processor time")
     if before["governors"] != after["governors"]:
-        found.append("the governor changed")
+        reasons.append("the governor changed")
     if change := _clock_change(clocks(before), clocks(after)):
-        found.append(change)
+        reasons.append(change)
     then, now = before["throttled"] or 0, after["throttled"] or 0
     bits = then | now | ((now & ~then) >> SINCE_START)
     if names := [name for bit, name in THROTTLED_BITS.items() if bits >> bit & 1]:
-        found.append("the board reports " + ", ".join(names))
+        reasons.append("the board reports " + ", ".join(names))
     if (after.get("heat_events") or 0) > (before.get("heat_events") or 0):
-        found.append("the processor slowed itself down for heat")
-    return found
+        reasons.append("the processor slowed itself down for heat")
+    return reasons
 
 
 def activity(before: Facts, after: Facts, cores: int | None) -> dict[str, float | None]:
@@ -100,15 +100,15 @@ def activity(before: Facts, after: Facts, cores: int | None) -> dict[str, float 
     processor (several threads can make it more than 1). None where it cannot be read.
     """
     wall = after["clock"] - before["clock"]
-    found: dict[str, float | None] = {"others": None, "stolen": None, "processor_share": None}
+    shares: dict[str, float | None] = {"others": None, "stolen": None, "processor_share": None}
     if wall <= 0:  # a clock that was set back says nothing
-        return found
-    found["processor_share"] = _share(before, after, None)
+        return shares
+    shares["processor_share"] = _share(before, after, None)
     if before["busy"] is not None and after["busy"] is not None:
-        found["others"] = max(0.0, (after["busy"] - before["busy"] - (after["own"] - before["own"])) / wall)
+        shares["others"] = max(0.0, (after["busy"] - before["busy"] - (after["own"] - before["own"])) / wall)
     if before.get("stolen") is not None and after.get("stolen") is not None:
-        found["stolen"] = max(0.0, (after["stolen"] - before["stolen"]) / wall / (cores or 1))
-    return found
+        shares["stolen"] = max(0.0, (after["stolen"] - before["stolen"]) / wall / (cores or 1))
+    return shares
 
 
 def clocks(moment: Facts) -> dict[int, float]:

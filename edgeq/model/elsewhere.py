@@ -20,8 +20,8 @@ def suggest(name: str) -> str:
 
     Sources that are not installed are passed over.
     """
-    found = [f"{source}:{names[0]}" for source, names in _sources(name) if names]
-    return f"did you mean {' or '.join(found)}?" if found else ""
+    suggestions = [f"{source}:{names[0]}" for source, names in _sources(name) if names]
+    return f"did you mean {' or '.join(suggestions)}?" if suggestions else ""
 
 
 def _sources(name: str) -> list[tuple[str, list[str]]]:

@@ -96,7 +96,7 @@ def load_model(
     spec = replace(spec, mean=request.mean or spec.mean, std=request.std or spec.std)
     if isinstance(module, nn.Module):
         module = _ready(module, reference)
-        spec = _tried(spec, module)
+        spec = _try_network(spec, module)
     return LoadedModel(spec, module, reference)
 
 
@@ -128,13 +128,13 @@ def wrap_module(
     means, stds = (None if given is None else tuple(given) for given in (mean, std))
     if len(shape) != 3:
         raise ConfigError(f"input shape {list(shape)}", why="must be channels, height, width")
-    spec = _guessed_spec(_Request(name, None, shape, means, stds), name, module)
+    spec = _guess_spec(_Request(name, None, shape, means, stds), name, module)
     if task is not None:
         kind = "detection" if isinstance(task, Detection) else "segmentation"
         spec = replace(spec, task=kind, dense=task, classes=len(task.classes))
     spec = replace(spec, classes=classes or spec.classes, labels=tuple(labels))
     module = _ready(module, name)
-    return LoadedModel(_tried(spec, module), module, name)
+    return LoadedModel(_try_network(spec, module), module, name)
 
 
 def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:
@@ -147,9 +147,9 @@ def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:
     loader = _loader(reference)
     if loader is _from_pt2:
         return Path(reference)
-    if loader not in (_from_toml, _shipped):
+    if loader not in (_from_toml, _load_shipped):
         return None
-    path = shipped_model(reference) if loader is _shipped else Path(reference)
+    path = shipped_model(reference) if loader is _load_shipped else Path(reference)
     file = read_model_file(path if path.suffix == ".toml" else path / "model.toml")
     return None if str(file.weights) == "random" else file_and_key(str(file.weights))[0]
 
@@ -195,10 +195,10 @@ def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module |
         raise ConfigError(
             f"{reference} does not exist", hint="MODEL is a name, a model.toml, file.py:factory or a .pt2"
         )
-    return _shipped
+    return _load_shipped
 
 
-def _shipped(request: _Request) -> tuple[ModelSpec, nn.Module]:
+def _load_shipped(request: _Request) -> tuple[ModelSpec, nn.Module]:
     if request.reference not in shipped_models() and (elsewhere := suggest(request.reference)):
         raise ConfigError(f"unknown model {request.reference!r}", hint=elsewhere)
     return _from_toml(replace(request, reference=str(shipped_model(request.reference))))
@@ -207,21 +207,21 @@ def _shipped(request: _Request) -> tuple[ModelSpec, nn.Module]:
 def _from_toml(request: _Request) -> tuple[ModelSpec, nn.Module]:
     path = Path(request.reference)
     file = read_model_file(path if path.suffix == ".toml" else path / "model.toml")
-    module = _made(file.factory, file.arguments)
+    module = _call_factory(file.factory, file.arguments)
     _weigh(module, request.weights or str(file.weights))
     return file.spec, module
 
 
 def _from_factory(request: _Request) -> tuple[ModelSpec, nn.Module]:
-    module = _made(request.reference, {})
+    module = _call_factory(request.reference, {})
     if request.weights is not None:
         _weigh(module, request.weights)
     source, _, function = request.reference.rpartition(":")
     stem = Path(source).stem if source.endswith(".py") else source.rpartition(".")[2]
-    return _guessed_spec(request, f"{stem}-{function}", module), module
+    return _guess_spec(request, f"{stem}-{function}", module), module
 
 
-def _made(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
+def _call_factory(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # a factory without weights gives the same network every time
         module = call(import_callable(factory), factory, arguments)
@@ -265,7 +265,7 @@ def _weigh(module: nn.Module, weights: str) -> None:
         fit(module, read_weights(Path(weights)), weights)
 
 
-def _guessed_spec(request: _Request, name: str, module: nn.Module | None) -> ModelSpec:
+def _guess_spec(request: _Request, name: str, module: nn.Module | None) -> ModelSpec:
     """A spec where no file states one: timm's ``default_cfg`` where there is one, else ImageNet's mean and std."""
     stated = getattr(module, "default_cfg", None)
     stated = stated if isinstance(stated, Mapping) else {}
@@ -314,7 +314,7 @@ def _from_pt2(request: _Request) -> tuple[ModelSpec, ExportedProgram]:
         raise ConfigError(
             f"{request.reference} was exported for input {list(shape)}", why=f"not {list(request.input_shape or ())}"
         )
-    spec = _guessed_spec(replace(request, input_shape=shape), Path(request.reference).stem, None)
+    spec = _guess_spec(replace(request, input_shape=shape), Path(request.reference).stem, None)
     return replace(spec, classes=classes), program
 
 
@@ -329,7 +329,7 @@ def _other_order(spec: ModelSpec, module: nn.Module) -> str:
     return f"it takes {channels},{height},{width}"
 
 
-def _tried(spec: ModelSpec, module: nn.Module) -> ModelSpec:
+def _try_network(spec: ModelSpec, module: nn.Module) -> ModelSpec:
     """Run the network once: its input must fit, and a classifier must have as many outputs as the spec has classes."""
     try:
         inspect.signature(module.forward).bind(None)

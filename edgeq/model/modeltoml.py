@@ -121,16 +121,16 @@ def read_model_file(path: Path) -> ModelFile:
 
 def read_spec(tables: Mapping[str, Any], where: str) -> ModelSpec:
     """The spec that the tables of `spec_tables` make. Opens no file. Raises `ConfigError`, which says `where`."""
-    found = read(tables, _Spec, where)
-    evaluation = None if found.evaluation is None else found.evaluation.images
-    return _spec_of(found, where, found.output.labels, evaluation)
+    contents = read(tables, _Spec, where)
+    evaluation = None if contents.evaluation is None else contents.evaluation.images
+    return _spec_of(contents, where, contents.output.labels, evaluation)
 
 
-def _spec_of(found: _File | _Spec, where: str, labels: tuple[str, ...], evaluation: str | None) -> ModelSpec:
-    pixels, task, classes = found.input, found.output.task, found.output.classes
+def _spec_of(file: _File | _Spec, where: str, labels: tuple[str, ...], evaluation: str | None) -> ModelSpec:
+    pixels, task, classes = file.input, file.output.task, file.output.classes
     try:
         return ModelSpec(
-            name=found.name,
+            name=file.name,
             input_shape=pixels.shape,  # type: ignore[arg-type]  # ModelSpec checks that there are three
             mean=pixels.mean,
             std=pixels.std,
@@ -139,7 +139,7 @@ def _spec_of(found: _File | _Spec, where: str, labels: tuple[str, ...], evaluati
             task=task,
             classes=classes,
             labels=labels,
-            dense=None if found.task is None else read_task(found.task, f"{where} [task]", task, classes),
+            dense=None if file.task is None else read_task(file.task, f"{where} [task]", task, classes),
             evaluation=evaluation,
         )
     except ConfigError as error:

@@ -46,27 +46,27 @@ def clean_archive(path: Path) -> io.BytesIO:
         files = {name.removeprefix(root): info for name, info in members.items() if name.startswith(root)}
         if "byteorder" in files and archive.read(files["byteorder"]) != b"little":
             raise ForeignError("its tensors are not stored in little-endian order")
-        made: dict[str, bytes] = {
+        records: dict[str, bytes] = {
             "archive_format": b"pt2", "archive_version": b"0", "byteorder": b"little", ".data/version": b"6\n",
-            _PROGRAM: _dumped(clean_program(_json(archive, members[program]))), "data/sample_inputs/model.pt": b"",
+            _PROGRAM: _dump(clean_program(_json(archive, members[program]))), "data/sample_inputs/model.pt": b"",
         }  # fmt: skip
         for kind in ("weights", "constants"):
             pickle = files.get({"weights": "serialized_state_dict.pt", "constants": "serialized_constants.pt"}[kind]
                                if old else f"data/{kind}/model.pt")  # fmt: skip
             if pickle is not None:
-                made[f"data/{kind}/model.pt"] = _tensors(archive.read(pickle))
+                records[f"data/{kind}/model.pt"] = _tensors(archive.read(pickle))
             else:
-                made |= _records(archive, files, f"data/{kind}/", f"model_{kind}_config.json")
-    return _written(made)
+                records |= _records(archive, files, f"data/{kind}/", f"model_{kind}_config.json")
+    return _write(records)
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     """The archive's files by name. Refuses more or larger files than such an archive can have."""
-    found = archive.infolist()
-    names = {info.filename: info for info in found}
-    if len(found) > MOST_MEMBERS or len(names) < len(found):
-        raise ForeignError(f"it holds {len(found)} files" + ", some twice" * (len(names) < len(found)))
-    total = sum(info.file_size for info in found)
+    members = archive.infolist()
+    names = {info.filename: info for info in members}
+    if len(members) > MOST_MEMBERS or len(names) < len(members):
+        raise ForeignError(f"it holds {len(members)} files" + ", some twice" * (len(names) < len(members)))
+    total = sum(info.file_size for info in members)
     if total > 4 * size + SLACK:
         raise ForeignError(f"its {size:,} bytes unpack to {total:,}")
     return names
@@ -96,7 +96,7 @@ def _records(
     for path, entry in config["config"].items():
         if not stored[entry["path_name"]] and sizes[path]:
             raise ForeignError(f"{path} has no bytes")
-    return {folder + table: _dumped(config)} | {folder + name: archive.read(files[folder + name]) for name in records}
+    return {folder + table: _dump(config)} | {folder + name: archive.read(files[folder + name]) for name in records}
 
 
 def _tensors(data: bytes) -> bytes:
@@ -113,11 +113,11 @@ def _tensors(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _dumped(data: Any) -> bytes:
+def _dump(data: Any) -> bytes:
     return json.dumps(data).encode()
 
 
-def _written(files: Mapping[str, bytes]) -> io.BytesIO:
+def _write(files: Mapping[str, bytes]) -> io.BytesIO:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():

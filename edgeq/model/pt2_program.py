@@ -335,7 +335,7 @@ def clean_program(data: Any) -> dict[str, Any]:
 
 
 def _refuse_unknown(targets: list[str]) -> None:
-    names = [found[1] for target in targets if (found := _ATEN.fullmatch(target))]
+    names = [match[1] for target in targets if (match := _ATEN.fullmatch(target))]
     unknown = list(dict.fromkeys(name for name in names if not is_known_call(name)))
     if unknown:
         raise UnsupportedError(f"{', '.join(unknown[:5])} is not supported", hint=hint_for(unknown[0], ()))

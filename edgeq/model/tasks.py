@@ -28,7 +28,7 @@ class Segmentation:
     ignore: Count = 255
 
     def __post_init__(self) -> None:
-        _named(self.classes, 2)
+        _check_names(self.classes, 2)
         if not len(self.classes) <= self.ignore <= 255:
             raise ConfigError(
                 f"ignore = {self.ignore}", why=f"must lie between the {len(self.classes)} classes and 255"
@@ -57,7 +57,7 @@ class Detection:
     variances: tuple[Number, Number] = (0.1, 0.2)
 
     def __post_init__(self) -> None:
-        _named(self.classes, 1)
+        _check_names(self.classes, 1)
         if not self.maps or any(min(each) < 1 for each in self.maps):
             raise ConfigError(f"maps = {_lists(self.maps)}", why="must be pairs of height and width")
         if len(self.sizes) != len(self.maps) or any(not each or min(each) <= 0 for each in self.sizes):
@@ -88,11 +88,11 @@ class Detection:
         the shapes are not those of the task.
         """
         logits, deltas = (np.asarray(rows) for rows in outputs) if len(outputs) == 2 else (np.empty(0), np.empty(0))
-        wanted = [(len(logits), len(anchors), self.outputs), (len(logits), len(anchors), 4)]
-        if [logits.shape, deltas.shape] != wanted:
+        expected = [(len(logits), len(anchors), self.outputs), (len(logits), len(anchors), 4)]
+        if [logits.shape, deltas.shape] != expected:
             raise ConfigError(
                 f"the network answered with shapes {[list(np.shape(rows)) for rows in outputs]}",
-                why=f"[task] maps, sizes and classes promise {[list(shape) for shape in wanted]}",
+                why=f"[task] maps, sizes and classes promise {[list(shape) for shape in expected]}",
             )
         threshold = self.score if score is None else score
         return [
@@ -118,30 +118,30 @@ def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> 
     if kind != task:
         raise ConfigError(f"kind = {kind!r}", where=where, why=f"[output] says task = {task!r}")
     rest = {key: value for key, value in table.items() if key != "kind"}
-    made: Task
+    result: Task
     try:
-        made = read(rest, Segmentation, where) if kind == "segmentation" else read(rest, Detection, where)
+        result = read(rest, Segmentation, where) if kind == "segmentation" else read(rest, Detection, where)
     except ConfigError as error:
         raise error.at(where) from error
-    if made.outputs != outputs:
+    if result.outputs != outputs:
         raise ConfigError(
-            f"classes = {list(made.classes)}", where=where,
-            why=f"makes {made.outputs} outputs{' with the background' * (kind == 'detection')}, "
+            f"classes = {list(result.classes)}", where=where,
+            why=f"makes {result.outputs} outputs{' with the background' * (kind == 'detection')}, "
             f"[output] says classes = {outputs}",
         )  # fmt: skip
-    return made
+    return result
 
 
 def task_table(kind: str, task: Task) -> dict[str, Any]:
     """The table that `read_task` reads back, of numbers, texts and lists."""
-    return {"kind": kind, **{name: _listed(value) for name, value in dataclasses.asdict(task).items()}}
+    return {"kind": kind, **{name: _list_arrays(value) for name, value in dataclasses.asdict(task).items()}}
 
 
-def _listed(value: Any) -> Any:
-    return [_listed(each) for each in value] if isinstance(value, tuple | list) else value
+def _list_arrays(value: Any) -> Any:
+    return [_list_arrays(each) for each in value] if isinstance(value, tuple | list) else value
 
 
-def _named(classes: tuple[str, ...], least: int) -> None:
+def _check_names(classes: tuple[str, ...], least: int) -> None:
     if len(classes) < least or len(set(classes)) != len(classes):
         raise ConfigError(f"classes = {list(classes)}", why=f"must be {least} or more names, none of them twice")
 

@@ -132,20 +132,20 @@ def _more_than_tensors(path: Path, why: str) -> ConfigError:
 
 def _state_dict(data: Any, path: Path, key: str) -> dict[str, Tensor]:
     """`data` itself, the state dict that `key` names in it, or the only one among its values."""
-    found = {str(k): v for k, v in data.items() if _is_state(v)} if isinstance(data, Mapping) else {}
+    states = {str(k): v for k, v in data.items() if _is_state(v)} if isinstance(data, Mapping) else {}
     if key:
         chosen = _walk(data, key)
     elif _is_state(data):
         chosen = data
     else:
-        chosen = next(iter(found.values())) if len(found) == 1 else None
+        chosen = next(iter(states.values())) if len(states) == 1 else None
     if _is_state(chosen):
         return {str(name): tensor for name, tensor in chosen.items()}
-    choice = "name one: " + " or ".join(f"--weights {path}:{name}" for name in found) if found else ""
+    choice = "name one: " + " or ".join(f"--weights {path}:{name}" for name in states) if states else ""
     if key:
         raise ConfigError(f"weights file {path} has no state dict {key!r}", hint=choice or "leave the key out")
-    if found:
-        raise ConfigError(f"weights file {path} holds several state dicts", why=_few(found), hint=choice)
+    if states:
+        raise ConfigError(f"weights file {path} holds several state dicts", why=_few(states), hint=choice)
     inside = f"{type(data).__name__} of {_few(map(str, data))}" if isinstance(data, Mapping) else type(data).__name__
     raise ConfigError(
         f"weights file {path} holds no state dict", why=f"it is a {inside}",
@@ -196,19 +196,20 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     unexpected = [name for name in state if name not in own and not name.endswith(_COUNTER)]
     both = [(name, own[name], state[name]) for name in own if name in state and not name.endswith(_COUNTER)]
     shapes = [
-        f"{name} is {list(given.shape)}, the network's {list(wanted.shape)}"
-        for name, wanted, given in both
-        if not is_lazy(wanted) and given.shape != wanted.shape
+        f"{name} is {list(given.shape)}, the network's {list(own_tensor.shape)}"
+        for name, own_tensor, given in both
+        if not is_lazy(own_tensor) and given.shape != own_tensor.shape
     ]
     types = [
-        f"{name} is {_dtype(given)}, the network's {_dtype(wanted)}"
-        for name, wanted, given in both
-        if (given.dtype in _FLOATS, given.dtype == torch.bool) != (wanted.dtype in _FLOATS, wanted.dtype == torch.bool)
+        f"{name} is {_dtype(given)}, the network's {_dtype(own_tensor)}"
+        for name, own_tensor, given in both
+        if (given.dtype in _FLOATS, given.dtype == torch.bool)
+        != (own_tensor.dtype in _FLOATS, own_tensor.dtype == torch.bool)
     ]
     parts = [("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes), ("wrong type", types)]
     if any(names for _, names in parts):
         why = "; ".join(f"{label} {_few(names)}" for label, names in parts if names)
-        raise ConfigError(f"weights {source} do not fit the network", why=why, hint=_renamed(own, state))
+        raise ConfigError(f"weights {source} do not fit the network", why=why, hint=_rename_hint(own, state))
     broken = [name for name, t in state.items() if t.is_floating_point() and not torch.isfinite(t.float()).all()]
     if broken:
         raise ConfigError(f"weights {source} hold values that are not finite", why=_few(broken))
@@ -217,17 +218,17 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
 
 def _without_prefix(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """`state` without a prefix such as Lightning's ``model.``, if its names then are those of `own`."""
-    wanted = {name for name in own if not name.endswith(_COUNTER)}
+    needed = {name for name in own if not name.endswith(_COUNTER)}
     shared = os.path.commonprefix(list(state)).split(".")[:-1]  # noqa: RUF071 - of strings, not of paths
     for depth in range(1, len(shared) + 1):
         prefix = ".".join(shared[:depth]) + "."
         shorter = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-        if {name for name in shorter if not name.endswith(_COUNTER)} == wanted:
+        if {name for name in shorter if not name.endswith(_COUNTER)} == needed:
             return shorter
     return state
 
 
-def _renamed(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+def _rename_hint(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     """A hint if the names differ only by a prefix."""
     for longer, shorter, where in ((state, own, "the file's"), (own, state, "the network's")):
         first = next(iter(shorter), "")

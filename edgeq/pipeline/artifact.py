@@ -23,13 +23,13 @@ from typing import Any
 from edgeq.config.build import BuildConfig, settings_of
 from edgeq.config.formats import FORMATS
 from edgeq.data.calibration import CalibrationSet
-from edgeq.files import staged, write_atomic
+from edgeq.files import stage_folder, write_atomic
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
 from edgeq.pipeline.prepare import Job
 from edgeq.products import BUILD, MARKER
-from edgeq.quant.bits import parse_bits
-from edgeq.quant.input_transform import FORMS, raw_input
+from edgeq.quant.input_transform import FORMS, describe_raw_input
+from edgeq.quant.scheme import parse_bits
 from edgeq.report.cautions import accuracy_cautions, layer_cautions
 from edgeq.report.device import elsewhere, slow_here
 from edgeq.report.html import render
@@ -125,19 +125,19 @@ def report_of(output: BuildOutput) -> dict[str, Any]:
 
 
 def _raw_pixels(output: BuildOutput) -> dict[str, Any] | None:
-    intake = output.job.intake
-    if not intake.raw:
+    input_transform = output.job.input_transform
+    if not input_transform.raw:
         return None
     return {
-        "form": intake.form,
-        "normalisation": FORMS[intake.form],
-        "why": intake.why,
+        "form": input_transform.form,
+        "normalisation": FORMS[input_transform.form],
+        "why": input_transform.why,
         "type": output.facts["io"],
-        "input": raw_input(output.facts["io"]),
-        "mean": list(intake.spec.mean),
-        "std": list(intake.spec.std),
-        "border": intake.border,
-        "macs": intake.added_macs,
+        "input": describe_raw_input(output.facts["io"]),
+        "mean": list(input_transform.spec.mean),
+        "std": list(input_transform.spec.std),
+        "border": input_transform.border,
+        "macs": input_transform.added_macs,
     }
 
 
@@ -150,60 +150,62 @@ def _warnings(output: BuildOutput) -> list[str]:
     """What a person should know before believing or shipping this: what makes its numbers worthless first."""
     job = output.job
     spec, facts, form = job.loaded.spec, output.facts, FORMATS.get(job.target.format)
-    found = [*accuracy_cautions(facts["accuracy"]), *layer_cautions(facts["layers"])]
+    warnings = [*accuracy_cautions(facts["accuracy"]), *layer_cautions(facts["layers"])]
     if note := facts.get("labels"):
-        found.insert(0, note)
+        warnings.insert(0, note)
     exactness = facts["exactness"]
     if form.exact and exactness["equal"] != exactness["values"]:
-        found.insert(0, f"the file differs from the reference first at {exactness['first_difference']}")
+        warnings.insert(0, f"the file differs from the reference first at {exactness['first_difference']}")
     if spec.assumed:
-        found.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
+        warnings.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
     if set(job.method.split(JOINED)) <= {"noise", "uniform"}:
-        found.append(f"calibrated on {job.method}: ranges of noise are not ranges of pictures")
+        warnings.append(f"calibrated on {job.method}: ranges of noise are not ranges of pictures")
     wrong = output.calibration.notes.get("wrong", 0.0)
     if wrong > MISTAKEN:
-        found.append(
+        warnings.append(
             f"the network sees another class than meant in {wrong:.0%} of its own images: are weights, mean and std "
             "the ones it was trained with? Ranges may not be those of pictures"
         )
-    found += facts.get("notes", [])
+    warnings += facts.get("notes", [])
     weights, _ = parse_bits(job.requested.bits)
     if job.requested.layer_bits and any((grid.bits or 8) < 8 for grid in _weight_grids(output).values()):
-        found.append(f"weights have {_mixture(output)}; {_stored(output)}")
+        warnings.append(f"weights have {_mixture(output)}; {_storage_note(output)}")
     elif weights < 8 and not job.requested.layer_bits:
         kept = "" if job.requested.all_layers else ", those of the first and last layer 8"
-        found.append(f"weights have {weights} bits{kept}; {_stored(output)}")
+        warnings.append(f"weights have {weights} bits{kept}; {_storage_note(output)}")
     if "simulated" in facts:
         fewest = min(output.integer.quantizations[name].bits or 8 for name in output.integer.narrow())
-        found.append(
+        warnings.append(
             f"{fewest}-bit activations are simulated: no runtime saturates below 8 bits. Accuracy is the exact "
             "reference's; the file stores int8, its activations keep all 8 bits, and it computes something else"
         )
-    if job.intake.border:
-        found.append(f"the border of padding layers is {job.intake.border:.2g} of a pixel off: 256 pixels and a mean "
-                     "between two of them do not fit into 8 bits")  # fmt: skip
+    if job.input_transform.border:
+        warnings.append(
+            f"the border of padding layers is {job.input_transform.border:.2g} of a pixel off: 256 pixels and a mean "
+            "between two of them do not fit into 8 bits"
+        )
     wide = [node.name for node in output.integer.nodes if output.integer.quantizations[node.name].dtype == "int16"]
     if wide:
         some = "" if len(wide) == len(output.integer.nodes) else f" in {len(wide)} of {len(output.integer.nodes)} ops"
-        found.append(
+        warnings.append(
             f"activations have 16 bits{some}: XNNPACK has no such kernels, LiteRT's own run them, and are slower"
         )
     if facts["accuracy"] is None:
-        found.append("accuracy was not measured: the model names no evaluation images")
+        warnings.append("accuracy was not measured: the model names no evaluation images")
     if job.target.machine != this_machine().architecture:
-        found.append(elsewhere(this_machine().architecture, job.target.machine))
+        warnings.append(elsewhere(this_machine().architecture, job.target.machine))
     if slow := slow_here(this_machine().architecture, job.target.format, job.target.activations):
-        found.append(slow)
+        warnings.append(slow)
     census = facts["census"]
     # Where the runtime adds transposes of its own, nothing tells them from ours.
     moved = 0 if form.moves_layouts else census["transposes"]
     if census["float_ops"] or census["quantize"] or census["dequantize"]:
-        found.append("the runtime did not keep the network all-integer: see the census")
+        warnings.append("the runtime did not keep the network all-integer: see the census")
     if moved:
-        found.append(f"values are moved in memory by {moved} transpose{'s' * (moved > 1)}, which take time")
+        warnings.append(f"values are moved in memory by {moved} transpose{'s' * (moved > 1)}, which take time")
     if not facts["latency"]["valid"]:
-        found.append(f"latency is not to be believed: {facts['latency'].get('reason')}")
-    return list(dict.fromkeys(found))
+        warnings.append(f"latency is not to be believed: {facts['latency'].get('reason')}")
+    return list(dict.fromkeys(warnings))
 
 
 def _widths(output: BuildOutput, name: str) -> dict[str, Any]:
@@ -230,7 +232,7 @@ def _mixture(output: BuildOutput) -> str:
     return ", ".join(f"{bits} bits in {count} layers" for bits, count in counts.most_common())
 
 
-def _stored(output: BuildOutput) -> str:
+def _storage_note(output: BuildOutput) -> str:
     """What few-bit weights take in the file, and what that costs."""
     grids, layers = output.integer.quantizations, [*output.integer.layers()]
     packed = sum((grids[n.inputs[1]].bits or 8) <= 4 and grids[n.name].dtype == "int8" for n in layers)
@@ -259,7 +261,7 @@ def write_folder(output: BuildOutput, report: Mapping[str, Any], folder: Path, l
 
     Raises `NotReproduced`, before anything is written, where the files are not those of `locked`.
     """
-    sheet = contact_sheet(output.calibration, output.job.intake.spec.mean, output.job.intake.spec.std)
+    sheet = contact_sheet(output.calibration, output.job.input_transform.spec.mean, output.job.input_transform.spec.std)
     files = {
         **{source.name: source.read_bytes() for source in (output.artifact, output.baseline)},
         "integer.safetensors": output.written.to_bytes(),
@@ -279,7 +281,7 @@ def write_folder(output: BuildOutput, report: Mapping[str, Any], folder: Path, l
     )
     if locked is not None:
         locked.check_files(contents["files"])
-    with staged(folder, BUILD) as staging:
+    with stage_folder(folder, BUILD) as staging:
         for name, data in files.items():
             write_atomic(staging / name, data)
         write_atomic(staging / "report.json", to_text(report))

@@ -82,7 +82,7 @@ def build(
         threads = locked.threads(stage) if locked else None
         return job if threads is None else _with_threads(job, threads)
 
-    intake = job.intake
+    input_transform = job.input_transform
     synthesized, calibration = synthesize(
         locked_threads("synthesize").config, job.loaded, job.raw, job.method, cache, forbidden=evaluation
     )
@@ -93,7 +93,8 @@ def build(
         generator = synthesized.files.get(GENERATOR) if job.method == "zs-cgan" else None
         frozen = finetune_graph(locked_threads("finetune"), calibration, cache, generator)
         results["finetune"] = frozen
-    integer, images = intake.integers(frozen.value, job.scheme.widest_weights), intake.images(calibration)
+    integer = input_transform.integers(frozen.value, job.scheme.widest_weights)
+    images = input_transform.images(calibration)
     written = drop_unstorable_bits(integer)
     results["write"] = write_files(locked_threads("write"), written, cache)
     files = artifact, baseline = results["write"].value
@@ -107,7 +108,8 @@ def build(
         written=written,
         artifact=artifact,
         baseline=baseline,
-        facts=_facts(results, entry_rows(intake, integer, images)) | {"labels": evaluation.note if evaluation else ""},
+        facts=_facts(results, entry_rows(input_transform, integer, images))
+        | {"labels": evaluation.note if evaluation else ""},
         seconds={"capture": job.capture_seconds} | {stage: result.seconds for stage, result in results.items()},
     )
     report = report_of(output)
@@ -150,13 +152,13 @@ def measure_on_devices(
 def _facts(results: Mapping[str, Result], entry: list[dict[str, Any]]) -> dict[str, Any]:
     """What the stages noted, as a report has it. `entry` are rows of ops in front of the graph that was calibrated."""
     facts = {**results["calibrate"].facts, **(results["finetune"].facts if "finetune" in results else {})}
-    told = results["write"].facts
+    written = results["write"].facts
     return {
         **facts,
         "made_on": results["synthesize"].facts["device"],
         "layers": [*entry, *facts["layers"]],
-        "io": told["io"],
-        "weight_storage": told["weights"],
+        "io": written["io"],
+        "weight_storage": written["weights"],
         **results["verify"].facts,
         **results["measure"].facts,
         "made_with": {stage: result.facts["made_with"] for stage, result in results.items()},
@@ -182,9 +184,9 @@ def plan(config: BuildConfig, loaded: LoadedModel | None = None) -> dict[str, An
     if refused:
         return facts
     job = prepare(opened)
-    config, graph, tuning, intake = job.config, job.graph, job.tuning, job.intake
-    if intake.raw:
-        facts["raw_pixels"] = f"{FORMS[intake.form]} ({intake.why})"
+    config, graph, tuning, input_transform = job.config, job.graph, job.tuning, job.input_transform
+    if input_transform.raw:
+        facts["raw_pixels"] = f"{FORMS[input_transform.form]} ({input_transform.why})"
     capturing = max(first, job.capture_seconds)
     estimated = estimate(config, job.raw, graph, job.method, job.scheme, tuning, where, capture_seconds=capturing)
     if tuning:

@@ -15,13 +15,13 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.layers import layer_errors
 from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.pipeline.prepare import Job
-from edgeq.quant.bits import Scheme
-from edgeq.quant.equalize import rescaled
+from edgeq.quant.equalize import find_rescaled_layers
 from edgeq.quant.freeze import Frozen, freeze
-from edgeq.quant.input_transform import Intake
+from edgeq.quant.input_transform import InputTransform
 from edgeq.quant.observe import OBSERVERS
 from edgeq.quant.quantize import decide
-from edgeq.quant.scheme import Spec
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import Spec
 
 __all__ = ["INTEGER", "CalibrationInputs", "calibrate_graph", "entry_rows", "keep_frozen", "read_integers"]
 
@@ -52,7 +52,7 @@ class CalibrationInputs:
 def calibrate_graph(job: Job, images: CalibrationSet, cache: StageCache) -> Result:
     """Run the stage: the job's graph with ranges from normalised `images`, in integers. Its value is the
     IntegerGraph."""
-    images = job.intake.images(images) if job.intake.form == "weights" else images
+    images = job.input_transform.images(images) if job.input_transform.form == "weights" else images
     inputs = CalibrationInputs(
         job.quantized_graph,
         images,
@@ -94,13 +94,13 @@ def keep_frozen(
     return {
         "dead_channels": dict(frozen.dead_channels),
         "notes": list(frozen.notes),
-        "equalized": len(rescaled(graph, equalized)),
+        "equalized": len(find_rescaled_layers(graph, equalized)),
         "layers": [row.to_json() for row in layer_errors(equalized, frozen.graph, images.inputs[:JUDGED])],
     }
 
 
-def entry_rows(intake: Intake, integer: IntegerGraph, images: CalibrationSet) -> list[dict[str, Any]]:
+def entry_rows(input_transform: InputTransform, integer: IntegerGraph, images: CalibrationSet) -> list[dict[str, Any]]:
     """Rows of ops in front of the graph that was calibrated: the one that normalises pixels, where there is one."""
-    if intake.form != "op":
+    if input_transform.form != "op":
         return []
-    return [row.to_json() for row in layer_errors(*intake.front(integer), images.inputs[:JUDGED])]
+    return [row.to_json() for row in layer_errors(*input_transform.front(integer), images.inputs[:JUDGED])]

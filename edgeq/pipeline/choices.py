@@ -18,18 +18,18 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
 from edgeq.measure.conditions import this_machine
 from edgeq.model.spec import ModelSpec
-from edgeq.quant.bits import LayerBits, Scheme
-from edgeq.quant.input_transform import Intake, normalised, raw_pixels
+from edgeq.quant.input_transform import InputTransform, choose_raw_pixels, normalised_input
+from edgeq.quant.scheme import LayerBits, Scheme
 from edgeq.synth import synthesizer_of
 from edgeq.synth.base import JOINED
 
 __all__ = [
     "IMAGES",
     "check_method",
+    "choose_input_transform",
     "choose_method",
     "choose_tuning",
     "file_types",
-    "intake_of",
     "scheme_of",
     "types_of",
     "with_images",
@@ -59,7 +59,7 @@ def scheme_of(config: BuildConfig, target: Target) -> Scheme:
     if not scheme.mixed:
         return scheme
     ends = ENDS.get(types_of(config, target, scheme)[0] or "")
-    return dataclasses.replace(scheme, ends=(8 if _asked_raw(config, target) else ends, ends))
+    return dataclasses.replace(scheme, ends=(8 if _wants_raw_pixels(config, target) else ends, ends))
 
 
 def _check_wide(config: BuildConfig, target: Target, *, mixed: bool) -> None:
@@ -70,7 +70,7 @@ def _check_wide(config: BuildConfig, target: Target, *, mixed: bool) -> None:
             why=f"{target.runtime} has no 16-bit integer convolution and would compute all of it in float",
             hint="build for a tflite target, or use a8",
         )
-    if _asked_raw(config, target) and (not mixed or config.io == "int16"):
+    if _wants_raw_pixels(config, target) and (not mixed or config.io == "int16"):
         raise ConfigError(f"raw pixels with {config.io if mixed else config.bits}",
                           why="pixels have 8 bits, and kernels read one type",
                           hint="--raw-pixels no, or a8")  # fmt: skip
@@ -83,7 +83,7 @@ def _check_wide(config: BuildConfig, target: Target, *, mixed: bool) -> None:
         raise ConfigError(f"--weight-storage int4 with {config.bits}", why="TFLite's 16-bit kernels take int8 weights")
 
 
-def _asked_raw(config: BuildConfig, target: Target) -> bool:
+def _wants_raw_pixels(config: BuildConfig, target: Target) -> bool:
     return config.raw_pixels != "no" if config.raw_pixels else target.raw_pixels
 
 
@@ -93,7 +93,7 @@ def types_of(config: BuildConfig, target: Target, scheme: Scheme) -> tuple[str |
     default = "uint8" if config.raw_pixels in ("yes", "free") else target.io
     io, weights = config.io or default, config.weight_storage or target.narrow_weights
     if scheme.mixed:
-        native = not config.io and io == "int8" and not _asked_raw(config, target)
+        native = not config.io and io == "int8" and not _wants_raw_pixels(config, target)
         return (None if native else io), weights
     if scheme.activation_bits == 16:
         return ("float32" if io == "float32" else "int16"), "int8"
@@ -115,15 +115,15 @@ def file_types(
     return types_of(config, target, mixed)
 
 
-def intake_of(
+def choose_input_transform(
     config: BuildConfig, target: Target, scheme: Scheme, graph: Graph, spec: ModelSpec, tuning: str
-) -> Intake:
+) -> InputTransform:
     """What the file's input will stand for. Raises `UnsupportedError` where raw pixels are asked for and cost an op
     that is not wanted."""
-    if not _asked_raw(config, target):
-        return normalised(spec)
+    if not _wants_raw_pixels(config, target):
+        return normalised_input(spec)
     io, _ = types_of(config, target, scheme)
-    return raw_pixels(graph, spec, io or "int8", tuned=bool(tuning), free=config.raw_pixels == "free")
+    return choose_raw_pixels(graph, spec, io or "int8", tuned=bool(tuning), free=config.raw_pixels == "free")
 
 
 def choose_tuning(config: BuildConfig) -> tuple[BuildConfig, str]:
@@ -152,32 +152,32 @@ def with_images(config: BuildConfig, tuning: str, graph: Graph) -> BuildConfig:
     return dataclasses.replace(config, images=max(config.images, min(IMAGES, 5 * batch_for(graph))))
 
 
-def check_method(asked: str) -> None:
+def check_method(method: str) -> None:
     """Raise `ConfigError` for a method or images nobody has, before minutes are spent on the network."""
-    if asked.startswith("images:"):
-        check_images(asked.removeprefix("images:"))
+    if method.startswith("images:"):
+        check_images(method.removeprefix("images:"))
         return
-    if asked == "auto":
+    if method == "auto":
         return
-    if asked in METHODS:
+    if method in METHODS:
         raise ConfigError(
-            f"--method {asked}",
+            f"--method {method}",
             why="it trains the integer network on images and makes none to keep",
-            hint=f"edgeq build --method {asked}; for images, --method gznq or zs-cgan",
+            hint=f"edgeq build --method {method}; for images, --method gznq or zs-cgan",
         )
-    if trained := [part for part in asked.split(JOINED) if part in METHODS]:
+    if trained := [part for part in method.split(JOINED) if part in METHODS]:
         raise ConfigError(
-            f"--method {asked}",
+            f"--method {method}",
             why=f"{trained[0]} trains the integer network on images and makes none",
             hint=f"join what makes images, and edgeq build --finetune {trained[0]}",
         )
-    synthesizer_of(asked)
+    synthesizer_of(method)
 
 
-def choose_method(asked: str, raw: Graph) -> tuple[str, str]:
+def choose_method(method: str, raw: Graph) -> tuple[str, str]:
     """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network."""
-    if asked != "auto":
-        return asked, "as asked"
+    if method != "auto":
+        return method, "as asked"
     norms = sum(1 for _ in raw.of_kind(BatchNorm))
     if norms:
         return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"

@@ -27,8 +27,8 @@ from edgeq.finetune.settings import settings_for
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.limits import read_text
-from edgeq.quant.bits import Scheme
 from edgeq.quant.rounding import COMPENSATED
+from edgeq.quant.scheme import Scheme
 from edgeq.synth import passes_needed
 from edgeq.synth.base import JOINED
 from edgeq.threads import BATCH, Load, load
@@ -145,8 +145,8 @@ def _pass_seconds(raw: Graph, batch: int, *, backward: bool) -> tuple[float, flo
     def timed(images: torch.Tensor, gradient: bool) -> float:
         started, worked = time.monotonic(), time.thread_time()
         with torch.set_grad_enabled(gradient):
-            made = module(images)
-        total = sum(part.sum() for part in (made if isinstance(made, tuple) else (made,)))
+            output = module(images)
+        total = sum(part.sum() for part in (output if isinstance(output, tuple) else (output,)))
         if gradient:
             (total,) = torch.autograd.grad(total, images)
         float(total.sum())  # a GPU has finished when it can be read

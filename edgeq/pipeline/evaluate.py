@@ -11,7 +11,7 @@ from edgeq.device.open import full_name, open_device
 from edgeq.errors import ConfigError
 from edgeq.model.load import load_model
 from edgeq.model.spec import ModelSpec
-from edgeq.pipeline.ondevice import eval_on, fed_as, find_artifact, setup_for
+from edgeq.pipeline.ondevice import eval_on, find_artifact, input_spec, setup_for
 from edgeq.pipeline.origin import read_origin
 
 __all__ = ["evaluate_artifact", "prepare_evaluation"]
@@ -40,7 +40,7 @@ def evaluate_artifact(
     """
     artifact = find_artifact(path)
     spec, where = prepare_evaluation(path, model, data)
-    spec = fed_as(artifact, spec, raw)
+    spec = input_spec(artifact, spec, raw)
     images = load_images(where, spec, limit)
     setup = setup_for(artifact, runtime, threads, program)
     name = full_name(device)

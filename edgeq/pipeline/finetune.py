@@ -24,11 +24,11 @@ from edgeq.graph.ir import Graph
 from edgeq.pipeline.calibrate import keep_frozen, read_integers
 from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.pipeline.prepare import Job
-from edgeq.quant.bits import Scheme
 from edgeq.quant.freeze import freeze
 from edgeq.quant.observe import OBSERVERS
 from edgeq.quant.quantize import decide
-from edgeq.quant.scheme import Spec
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import Spec
 from edgeq.synth.generatorfile import load_generator
 from edgeq.synth.memory import keep_freed_memory
 
@@ -118,7 +118,7 @@ def _train(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
     graph, images, settings = inputs.graph, inputs.images, inputs.settings
     trained = load_generator(inputs.generator) if inputs.generator is not None else None
     source: Source | None = Drawn(trained.generator, trained.pixel) if trained is not None else None
-    _, others = loop.held_out(images)
+    _, others = loop.hold_out(images)
     decided = decide(graph, others, inputs.input_range, inputs.scheme, observer=inputs.observer, specs=inputs.specs)
     low, high = torch.from_numpy(inputs.low), torch.from_numpy(inputs.high)
     job = loop.Job(
@@ -137,12 +137,12 @@ def _train(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
             "precision": settings.precision,
             **done.facts,
             "agreement": dataclasses.asdict(same),
-            "curves": {name: _thinned(values) for name, values in done.curves.items()},
+            "curves": {name: _thin(values) for name, values in done.curves.items()},
         },
     }
 
 
-def _thinned(values: list[float]) -> list[float]:
+def _thin(values: list[float]) -> list[float]:
     """At most `POINTS` of them: means of equal stretches."""
     if len(values) <= POINTS:
         return list(values)

@@ -63,13 +63,13 @@ def check_place(job: Job, inputs: Mapping[str, Any]) -> None:
     if config.output is not None:
         return
     try:
-        there = read_lock(folder / MARKER)
-        told = there["config"]
-        other_model = told["model"] != portable(config.model) and (
-            there["model"]["weights_sha256"] != inputs["model"]["weights_sha256"]
+        previous = read_lock(folder / MARKER)
+        settings = previous["config"]
+        other_model = settings["model"] != portable(config.model) and (
+            previous["model"]["weights_sha256"] != inputs["model"]["weights_sha256"]
         )
-        other_target = told["targets"] != portable(config.targets) and there["target"] != inputs["target"]
-        what = f"the model {told['model']}" if other_model else f"the target {', '.join(told['targets'])}"
+        other_target = settings["targets"] != portable(config.targets) and previous["target"] != inputs["target"]
+        what = f"the model {settings['model']}" if other_model else f"the target {', '.join(settings['targets'])}"
     except (ArtifactError, LookupError, TypeError):
         return
     if other_model or other_target:

@@ -24,7 +24,7 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.conditions import Machine, this_machine
 from edgeq.measure.latency import host_section
-from edgeq.measure.tasks import Answers, Everything, compare_answers, everything, measure_answers
+from edgeq.measure.tasks import Predictions, Predictor, compare_predictions, make_predictor, measure_predictions
 from edgeq.model.load import LoadedModel
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.environment import RUNTIMES, Environment, environment
@@ -91,8 +91,8 @@ def measure_files(
         *files,
         simulated=integer if integer.narrow() else None,
         network=FloatNetwork.of(job.loaded, job.raw),
-        network_spec=_anywhere(job.intake.network),
-        file_spec=_anywhere(job.intake.spec),
+        network_spec=_anywhere(job.input_transform.network),
+        file_spec=_anywhere(job.input_transform.spec),
         evaluation=evaluation and dataclasses.replace(evaluation, source=Path(evaluation.source).name),
         target=job.target,
         weight_bits=job.scheme.widest_weights,
@@ -110,20 +110,20 @@ def _anywhere(spec: ModelSpec) -> ModelSpec:
 
 
 def _measure(inputs: MeasureInputs, space: Workspace) -> dict[str, Any]:
-    made = format_of(inputs.target, inputs.weight_bits)
+    file_format = format_of(inputs.target, inputs.weight_bits)
     facts: dict[str, Any] = {"accuracy": None}
     with inputs.environment.applied() as made_with:
-        session = made.open(inputs.artifact, torch.get_num_threads(), timed=False)
+        session = file_format.open(inputs.artifact, torch.get_num_threads(), timed=False)
         if inputs.evaluation is not None:
             whole, exact = inputs.evaluation, inputs.simulated
             images = whole if exact is None else whole.part(SIMULATED)
             answer = _Answering(images, space.progress)
-            before = answer(everything(inputs.network.module), inputs.network_spec, "float network")
-            after = answer(everything(session), inputs.file_spec, session.runtime)
+            before = answer(make_predictor(inputs.network.module), inputs.network_spec, "float network")
+            after = answer(make_predictor(session), inputs.file_spec, session.runtime)
             if exact is not None:
                 facts["simulated"] = {"values": len(exact.narrow()), "images": len(images), "file_score": after.score}
-                after = answer(everything(exact), inputs.file_spec, "exact reference")
-            facts["accuracy"] = compare_answers(before, after) | {"images": images.source, "sha256": images.sha256}
+                after = answer(make_predictor(exact), inputs.file_spec, "exact reference")
+            facts["accuracy"] = compare_predictions(before, after) | {"images": images.source, "sha256": images.sha256}
         elif inputs.simulated is not None:
             facts["simulated"] = {"values": len(inputs.simulated.narrow())}
         options = dict(FORMATS.get(inputs.target.format).session) if inputs.target.activations == "int8" else {}
@@ -145,6 +145,6 @@ class _Answering:
     images: EvaluationSet
     progress: Progress
 
-    def __call__(self, run: Everything, spec: ModelSpec, whose: str) -> Accuracy | Answers:
+    def __call__(self, run: Predictor, spec: ModelSpec, whose: str) -> Accuracy | Predictions:
         told: Callable[[int], None] = lambda done: self.progress.step(done, len(self.images), whose)  # noqa: E731
-        return measure_answers(run, self.images.batches(spec), spec, told, f"the {whose}")
+        return measure_predictions(run, self.images.batches(spec), spec, told, f"the {whose}")

@@ -24,14 +24,14 @@ from edgeq.device.job import Setup, bench, can_run, evaluate
 from edgeq.device.open import full_name, open_device
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import ArtifactError, ConfigError, DeviceError
-from edgeq.files import staged, write_atomic
+from edgeq.files import stage_folder, write_atomic
 from edgeq.formats.base import format_class
 from edgeq.formats.contents import Entry
 from edgeq.formats.foreign import ForeignSession
 from edgeq.formats.read import find_model, read_entry
 from edgeq.limits import read_json
 from edgeq.measure.accuracy import Accuracy
-from edgeq.measure.tasks import Answers, compare_answers, measure_answers
+from edgeq.measure.tasks import Predictions, compare_predictions, measure_predictions
 from edgeq.model.spec import ModelSpec
 from edgeq.products import BUILD
 from edgeq.report.check import read_report
@@ -39,7 +39,7 @@ from edgeq.report.device import device_row, with_devices
 from edgeq.report.html import render
 from edgeq.report.schema import to_text
 
-__all__ = ["Artifact", "eval_on", "expect_device", "fed_as", "find_artifact", "measure_build", "setup_for"]
+__all__ = ["Artifact", "eval_on", "expect_device", "find_artifact", "input_spec", "measure_build", "setup_for"]
 
 Facts = dict[str, Any]
 
@@ -77,7 +77,7 @@ def find_artifact(path: Path) -> Artifact:
     return Artifact(model, baseline if baseline.is_file() else None, read_entry(model))
 
 
-def fed_as(artifact: Artifact, spec: ModelSpec, raw: bool = False) -> ModelSpec:
+def input_spec(artifact: Artifact, spec: ModelSpec, raw: bool = False) -> ModelSpec:
     """`spec` with the mean and std that make of a pixel what the file's input wants.
 
     Those of `spec`, unless the file takes `raw` pixels: because the caller says so, or the report of its build. An
@@ -133,19 +133,19 @@ def eval_on(
     """
     inputs = np.concatenate([batch for batch, _ in images.batches(spec)])
     with ForeignSession(artifact.model, spec.input_shape[0]) as session:
-        fed, here = session.run(inputs)
-        there, facts = evaluate(device, artifact.model, fed, setup, timeout=timeout, expected=here)
+        file_input, here = session.run(inputs)
+        there, facts = evaluate(device, artifact.model, file_input, setup, timeout=timeout, expected=here)
         litert, ran_here = None, setup.runtime
         if setup.runtime == "tflite-runtime":
             litert = here
             try:
                 with open_device("local", patience=60) as local:  # two TFLite runtimes cannot share a process
-                    here, _ = evaluate(local, artifact.model, fed, setup, timeout=timeout, expected=litert)
+                    here, _ = evaluate(local, artifact.model, file_input, setup, timeout=timeout, expected=litert)
             except DeviceError:  # not installed here
                 ran_here = "litert"
         on_host, on_device = (_answers(session.real_outputs(outputs), images, spec) for outputs in (here, there))
-    compared = compare_answers(on_host, on_device)
-    found = {key: facts[key] for key in ("machine", "before", "after", "runtime", "kernels", "ops", "peak_bytes")}
+    compared = compare_predictions(on_host, on_device)
+    kept = {key: facts[key] for key in ("machine", "before", "after", "runtime", "kernels", "ops", "peak_bytes")}
     return {
         "device": device.name,
         "artifact": artifact.name,
@@ -158,7 +158,7 @@ def eval_on(
         "host_runtime": ran_here,
         "outputs": _difference(here, there),
         "outputs_litert": _difference(litert, there) if litert is not None else None,
-    } | found
+    } | kept
 
 
 def expect_device(name: str, targets: Sequence[Target], program: Path | None = None) -> str:
@@ -192,7 +192,7 @@ def measure_build(
     """
     artifact = find_artifact(folder)
     setup = setup_for(artifact, threads=threads, program=program)
-    before, spec = read_report(folder), fed_as(artifact, spec)
+    before, spec = read_report(folder), input_spec(artifact, spec)
     found: dict[str, Facts] = {}
     for name in devices:
         say(f"measuring on {name}")
@@ -203,7 +203,7 @@ def measure_build(
     earlier = [row for row in before.get("devices", ()) if row["name"] not in found]
     rows = [device_row(name, facts["bench"], facts["eval"]) for name, facts in found.items()]
     report = with_devices(before, [*earlier, *rows])
-    with staged(folder, BUILD) as staging:
+    with stage_folder(folder, BUILD) as staging:
         shutil.copytree(folder, staging, dirs_exist_ok=True)
         if read_report(staging) != before:
             raise ArtifactError(f"{folder} was built anew while devices ran what it held", hint="run again")
@@ -218,25 +218,27 @@ def measure_build(
 def _raw(folder: Path) -> Facts:
     """What earlier builds of the same file keep in ``device.json``."""
     try:
-        found = read_json(folder / "device.json")
+        table = read_json(folder / "device.json")
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return table if isinstance(table, dict) else {}
 
 
-def _answers(outputs: Sequence[npt.NDArray[np.float32]], images: EvaluationSet, spec: ModelSpec) -> Accuracy | Answers:
+def _answers(
+    outputs: Sequence[npt.NDArray[np.float32]], images: EvaluationSet, spec: ModelSpec
+) -> Accuracy | Predictions:
     """What `outputs`, real values of all images in logical order, say about them."""
     parts = ([output[start : start + BATCH] for output in outputs] for start in range(0, len(images), BATCH))
-    return measure_answers(lambda _: next(parts), images.batches(spec, BATCH), spec)
+    return measure_predictions(lambda _: next(parts), images.batches(spec, BATCH), spec)
 
 
-def _difference(here: list[npt.NDArray[Any]], there: list[npt.NDArray[Any]]) -> dict[str, Any]:
-    steps = [np.abs(a.astype(np.float64) - b.astype(np.float64)).ravel() for a, b in zip(here, there, strict=True)]
-    found = np.concatenate(steps)
+def _difference(host: list[npt.NDArray[Any]], device: list[npt.NDArray[Any]]) -> dict[str, Any]:
+    steps = [np.abs(a.astype(np.float64) - b.astype(np.float64)).ravel() for a, b in zip(host, device, strict=True)]
+    steps_apart = np.concatenate(steps)
     return {
-        "values": int(found.size),
-        "equal": float((found == 0).mean()),
-        "integer": all(output.dtype.kind in "iu" for output in here),
-        "one_step": float((found == 1).mean()),
-        "max_difference": float(found.max()),
+        "values": int(steps_apart.size),
+        "equal": float((steps_apart == 0).mean()),
+        "integer": all(output.dtype.kind in "iu" for output in host),
+        "one_step": float((steps_apart == 1).mean()),
+        "max_difference": float(steps_apart.max()),
     }

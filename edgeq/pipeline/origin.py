@@ -58,7 +58,7 @@ def read_origin(folder: Path) -> Origin | None:
     if not path.exists():
         return None
     lock, where = read_lock(path), f"{path} [model.spec]"
-    named = _described(lock)
+    named = _read_model_file(lock)
     model = lock.get("model")
     if isinstance(model, dict) and "spec" not in model:
         return named
@@ -84,7 +84,7 @@ def read_origin(folder: Path) -> Origin | None:
     return Origin(spec)
 
 
-def _described(lock: Mapping[str, Any]) -> Origin | None:
+def _read_model_file(lock: Mapping[str, Any]) -> Origin | None:
     """The model.toml that the lock's settings name, read and not run; None where they name no such file."""
     config = lock.get("config")
     model = config.get("model") if isinstance(config, Mapping) else None

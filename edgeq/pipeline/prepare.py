@@ -21,13 +21,20 @@ from edgeq.graph.capture.walk import capture, capture_program
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.model.load import LoadedModel, load_model
-from edgeq.pipeline.choices import check_method, choose_method, choose_tuning, intake_of, scheme_of, with_images
+from edgeq.pipeline.choices import (
+    check_method,
+    choose_input_transform,
+    choose_method,
+    choose_tuning,
+    scheme_of,
+    with_images,
+)
 from edgeq.products import BUILD
 from edgeq.progress import Progress, Silent
-from edgeq.quant.bits import Scheme
-from edgeq.quant.input_transform import Intake
-from edgeq.quant.mixed_precision import parted
-from edgeq.quant.scheme import Spec, specify
+from edgeq.quant.input_transform import InputTransform
+from edgeq.quant.mixed_precision import apply_mixed_precision
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import Spec, specify
 from edgeq.threads import Choice, choose, work_with
 
 __all__ = ["Job", "Opened", "capture_model", "load_configured", "open_job", "prepare"]
@@ -56,15 +63,15 @@ class Opened:
 class Job(Opened):
     """One build before its first stage.
 
-    `raw` is the network as captured, with its batch norms; `graph` is the optimised one in float. `intake` says what
-    the file's input stands for. `quantized_graph` is what is calibrated, on images whose values lie in `input_range`;
-    `specs` says where each of its values gets its quantization from. `method` makes the calibration images, `why` says
-    why that one. `threads` is what torch works with; `capture_seconds` is how long capturing took.
+    `raw` is the network as captured, with its batch norms; `graph` is the optimised one in float. `input_transform`
+    says what the file's input stands for. `quantized_graph` is what is calibrated, on images whose values lie in
+    `input_range`; `specs` says where each of its values gets its quantization from. `method` makes the calibration
+    images, `why` says why that one. `threads` is what torch works with; `capture_seconds` is how long capturing took.
     """
 
     raw: Graph
     graph: Graph
-    intake: Intake
+    input_transform: InputTransform
     quantized_graph: Graph
     input_range: tuple[float, float]
     specs: Mapping[str, Spec]
@@ -102,10 +109,10 @@ def prepare(opened: Opened | BuildConfig, progress: Progress | None = None, raw:
     started = time.monotonic()
     progress.stage("capture")
     raw = capture_model(opened.loaded) if raw is None else raw
-    graph = parted(optimize(raw), scheme)
-    intake = intake_of(config, opened.target, scheme, graph, spec, opened.tuning)
-    quantized_graph = intake.graph(graph)
-    input_range = (intake.spec if intake.form == "weights" else spec).input_range()
+    graph = apply_mixed_precision(optimize(raw), scheme)
+    input_transform = choose_input_transform(config, opened.target, scheme, graph, spec, opened.tuning)
+    quantized_graph = input_transform.graph(graph)
+    input_range = (input_transform.spec if input_transform.form == "weights" else spec).input_range()
     specs = specify(quantized_graph, input_range, scheme)
     config = with_images(config, opened.tuning, graph)
     seconds = time.monotonic() - started
@@ -117,7 +124,7 @@ def prepare(opened: Opened | BuildConfig, progress: Progress | None = None, raw:
         **(vars(opened) | {"config": config}),
         raw=raw,
         graph=graph,
-        intake=intake,
+        input_transform=input_transform,
         quantized_graph=quantized_graph,
         input_range=input_range,
         specs=specs,

@@ -31,7 +31,7 @@ from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
 from edgeq.errors import UnsupportedError
-from edgeq.files import check_replaceable, staged
+from edgeq.files import check_replaceable, stage_folder
 from edgeq.graph.ir import Graph
 from edgeq.model.load import LoadedModel
 from edgeq.model.spec import ModelSpec
@@ -46,7 +46,7 @@ from edgeq.report.statistics import render_statistics
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.synth.sheet import contact_sheet, pixels
-from edgeq.synth.statistics import assignment, layer_gaps, references, seen_moments
+from edgeq.synth.statistics import assignment, layer_gaps, observe_moments, references
 from edgeq.threads import choose, threads_restored, work_with
 from edgeq.versions import package_versions
 
@@ -81,7 +81,7 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
     method, why = choose_method(config.method, raw)
     folder = config.output or Path("build") / f"{loaded.spec.name}-{_file_name(method)}"
     check_replaceable(folder, CALIBRATION_SET)
-    made, calibration = synthesize(
+    result, calibration = synthesize(
         config, loaded, raw, method, cache, forbidden=forbidden_images(config, loaded, method)
     )
     measured = _statistics(config, calibration, raw, loaded.spec, cache)
@@ -98,12 +98,12 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
         "images": len(calibration),
         "seed": config.seed,
         "effort": config.effort,
-        "seconds": made.seconds,
+        "seconds": result.seconds,
         "sha256": calibration.digest(),
         "notes": dict(calibration.notes),
         **{key: value for key, value in measured.facts.items() if key != "made_with"},
     }
-    _write_folder(folder, facts, calibration, loaded, raw, made.files.get(GENERATOR))
+    _write_folder(folder, facts, calibration, loaded, raw, result.files.get(GENERATOR))
     return facts | {"folder": str(folder)}
 
 
@@ -155,11 +155,11 @@ def _compare(inputs: StatisticsInputs, space: Workspace) -> dict[str, Any]:
 def _gaps(calibration: CalibrationSet, noise: CalibrationSet, raw: Graph) -> dict[str, Any]:
     """Rows per layer, the set's beside noise's; without rows, why there are none."""
     try:
-        wanted, source = references(raw)
+        statistics, source = references(raw)
     except UnsupportedError as error:
         return {"reference": None, "reference_why": f"{error.what} at {error.where}", "gaps": None, "layers": []}
-    values = [want.value for want in wanted]
-    ours, theirs = (layer_gaps(wanted, seen_moments(raw, s.inputs, values)[0]) for s in (calibration, noise))
+    values = [want.value for want in statistics]
+    ours, theirs = (layer_gaps(statistics, observe_moments(raw, s.inputs, values)[0]) for s in (calibration, noise))
     rows = [
         dataclasses.asdict(a) | {"noise_mean_gap": b.mean_gap, "noise_std_gap": b.std_gap}
         for a, b in zip(ours, theirs, strict=True)
@@ -173,9 +173,9 @@ def _answers(calibration: CalibrationSet, raw: Graph, classes: int) -> dict[str,
     """What the network makes of the images; None where it is no classifier."""
     if classes == 0:
         return None
-    found = assignment(calibration, seen_moments(raw, calibration.inputs, ())[1])
-    share = found.kept / found.labelled if found.labelled else None
-    return dataclasses.asdict(found) | {"share": share, "of": classes}
+    assigned = assignment(calibration, observe_moments(raw, calibration.inputs, ())[1])
+    share = assigned.kept / assigned.labelled if assigned.labelled else None
+    return dataclasses.asdict(assigned) | {"share": share, "of": classes}
 
 
 def _outside(inputs: npt.NDArray[np.float32], low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> float:
@@ -204,7 +204,7 @@ def _write_folder(
         "packages": package_versions(),
     }
     # Nothing here needs to be atomic by itself: the folder is, and is flushed to the disk before it takes its place.
-    with staged(folder, CALIBRATION_SET) as staging:
+    with stage_folder(folder, CALIBRATION_SET) as staging:
         (staging / "calibration.npz").write_bytes(calibration.to_bytes())
         (staging / "images.npz").write_bytes(_pictures(images, calibration))
         (staging / "contact.png").write_bytes(sheet)

@@ -119,25 +119,25 @@ def _synthesize(inputs: SynthesisInputs, space: Workspace) -> dict[str, Any]:
         device=inputs.device,
     )
     with inputs.environment.applied() as made_with, whole_float32():
-        made = synthesizer_of(inputs.method)(request)
-    return _kept(made, space) | {"device": inputs.device.type, "made_with": made_with}
+        calibration = synthesizer_of(inputs.method)(request)
+    return _keep(calibration, space) | {"device": inputs.device.type, "made_with": made_with}
 
 
 def _keep_pictures(inputs: PicturesInputs, space: Workspace) -> dict[str, Any]:
     with inputs.environment.applied() as made_with:
-        return _kept(inputs.pictures, space) | {"device": "cpu", "made_with": made_with}
+        return _keep(inputs.pictures, space) | {"device": "cpu", "made_with": made_with}
 
 
-def _kept(made: CalibrationSet, space: Workspace) -> dict[str, Any]:
-    write_atomic(space.folder / CALIBRATION, made.to_bytes())
-    return {"images": len(made), "sha256": made.digest()}
+def _keep(calibration: CalibrationSet, space: Workspace) -> dict[str, Any]:
+    write_atomic(space.folder / CALIBRATION, calibration.to_bytes())
+    return {"images": len(calibration), "sha256": calibration.digest()}
 
 
 def _read_images(result: Result) -> CalibrationSet:
-    found = CalibrationSet.load(result.files[CALIBRATION])
-    if found.digest() != result.facts["sha256"]:
+    calibration = CalibrationSet.load(result.files[CALIBRATION])
+    if calibration.digest() != result.facts["sha256"]:
         raise ArtifactError("the calibration set is another than the stage made")
-    return found
+    return calibration
 
 
 def _plugins(method: str) -> tuple[Path, ...]:

@@ -18,13 +18,13 @@ from edgeq.errors import GateError
 from edgeq.files import write_atomic
 from edgeq.formats.base import format_of
 from edgeq.formats.exactness import Exactness
-from edgeq.formats.metadata import About
+from edgeq.formats.metadata import ModelMetadata
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
 from edgeq.pipeline.choices import types_of
 from edgeq.pipeline.environment import RUNTIMES, Environment, environment
 from edgeq.pipeline.prepare import Job
-from edgeq.quant.input_transform import raw_input
+from edgeq.quant.input_transform import describe_raw_input
 
 __all__ = ["VerifyInputs", "WriteInputs", "verify_file", "write_files"]
 
@@ -43,7 +43,7 @@ class WriteInputs:
     weight_bits: int
     io: str | None
     weights: str
-    about: About | None
+    about: ModelMetadata | None
     environment: Environment
 
 
@@ -81,21 +81,28 @@ def write_files(job: Job, integer: IntegerGraph, cache: StageCache) -> Result:
 
 
 def _write(inputs: WriteInputs, space: Workspace) -> dict[str, Any]:
-    made = format_of(inputs.target, inputs.weight_bits)
+    file_format = format_of(inputs.target, inputs.weight_bits)
     with inputs.environment.applied() as made_with:
         started = time.monotonic()
-        data = made.write(inputs.integer, inputs.io, inputs.weights, inputs.about)
+        data = file_format.write(inputs.integer, inputs.io, inputs.weights, inputs.about)
         seconds = time.monotonic() - started
-        write_atomic(space.folder / f"model{made.suffix}", data)
-        write_atomic(space.folder / f"float{made.suffix}", made.write_float(inputs.float_graph))
+        write_atomic(space.folder / f"model{file_format.suffix}", data)
+        write_atomic(space.folder / f"float{file_format.suffix}", file_format.write_float(inputs.float_graph))
     return {"io": inputs.io, "weights": inputs.weights, "integer_seconds": seconds, "made_with": made_with}
 
 
-def _about(job: Job, io: str | None) -> About:
-    spec = job.intake.spec
+def _about(job: Job, io: str | None) -> ModelMetadata:
+    spec = job.input_transform.spec
     description = f"{spec.name}, {job.config.bits}, by edgeq"
     labels = spec.labels if len(spec.labels) == spec.classes else ()  # one logit has no output for each of its two
-    return About(spec.name, description, spec.mean, spec.std, labels, raw_input(io) if io and job.intake.raw else "")
+    return ModelMetadata(
+        spec.name,
+        description,
+        spec.mean,
+        spec.std,
+        labels,
+        describe_raw_input(io) if io and job.input_transform.raw else "",
+    )
 
 
 def verify_file(job: Job, integer: IntegerGraph, artifact: Path, images: CalibrationSet, cache: StageCache) -> Result:
@@ -115,23 +122,24 @@ def _exactness(result: Result) -> Exactness:
     return Exactness(**{field.name: facts[field.name] for field in dataclasses.fields(Exactness)})
 
 
-def _judge(found: Exactness, artifact: Path) -> None:
-    if found.held:
+def _judge(exactness: Exactness, artifact: Path) -> None:
+    if exactness.held:
         return
-    op, differing, step = found.first_wrong or ("no op", 0, 0)
-    allowed = ", where one step is allowed" if found.allowed_step else ""
+    op, differing, step = exactness.first_wrong or ("no op", 0, 0)
+    allowed = ", where one step is allowed" if exactness.allowed_step else ""
     raise GateError(
         f"the file's values are not the reference's{allowed}: first {op}, {differing:,} of whose values differ by "
-        f"up to {step} steps; {found.values - found.equal:,} of {found.values:,} in all, by up to {found.max_step}",
+        f"up to {step} steps; {exactness.values - exactness.equal:,} of {exactness.values:,} in all, "
+        f"by up to {exactness.max_step}",
         hint=f"nothing was released; the file is kept as {artifact}",
     )
 
 
 def _verify(inputs: VerifyInputs, space: Workspace) -> dict[str, Any]:
-    made, data = format_of(inputs.target, inputs.weight_bits), inputs.artifact.read_bytes()
+    file_format, data = format_of(inputs.target, inputs.weight_bits), inputs.artifact.read_bytes()
     with inputs.environment.applied() as made_with:
-        exactness = made.verify(inputs.integer, data, inputs.images)
-        census = made.census(data)
+        exactness = file_format.verify(inputs.integer, data, inputs.images)
+        census = file_format.census(data)
     return {
         "exactness": dataclasses.asdict(exactness) | {"images": len(inputs.images)},
         "census": dataclasses.asdict(census) | {"ops": census.ops, "kinds": dict(census.kinds)},

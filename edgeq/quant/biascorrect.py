@@ -1,4 +1,4 @@
-"""Empirical bias correction: what rounding the weights and activations shifts on average, added back to the biases.
+"""Empirical bias correction: add to the biases what rounding weights and activations takes away on average.
 
 Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2, with the
 expectation taken over the calibration set.
@@ -16,14 +16,16 @@ from edgeq.graph.ops import Clamp
 __all__ = ["bias_correction"]
 
 JUDGES = 8
-"""Images on which a correction is judged."""
+"""How many images judge a correction."""
 AT_ONCE = 2**15
-"""Values summed at a time."""
+"""How many values are summed at a time."""
 
 
 def bias_correction(want: Tensor, have: Tensor, clamp: Clamp | None, *, judged: bool) -> Tensor:
-    """What to add to a layer's bias ``(C,)``, given its results ``(N, C, ...)`` in float and on integers' grids, before
-    the activation `clamp`.
+    """Compute what to add to a layer's bias, ``(C,)``.
+
+    `want` are its results ``(N, C, ...)`` in float, `have` those with quantized weights and inputs, both before the
+    activation `clamp`.
 
     `judged` drops a channel's correction where it would raise the squared error behind the activation on the first
     `JUDGES` images. At 8 bits the means are close and matching them helps; below, a mean carried by values that a ReLU

@@ -1,132 +1,39 @@
-"""How many bits every weight and activation gets: the scheme, and where networks need more than it says.
+"""Apply a scheme to a graph: how many bits each of its weights and activations gets.
 
-All bits of a network are decided here: `weight_bits`, `value_widths` (8 or 16) and `activation_bits` (8 or fewer).
-
-Two conventions are in use below eight bits. By default the first and the last layer keep eight, as in post-training
-quantization papers (BRECQ and after). `all_layers` is the convention of the data-free fine-tuning papers: every
-convolution's and linear's weights have the few bits, first and last included. Tables of one do not compare with tables
-of the other.
+`weight_bits` gives the bits of every weight, `value_widths` 8 or 16 for every activation, and `activation_bits` says
+which of the 8-bit ones have fewer.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ir import Graph, Node
+from edgeq.quant.scheme import LayerBits, Scheme
 
-__all__ = [
-    "LayerBits",
-    "Scheme",
-    "activation_bits",
-    "asked_layers",
-    "decide_widths",
-    "parse_bits",
-    "value_widths",
-    "weight_bits",
-]
-
-_BITS = re.compile(r"w([2-8])a([2-8]|16)")
-
-
-def parse_bits(text: str) -> tuple[int, int]:
-    """Bits of weights and activations from ``w4a8``. Raises `ConfigError` for anything but 2 to 8, or a16."""
-    match = _BITS.fullmatch(text)
-    if match is None:
-        raise ConfigError(f"bits {text!r}", why="must be wNaM with N from 2 to 8 and M from 2 to 8 or 16, such as w4a8")
-    return int(match[1]), int(match[2])
-
-
-@dataclass(frozen=True)
-class LayerBits:
-    """Bits of the layers whose module path matches `pattern` (``*`` and ``?`` as in file names): of their weights, and
-    of the activations they read, which with 16 they also make."""
-
-    pattern: str
-    weights: int
-    activations: int
-
-    @classmethod
-    def of(cls, text: str) -> LayerBits:
-        """From ``features.3.*=w4a8``."""
-        pattern, _, bits = text.rpartition("=")
-        return cls(pattern, *parse_bits(bits))
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """What is executed. `weight_bits` 8 means integers in ±127, 7 means ±63, 4 means ±7; `activation_bits` 4 means
-    integers in -8..7. Everything is stored as int8, except for activations of 16 bits, which are int16.
-
-    `edge_bits` are those of the first and last layer's weights; None: the same as all layers'. `layers` say otherwise
-    for some, first and last included; of several that match one, the last counts. `ends`, 8 or 16, are the bits of the
-    network's inputs and of its outputs where 8-bit and 16-bit activations mix; None: those of the ops there.
-    """
-
-    weight_bits: int = 8
-    activation_bits: int = 8
-    edge_bits: int | None = None
-    layers: tuple[LayerBits, ...] = ()
-    ends: tuple[int | None, int | None] = (None, None)
-
-    @classmethod
-    def of(cls, bits: str, *, all_layers: bool = False, widest: int = 8, layers: Iterable[str] = ()) -> Scheme:
-        """The scheme of ``w4a8`` on a target whose kernels take weights of up to `widest` bits, and ``PATTERN=wNaM`` of
-        `layers`."""
-        weights, activations = parse_bits(bits)
-        asked = tuple(LayerBits.of(text) for text in layers)
-        capped = tuple(LayerBits(one.pattern, min(one.weights, widest), one.activations) for one in asked)
-        return cls(min(weights, widest), activations, None if all_layers else widest, capped)
-
-    @property
-    def wide(self) -> bool:
-        """Whether any activations have 16 bits."""
-        return 16 in (self.activation_bits, *(one.activations for one in self.layers))
-
-    @property
-    def mixed(self) -> bool:
-        """Whether some activations have 16 bits and others not."""
-        return self.wide and any((one.activations == 16) != (self.activation_bits == 16) for one in self.layers)
-
-    @property
-    def widest_weights(self) -> int:
-        return max(self.weight_bits, self.edge_bits or 0, *(one.weights for one in self.layers))
-
-    @property
-    def fewest(self) -> int:
-        """Of any weight or activation."""
-        return min(self.fewest_weights, self.fewest_activations)
-
-    @property
-    def fewest_weights(self) -> int:
-        return min([self.weight_bits, *(one.weights for one in self.layers)])
-
-    @property
-    def fewest_activations(self) -> int:
-        return min([self.activation_bits, *(one.activations for one in self.layers)])
+__all__ = ["activation_bits", "decide_widths", "match_layer_bits", "value_widths", "weight_bits"]
 
 
 def weight_bits(graph: Graph, scheme: Scheme) -> dict[str, int]:
-    """Bits of every weight of an optimised `graph`, by the constant's name. Raises as `asked_layers` does."""
+    """Bits of every weight of an optimised `graph`, by the constant's name. Raises as `match_layer_bits` does."""
     bits = {node.inputs[1]: scheme.weight_bits for node in graph.layers()}
     if scheme.edge_bits is not None:
         for node in (*_first(graph), *_last(graph)):
             bits[node.inputs[1]] = max(scheme.edge_bits, scheme.weight_bits)
-    asked = asked_layers(graph, scheme)
-    return bits | {node.inputs[1]: asked[node.name].weights for node in graph.layers() if node.name in asked}
+    requested = match_layer_bits(graph, scheme)
+    return bits | {node.inputs[1]: requested[node.name].weights for node in graph.layers() if node.name in requested}
 
 
-def asked_layers(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
-    """What `Scheme.layers` say, by the layer's name. A pattern that matches a module's path means all layers in it.
+def match_layer_bits(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
+    """The entry of `Scheme.layers` for each layer that one matches, by the layer's name.
 
-    Raises `ConfigError` for one that matches no layer.
+    A pattern that matches a module's path means all layers in it. Raises `ConfigError` for one that matches no layer.
     """
     names = [node.name for node in graph.layers()]
-    found: dict[str, LayerBits] = {}
+    matches: dict[str, LayerBits] = {}
     for one in scheme.layers:
         matched = [name for name in names if any(fnmatchcase(path, one.pattern) for path in _paths(name))]
         if not matched:
@@ -135,18 +42,21 @@ def asked_layers(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
                 f"layer bits for {one.pattern!r}", why="no convolution or linear layer is called that",
                 hint=f"the nearest is {close[0]!r}" if close else "edgeq build --plan --json lists the layers",
             )  # fmt: skip
-        found |= dict.fromkeys(matched, one)
-    return found
+        matches |= dict.fromkeys(matched, one)
+    return matches
 
 
 def _paths(name: str) -> list[str]:
-    """``a.b.c``, ``a.b`` and ``a``: a layer and the modules it is in, be the last of them what it was made from."""
+    """For ``a.b.c``: ``a.b.c``, ``a.b`` and ``a``, the layer and the modules that contain it."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
 def value_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
-    """8 or 16 for every activation of a `parted` graph. Raises `UnsupportedError` for one that is not."""
+    """8 or 16 for every activation of a graph with requantizations in it (`apply_mixed_precision`).
+
+    Raises `UnsupportedError` where 8-bit and 16-bit values meet without one.
+    """
     if not scheme.mixed:
         names = (name for name in graph.shapes if name not in graph.constants)
         return dict.fromkeys(names, max(8, scheme.activation_bits))
@@ -156,7 +66,7 @@ def value_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
             raise UnsupportedError(
                 "8-bit and 16-bit values meet",
                 where=node.name,
-                hint="edgeq.quant.mixed_precision.parted comes before calibration",
+                hint="edgeq.quant.mixed_precision.apply_mixed_precision comes before calibration",
             )
     return widths
 
@@ -164,15 +74,15 @@ def value_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
 def decide_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
     """8 or 16 for every activation of an optimised `graph`, where `scheme` mixes them.
 
-    Layers have what `scheme` says. Any other op has 16 bits where something it reads has, so that nothing is lost on
-    the way; and where it combines values and all that read it have, so that its own rounding is not what they read. A
-    network input has 16 where all that read it have, or as `Scheme.ends` say.
+    A layer has the bits that `scheme` gives it. Any other op has 16 bits where something it reads has 16, so that
+    nothing is lost on the way. It also has 16 where it combines values and all its readers have 16, so that they do not
+    read what it rounded to 8. A network input has 16 where all its readers have, or as `Scheme.ends` say.
     """
-    asked, readers = asked_layers(graph, scheme), graph.consumers()
+    requested, readers = match_layer_bits(graph, scheme), graph.consumers()
     wide: set[str] = set()
     fixed = {node.name: node.op.output_bits == 16 for node in graph.nodes if node.op.output_bits is not None}
     for node in graph.layers():
-        bits = asked[node.name].activations if node.name in asked else scheme.activation_bits
+        bits = requested[node.name].activations if node.name in requested else scheme.activation_bits
         fixed[node.name] = bits == 16
     if scheme.ends[0] is not None:
         fixed |= dict.fromkeys(graph.inputs, scheme.ends[0] == 16)
@@ -181,21 +91,21 @@ def decide_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
         """Whether `node` reads in 16 bits, or hands on to nothing but ops that do."""
         if node.op.output_bits is not None:
             return node.op.output_bits == 8
-        return node.name in wide or (node.op.keeps_bits and wanted(node.name))
+        return node.name in wide or (node.op.keeps_bits and all_readers_take(node.name))
 
-    def wanted(name: str) -> bool:
+    def all_readers_take(name: str) -> bool:
         return bool(readers[name]) and all(takes(node) for node in readers[name])
 
     wide |= {name for name, is_wide in fixed.items() if is_wide}
     before = -1
     while len(wide) != before:
         before = len(wide)
-        wide |= {name for name in graph.inputs if name not in fixed and wanted(name)}
+        wide |= {name for name in graph.inputs if name not in fixed and all_readers_take(name)}
         for node in graph.nodes:
             if node.name not in fixed and wide.intersection(graph.activations(node)):
                 wide.add(node.name)
         for node in reversed(graph.nodes):
-            if node.name not in fixed and node.op.gains_bits and wanted(node.name):
+            if node.name not in fixed and node.op.gains_bits and all_readers_take(node.name):
                 wide.add(node.name)
     return {name: 16 if name in wide else 8 for name in graph.shapes if name not in graph.constants}
 
@@ -216,8 +126,8 @@ def activation_bits(
     16 stay 16. A layer of `Scheme.layers` decides for what it reads, the first three kept. Raises `UnsupportedError`
     where layers that read one group are given different bits.
     """
-    asked = _wanted_of(graph, groups, scheme)
-    if not (asked or scheme.activation_bits < 8):
+    requested = _requested_of_groups(graph, groups, scheme)
+    if not (requested or scheme.activation_bits < 8):
         return {name: widths[name] for name in groups}
     few = min(scheme.activation_bits, 8)
     fixed = {*graph.inputs, *graph.outputs, *(node.name for node in graph.nodes if node.op.averages_map)}
@@ -230,26 +140,26 @@ def activation_bits(
         name: few if {*members} & (multiplied | activated) and not {*members} & wide else 8
         for name, members in groups.items()
     }
-    bits |= {name: count for name, count in asked.items() if not {*groups[name]} & fixed}
+    bits |= {name: count for name, count in requested.items() if not {*groups[name]} & fixed}
     return bits | {name: 16 for name in groups if widths[name] == 16}
 
 
-def _wanted_of(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
+def _requested_of_groups(graph: Graph, groups: Mapping[str, Sequence[str]], scheme: Scheme) -> dict[str, int]:
     """Bits that layers of `Scheme.layers` want of the groups they read, by the group's name."""
-    asked = asked_layers(graph, scheme)
-    wanted: dict[str, int] = {}
+    requested = match_layer_bits(graph, scheme)
+    group_bits: dict[str, int] = {}
     for group, members in groups.items():
         readers = [node.name for node in graph.layers() if node.inputs[0] in members]
-        bits = {name: asked[name].activations if name in asked else scheme.activation_bits for name in readers}
+        bits = {name: requested[name].activations if name in requested else scheme.activation_bits for name in readers}
         if len(set(bits.values())) > 1:
             one, other = (next(n for n, b in bits.items() if b == value) for value in sorted(set(bits.values()))[:2])
             raise UnsupportedError(
                 f"{bits[one]}-bit and {bits[other]}-bit activations for one value", where=group,
                 why=f"{one} and {other} read the same numbers", hint="give these layers the same aM",
             )  # fmt: skip
-        if any(name in asked for name in readers):
-            wanted[group] = bits[readers[0]]
-    return wanted
+        if any(name in requested for name in readers):
+            group_bits[group] = bits[readers[0]]
+    return group_bits
 
 
 def _activates(node: Node) -> bool:
@@ -259,26 +169,26 @@ def _activates(node: Node) -> bool:
 def _first(graph: Graph) -> list[Node]:
     """Layers that see the network's input before any other layer did."""
     raw = set(graph.inputs)
-    found = []
+    layers = []
     for node in graph.nodes:
         if not raw & set(node.inputs):
             continue
         if node.op.is_layer:
-            found.append(node)
+            layers.append(node)
         else:
             raw.add(node.name)
-    return found
+    return layers
 
 
 def _last(graph: Graph) -> list[Node]:
     """Layers whose result reaches an output through no other layer."""
-    wanted = set(graph.outputs)
-    found = []
+    reaches_output = set(graph.outputs)
+    layers = []
     for node in reversed(graph.nodes):
-        if node.name not in wanted:
+        if node.name not in reaches_output:
             continue
         if node.op.is_layer:
-            found.append(node)
+            layers.append(node)
         else:
-            wanted |= set(graph.activations(node))
-    return found
+            reaches_output |= set(graph.activations(node))
+    return layers

@@ -23,41 +23,43 @@ from torch import Tensor
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.run import GraphModule
-from edgeq.quant.bits import Scheme, weight_bits
+from edgeq.quant.bits import weight_bits
 from edgeq.quant.fakequant import quantize_weight, weight_integers
-from edgeq.quant.observe import not_finite
-from edgeq.quant.scheme import Own, Shared, Spec, specify
+from edgeq.quant.observe import not_finite_error
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import OwnSpec, SharedSpec, Spec, specify
 
-__all__ = ["EQUALIZED", "Joint", "equalize", "joints", "rescaled"]
+__all__ = ["EQUALIZED", "Joint", "equalize", "find_joints", "find_rescaled_layers"]
 
 EQUALIZED = 6
-"""Bits at most. On held-out synthetic images MobileNetV2 comes 11 % nearer to float at four bits and 7 % at six; two
-networks without depthwise layers end 1 to 3 % further off (`benchmarks/equalization.py`)."""
+"""The most bits of an activation that is equalized. On held-out synthetic images MobileNetV2 comes 11 % nearer to float
+at four bits and 7 % at six; two networks without depthwise layers end 1 to 3 % further off
+(`benchmarks/equalization.py`)."""
 
 EVENED = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Exponents of a channel's own size: with 1, all channels become equally large."""
+"""Exponents of a channel's own size that are tried: with 1, all channels become equally large."""
 
 WEIGHED = (0.0, 0.25, 0.5)
-"""Exponents of the size of the weights that read a channel: with 0.5 and 0.5, channels and these weights meet halfway,
-as in the paper."""
+"""Exponents of the size of the weights that read a channel. With 0.5 here and 0.5 for the channel's size, channels and
+weights meet halfway, as in the paper."""
 
 FAINT = 1 / 32
-"""Of the largest channel: no channel counts as smaller. What images barely show, others may show more of."""
+"""The smallest size that a channel counts as, as a share of the largest channel: other images may show more of it."""
 
 SAMPLES, FEWEST = 2**18, 64
-"""Numbers of an activation that errors are measured on, all channels together, and of one channel at least."""
+"""How many values of an activation errors are measured on: of all channels together, and of each at least."""
 
 WORTH = 0.99
-"""Times the least error so far: what wins less is not worth stronger scales."""
+"""Stronger scales are taken only where their error is below this share of the least error so far."""
 
 AT_ONCE = 64
-"""Images run together."""
+"""How many images run at a time."""
 
 OUTPUTS = 64
-"""Output channels of a layer whose weights are tried: rounding all of a large layer's for all scales takes minutes."""
+"""How many output channels of a layer are rounded to try scales; rounding all of a large layer takes minutes."""
 
 RANGES = np.linspace(1.0, 0.3, 15)
-"""Ranges tried for an activation, as shares of what was seen."""
+"""Ranges tried for an activation, as shares of the observed range."""
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
@@ -65,7 +67,10 @@ Wide = npt.NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Joint:
-    """`values` that have channels in common, so that they can only be scaled together; `cap`: where ReLU6 cuts them."""
+    """`values` that share their channels and can only be scaled together.
+
+    `cap` is where a ReLU6 cuts them; `makers` are the layers that write them, `readers` the layers that read them.
+    """
 
     values: tuple[str, ...]
     cap: float
@@ -75,7 +80,7 @@ class Joint:
 
 @dataclasses.dataclass
 class _Seen:
-    """Of one value: the `largest` absolute number of every channel ``(C,)``, and `some` numbers of each ``(C, n)``."""
+    """What was observed of one value: the `largest` magnitude of each channel ``(C,)`` and `some` values ``(C, n)``."""
 
     largest: Array
     some: Array
@@ -89,41 +94,41 @@ def equalize(
     scheme: Scheme,
     specs: Mapping[str, Spec] | None = None,
 ) -> Graph:
-    """An optimised `graph` that computes the same with other weights and biases, chosen to lose less under `scheme`.
+    """Change weights and biases of an optimised `graph` so that it computes the same and loses less under `scheme`.
 
-    Only activations of `EQUALIZED` bits and fewer are. `calibration` and `input_range` as in `calibrate`: every other
-    image says how large channels are, and the others judge the scales that follow from it, because a channel that was
-    made as large as the grid allows is cut in all images that show more of it. ReLU6, or any clamp from 0, cuts an
-    equalized channel somewhere between the largest value seen of it and where it did: beyond what was seen, and there
-    alone, the network computes something else. `specs` is what `specify` returns for the same graph, range and scheme,
+    Only activations of `EQUALIZED` bits and fewer are equalized. `calibration` and `input_range` are as in `calibrate`.
+    Half of the images measure how large channels are; the other half judge the scales that follow, because a channel
+    that fills the grid is clipped in all images where it is larger. Behind a ReLU6, or any clamp from 0, an equalized
+    channel is cut between its largest observed value and the old limit: only beyond the observed values does the
+    network compute something else. `specs` is what `specify` returns for the same graph, range and scheme,
     where the caller has it already. Raises `UnsupportedError` for values that are not finite.
     """
     specs = specify(graph, input_range, scheme) if specs is None else specs
-    chosen = {joint: own for joint in joints(graph) if (own := _grids(joint, specs))}
+    chosen = {joint: own for joint in find_joints(graph) if (own := _grids(joint, specs))}
     if not chosen:
         return graph
     images = np.clip(calibration.inputs, *input_range)
-    wanted = {name for joint in chosen for name in joint.values}
-    shown = _see(graph, images[::2], wanted)
-    judging = _see(graph, images[1::2], wanted) if len(images) > 1 else shown
+    names = {name for joint in chosen for name in joint.values}
+    shown = _see(graph, images[::2], names)
+    judging = _see(graph, images[1::2], names) if len(images) > 1 else shown
     bits, constants = weight_bits(graph, scheme), dict(graph.constants)
     for joint, own in chosen.items():
         layers = [_Reader.of(graph, node, bits[node.inputs[1]], judging) for node in joint.readers]
         scales = _best(joint, own, layers, shown, judging)
         if (scales != 1).any():
-            constants |= _absorbed(constants, joint, scales)
+            constants |= _absorb(constants, joint, scales)
     return graph.replace(constants=constants)
 
 
-def rescaled(graph: Graph, even: Graph) -> list[str]:
-    """Layers whose weights differ between `graph` and what `equalize` made of it."""
+def find_rescaled_layers(graph: Graph, equalized: Graph) -> list[str]:
+    """The names of layers whose weights differ between `graph` and `equalized`, the result of `equalize`."""
     layers = graph.layers()
-    return [node.name for node in layers if even.constants[node.inputs[1]] is not graph.constants[node.inputs[1]]]
+    return [node.name for node in layers if equalized.constants[node.inputs[1]] is not graph.constants[node.inputs[1]]]
 
 
-def joints(graph: Graph) -> list[Joint]:
-    """What can be scaled in an optimised `graph`: values that layers make and layers read, with nothing between them
-    that would notice."""
+def find_joints(graph: Graph) -> list[Joint]:
+    """Find the values of an optimised `graph` whose channels can be scaled: layers write them, layers read them, and
+    every op in between lets scales through."""
     parent = {name: name for name in graph.shapes if name not in graph.constants}
 
     def find(name: str) -> str:
@@ -145,65 +150,65 @@ def joints(graph: Graph) -> list[Joint]:
             bound |= {node.name, *graph.activations(node)}
         for name in graph.activations(node):
             parent[find(name)] = find(node.name)
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name in parent:
-        found.setdefault(find(name), []).append(name)
-    made, layers = [], tuple(graph.layers())
-    for values in found.values():
+        groups.setdefault(find(name), []).append(name)
+    joints, layers = [], tuple(graph.layers())
+    for values in groups.values():
         makers = tuple(node for node in layers if node.name in values)
         readers = tuple(node for node in layers if node.inputs[0] in values)
         if bound.isdisjoint(values) and makers and readers:
             cap = min(caps.get(name, math.inf) for name in values)
-            made.append(Joint(tuple(values), cap, makers, readers))
-    return made
+            joints.append(Joint(tuple(values), cap, makers, readers))
+    return joints
 
 
 def _passes_on(graph: Graph, node: Node) -> bool:
-    """Whether scales of what `node` reads are scales of what it makes."""
+    """Whether scaling the channels of the inputs of `node` scales those of its output alike."""
     shapes = [graph.shapes[name] for name in node.inputs]
     no_constants = len(graph.activations(node)) == len(node.inputs)
     return no_constants and node.op.scales_with_input(shapes, graph.shapes[node.name])
 
 
-def _grids(joint: Joint, specs: Mapping[str, Spec]) -> dict[str, Own]:
-    """The grid of every value that layers read; empty where none has few bits, or one is not the calibration's."""
-    found = {}
+def _grids(joint: Joint, specs: Mapping[str, Spec]) -> dict[str, OwnSpec]:
+    """The specification of every value that layers read; empty where none has few bits, or one is not calibrated."""
+    grids = {}
     for node in joint.readers:
         spec = specs[node.inputs[0]]
-        spec = specs[spec.source] if isinstance(spec, Shared) else spec
-        if not isinstance(spec, Own):
+        spec = specs[spec.source] if isinstance(spec, SharedSpec) else spec
+        if not isinstance(spec, OwnSpec):
             return {}
-        found[node.inputs[0]] = spec
-    return found if min(spec.bits for spec in found.values()) <= EQUALIZED else {}
+        grids[node.inputs[0]] = spec
+    return grids if min(spec.bits for spec in grids.values()) <= EQUALIZED else {}
 
 
-def _see(graph: Graph, images: Array, wanted: Iterable[str]) -> dict[str, _Seen]:
-    """The first `AT_ONCE` of `images` are sampled."""
-    wanted, found = set(wanted), dict[str, _Seen]()
+def _see(graph: Graph, images: Array, names: Iterable[str]) -> dict[str, _Seen]:
+    """Observe the `names` values on all `images`; `some` values come from the first `AT_ONCE` of them."""
+    names, statistics = set(names), dict[str, _Seen]()
 
     def visit(name: str, value: Tensor) -> None:
-        if name not in wanted:
+        if name not in names:
             return
         channels = value.transpose(0, 1).flatten(1)
         largest = channels.abs().amax(1).numpy()
         if not np.isfinite(largest).all():
-            raise not_finite(name)
-        if name in found:
-            np.maximum(found[name].largest, largest, out=found[name].largest)
+            raise not_finite_error(name)
+        if name in statistics:
+            np.maximum(statistics[name].largest, largest, out=statistics[name].largest)
             return
         total = channels.shape[1]
         places = np.linspace(0, total - 1, min(total, max(FEWEST, SAMPLES // len(channels)))).round()
-        found[name] = _Seen(largest, channels[:, torch.from_numpy(places.astype(np.int64))].numpy())
+        statistics[name] = _Seen(largest, channels[:, torch.from_numpy(places.astype(np.int64))].numpy())
 
     module = GraphModule(graph).eval()
     for some in torch.split(torch.from_numpy(images), AT_ONCE):
         module.run(some, visit=visit)
-    return found
+    return statistics
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """A layer with a `weight` ``(O, I / groups, taps)`` of `bits`, that reads `value`; of many outputs only some.
+    """A layer with a `weight` ``(O, I / groups, taps)`` of `bits` bits that reads `value`, or some of its outputs.
 
     `heard` is how much of a channel's variance arrives in its outputs ``(I,)``, and `variance` the channels' own
     ``(I,)``. Channels count as independent, and means as corrected for.
@@ -242,25 +247,29 @@ class _Reader:
 
 
 def _by_input(weight: Wide, groups: int) -> Wide:
-    """``(O, I / groups, taps)`` summed over what every input channel meets, ``(I,)``."""
+    """Sum a weight ``(O, I / groups, taps)`` over outputs and taps, for each input channel, ``(I,)``."""
     outputs, inputs, _ = weight.shape
     return np.asarray(weight.sum(2).reshape(groups, outputs // groups, inputs).sum(1).reshape(-1))
 
 
 def _spread(channels: Wide, groups: int, outputs: int) -> Wide:
-    """Of input channels ``(I,)`` to what a weight ``(O, I / groups, taps)`` has them at, ``(O, I / groups, 1)``."""
+    """Arrange numbers of input channels ``(I,)`` as a weight ``(O, I / groups, taps)`` has them, ``(O, I / groups,
+    1)``."""
     return channels.reshape(groups, -1).repeat(outputs // groups, axis=0)[:, :, None]
 
 
 def _best(
     joint: Joint,
-    own: Mapping[str, Own],
+    own: Mapping[str, OwnSpec],
     layers: Sequence[_Reader],
     shown: Mapping[str, _Seen],
     judging: Mapping[str, _Seen],
 ) -> Wide:
-    """Scales ``(C,)`` with the least error in the layers that read them: of all that `EVENED` and `WEIGHED` make of
-    what was `shown`, the ones that what is `judging` prefers, made of both. A channel never seen keeps its own."""
+    """Choose scales ``(C,)`` with the least error in the layers that read them.
+
+    Candidates are made of what was `shown`, one for each pair of `EVENED` and `WEIGHED`; the error on `judging` chooses
+    the pair, whose scales are then made of both. A channel that was always 0 keeps its scale.
+    """
     largest = _largest(joint, shown)
     all_seen = np.maximum(largest, _largest(joint, judging))
     weights = np.sqrt(sum((layer.heard / layer.signal for layer in layers), start=np.zeros(len(largest))))
@@ -279,8 +288,11 @@ def _largest(joint: Joint, seen: Mapping[str, _Seen]) -> Wide:
 
 
 def _scales(cap: float, largest: Wide, weights: Wide, evened: float, weighed: float) -> Wide:
-    """Of channels as large as `largest`, read by so large `weights`, ``(C,)`` all, with the largest value what it was.
-    Under a cap no scale may be below 1, which would let a channel pass where it was cut."""
+    """Scales ``(C,)`` for channels of sizes `largest` ``(C,)`` that are read by weights of sizes `weights` ``(C,)``.
+
+    The largest value stays what it was. Under a finite `cap` no scale is below 1, which would let a channel pass where
+    it was cut.
+    """
     if evened == weighed == 0.0:
         return np.ones(len(largest))
     top = max(largest.max(), 1e-30)
@@ -290,13 +302,15 @@ def _scales(cap: float, largest: Wide, weights: Wide, evened: float, weighed: fl
 
 
 def _shares(sizes: Wide) -> Wide:
-    """Of the largest size, and `FAINT` at least."""
+    """Sizes as shares of the largest one, `FAINT` at least."""
     return np.asarray(np.maximum(sizes / max(sizes.max(), 1e-30), FAINT))
 
 
-def _noise(some: Array, scales: Wide, cap: float, spec: Own) -> Wide:
-    """Mean squared error of each channel ``(C,)``, of whose numbers `some` are ``(C, n)``, on the grid of least error
-    for all of them when they are `scales` times as large, and cut at `cap`."""
+def _noise(some: Array, scales: Wide, cap: float, spec: OwnSpec) -> Wide:
+    """Mean squared error of each channel ``(C,)`` when it is scaled by `scales`, cut at `cap` and quantized.
+
+    `some` are values of each channel ``(C, n)``. The grid is the one with the least error over all channels.
+    """
     channels = some * scales[:, None]
     low, high, levels = min(channels.min(), 0.0), min(max(channels.max(), 1e-12), cap), 2**spec.bits - 1
     tried = []
@@ -308,17 +322,19 @@ def _noise(some: Array, scales: Wide, cap: float, spec: Own) -> Wide:
     return np.asarray(min(tried, key=lambda errors: float(errors.sum())) / scales**2)
 
 
-def _absorbed(constants: Mapping[str, Array], joint: Joint, scales: Wide) -> dict[str, Array]:
-    """The constants of the layers that make and read the values of `joint`, with `scales` in them. A layer may do
-    both, so readers take theirs after the makers did."""
-    made: dict[str, Array] = {}
+def _absorb(constants: Mapping[str, Array], joint: Joint, scales: Wide) -> dict[str, Array]:
+    """Put `scales` into the constants of the layers that write and read the values of `joint`.
+
+    A layer may do both, so readers come after the makers.
+    """
+    scaled: dict[str, Array] = {}
     for node in joint.makers:
         for name in node.inputs[1:]:
             array = constants[name]
-            made[name] = (array * scales.reshape(-1, *([1] * (array.ndim - 1)))).astype(np.float32)
+            scaled[name] = (array * scales.reshape(-1, *([1] * (array.ndim - 1)))).astype(np.float32)
     for node in joint.readers:
-        array = made.get(node.inputs[1], constants[node.inputs[1]])
+        array = scaled.get(node.inputs[1], constants[node.inputs[1]])
         groups = len(scales) // array.shape[1]
         spread = _spread(scales, groups, len(array)).reshape(*array.shape[:2], *([1] * (array.ndim - 2)))
-        made[node.inputs[1]] = (array / spread).astype(np.float32)
-    return made
+        scaled[node.inputs[1]] = (array / spread).astype(np.float32)
+    return scaled

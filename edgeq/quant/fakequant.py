@@ -15,9 +15,9 @@ from edgeq.quant.weight_scales import max_scales, mse_scales
 __all__ = ["LINEAR", "fake_quantize", "quantize_weight", "simulation", "weight_integers"]
 
 AT_ONCE = 2**15
-"""Weights rounded at a time, in float64: what a cache holds."""
+"""How many weights are rounded at a time, in float64, so that they fit into the cache."""
 SMALLEST_SCALE = 1e-18
-"""Of weights: times the finest grid of activations (`edgeq.quant.scheme`), still a normal float32 number."""
+"""The smallest scale of a weight. Times the smallest of an activation it is still a normal float32 number."""
 LINEAR = "/linear"
 """Suffix of the value before a fused activation, in a `simulation` graph."""
 
@@ -44,21 +44,22 @@ def quantize_weight(weight: npt.NDArray[np.float32], bits: int = 8) -> Quantizat
 
 
 def weight_integers(weight: npt.NDArray[np.float32], quantization: Quantization) -> npt.NDArray[np.int8]:
-    """Nearest integers of a weight, in ±127 at 8 bits, ±7 at 4: symmetric, so the lowest integer is never used."""
+    """Round a weight to its nearest integers, in ±127 at 8 bits, ±7 at 4: symmetric, so the lowest integer is never
+    used."""
     limit = quantization.limits[1]
     scale = quantization.scale.astype(np.float64).reshape(-1, *([1] * (weight.ndim - 1)))
-    made = np.empty(weight.shape, np.int8)
+    integers = np.empty(weight.shape, np.int8)
     step = max(1, AT_ONCE * len(weight) // max(weight.size, 1))
     for start in range(0, len(weight), step):
         rows = slice(start, start + step)
         ratio = weight[rows] / scale[rows]
         np.rint(ratio, out=ratio)
-        made[rows] = np.clip(ratio, -limit, limit, out=ratio)
-    return made
+        integers[rows] = np.clip(ratio, -limit, limit, out=ratio)
+    return integers
 
 
 def simulation(graph: Graph, weights: Mapping[str, Quantization]) -> Graph:
-    """`graph` with its weights on their integer grids and fused activations split off again.
+    """Put the weights of `graph` on their integer grids and split fused activations off again.
 
     A node ``c`` with an activation becomes ``c/linear`` and a clamp named ``c``: the value before the clamp is where
     bias correction looks, the value ``c`` is where the runtime rounds.

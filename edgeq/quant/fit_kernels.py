@@ -1,8 +1,10 @@
-"""Scales moved to where every runtime's kernels take them (`edgeq.integer.kernel_limits`), losing as little as can be.
+"""Move scales to where every runtime's kernels accept them (`edgeq.integer.kernel_limits`), at the least loss.
 
-Three things can be too fine. An output's grid, where one step of its inputs makes hundreds of its own: a coarser one
-loses nothing that its inputs have. Weights, where sums of products and the bias leave 32 bits: they get fewer levels.
-Weights whose products cannot move the output by half a step: their scale decides nothing, and gets a plain value.
+Three things can be too fine:
+
+- the grid of an output, where one step of its inputs is hundreds of its own steps: a coarser grid loses nothing;
+- weights, where sums of products and the bias exceed 32 bits: they get fewer levels;
+- weights whose products cannot move the output by half a step: they get a scale that a multiplier can hold.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from edgeq.integer.kernel_limits import (
     SMALLEST_RATIO,
     scale_ratio,
 )
-from edgeq.quant.scheme import fixed_output, sharing, widened
+from edgeq.quant.specify import find_leaders, fixed_output, widen_grid
 
 __all__ = ["DEAD_RATIO", "Fitted", "dead_scales", "fit_kernels"]
 
@@ -32,19 +34,22 @@ MARGIN = 0.5
 """Share of a kernel's limit that is used: corrections of biases come later, and float32 rounds."""
 
 ROOM = 1 - 2.0**-5
-"""Share of the largest sum that is used. Rounding 150,000 weights to integers can add 2^-7 of it."""
+"""Share of the largest sum that is used. Rounding 150,000 weights to integers can add 2^-7 of the sum."""
 
 DEAD_RATIO = 2.0**-16
 """Input x weight / output scale ratio of channels whose weights decide nothing."""
 
 SAME = 1 + 1e-6
-"""Scales of a ratio below this are equal: float32 rounds them."""
+"""Two scales whose ratio is below this count as equal, because float32 rounds them."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Grids that kernels take. `coarsened`: by how much the grid of an op's output was made coarser, by the op's name.
-    `limited`: how many channels of a layer have fewer levels of weights than their bits allow, so that sums fit."""
+    """Grids that kernels accept.
+
+    `coarsened` says how many times coarser the grid of an op's output became, by the op's name. `limited` counts the
+    channels of a layer whose weights have fewer levels than their bits allow, so that sums fit, by the layer's name.
+    """
 
     activations: Mapping[str, Quantization]
     weights: Mapping[str, Quantization]
@@ -58,9 +63,10 @@ def fit_kernels(
     weights: Mapping[str, Quantization],
     corrections: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> Fitted:
-    """The same grids, but those of an optimised `graph` that some runtime's kernel would refuse or overflow on.
+    """Replace the grids of an optimised `graph` that some runtime's kernel would refuse or overflow on.
 
-    Grids that nothing may move (inputs, softmax, sigmoid ...) stay; weights that are too coarse for one are cut at it.
+    Grids that nothing may move (inputs, softmax, sigmoid ...) stay; weights that are too large for such a grid are
+    clipped. `corrections` are what will be added to biases, ``(C_out,)`` by node name.
     """
     fitting = _Fitting(graph, activations, weights, corrections or {})
     for _ in range(len(graph.nodes) + 1):  # a coarser grid asks more of those that come after it
@@ -86,18 +92,18 @@ class _Fitting:
         self.graph = graph
         self.activations, self.weights = dict(activations), dict(weights)
         widths = {name: 16 if activations[name].dtype == "int16" else 8 for name in graph.shapes if name in activations}
-        self.leaders = sharing(graph, widths)
+        self.leaders = find_leaders(graph, widths)
         self.widening = {
             self.leaders[node.name]: node.inputs[0]
             for node in graph.nodes
-            if node.op.output_bits is not None and activations[node.name] == widened(activations[node.inputs[0]])
+            if node.op.output_bits is not None and activations[node.name] == widen_grid(activations[node.inputs[0]])
         }
         fixed = {*graph.inputs, *(n.name for n in graph.nodes if fixed_output(n.op, widths[n.name]) is not None)}
         self.fixed = {self.leaders[name] for name in fixed} | set(self.widening)
         self.layers = {node.name: _Layer.of(graph, node, corrections) for node in graph.layers()}
 
     def once(self) -> bool:
-        """Go through all ops; whether anything changed."""
+        """Go through all ops once, and return whether anything changed."""
         changed = False
         for node in self.graph.nodes:
             dtype = self.activations[node.name].dtype
@@ -124,7 +130,7 @@ class _Fitting:
         self.activations |= {member: coarser for member, first in self.leaders.items() if first == leader}
         for first, source in self.widening.items():
             if self.leaders[source] == leader:
-                wide = widened(coarser)
+                wide = widen_grid(coarser)
                 self.activations |= {member: wide for member, other in self.leaders.items() if other == first}
         return True
 
@@ -148,7 +154,7 @@ class _Fitting:
         return changed
 
     def limited(self) -> dict[str, int]:
-        found = {}
+        counts = {}
         for name, layer in self.layers.items():
             node = layer.node
             x, y, weights = (self.activations[node.inputs[0]], self.activations[name], self.weights[node.inputs[1]])
@@ -156,8 +162,8 @@ class _Fitting:
             bound = SAME * layer.smallest(x) >= weights.scale
             few = layer.largest / weights.scale < 0.9 * weights.limits[1]
             if count := int(np.sum(live & bound & few)):
-                found[name] = count
-        return found
+                counts[name] = count
+        return counts
 
 
 @dataclass(frozen=True)
@@ -181,11 +187,11 @@ class _Layer:
         return _span(x) * float(x.scale) * self.total
 
     def reach(self, x: Quantization) -> Doubles:
-        """The same, bias included; never 0."""
+        """The most that products and the bias can add up to, real ``(C_out,)``; never 0."""
         return np.asarray(np.maximum(self.products(x) + self.bias, np.finfo(np.float64).tiny))
 
     def smallest(self, x: Quantization) -> Doubles:
-        """Scales of weights with which sums just fit."""
+        """The smallest scales of weights with which sums fit, ``(C_out,)``."""
         return np.asarray(self.reach(x) / (float(x.scale) * LARGEST_SUM[x.dtype] * ROOM))
 
 
@@ -197,8 +203,11 @@ def _span(x: Quantization) -> float:
 def dead_scales(
     weight: npt.NDArray[np.float32], scale: Doubles, x: Quantization, y: Quantization
 ) -> tuple[Doubles, npt.NDArray[np.bool_]]:
-    """Scales ``(C_out,)`` of weights that a multiplier can hold, and which channels are dead: those of so small weights
-    that no input moves the output by half a step. Only their scales are raised, and those of `SMALLEST_RATIO`."""
+    """Find dead channels: those of so small weights that no input moves the output by half a step.
+
+    Returns scales ``(C_out,)`` that a multiplier can hold, raised for dead channels and for ratios below
+    `SMALLEST_RATIO` only, and which channels are dead, ``(C_out,) bool``.
+    """
     products = _span(x) * float(x.scale) * np.abs(weight).reshape(len(weight), -1).sum(1, dtype=np.float64)
     one = float(y.scale) / float(x.scale)
     dead = (products < 0.5 * float(y.scale)) & (scale < DEAD_RATIO * one)

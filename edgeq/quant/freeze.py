@@ -23,16 +23,19 @@ SUMS = {"int8": "int32", "int16": "int64"}
 """Types of biases, by the type of activations."""
 
 NOTED = 1.5
-"""Times coarser a grid has to be for it to be worth a word."""
+"""How many times coarser a grid must have become for a note to say so."""
 
 NAMED = 3
-"""Values named in a note."""
+"""How many values a note names."""
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """The integer graph; per node how many output channels have weights that cannot move the output by half a step;
-    and in `notes`, a sentence each, what kernels' limits cost."""
+    """The integer graph and what freezing it cost.
+
+    `dead_channels` counts, by node name, output channels whose weights cannot move the output by half a step. `notes`
+    are sentences about what the limits of kernels changed.
+    """
 
     graph: IntegerGraph
     dead_channels: Mapping[str, int]

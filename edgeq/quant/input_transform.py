@@ -22,9 +22,9 @@ from edgeq.graph.ops import Conv2d
 from edgeq.graph.passes.fold_input import fold_input
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.model.spec import ModelSpec
-from edgeq.quant.scheme import grid
+from edgeq.quant.specify import grid
 
-__all__ = ["FORMS", "Intake", "normalised", "raw_input", "raw_pixels"]
+__all__ = ["FORMS", "InputTransform", "choose_raw_pixels", "describe_raw_input", "normalised_input"]
 
 FORMS = {
     "grid": "in the input's scale and zero point",
@@ -40,7 +40,7 @@ PIXEL_GRID = Quantization(np.float32(1), np.int32(-PIXELS // 2))  # type: ignore
 
 
 @dataclass(frozen=True)
-class Intake:
+class InputTransform:
     """`network` is the model's own specification, `spec` the one whose mean and std make the file's input of pixels.
 
     `form` is ``normalised`` or one of those above, `why` says why. `border` is how far, in pixels, padding is from the
@@ -100,17 +100,19 @@ class Intake:
         return _with_op(integer, self.network, weight_bits) if self.form == "op" else integer
 
 
-def raw_input(io: str) -> str:
+def describe_raw_input(io: str) -> str:
     """What an app puts into a raw input of type `io`."""
     return {"uint8": "pixels 0..255 as they are", "int8": "pixels 0..255 less 128", "float32": "pixels 0..255"}[io]
 
 
-def normalised(spec: ModelSpec) -> Intake:
+def normalised_input(spec: ModelSpec) -> InputTransform:
     """The input as the network takes it."""
-    return Intake(spec, "normalised", spec)
+    return InputTransform(spec, "normalised", spec)
 
 
-def raw_pixels(graph: Graph, spec: ModelSpec, io: str, *, tuned: bool = False, free: bool = False) -> Intake:
+def choose_raw_pixels(
+    graph: Graph, spec: ModelSpec, io: str, *, tuned: bool = False, free: bool = False
+) -> InputTransform:
     """Where the normalisation of an optimised `graph` goes, the cheapest form that is exact, for inputs of type `io`.
 
     `tuned`: its weights are trained before they are frozen, on normalised images. `free` raises `UnsupportedError`
@@ -120,19 +122,21 @@ def raw_pixels(graph: Graph, spec: ModelSpec, io: str, *, tuned: bool = False, f
     not_grid = "float inputs begin at pixel 0" if io == "float32" else _off_grid(graph, spec, zero)
     if not not_grid:
         shifted = replace(spec, mean=(zero / 255,) * len(spec.mean))
-        border = abs(_offset(spec, zero)) if _padded(graph) else 0.0
-        return Intake(spec, "grid", shifted, "all channels share mean and std", border)
+        border = abs(_offset(spec, zero)) if _is_padded(graph) else 0.0
+        return InputTransform(spec, "grid", shifted, "all channels share mean and std", border)
     pixels = replace(spec, mean=(0.0,) * len(spec.mean), std=(1 / 255,) * len(spec.std))
     not_weights = "the weights are trained on normalised images" if tuned else _not_in_weights(graph, spec)
     if not not_weights:
-        return Intake(spec, "weights", pixels, f"{not_grid}; the first layers see no border of another pixel than 0")
+        return InputTransform(
+            spec, "weights", pixels, f"{not_grid}; the first layers see no border of another pixel than 0"
+        )
     why = f"{not_grid}; {not_weights}"
     if free:
         raise UnsupportedError(
             "raw pixels without an op more", where=spec.name, why=why,
             hint="--raw-pixels yes puts a 1 x 1 convolution in front",
         )  # fmt: skip
-    return Intake(spec, "op", pixels, why)
+    return InputTransform(spec, "op", pixels, why)
 
 
 def _offset(spec: ModelSpec, zero: int) -> float:
@@ -141,7 +145,7 @@ def _offset(spec: ModelSpec, zero: int) -> float:
     return off if abs(off) > NEARLY else 0.0
 
 
-def _padded(graph: Graph) -> bool:
+def _is_padded(graph: Graph) -> bool:
     """Whether a border stands beside pixels anywhere, before the first layers or in them."""
     held = set(graph.inputs)
     for node in graph.nodes:
@@ -182,18 +186,18 @@ def _not_in_weights(graph: Graph, spec: ModelSpec) -> str:
 
 def _exits(graph: Graph | IntegerGraph) -> list[Node]:
     """Layers that read the input, or what only moves or selects its values; none where anything else does."""
-    held, found = set(graph.inputs), []
+    held, layers = set(graph.inputs), []
     for node in graph.nodes:
         read = [name in held for name in graph.activations(node)]
         if not any(read):
             continue
         if node.op.is_layer:
-            found.append(node)
+            layers.append(node)
         elif node.op.shares_quantization and all(read):
             held.add(node.name)
         else:
             return []
-    return [] if held & set(graph.outputs) else found
+    return [] if held & set(graph.outputs) else layers
 
 
 def _shift(integer: IntegerGraph, offset: float) -> IntegerGraph:

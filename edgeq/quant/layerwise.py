@@ -1,7 +1,7 @@
-"""The float network and its quantized twin, run side by side: each layer settled on what really reaches it.
+"""Layerwise quantization: round weights and correct biases layer by layer, beside the float network.
 
-In execution order, a layer's weights are rounded and its bias corrected while all layers before it are already what
-they will be on the device. So a layer makes up not only for its own rounding, but for errors that arrive.
+In execution order, a layer's weights are rounded and its bias corrected while all layers before it are already
+quantized. So a layer makes up not only for its own rounding, but also for the errors that arrive at its input.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from edgeq.quant.biascorrect import bias_correction
 from edgeq.quant.fakequant import LINEAR, fake_quantize, simulation
 from edgeq.quant.rounding import COMPENSATED, likeness, round_layer
 
-__all__ = ["Settled", "settle"]
+__all__ = ["LayerwiseResult", "quantize_layerwise"]
 
 FLOAT = "float:"
-"""Prefix of the float twin's names."""
+"""Prefix of the float network's names in the graph of both networks."""
 
 MOST, VALUES = 256, 2**27
-"""Images, and values of the largest activation over all of them: every layer's statistics must see the layers before it
-settled, so the set is one batch."""
+"""The most images, and the most values of the largest activation over all of them, that are used. All images are one
+batch, because a layer's statistics must be taken after all layers before it were quantized."""
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
 
 @dataclass
-class Settled:
-    """`constants`: weights of `COMPENSATED` bits and fewer, on the points of their grids chosen for them, by name.
-    `corrections`: what to add to the bias of each layer, ``(C_out,)`` by node name."""
+class LayerwiseResult:
+    """The rounded weights of `COMPENSATED` bits and fewer (`constants`, float32 by name, on their grids) and what to
+    add to the bias of each layer (`corrections`, ``(C_out,)`` float32 by node name)."""
 
     constants: Arrays = field(default_factory=dict)
     corrections: Arrays = field(default_factory=dict)
 
 
 @torch.no_grad()
-def settle(
+def quantize_layerwise(
     graph: Graph,
     activations: Mapping[str, Quantization],
     weights: Mapping[str, Quantization],
@@ -56,12 +56,14 @@ def settle(
     judged: bool = False,
     beside_rounded: bool = False,
     exact: dict[str, Tensor] | None = None,
-) -> Settled:
-    """Round the weights of `COMPENSATED` bits and fewer of an optimised `graph`, and correct biases; see
-    `bias_correction` for `judged`. Other weights take their nearest integers. With `beside_rounded`, the twin that is
-    followed has its activations on their grids too: a network trained to live with them, whose weights alone are to be
-    rounded. `exact` are the float network's values on all `inputs`, where they were kept (`observe.kept`); they are
-    used up."""
+) -> LayerwiseResult:
+    """Round the weights of `COMPENSATED` bits and fewer of an optimised `graph`, and correct biases.
+
+    Other weights take their nearest integers. `inputs` are images ``(N, C, H, W) float32``; `judged` is that of
+    `bias_correction`. With `beside_rounded` the float network that layers are compared with has its activations on
+    their grids, which suits a network that was trained with them. `exact` holds the float network's values on all
+    `inputs`, where `observe.keep_values` kept them; the call empties it.
+    """
     module = GraphModule(_twins(graph, weights, alone=exact is not None)).eval()
     layers = {node.name: node for node in graph.layers()}
     clamps = {name + LINEAR: node.op.activation for name, node in layers.items() if node.op.activation}  # type: ignore[attr-defined]
@@ -70,7 +72,7 @@ def settle(
     for node in layers.values():
         if round_weights and (weights[node.inputs[1]].bits or 8) <= COMPENSATED:
             readers.setdefault(node.inputs[0], []).append(node)
-    made, exact = Settled(), {} if exact is None else exact
+    result, exact = LayerwiseResult(), {} if exact is None else exact
 
     def visit(name: str, value: Tensor) -> Tensor | None:
         if name.startswith(FLOAT) or name in graph.inputs:
@@ -83,18 +85,18 @@ def settle(
         want = exact.pop(name)
         if name in results and correct_bias:
             shift = bias_correction(want, value, clamps.get(name), judged=judged)
-            made.corrections[results[name]] = shift.numpy().astype(np.float32)
+            result.corrections[results[name]] = shift.numpy().astype(np.float32)
             value = value + shift.view(1, -1, *([1] * (value.dim() - 2)))
         if name in activations:
             value = fake_quantize(value, activations[name])
         for node in readers.get(name, ()):
             weight = node.inputs[1]
-            # Rounding to fewer bits is noise of these images above all: making up for it would fit them and no others.
-            arriving = value if _fine(activations.get(name)) else want
-            alike, cross, count = likeness(node, graph.constants[weight].shape, arriving, want)
+            # Below 8 bits most of the rounding error is noise of these images: compensating it would fit only them.
+            source = value if _fine(activations.get(name)) else want
+            alike, cross, count = likeness(node, graph.constants[weight].shape, source, want)
             chosen = round_layer(graph.constants[weight], weights[weight], alike, count, cross)
-            made.constants[weight] = chosen
-            # `simulation` made this weight anew: it is not the graph's own.
+            result.constants[weight] = chosen
+            # This weight is a copy that `simulation` made, not the graph's own.
             module.constant(weight).copy_(torch.from_numpy(chosen))
         return value
 
@@ -103,7 +105,7 @@ def settle(
         torch.from_numpy(inputs[: min(MOST, max(1, VALUES // widest))]).to(memory_format=torch.channels_last),
         visit=visit,
     )
-    return made
+    return result
 
 
 def _fine(grid: Quantization | None) -> bool:
@@ -111,11 +113,12 @@ def _fine(grid: Quantization | None) -> bool:
 
 
 ENTRY = "/grid"
-"""Suffix of the twin's own copy of the input, which its grid rounds and the float network's must not."""
+"""Suffix of the quantized network's own copy of the input, which is rounded; the float network's is not."""
 
 
 def _twins(graph: Graph, weights: Mapping[str, Quantization], *, alone: bool) -> Graph:
-    """Both networks in one graph, node beside node, so that no value waits long for its partner; or the rounded one."""
+    """Both networks in one graph, node beside node, so that few values wait for their partner; with `alone` only the
+    quantized one."""
     rounded = simulation(graph, weights)
     nodes = [Node(name + ENTRY, Clamp(-np.inf, np.inf), (name,)) for name in graph.inputs]
     entry = {name: name + ENTRY for name in graph.inputs}

@@ -1,8 +1,8 @@
 """Activation ranges: histograms collected on the calibration set, and the rules that turn one into a range.
 
 Two passes over the set: the first finds each value's extremes, the second counts `BINS` equal bins between them. Where
-one batch holds the set and memory its values (`kept`), the network runs once, and bias correction reads the same values
-again. The rules (`OBSERVERS`) only see the histogram, so a new rule is one function.
+the set is one batch and memory holds its values (`keep_values`), the network runs once, and bias correction reads the
+same values again. The rules (`OBSERVERS`) only see the histogram, so a new rule is one function.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgeq.graph.run import GraphModule
 from edgeq.quant.fakequant import simulation
 from edgeq.registry import Registry
 
-__all__ = ["BATCH", "BINS", "KEPT", "OBSERVERS", "Histogram", "Observer", "collect", "kept", "not_finite"]
+__all__ = ["BATCH", "BINS", "KEPT", "OBSERVERS", "Histogram", "Observer", "collect", "keep_values", "not_finite_error"]
 
 BINS = 2048
 BATCH = 16
@@ -33,7 +33,7 @@ BATCH = 16
 AT_ONCE = 2**16
 """Values counted at a time."""
 KEPT = 2**27
-"""Values `kept` holds at most: half a gigabyte."""
+"""The most values that `keep_values` holds: half a gigabyte."""
 NOTHING = 1e-6
 """Half the range of a value that was 0 on all images."""
 Array = npt.NDArray[np.float64]
@@ -57,28 +57,30 @@ class Histogram:
         return self.low + width * (np.arange(len(self.counts)) + 0.5)
 
 
-Transfer = Callable[[Array], Array]
-Observer = Callable[[Histogram, int, Transfer | None], tuple[float, float]]
-"""(histogram, number of integer levels, what the next op makes of the value or None) -> (low, high)."""
+ConsumerFunction = Callable[[Array], Array]
+Observer = Callable[[Histogram, int, ConsumerFunction | None], tuple[float, float]]
+"""A rule: (histogram, number of integer levels, consumer function or None) -> (low, high) of the range."""
 
 OBSERVERS: Registry[Observer] = registry.OBSERVERS
 
 
 @torch.no_grad()
-def kept(graph: Graph, calibration: CalibrationSet) -> dict[str, Tensor] | None:
-    """Every value of the float network on the whole set, those before fused activations too (`simulation`); None where
-    they take more than one batch or `KEPT` values."""
+def keep_values(graph: Graph, calibration: CalibrationSet) -> dict[str, Tensor] | None:
+    """Run the float network on the whole set and keep every value, also those before fused activations (`simulation`).
+
+    Returns None where the set is more than one batch or the values more than `KEPT`.
+    """
     plain = simulation(graph, {})
     values = sum(math.prod(plain.shapes[name]) for name in (*plain.inputs, *(node.name for node in plain.nodes)))
     if len(calibration) > BATCH or values * len(calibration) > KEPT:
         return None
-    found: dict[str, Tensor] = {}
-    _passes(GraphModule(plain).eval(), calibration, BATCH, found.__setitem__)
-    return found
+    kept: dict[str, Tensor] = {}
+    _run_batches(GraphModule(plain).eval(), calibration, BATCH, kept.__setitem__)
+    return kept
 
 
-def not_finite(name: str) -> UnsupportedError:
-    """What is wrong with the value `name`."""
+def not_finite_error(name: str) -> UnsupportedError:
+    """The error to raise where value `name` is not finite."""
     hint = "look at its weights, and at mean and std of its input"
     return UnsupportedError("the network computes values that are not finite", where=name, hint=hint)
 
@@ -93,14 +95,17 @@ def collect(
     uncounted: Collection[str] = (),
     values: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Histogram]:
-    """One histogram per group of values (a name to the values counted together); of those `uncounted` only the ends,
-    their counts all 0. `values`: what `kept` kept of them. Raises `UnsupportedError` for values that are not finite."""
+    """Collect one histogram per group of values; `groups` maps a name to the values that are counted together.
+
+    Groups in `uncounted` get their extremes only, with counts of 0. `values` is what `keep_values` returned, where it
+    was called. Raises `UnsupportedError` for values that are not finite.
+    """
     owner = {value: name for name, members in groups.items() for value in members}
     module = GraphModule(graph).eval() if values is None else None
 
     def every(visit: Callable[[str, Tensor], None]) -> None:
         if module is not None:
-            return _passes(module, calibration, batch, visit)
+            return _run_batches(module, calibration, batch, visit)
         for name in owner:
             visit(name, values[name])  # type: ignore[index]
         return None
@@ -111,7 +116,7 @@ def collect(
         if name in owner:
             low, high = (float(v) for v in torch.aminmax(_flat(value)))
             if not math.isfinite(high - low):
-                raise not_finite(name)
+                raise not_finite_error(name)
             before = extremes.get(owner[name], (low, high))
             extremes[owner[name]] = (min(low, before[0]), max(high, before[1]))
 
@@ -121,25 +126,25 @@ def collect(
     def count(name: str, value: Tensor) -> None:
         if name in owner and owner[name] not in uncounted:
             low, high = _span(extremes[owner[name]])
-            counts[owner[name]] += _counted(_flat(value).numpy(), low, high)
+            counts[owner[name]] += _count(_flat(value).numpy(), low, high)
 
     every(count)
     return {name: Histogram(*_span(extremes[name]), counts[name]) for name in groups}
 
 
 def _flat(value: Tensor) -> Tensor:
-    """All of `value` in the order of its memory, where that is one piece."""
+    """Flatten `value` in the order of its memory, without a copy where it is contiguous."""
     if value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last):
         value = value.permute(0, 2, 3, 1)
     return value.reshape(-1)
 
 
-def _counted(values: npt.NDArray[np.float32], low: float, high: float) -> Array:
-    """What ``torch.histc`` counts from `low` to `high`, in a third of its time: by blocks that stay in the cache."""
+def _count(values: npt.NDArray[np.float32], low: float, high: float) -> Array:
+    """Count as ``torch.histc`` does from `low` to `high`, in a third of its time: by blocks that stay in the cache."""
     start, width = np.float32(low), np.float32(high) - np.float32(low)
     if not 0 < width < np.inf:
         return np.asarray(torch.histc(torch.from_numpy(values), BINS, low, high).double().numpy())
-    found = np.zeros(BINS + 1, np.int64)
+    counts = np.zeros(BINS + 1, np.int64)
     room, bins = np.empty(AT_ONCE, np.float32), np.empty(AT_ONCE, np.intp)
     for first in range(0, len(values), AT_ONCE):
         block = values[first : first + AT_ONCE]
@@ -148,33 +153,35 @@ def _counted(values: npt.NDArray[np.float32], low: float, high: float) -> Array:
         places *= np.float32(BINS)
         places /= width
         numbers[:] = places
-        found += np.bincount(numbers, minlength=BINS + 1)
-    found[BINS - 1] += found[BINS]  # the highest value itself
-    return found[:BINS].astype(np.float64)
+        counts += np.bincount(numbers, minlength=BINS + 1)
+    counts[BINS - 1] += counts[BINS]  # the highest value itself
+    return counts[:BINS].astype(np.float64)
 
 
 def _span(extremes: tuple[float, float]) -> tuple[float, float]:
-    """A constant value still needs a bin with some width, which float32 can tell."""
+    """Widen the range of a constant value, so that bins have a width that float32 can represent."""
     low, high = extremes
     width = abs(low) * 1e-6 or NOTHING
     return (low, high) if high > low else (low - width, high + width)
 
 
-def _passes(module: GraphModule, calibration: CalibrationSet, batch: int, visit: Callable[[str, Tensor], None]) -> None:
+def _run_batches(
+    module: GraphModule, calibration: CalibrationSet, batch: int, visit: Callable[[str, Tensor], None]
+) -> None:
     for start in range(0, len(calibration), batch):
         inputs = torch.from_numpy(calibration.inputs[start : start + batch])
         module.run(inputs.to(memory_format=torch.channels_last), visit=visit)
 
 
 @OBSERVERS.register("minmax")
-def minmax(histogram: Histogram, levels: int, transfer: Transfer | None) -> tuple[float, float]:
-    """Everything that was seen."""
+def minmax(histogram: Histogram, levels: int, consumer: ConsumerFunction | None) -> tuple[float, float]:
+    """The whole observed range."""
     return histogram.low, histogram.high
 
 
 @OBSERVERS.register("percentile")
-def percentile(histogram: Histogram, levels: int, transfer: Transfer | None) -> tuple[float, float]:
-    """All but one in 10,000 values at each end."""
+def percentile(histogram: Histogram, levels: int, consumer: ConsumerFunction | None) -> tuple[float, float]:
+    """The range without one in 10,000 values at each end."""
     share = np.cumsum(histogram.counts) / histogram.counts.sum()
     first, last = int(np.searchsorted(share, 1e-4)), int(np.searchsorted(share, 1 - 1e-4))
     edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
@@ -182,26 +189,26 @@ def percentile(histogram: Histogram, levels: int, transfer: Transfer | None) -> 
 
 
 @OBSERVERS.register("mse")
-def mse(histogram: Histogram, levels: int, transfer: Transfer | None) -> tuple[float, float]:
-    """The range of least mean squared error between values and their quantized selves.
+def mse(histogram: Histogram, levels: int, consumer: ConsumerFunction | None) -> tuple[float, float]:
+    """The range with the least mean squared error between values and quantized values.
 
-    Searched one end at a time, three rounds. With `transfer` (a LeakyReLU that is the value's only reader, say) the
-    error is that of the transferred values, which is what the network goes on with.
+    It is searched one end at a time, in three rounds. With `consumer` (a LeakyReLU that is the value's only reader,
+    say) the error is measured after that function.
     """
     x, weight = histogram.centres(), histogram.counts / histogram.counts.sum()
     lowest, highest = min(histogram.low, 0.0), max(histogram.high, 0.0)
     fractions = np.linspace(0.01, 1.0, 100)
-    target = x if transfer is None else transfer(x)
+    target = x if consumer is None else consumer(x)
 
     @functools.cache
     def best_high(low: float) -> float:
         highs = fractions * highest
-        return float(highs[_best(np.full(100, low), highs, x, target, weight, levels, transfer)])
+        return float(highs[_best(np.full(100, low), highs, x, target, weight, levels, consumer)])
 
     @functools.cache
     def best_low(high: float) -> float:
         lows = fractions * lowest
-        return float(lows[_best(lows, np.full(100, high), x, target, weight, levels, transfer)])
+        return float(lows[_best(lows, np.full(100, high), x, target, weight, levels, consumer)])
 
     low, high = lowest, highest
     for _ in range(3):
@@ -213,7 +220,7 @@ def mse(histogram: Histogram, levels: int, transfer: Transfer | None) -> tuple[f
 
 
 def _best(
-    low: Array, high: Array, x: Array, target: Array, weight: Array, levels: int, transfer: Transfer | None
+    low: Array, high: Array, x: Array, target: Array, weight: Array, levels: int, consumer: ConsumerFunction | None
 ) -> int:
     """Which candidate range loses least on the evenly spaced values `x`, of which the network reads `target`.
 
@@ -227,6 +234,6 @@ def _best(
     edges[:, 1:-1] = np.clip(np.ceil(first), 0, len(x))
     edges[:, -1] = len(x)
     counted, read = (np.concatenate([[0.0], np.cumsum(part)]) for part in (weight, weight * target))
-    made = steps * scale if transfer is None else transfer(steps * scale)
-    errors = made * (made * np.diff(counted[edges]) - 2.0 * np.diff(read[edges]))
+    outputs = steps * scale if consumer is None else consumer(steps * scale)
+    errors = outputs * (outputs * np.diff(counted[edges]) - 2.0 * np.diff(read[edges]))
     return int(np.argmin(errors.sum(1)))

@@ -16,7 +16,8 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.equalize import equalize
 from edgeq.quant.freeze import freeze
-from edgeq.quant.scheme import Scheme, Spec, specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import Spec, specify
 
 __all__ = ["Decided", "decide", "quantize"]
 

@@ -1,8 +1,8 @@
-"""Weights of few bits, rounded so that errors cancel where inputs are alike, instead of each to its nearest integer.
+"""GPTQ: round weights of few bits so that the errors cancel in the output, instead of each to its nearest integer.
 
 Optimal brain quantization (Frantar, Singh, Alistarh, "Optimal Brain Compression", NeurIPS 2022) in GPTQ's fixed order
-(arXiv 2210.17323): a layer's inputs are alike to a degree, X Xᵀ; rounding one weight pushes the ones not yet rounded
-to where they make up for it. Closed form, one pass over the calibration set, no training.
+(arXiv 2210.17323): the correlation of a layer's inputs is X Xᵀ, and rounding one weight moves the weights that are not
+yet rounded to where they compensate the error. It is a closed form: one pass over the calibration set, no training.
 """
 
 from __future__ import annotations
@@ -19,47 +19,50 @@ from edgeq.integer.graph import Quantization
 __all__ = ["COMPENSATED", "likeness", "round_layer"]
 
 COMPENSATED = 6
-"""Bits at most of weights that are worth it. With seven, the gap to the float network on held-out synthetic images is a
-sixth smaller at best and may be larger, for several times the time (`benchmarks/compensation.py`)."""
+"""The most bits of weights that are rounded this way. With seven, the gap to the float network on held-out synthetic
+images is a sixth smaller at best and may be larger, for several times the time (`benchmarks/compensation.py`)."""
 
 POSITIONS = 1024
-"""Output positions a picture contributes to a layer's statistics: neighbours say the same."""
+"""Output positions that an image contributes to a layer's statistics; neighbours add little."""
 
 CHUNK = 4
-"""Images looked at together: a column is as long as a window holds values."""
+"""Images processed at a time; a column of X is as long as a window has values, so memory limits it."""
 
 DAMPING = 0.01
 BLOCK = 128
 
 LONGEST = 4608
-"""Weights to an output whose errors are weighed together, 512 channels of 3 x 3. More are weighed in equal parts, as if
-inputs of one part and of another had nothing in common: time and memory grow with the cube and the square, and VGG's
+"""The most weights of an output whose errors compensate each other, 512 channels of 3 x 3. More are split into equal
+parts that are treated as uncorrelated: time grows with the cube and memory with the square of the number, and VGG's
 first linear layer has 25,088."""
 
 
 def likeness(
     node: Node, shape: tuple[int, ...], value: Tensor, exact: Tensor | None = None
 ) -> tuple[Tensor, Tensor, int]:
-    """X Xᵀ of what a layer's weights (of `shape`) multiply in `value`, E Xᵀ with what they multiply in `exact`, both
-    ``(groups, n, n)`` with n weights to an output channel, and how many columns X has. `exact` is X where left out.
-    Of channels longer than `LONGEST` both are ``(groups * parts, n / parts, n / parts)``."""
+    """Correlate the inputs of a layer: X Xᵀ, E Xᵀ, and the number of columns of X.
+
+    X is what the layer's weights (of `shape`) multiply in `value`, E what they multiply in `exact`, by default the
+    same. Both products are ``(groups, n, n)`` for n weights of an output channel; with n above `LONGEST` they are
+    ``(groups * parts, n / parts, n / parts)``.
+    """
     alike = cross = torch.zeros(())
     count = 0
     for start in range(0, len(value), CHUNK):
-        x = _parted(_columns(node, shape, value[start : start + CHUNK]))
-        e = x if exact is None else _parted(_columns(node, shape, exact[start : start + CHUNK]))
+        x = _split(_columns(node, shape, value[start : start + CHUNK]))
+        e = x if exact is None else _split(_columns(node, shape, exact[start : start + CHUNK]))
         alike, cross, count = alike + x @ x.transpose(1, 2), cross + e @ x.transpose(1, 2), count + x.shape[2]
     return alike, cross, count
 
 
-def _parted(columns: Tensor) -> Tensor:
+def _split(columns: Tensor) -> Tensor:
     groups, n, count = columns.shape
     parts = next(parts for parts in range(1, n + 1) if n % parts == 0 and n // parts <= LONGEST)
     return columns.reshape(groups * parts, n // parts, count)
 
 
 def _columns(node: Node, shape: tuple[int, ...], value: Tensor) -> Tensor:
-    """What one output position sees, a column each: ``(groups, n, columns)``, of evenly spaced positions."""
+    """The inputs of evenly spaced output positions, one column per position: ``(groups, n, columns)``."""
     window = node.op.sliding_window([tuple(value.shape), shape])
     if window is None:
         return value.reshape(-1, value.shape[-1]).T.unsqueeze(0)
@@ -78,10 +81,10 @@ def _columns(node: Node, shape: tuple[int, ...], value: Tensor) -> Tensor:
 def round_layer(
     weight: npt.NDArray[np.float32], grid: Quantization, alike: Tensor, count: int, cross: Tensor | None = None
 ) -> npt.NDArray[np.float32]:
-    """`weight` on `grid`, errors compensated under `alike` = X Xᵀ of `likeness`, gathered over `count` columns.
+    """Round `weight` to points of `grid`, compensating errors by `alike` = X Xᵀ of `likeness` over `count` columns.
 
-    With `cross` = E Xᵀ it also makes up for X being inexact: W E is then what Ŵ X has to come near. The fewer columns,
-    the less all this is believed: with none, every weight goes to its nearest integer.
+    With `cross` = E Xᵀ it also compensates for X being inexact: Ŵ X is then brought near W E. The fewer columns, the
+    more the correlations are damped: with none, every weight goes to its nearest integer.
     """
     pieces, n, _ = alike.shape
     parts = weight[0].size // n
@@ -117,5 +120,5 @@ def round_layer(
             rows[:, :, i:stop] -= error[:, :, None] * factor[:, i, None, i:stop]
             errors[:, :, i - start] = error
         rows[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
-    made = chosen.gather(2, back[:, None, :].expand_as(chosen)).reshape(groups, parts, -1, n)
-    return made.transpose(1, 2).reshape(weight.shape).to(torch.float32).numpy()
+    result = chosen.gather(2, back[:, None, :].expand_as(chosen)).reshape(groups, parts, -1, n)
+    return result.transpose(1, 2).reshape(weight.shape).to(torch.float32).numpy()

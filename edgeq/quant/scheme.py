@@ -1,232 +1,102 @@
-"""Which value gets its quantization from where: its own range, another value's, a product, or a fixed rule.
+"""The scheme: how many bits the weights and activations of a network get, as the user asked for it.
 
-Four kinds follow torch's PT2E vocabulary (own, shared, derived, fixed); the fifth, widened, is where 8 bits meet 16.
-`specify` decides the kind for every value of an optimised graph; `grid` turns a range into scale and zero point.
+Two conventions are in use below eight bits. By default the first and the last layer keep eight, as in post-training
+quantization papers (BRECQ and after). `all_layers` is the convention of the data-free fine-tuning papers: every
+convolution's and linear's weights have the few bits, first and last included. Tables of one do not compare with tables
+of the other. `edgeq.quant.bits` applies a scheme to a graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
+from edgeq.errors import ConfigError
 
-from edgeq.errors import UnsupportedError
-from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import (
-    RELU,
-    RELU6,
-    UNIT,
-    Clamp,
-    Op,
-)
-from edgeq.integer.graph import Quantization
-from edgeq.quant.bits import Scheme, activation_bits, value_widths
+__all__ = ["LayerBits", "Scheme", "parse_bits"]
 
-__all__ = [
-    "Derived",
-    "Fixed",
-    "Own",
-    "Scheme",
-    "Shared",
-    "Spec",
-    "Widened",
-    "fixed_output",
-    "grid",
-    "sharing",
-    "specify",
-    "widened",
-]
+_BITS = re.compile(r"w([2-8])a([2-8]|16)")
 
 
-RESCALING = (RELU, RELU6, UNIT, Clamp(-1.0, 1.0))
-"""Clamps that kernels can bring to a grid of their own. Others compare integers, on the grid they come on."""
-WIDE_RESCALING = (RELU, RELU6, UNIT)
-"""Those of int16."""
+def parse_bits(text: str) -> tuple[int, int]:
+    """Bits of weights and activations from ``w4a8``. Raises `ConfigError` for anything but 2 to 8, or a16."""
+    match = _BITS.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"bits {text!r}", why="must be wNaM with N from 2 to 8 and M from 2 to 8 or 16, such as w4a8")
+    return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True)
-class Own:
-    """A range of its own, observed on the calibration set over all `members`, which share the result.
+class LayerBits:
+    """Bits of the layers whose module path matches `pattern` (``*`` and ``?`` as in file names).
 
-    `cap` is the largest real value worth representing (6 behind a ReLU6), `exact` asks for the whole observed range
-    (network outputs: a clipped logit can tie with another; values a global average reads: rounding averages out over
-    the map, what was clipped stays lost; 16 bits, which have room for everything).
+    `weights` are the bits of their weights, `activations` those of the values they read. A layer that reads 16 bits
+    also writes 16.
     """
 
-    members: tuple[str, ...]
-    cap: float = float("inf")
-    exact: bool = False
-    bits: int = 8
+    pattern: str
+    weights: int
+    activations: int
+
+    @classmethod
+    def of(cls, text: str) -> LayerBits:
+        """Parse ``features.3.*=w4a8``; raises `ConfigError` for bits that are none."""
+        pattern, _, bits = text.rpartition("=")
+        return cls(pattern, *parse_bits(bits))
 
 
 @dataclass(frozen=True)
-class Shared:
-    """Exactly the quantization of `source`."""
+class Scheme:
+    """The bits of a network. `weight_bits` 8 means integers in ±127, 7 means ±63, 4 means ±7; `activation_bits` 4
+    means integers in -8..7. Everything is stored as int8, except for activations of 16 bits, which are int16.
 
-    source: str
-
-
-@dataclass(frozen=True)
-class Derived:
-    """Bias: scale = input scale x weight scale, zero point 0, int32."""
-
-    value: str
-    weight: str
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Known without looking: the network input from its preprocessing, softmax, sigmoid, tanh and what ends in 0..1
-    from their definitions."""
-
-    quantization: Quantization
-
-
-@dataclass(frozen=True)
-class Widened:
-    """`source`, an 8-bit value, in 16 bits: every integer of its grid is one of this, whatever was seen of it."""
-
-    source: str
-
-
-Spec = Own | Shared | Derived | Fixed | Widened
-
-SMALLEST_SCALE = 1e-18
-"""The finest grid. Products of two such scales are still normal float32 numbers, which XNNPACK demands of a scale; what
-is finer than kernels can reach from its inputs is `edgeq.quant.fit_kernels`'s to make coarser."""
-
-
-def grid(low: float, high: float, bits: int = 8) -> Quantization:
-    """Scale and zero point covering ``[low, high]``, widened to hold 0, which is always exactly representable.
-
-    With 16 bits the range is widened to both sides of 0 alike: TFLite's int16 kernels know no zero point.
+    `edge_bits` are the bits of the first and last layer's weights; with None these have `weight_bits` like all others.
+    `layers` override both for the layers they match; of several that match one layer, the last counts. `ends`, 8 or
+    16, are the bits of the network's inputs and of its outputs where 8-bit and 16-bit activations mix; with None they
+    are those of the ops there.
     """
-    low, high = min(low, 0.0), max(high, 0.0)
-    if bits == 16:
-        scale = max(-low / 32767, high / 32767, SMALLEST_SCALE)
-        return Quantization(np.float32(scale), np.int32(0), "int16")  # type: ignore[arg-type]
-    qmin, qmax = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    scale = max((high - low) / (qmax - qmin), SMALLEST_SCALE)
-    zero = int(np.clip(np.round(qmin - low / scale), qmin, qmax))
-    return Quantization(np.float32(scale), np.int32(zero), bits=bits)  # type: ignore[arg-type]
 
+    weight_bits: int = 8
+    activation_bits: int = 8
+    edge_bits: int | None = None
+    layers: tuple[LayerBits, ...] = ()
+    ends: tuple[int | None, int | None] = (None, None)
 
-def widened(source: Quantization) -> Quantization:
-    """The int16 grid 128 times as fine as an int8 one: -255..255 steps from its zero point fit."""
-    return Quantization(source.scale / np.float32(128), np.int32(0), "int16")  # type: ignore[arg-type]
+    @classmethod
+    def of(cls, bits: str, *, all_layers: bool = False, widest: int = 8, layers: Iterable[str] = ()) -> Scheme:
+        """The scheme of ``w4a8`` for a target whose kernels take weights of up to `widest` bits.
 
+        `layers` are texts ``PATTERN=wNaM``. Raises `ConfigError` for bits that are none.
+        """
+        weights, activations = parse_bits(bits)
+        parsed = (LayerBits.of(text) for text in layers)
+        capped = tuple(LayerBits(one.pattern, min(one.weights, widest), one.activations) for one in parsed)
+        return cls(min(weights, widest), activations, None if all_layers else widest, capped)
 
-def fixed_output(op: Op, bits: int = 8) -> Quantization | None:
-    """The one quantization the output of `op` can have (`Op.fixed_grid`); None where there is a choice."""
-    demanded = op.fixed_grid(bits)
-    if demanded is None:
-        return None
-    scale, zero = demanded
-    return Quantization(np.float32(scale), np.int32(zero), "int16" if bits == 16 else "int8")  # type: ignore[arg-type]
+    @property
+    def wide(self) -> bool:
+        """Whether any activations have 16 bits."""
+        return 16 in (self.activation_bits, *(one.activations for one in self.layers))
 
+    @property
+    def mixed(self) -> bool:
+        """Whether some activations have 16 bits and others not."""
+        return self.wide and any((one.activations == 16) != (self.activation_bits == 16) for one in self.layers)
 
-def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> dict[str, Spec]:
-    """A specification for every activation and bias of an optimised `graph` (weights: per channel, from themselves).
+    @property
+    def widest_weights(self) -> int:
+        return max(self.weight_bits, self.edge_bits or 0, *(one.weights for one in self.layers))
 
-    Values joined by ops that only move or select (pooling, concat, reshape ...) form one group with one quantization,
-    named after its first member. Raises `UnsupportedError` where two fixed quantizations would have to be one, for
-    layers whose own bits cannot be (`edgeq.quant.bits`), for a mixture of widths that is not `parted`, and for
-    functions that 16 bits have no kernel for.
-    """
-    widths = value_widths(graph, scheme)
-    for node in graph.nodes:
-        if node.op.tabulated and widths[node.name] == 16:
-            raise UnsupportedError(
-                f"{type(node.op).__name__} of 16-bit activations", where=node.name,
-                why="no runtime has a kernel for it", hint="use a8, or GELU or SiLU",
-            )  # fmt: skip
-    leader = sharing(graph, widths)
-    groups: dict[str, list[str]] = {}
-    for name, first in leader.items():
-        groups.setdefault(first, []).append(name)
-    fixed = {name: grid(*input_range, widths[name]) for name in graph.inputs}
-    for node in graph.nodes:
-        if (rule := fixed_output(node.op, widths[node.name])) is not None:
-            fixed[node.name] = rule
-    bits = activation_bits(graph, groups, scheme, widths)
-    specs: dict[str, Spec] = {}
-    for first, members in groups.items():
-        rules = [fixed[name] for name in members if name in fixed]
-        if any(rule != rules[0] for rule in rules[1:]):
-            raise UnsupportedError("two values of fixed scale are joined", where=first, hint="add an op between them")
-        for name in members:
-            specs[name] = Shared(first)
-        caps = [_cap(graph, name) for name in members]
-        exact = any(name in graph.outputs for name in members) or (bits[first] == 8 and _averaged(graph, members))
-        exact |= bits[first] == 16
-        source = _widened_from(graph, members) if bits[first] == 16 else None
-        if source is not None:
-            specs[first] = Widened(source)
-        else:
-            specs[first] = Fixed(rules[0]) if rules else Own(tuple(members), max(caps), exact, bits[first])
-    for node in graph.layers():
-        if len(node.inputs) == 3:
-            specs[node.inputs[2]] = Derived(node.inputs[0], node.inputs[1])
-    return specs
+    @property
+    def fewest(self) -> int:
+        """The fewest bits that any weight or activation has."""
+        return min(self.fewest_weights, self.fewest_activations)
 
+    @property
+    def fewest_weights(self) -> int:
+        return min([self.weight_bits, *(one.weights for one in self.layers)])
 
-def _shares(node: Node, bits: int) -> bool:
-    """Whether the output of `node`, of so many bits, lies on the grid of what it reads."""
-    clamp = node.op.clamp
-    if clamp is node.op:
-        return clamp not in (WIDE_RESCALING if bits == 16 else RESCALING)
-    return node.op.shares_quantization
-
-
-def _widened_from(graph: Graph, members: Sequence[str]) -> str | None:
-    """The 8-bit value whose 16-bit copy is all that a group of 16-bit `members` comes from, if it does."""
-    makers = [node for node in graph.nodes if node.name in members and not _shares(node, 16)]
-    if len(makers) == 1 and makers[0].op.output_bits is not None and not {*members} & {*graph.inputs}:
-        return makers[0].inputs[0]
-    return None
-
-
-def sharing(graph: Graph, widths: Mapping[str, int]) -> dict[str, str]:
-    """Union-find over activations: every value to the first value it must share a quantization with."""
-    parent = {name: name for name in graph.shapes if name not in graph.constants}
-
-    def find(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    order = {name: place for place, name in enumerate(parent)}
-    for node in graph.nodes:
-        if _shares(node, widths[node.name]):
-            for name in graph.activations(node):
-                ends = sorted((find(name), find(node.name)), key=order.__getitem__)
-                parent[ends[1]] = ends[0]
-    return {name: find(name) for name in parent}
-
-
-def _averaged(graph: Graph, members: list[str]) -> bool:
-    """Whether global averages are all that reads the group from outside it.
-
-    Below 8 bits the rule would not hold: most values of such a map are closer to 0 than half a step, and round alike.
-    """
-    consumers = graph.consumers()
-    readers = [node for name in members for node in consumers[name] if node.name not in members]
-    readers = [far for near in readers for far in (consumers[near.name] if _copies(near) else (near,))]
-    return bool(readers) and all(node.op.averages_map for node in readers)
-
-
-def _copies(node: Node) -> bool:
-    return node.op.output_bits is not None
-
-
-def _cap(graph: Graph, name: str) -> float:
-    """The largest value an op can produce, where its definition bounds it."""
-    node = graph.node(name)
-    if node is None:
-        return float("inf")
-    if node.op.clamp is not None:
-        return node.op.clamp.maximum
-    if node.op.shares_quantization or _copies(node):
-        return max(_cap(graph, source) for source in graph.activations(node))
-    return float("inf")
+    @property
+    def fewest_activations(self) -> int:
+        return min([self.activation_bits, *(one.activations for one in self.layers)])

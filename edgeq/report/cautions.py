@@ -24,9 +24,9 @@ Row = Mapping[str, Any]
 
 def accuracy_cautions(accuracy: Mapping[str, Any] | None) -> list[str]:
     """At most one line: that the float network answers no better than chance, so that its loss cannot be judged."""
-    told = chance_of(accuracy)
+    chance = chance_of(accuracy)
     hint = "are labels, weights, mean and std those it was trained with?"
-    return [f"{told}: nothing can be said about what the integer model keeps; {hint}"] if told else []
+    return [f"{chance}: nothing can be said about what the integer model keeps; {hint}"] if chance else []
 
 
 def chance_of(accuracy: Mapping[str, Any] | None) -> str | None:

@@ -188,8 +188,8 @@ def comparison_chart(rows: Sequence[Timed]) -> Comparison | None:
             if value is None:
                 continue
             wide = max(room * value / longest, 1.0)
-            said = f"{name} {value:.3g} ms" + (f" ({row.doubt})" if row.doubt else "")
-            bars.append(Bar(0.0, y, wide, BAR, f"{tone} doubted" if row.doubt else tone, f"{row.label}: {said}"))
+            label = f"{name} {value:.3g} ms" + (f" ({row.doubt})" if row.doubt else "")
+            bars.append(Bar(0.0, y, wide, BAR, f"{tone} doubted" if row.doubt else tone, f"{row.label}: {label}"))
             texts.append((wide + 5.0, y + BAR - 2.0, f"{value:.3g} ms"))
             y += BAR + 2.0
         if row.integer is None and row.floating is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.report.fields import SCHEMA
-from edgeq.report.gate import Gate, at_least, at_most, failed
+from edgeq.report.gate import Gate, at_least, at_most, failed_gate
 from edgeq.report.integrity import artifact_gate, exactness_gate, lock_gate
 from edgeq.report.metric import score_of
 from edgeq.report.reading import SoundReport, finite, read_report, within
@@ -106,7 +106,7 @@ def check(
         ratio = None if doubt else report.number("latency", "ratio")
         absent = doubt or report.why("latency", "latency was not measured")
         gates.append(at_most("max-latency-ratio", max_latency_ratio, ratio, absent))
-    there = {
+    device_limits = {
         "max-device-drop": max_device_drop,
         "min-device-score": min_device_score,
         "min-device-agreement": min_device_agreement,
@@ -114,7 +114,7 @@ def check(
         "max-device-ms": max_device_ms,
         "max-device-bytes": max_device_bytes,
     }
-    limits = {name: limit for name, limit in there.items() if limit is not None}
+    limits = {name: limit for name, limit in device_limits.items() if limit is not None}
     gates += _device_gates(report, limits, devices, needed)
     return CheckResult(report.text("model"), report.text("target"), tuple(gates))
 
@@ -122,24 +122,28 @@ def check(
 def _grounds(report: SoundReport, needed: int, allow_simulated: bool) -> Iterator[Gate]:
     """Whether the accuracy can be judged at all: of the file itself, on enough images."""
     if report.is_simulated:
-        found = report.number("simulated", "file_score")
-        told = "accuracy is the exact reference's: no runtime confines activations to fewer than 8 bits"
-        told += f", and the file itself scores {found:.2f} %" if found is not None else ""
+        file_score = report.number("simulated", "file_score")
+        reason = "accuracy is the exact reference's: no runtime confines activations to fewer than 8 bits"
+        reason += f", and the file itself scores {file_score:.2f} %" if file_score is not None else ""
         if allow_simulated:
-            yield Gate("simulated", "allowed", "simulated", None, True, note=told)
+            yield Gate("simulated", "allowed", "simulated", None, True, note=reason)
         else:
-            yield failed("simulated", "the file", f"{told} (--allow-simulated judges it nevertheless)", "simulated")
+            yield failed_gate(
+                "simulated", "the file", f"{reason} (--allow-simulated judges it nevertheless)", "simulated"
+            )
     n = report.number("accuracy", "n")
     if n is not None or report.section("accuracy") is None:
         yield _enough("min-images", needed, n, report.why("accuracy", "accuracy was not measured"))
     else:
-        yield failed("min-images", needed, report.why("accuracy", "the report lacks it"))
+        yield failed_gate("min-images", needed, report.why("accuracy", "the report lacks it"))
 
 
 def _enough(name: str, needed: int, n: float | None, missing: str) -> Gate:
     if n is not None and n < needed:
-        told = f"{n:,} images are too few: each is {100 / n:.3g} points (--min-images {n:.0f} judges them nevertheless)"
-        return failed(name, needed, told, n)
+        reason = (
+            f"{n:,} images are too few: each is {100 / n:.3g} points (--min-images {n:.0f} judges them nevertheless)"
+        )
+        return failed_gate(name, needed, reason, n)
     return at_least(name, needed, n, missing)
 
 
@@ -148,22 +152,22 @@ def _device_gates(
 ) -> Iterator[Gate]:
     """Every limit against every device; a device nobody measured holds none."""
     rows = report.rows()
-    wanted = names or list(rows)
+    devices = names or list(rows)
     accuracy = set(limits) & {"max-device-drop", "min-device-score", "min-device-agreement"}
-    for device in wanted if accuracy else ():
+    for device in devices if accuracy else ():
         row = rows.get(device) or _phone(rows, device)
         n = finite(within(row, "accuracy", "n"))
         if n is not None:
             yield _enough(f"min-images {device}", needed, n, "")
     for name, limit in limits.items():
-        for device in wanted:
+        for device in devices:
             row = rows.get(device) or _phone(rows, device)
-            found, missing = (None, "not measured there") if row is None else _there(report, row, name)
+            value, missing = (None, "not measured there") if row is None else _there(report, row, name)
             judge = at_least if name.startswith("min-") else at_most
-            yield judge(f"{name} {device}", limit, found, missing)
-        if not wanted:
-            told = report.why("devices", "no device was measured: edgeq build ... --device DEVICE")
-            yield failed(name, limit, told)
+            yield judge(f"{name} {device}", limit, value, missing)
+        if not devices:
+            reason = report.why("devices", "no device was measured: edgeq build ... --device DEVICE")
+            yield failed_gate(name, limit, reason)
 
 
 def _phone(rows: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:

@@ -38,17 +38,17 @@ def device_row(name: str, bench: Facts, answers: Facts | None = None) -> dict[st
     )
 
 
-def elsewhere(here: str, wanted: str) -> str:
-    """The warning of a build for `wanted` processors that only a `here` one has run."""
-    return f"measured on this {here} host, not on {wanted}"
+def elsewhere(host: str, machine: str) -> str:
+    """The warning of a build for `machine` processors that only a `host` one has run."""
+    return f"measured on this {host} host, not on {machine}"
 
 
-def slow_here(here: str, form: str, activations: str) -> str:
-    """Why a file of this format and activation type is slow on a `here` processor; "" where it is not.
+def slow_here(host: str, form: str, activations: str) -> str:
+    """Why a file of this format and activation type is slow on a `host` processor; "" where it is not.
 
     onnxruntime's kernels for x86 take unsigned activations. It computes signed ones by slower ways, or in float.
     """
-    if (here, form, activations) != ("x86_64", "onnx", "int8"):
+    if (host, form, activations) != ("x86_64", "onnx", "int8"):
         return ""
     return (
         "onnxruntime's fast kernels for x86 take unsigned activations; this file has signed ones, which are fast on "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Gate", "at_least", "at_most", "failed"]
+__all__ = ["Gate", "at_least", "at_most", "failed_gate"]
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,22 @@ class Gate:
 
 def at_most(name: str, limit: float, value: float | None, missing: str, note: str | None = None) -> Gate:
     """`missing` is the reason where `value` is None."""
-    return _judged(name, limit, value, None if value is None else limit - value, missing, note)
+    return _judge(name, limit, value, None if value is None else limit - value, missing, note)
 
 
 def at_least(name: str, limit: float, value: float | None, missing: str, note: str | None = None) -> Gate:
     """`missing` is the reason where `value` is None."""
-    return _judged(name, limit, value, None if value is None else value - limit, missing, note)
+    return _judge(name, limit, value, None if value is None else value - limit, missing, note)
 
 
-def failed(name: str, limit: float | str, reason: str, value: float | str | None = None) -> Gate:
+def failed_gate(name: str, limit: float | str, reason: str, value: float | str | None = None) -> Gate:
     """A gate that no number can hold."""
     return Gate(name, limit, value, None, False, reason)
 
 
-def _judged(name: str, limit: float, value: float | None, margin: float | None, missing: str, note: str | None) -> Gate:
+def _judge(name: str, limit: float, value: float | None, margin: float | None, missing: str, note: str | None) -> Gate:
     if value is None or margin is None:
-        return failed(name, limit, missing)
+        return failed_gate(name, limit, missing)
     # 94.2 - 93.2 is a little more than 1 in binary: nine decimals are far below one image in any set, and above that.
     value, margin = (round(v, 9) if isinstance(v, float) else v for v in (value, margin))
     held = margin >= 0

@@ -33,7 +33,7 @@ from edgeq.report.lock import portable
 from edgeq.report.loss import loss_of
 from edgeq.report.schema import validate
 
-__all__ = ["data_uri", "render", "template", "timed"]
+__all__ = ["data_uri", "render", "template", "timed_row"]
 
 _SHARED = ("charts.html.j2", "devices.html.j2", "report.css")
 
@@ -97,22 +97,22 @@ def _notes(notes: Mapping[str, float]) -> list[str]:
 @functools.cache
 def template(name: str) -> Template:
     """A page of this package, by file name; it may use the shared macros, the filters below and `style`."""
-    here = files("edgeq.report")
-    sources = {file: (here / file).read_text(encoding="utf-8") for file in (name, *_SHARED)}
+    folder = files("edgeq.report")
+    sources = {file: (folder / file).read_text(encoding="utf-8") for file in (name, *_SHARED)}
     environment = Environment(
         loader=DictLoader(sources),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_shown,
+        finalize=_escape_controls,
     )
-    environment.filters |= {"bytes": _bytes, "count": _count, "ms": _ms, "share": _share, "signed": _signed}
+    environment.filters |= {"bytes": _bytes, "count": _count, "ms": _ms, "share": _share, "signed": _format_signed}
     environment.globals["style"] = Markup(sources["report.css"])  # noqa: S704  our own file, no input in it
     return environment.get_template(name)
 
 
-def _shown(value: Any) -> Any:
+def _escape_controls(value: Any) -> Any:
     """What is printed into a page: text that would turn the direction of reading, or hide, is spelt out."""
     return printable(value, keep="\n\t") if type(value) is str else value
 
@@ -141,12 +141,12 @@ def _there(report: Mapping[str, Any]) -> Comparison | None:
     rows = report.get("devices", [])
     if not any(row["latency"] for row in rows):
         return None
-    here = report["latency"]
-    first = [Timed("this machine", *_both(here), here.get("reason") or "")] if here else []
-    return comparison_chart([*first, *(timed(row, row["name"]) for row in rows)])
+    host = report["latency"]
+    first = [Timed("this machine", *_both(host), host.get("reason") or "")] if host else []
+    return comparison_chart([*first, *(timed_row(row, row["name"]) for row in rows)])
 
 
-def timed(row: Mapping[str, Any], label: str) -> Timed:
+def timed_row(row: Mapping[str, Any], label: str) -> Timed:
     """A row of `devices` as a line of a comparison."""
     return Timed(label, *_both(row["latency"]), "" if row["valid"] else "; ".join(row["doubts"]))
 
@@ -199,5 +199,5 @@ def _share(value: float) -> str:
     return f"{min(100 * value, 99.99):.2f} %"
 
 
-def _signed(value: float) -> str:
+def _format_signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")

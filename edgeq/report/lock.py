@@ -184,11 +184,11 @@ def read_lock(path: Path) -> dict[str, Any]:
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], where: str = "") -> list[str]:
     """Keys in which two locks differ, with both values, in order."""
-    found: list[str] = []
+    lines: list[str] = []
     for key in sorted({*one, *other}):
         left, right = one.get(key), other.get(key)
         if isinstance(left, Mapping) and isinstance(right, Mapping):
-            found += differences(left, right, f"{where}{key}.")
+            lines += differences(left, right, f"{where}{key}.")
         elif left != right:
-            found.append(f"{where}{key}: {left!r} against {right!r}")
-    return found
+            lines.append(f"{where}{key}: {left!r} against {right!r}")
+    return lines

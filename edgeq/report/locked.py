@@ -37,12 +37,12 @@ ORDER = ("calibration.npz", "integer.safetensors")
 class NotReproduced(GateError):  # noqa: N818  # a verdict
     """A rebuild ended in other bytes than its lock has. `differences` names each file that is another."""
 
-    def __init__(self, locked: Locked, found: list[str]) -> None:
+    def __init__(self, locked: Locked, differences: list[str]) -> None:
         super().__init__(
-            f"these are not the bytes of {locked.path}", why=found[0],
+            f"these are not the bytes of {locked.path}", why=differences[0],
             hint="nothing was written; the same command without --locked keeps what it makes",
         )  # fmt: skip
-        self.differences = found
+        self.differences = differences
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,24 @@ class Locked:
         Raises `ConfigError` where the command line asks for another setting than the lock has, and where the lock names
         Python: that must be named on the command line.
         """
-        told, values = self.lock.config, dict[str, Any]()
+        locked_settings, values = self.lock.config, dict[str, Any]()
         settings = settings_of(BuildConfig)
-        unknown = sorted({*told} - {*settings})
+        unknown = sorted({*locked_settings} - {*settings})
         if unknown:
             raise ConfigError(f"setting {unknown[0]!r}", where=str(self.path), why="this edgeq has no such setting")
         for name, setting in settings.items():
             given, origin = getattr(effective.config, name), effective.origin[name]
-            where, value = f"{self.path} {name}", told.get(name)
+            where, value = f"{self.path} {name}", locked_settings.get(name)
             value = setting.default if value in (None, []) else setting.kind.parse(value, where)
             if name in NOT_THE_BUILD or (_is_place(name, value) and origin != "default"):
                 values[name] = given
                 continue
             if origin in (setting.flag, "MODEL") and given != value:
-                raise ConfigError(f"{setting.flag} {_typed(given)}", why=f"{self.path} says {_typed(value)}",
-                                  hint="leave it out, or build without --locked")  # fmt: skip
+                raise ConfigError(
+                    f"{setting.flag} {_format_setting(given)}",
+                    why=f"{self.path} says {_format_setting(value)}",
+                    hint="leave it out, or build without --locked",
+                )
             _refuse_python(name, value, str(self.path))
             values[name] = value
         return BuildConfig(**values)
@@ -84,14 +87,16 @@ class Locked:
             one, other = ({part: lock.get(part)} for lock in (self.contents, now))
             if part == "evaluation" and now.get(part) is None:
                 continue  # measures, and has no part in the bytes
-            found = [line for line in differences(one, other) if not line.startswith(COMPARED_BY_CONTENT)]
-            found.sort(key=lambda line: not line.startswith("model.weights"))  # the graph holds them, too
-            if found:
-                raise ConfigError(f"this build would not be that of {self.path}", why=f"{found[0]} here")
+            lines = [line for line in differences(one, other) if not line.startswith(COMPARED_BY_CONTENT)]
+            lines.sort(key=lambda line: not line.startswith("model.weights"))  # the graph holds them, too
+            if lines:
+                raise ConfigError(f"this build would not be that of {self.path}", why=f"{lines[0]} here")
         for stage in ("synthesize", "finetune"):
-            there = self.lock.stages.get(stage)
-            if there is not None and there.device != device:
-                raise ConfigError(f"{stage} of {self.path} ran on {there.device}", why=f"here it would run on {device}")
+            stage_lock = self.lock.stages.get(stage)
+            if stage_lock is not None and stage_lock.device != device:
+                raise ConfigError(
+                    f"{stage} of {self.path} ran on {stage_lock.device}", why=f"here it would run on {device}"
+                )
 
     def threads(self, stage: str) -> int | None:
         """Threads that `stage` ran with."""
@@ -99,11 +104,11 @@ class Locked:
 
     def check_files(self, files: Mapping[str, Any]) -> None:
         """Raise `NotReproduced` where `files` (name to bytes and sha256) are not those of the lock."""
-        told = self.contents["files"]
-        names = sorted({*told, *files}, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-        found = [line for name in names for line in _difference(name, told.get(name), files.get(name))]
-        if found:
-            raise NotReproduced(self, found)
+        locked = self.contents["files"]
+        names = sorted({*locked, *files}, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+        lines = [line for name in names for line in _difference(name, locked.get(name), files.get(name))]
+        if lines:
+            raise NotReproduced(self, lines)
 
 
 def load_locked(path: Path) -> Locked:
@@ -117,7 +122,7 @@ def load_locked(path: Path) -> Locked:
     return Locked(path, contents, msgspec.convert(contents, BuildLock))
 
 
-def _typed(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     """A setting as one types it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 

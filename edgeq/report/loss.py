@@ -39,7 +39,7 @@ def loss_of(report: Mapping[str, Any]) -> Loss | None:
     is_real = points < 0 and (high is None or high < 0)
     grade: Grade = "poor" if is_large and is_real else "fair" if is_large or (is_real and high is not None) else "good"
     verb = f"lost {-points:.2f} points" if points < 0 else f"gained {points:.2f} points" if points else "lost nothing"
-    told = f"{verb} of {metric_of(accuracy)}: {before:.2f} % in float, {after:.2f} % in integers"
+    text = f"{verb} of {metric_of(accuracy)}: {before:.2f} % in float, {after:.2f} % in integers"
     if is_large and not is_real:
-        told += f" (too few images to tell: {accuracy['n']:,})"
-    return Loss(points, told[0].upper() + told[1:], grade)
+        text += f" (too few images to tell: {accuracy['n']:,})"
+    return Loss(points, text[0].upper() + text[1:], grade)

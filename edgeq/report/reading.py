@@ -12,7 +12,7 @@ from edgeq.errors import ArtifactError
 from edgeq.limits import read_json
 from edgeq.report.cautions import chance_of
 from edgeq.report.fields import SCHEMA
-from edgeq.report.gate import Gate, failed
+from edgeq.report.gate import Gate, failed_gate
 from edgeq.report.validation import report_faults, without
 
 __all__ = ["SoundReport", "finite", "read_report", "within"]
@@ -35,10 +35,10 @@ def read_report(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{folder} holds no report.json", hint="name the folder of a finished build") from error
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read", why=str(error)) from error
-    found = report.get("schema") if isinstance(report, dict) else None
-    if not isinstance(report, dict) or isinstance(found, bool) or found != SCHEMA:
+    schema = report.get("schema") if isinstance(report, dict) else None
+    if not isinstance(report, dict) or isinstance(schema, bool) or schema != SCHEMA:
         raise ArtifactError(
-            f"{path} has schema {str(found)[:100]!r}", why=f"this edgeq reads {SCHEMA}",
+            f"{path} has schema {str(schema)[:100]!r}", why=f"this edgeq reads {SCHEMA}",
             hint="build again, or update edgeq",
         )  # fmt: skip
     return report
@@ -60,18 +60,18 @@ class SoundReport:
         """Whether the report is whole."""
         if not self.faults:
             return Gate("report", "whole", "whole", None, True)
-        told = "; ".join(fault.text for fault in self.faults[:SHOWN])
+        faults = "; ".join(fault.text for fault in self.faults[:SHOWN])
         more = len(self.faults) - SHOWN
-        return failed(
-            "report", "whole", told + (f"; and {more} more" if more > 0 else ""), f"{len(self.faults)} faults"
+        return failed_gate(
+            "report", "whole", faults + (f"; and {more} more" if more > 0 else ""), f"{len(self.faults)} faults"
         )
 
     def value(self, *path: str) -> Any:
         return within(self._sound, *path)
 
     def section(self, name: str) -> Mapping[str, Any] | None:
-        found = self.value(name)
-        return found if isinstance(found, Mapping) else None
+        value = self.value(name)
+        return value if isinstance(value, Mapping) else None
 
     def number(self, *path: str) -> float | None:
         return finite(self.value(*path))
@@ -81,13 +81,13 @@ class SoundReport:
 
     def why(self, section: str, otherwise: str) -> str:
         """Why a number of a section is missing: the first fault there, else that there is no section."""
-        told = next((fault.text for fault in self.faults if fault.keys[0] == section), None)
-        return told or ("the report lacks it" if self.section(section) is not None else otherwise)
+        reason = next((fault.text for fault in self.faults if fault.keys[0] == section), None)
+        return reason or ("the report lacks it" if self.section(section) is not None else otherwise)
 
     def rows(self) -> dict[str, Mapping[str, Any]]:
         """The devices, by name."""
-        found = self.value("devices")
-        rows = [row for row in found if isinstance(row, Mapping)] if isinstance(found, list) else []
+        devices = self.value("devices")
+        rows = [row for row in devices if isinstance(row, Mapping)] if isinstance(devices, list) else []
         return {row["name"]: row for row in rows if isinstance(row.get("name"), str)}
 
     def latency_doubt(self) -> str:
@@ -118,15 +118,15 @@ class SoundReport:
         )
 
 
-def within(found: Any, *path: str) -> Any:
+def within(value: Any, *path: str) -> Any:
     """The value at `path` in objects inside each other; None where any of them is missing or no object."""
     for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
-def finite(found: Any) -> float | None:
-    """`found` where it is a finite number; None for anything else."""
-    if not isinstance(found, int | float) or isinstance(found, bool):
+def finite(value: Any) -> float | None:
+    """`value` where it is a finite number; None for anything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return found if -sys.float_info.max <= found <= sys.float_info.max else None  # an integer may be beyond floats
+    return value if -sys.float_info.max <= value <= sys.float_info.max else None  # an integer may be beyond floats

@@ -62,7 +62,7 @@ def pick(source: object, section: type) -> dict[str, Any]:
     """
     if hasattr(source, "to_json"):
         source = source.to_json()
-    found: dict[str, Any] = {}
+    picked: dict[str, Any] = {}
     for key, (kind, _) in members(section).items():
         present = key in source if isinstance(source, Mapping) else hasattr(source, key)
         if not present:
@@ -71,8 +71,8 @@ def pick(source: object, section: type) -> dict[str, Any]:
         inner, many = struct_of(kind)
         if inner is not None and value is not None:
             value = [pick(row, inner) for row in value] if many else pick(value, inner)
-        found[key] = _plain(value)
-    return found
+        picked[key] = _plain(value)
+    return picked
 
 
 def _plain(value: Any) -> Any:
@@ -113,16 +113,16 @@ def documentation() -> str:
         "| key | type | meaning |",
         "|---|---|---|",
     ]
-    return "\n".join([*lines, *_documented(Report, "")]) + "\n"
+    return "\n".join([*lines, *_document(Report, "")]) + "\n"
 
 
-def _documented(section: type, where: str) -> Iterator[str]:
+def _document(section: type, where: str) -> Iterator[str]:
     for key, (kind, required) in members(section).items():
         inner, many = struct_of(kind)
         path = f"{where}{key}{'[]' if many else ''}"
         yield f"| `{path}` | {describe(kind)}{'' if required else ', *optional*'} | {_meaning(kind, inner)} |"
         if inner is not None:
-            yield from _documented(inner, f"{path}.")
+            yield from _document(inner, f"{path}.")
 
 
 def _meaning(kind: Any, inner: type | None) -> str:

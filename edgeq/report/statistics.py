@@ -45,17 +45,17 @@ def render_statistics(facts: Mapping[str, Any], sheet: bytes, folder: str) -> st
 
 def _warnings(facts: Mapping[str, Any]) -> list[str]:
     """What a person should know before using the set elsewhere."""
-    found = []
+    warnings = []
     gaps, answers = facts["gaps"], facts["answers"]
     if facts["assumed"]:
-        found.append(f"Nobody stated {' and '.join(facts['assumed'])}: ImageNet's values were assumed.")
+        warnings.append(f"Nobody stated {' and '.join(facts['assumed'])}: ImageNet's values were assumed.")
     if facts["reference"] is None:
-        found.append(f"Layers could not be compared: {facts['reference_why']}.")
+        warnings.append(f"Layers could not be compared: {facts['reference_why']}.")
     if gaps and gaps["mean_gap"] + gaps["std_gap"] >= gaps["noise_mean_gap"] + gaps["noise_std_gap"]:
-        found.append("These images match the network no better than Gaussian noise does.")
+        warnings.append("These images match the network no better than Gaussian noise does.")
     if answers and answers["share"] is not None and answers["share"] < 0.5:
-        found.append("The network assigns most images to another class than they were made for.")
+        warnings.append("The network assigns most images to another class than they were made for.")
     if facts["outside"] > 0.001:
         share = f"{100 * facts['outside']:.1f} %"
-        found.append(f"{share} of the values are none a pixel can have; in images.npz and png/ they are clipped.")
-    return found
+        warnings.append(f"{share} of the values are none a pixel can have; in images.npz and png/ they are clipped.")
+    return warnings

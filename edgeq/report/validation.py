@@ -75,8 +75,8 @@ def _is_narrow(report: Mapping[str, Any]) -> bool:
 
 
 def _of_exactness(exactness: Any) -> Iterator[Fault]:
-    found = exactness if isinstance(exactness, Mapping) else {}
-    values, equal, step = (found.get(key) for key in ("values", "equal", "max_step"))
+    section = exactness if isinstance(exactness, Mapping) else {}
+    values, equal, step = (section.get(key) for key in ("values", "equal", "max_step"))
     if values is None or equal is None:
         return
     if equal > values:

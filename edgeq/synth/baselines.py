@@ -11,7 +11,7 @@ from edgeq.synth.base import SYNTHESIZERS, Request
 __all__ = ["noise", "uniform"]
 
 
-def _unlabelled(inputs: torch.Tensor, method: str) -> CalibrationSet:
+def _without_labels(inputs: torch.Tensor, method: str) -> CalibrationSet:
     array = inputs.numpy().astype(np.float32)
     return CalibrationSet(array, np.full(len(array), -1, np.int64), method)
 
@@ -23,7 +23,7 @@ def noise(request: Request) -> CalibrationSet:
     generator = torch.Generator().manual_seed(request.seed)
     low, high = request.limits()
     pixels = 0.45 + 0.225 * torch.randn((request.images, *request.shape), generator=generator)
-    return _unlabelled(low + (high - low) * pixels, "noise")
+    return _without_labels(low + (high - low) * pixels, "noise")
 
 
 @SYNTHESIZERS.register("uniform")
@@ -31,6 +31,6 @@ def uniform(request: Request) -> CalibrationSet:
     """Uniform random pixels over the whole pixel range."""
     generator = torch.Generator().manual_seed(request.seed)
     low, high = request.limits()
-    return _unlabelled(
+    return _without_labels(
         low + (high - low) * torch.rand((request.images, *request.shape), generator=generator), "uniform"
     )

@@ -17,7 +17,7 @@ import torch
 from edgeq.limits import check_archive
 from edgeq.sealed import open_json, seal_json
 
-__all__ = ["finished", "keep", "kept_notes", "read_tensors"]
+__all__ = ["keep", "read_images", "read_notes", "read_tensors"]
 
 
 def _file(folder: Path, index: int) -> Path:
@@ -28,14 +28,14 @@ def _notes(folder: Path, index: int) -> Path:
     return folder / f"batch-{index:04d}.json"
 
 
-def finished(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
+def read_images(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
     """The images of batch `index`, if an earlier run finished them and the file is undamaged; else None."""
     if folder is None:
         return None
     try:
-        told = open_json(_notes(folder, index).read_bytes())
+        record = open_json(_notes(folder, index).read_bytes())
         data = _file(folder, index).read_bytes()
-        if hashlib.sha256(data).hexdigest() != told["images"]:
+        if hashlib.sha256(data).hexdigest() != record["images"]:
             return None
         images: npt.NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
         return images.astype(np.float32, copy=False) if images.ndim == 4 and np.isfinite(images).all() else None
@@ -43,13 +43,13 @@ def finished(folder: Path | None, index: int) -> npt.NDArray[np.float32] | None:
         return None  # a torn or damaged file is a batch that never finished
 
 
-def kept_notes(folder: Path | None, index: int) -> dict[str, float]:
+def read_notes(folder: Path | None, index: int) -> dict[str, float]:
     """The notes stored with batch `index`; empty where it has none."""
     if folder is None:
         return {}
     try:
-        told = open_json(_notes(folder, index).read_bytes())
-        return {str(name): float(value) for name, value in told["notes"].items()}
+        record = open_json(_notes(folder, index).read_bytes())
+        return {str(name): float(value) for name, value in record["notes"].items()}
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return {}
 
@@ -64,9 +64,9 @@ def keep(
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.save(buffer, images)
-    told = {"images": hashlib.sha256(buffer.getvalue()).hexdigest(), "notes": dict(notes or {})}
+    record = {"images": hashlib.sha256(buffer.getvalue()).hexdigest(), "notes": dict(notes or {})}
     beside = _file(folder, index).with_suffix(".partial")
-    beside.write_text(seal_json(told))
+    beside.write_text(seal_json(record))
     os.replace(beside, _notes(folder, index))
     beside.write_bytes(buffer.getvalue())
     os.replace(beside, _file(folder, index))

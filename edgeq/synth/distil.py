@@ -1,4 +1,4 @@
-"""Optimise images: pull those of a source towards the statistics and labels that a critic wants."""
+"""Optimise images: pull those of a source towards the statistics and labels that a teacher wants."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgeq.synth.critic import Company, Critic
 from edgeq.synth.losses import squared_gaps, total_variation
 from edgeq.synth.sources import Source
+from edgeq.synth.teacher import RunningMoments, Teacher
 
-__all__ = ["Pixel", "Pull", "Stall", "distil", "schedule", "shifted", "smoothed"]
+__all__ = ["Pixel", "Pull", "Stall", "distil", "schedule", "shift_randomly", "smooth"]
 
 Report = Callable[[int, str], None]
 """Progress callback: gets the number of iterations done, and a note."""
@@ -27,7 +27,7 @@ class Pull:
     `variation_weight` and `size_weight` are the image prior: squared differences of neighbours, and squared distance
     from the middle of the pixel range (without it some images of a batch drown in black and white for the others).
     `shift`: images are rolled by up to this share of their side, each iteration. `smooth`: standard deviation in pixels
-    of a low-pass filter on what the critic sees (0: none). `patience`: iterations of one window of the stall test (0:
+    of a low-pass filter on what the teacher sees (0: none). `patience`: iterations of one window of the stall test (0:
     never stop early).
     """
 
@@ -89,17 +89,17 @@ def schedule(step: int, steps: int, pull: Pull) -> float:
 
 def distil(
     source: Source,
-    critic: Critic,
+    teacher: Teacher,
     labels: Tensor | None,
     steps: int,
     pull: Pull,
     *,
     pixel: Pixel,
-    company: Company,
+    finished: RunningMoments,
     random: torch.Generator,
     report: Report,
 ) -> int:
-    """Optimise the images of `source` towards the critic's statistics and their labels; returns the iterations done.
+    """Optimise the images of `source` towards the teacher's statistics and their labels; returns the iterations done.
 
     When the gap stalls on the plateau, the rest of the plateau is left out and the cooling begins.
     """
@@ -107,20 +107,20 @@ def distil(
     rates = [group["lr"] for group in groups]
     optimiser = torch.optim.Adam(groups, betas=(0.5, 0.9))
     cooling = steps - round(steps * pull.cooling)
-    size = critic.graph.shapes[critic.graph.inputs[0]][2:]
+    size = teacher.graph.shapes[teacher.graph.inputs[0]][2:]
     stalled, step, done = Stall(pull.patience), 0, 0
     while step < steps:
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * schedule(step, steps, pull)
         optimiser.zero_grad()
         units = source.images()
-        view = shifted(units, pull, random)
+        view = shift_randomly(units, pull, random)
         if view.shape[2:] != size:
             view = F.interpolate(view, size, mode="bilinear", align_corners=False)
         if pull.smooth > 0:
-            view = smoothed(view, pull.smooth)
-        seen, logits = critic.look(pixel.normalised(view), random)
-        gap = squared_gaps(company.joined(seen, len(units)), critic.stored)
+            view = smooth(view, pull.smooth)
+        seen, logits = teacher.look(pixel.normalised(view), random)
+        gap = squared_gaps(finished.merge(seen, len(units)), teacher.stored)
         loss = pull.statistics_weight * gap + pull.variation_weight * total_variation(units)
         loss = loss + pull.size_weight * units.square().mean()
         if labels is not None:
@@ -135,7 +135,7 @@ def distil(
     return done
 
 
-def shifted(images: Tensor, pull: Pull, random: torch.Generator) -> Tensor:
+def shift_randomly(images: Tensor, pull: Pull, random: torch.Generator) -> Tensor:
     """A random roll of the whole batch and a random mirror, so that no pixel is tied to one position in the kernels."""
     reach = [max(1, round(pull.shift * side)) if pull.shift > 0 else 0 for side in images.shape[-2:]]
     shift = [int(torch.randint(-r, r + 1, (), generator=random)) for r in reach]
@@ -145,7 +145,7 @@ def shifted(images: Tensor, pull: Pull, random: torch.Generator) -> Tensor:
     return view
 
 
-def smoothed(images: Tensor, sigma: float) -> Tensor:
+def smooth(images: Tensor, sigma: float) -> Tensor:
     """A Gaussian low-pass over rows and columns, the border replicated; same shape."""
     reach = max(1, round(2 * sigma))
     taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=images.device) / sigma).square())

@@ -44,12 +44,13 @@ class Trained:
 
 def generator_bytes(trained: Trained) -> bytes:
     """Serialize a generator; equal generators give equal bytes."""
-    made = trained.generator
+    generator = trained.generator
     facts = {
-        "shape": list(made.shape), "latent": made.latent, "width": made.width, "classes": made.classes,
+        "shape": list(generator.shape), "latent": generator.latent, "width": generator.width,
+        "classes": generator.classes,
         "low": trained.low.tolist(), "high": trained.high.tolist(),
     }  # fmt: skip
-    tensors = {name: value.contiguous() for name, value in made.state_dict().items()}
+    tensors = {name: value.contiguous() for name, value in generator.state_dict().items()}
     return save(tensors, metadata={"edgeq.generator": json.dumps(facts, sort_keys=True)})
 
 
@@ -62,17 +63,17 @@ def load_generator(path: Path) -> Trained:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iteration otherwise
         channels, height, width = (int(n) for n in facts["shape"])
         with torch.device("meta"):  # shapes without memory: the facts may ask for any size, the tensors are there
-            made = Generator(
+            generator = Generator(
                 (channels, height, width), latent=int(facts["latent"]), width=int(facts["width"]),
                 classes=int(facts["classes"]),
             )  # fmt: skip
         if strange := [name for name, value in tensors.items() if value.dtype not in (torch.float32, torch.int64)]:
             raise ValueError(f"{strange[0]} is {tensors[strange[0]].dtype}")
-        made.load_state_dict(tensors, assign=True)
+        generator.load_state_dict(tensors, assign=True)
         low, high = (torch.tensor(facts[name], dtype=torch.float32) for name in ("low", "high"))
         if not low.shape == high.shape == (channels,):
             raise ValueError(f"low and high must be {channels} numbers")
-        return Trained(made.eval(), low, high)
+        return Trained(generator.eval(), low, high)
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{path} is not a generator", why=why) from error

@@ -19,10 +19,10 @@ from torch import Tensor
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
-from edgeq.synth.checkpoint import finished, keep, kept_notes
-from edgeq.synth.critic import Company, Critic, resized
+from edgeq.synth.checkpoint import keep, read_images, read_notes
 from edgeq.synth.distil import Pixel, Pull, distil
 from edgeq.synth.sources import Latents, Pixels
+from edgeq.synth.teacher import RunningMoments, Teacher, resize_input
 
 __all__ = [
     "GeneratorSettings",
@@ -40,7 +40,7 @@ class Settings:
     """Settings of `gznq`, which optimises pixels. benchmarks/gznq_ablation.py compares them.
 
     `coarse` iterations run at half resolution first (`small`: on a network of half the input size where its graph
-    allows, otherwise on a half-size canvas enlarged), then `fine` ones. `critic_bits`: widths of the compressed copies
+    allows, otherwise on a half-size canvas enlarged), then `fine` ones. `teacher_bits`: widths of the compressed copies
     that take turns with the network (empty: the network alone). `aggregate`: finished batches count in the moments.
     `retries`: how often images of the wrong class are made anew.
     """
@@ -49,7 +49,7 @@ class Settings:
     fine: int = 90
     batch: int = 64
     small: bool = True
-    critic_bits: tuple[int, ...] = ()
+    teacher_bits: tuple[int, ...] = ()
     swung: bool = False
     aggregate: bool = False
     retries: int = 1
@@ -116,34 +116,34 @@ def gznq_generator(request: Request) -> CalibrationSet:
 
 def synthesize(request: Request, settings: Settings, method: str) -> CalibrationSet:
     """A calibration set by `settings`. Its notes: share rejected at first and at last, and iterations per batch."""
-    critic = Critic(request.graph, bits=settings.critic_bits, swung=settings.swung).to(request.device)
-    if not critic.stored:
+    teacher = Teacher(request.graph, bits=settings.teacher_bits, swung=settings.swung).to(request.device)
+    if not teacher.stored:
         raise UnsupportedError(
             f"{method} needs batch-norm statistics", where=request.graph.name,
             why="the network has none (absent or folded)", hint="use --method gzsq, or images:PATH",
         )  # fmt: skip
-    work = _Work(request, settings, critic)
+    work = _Work(request, settings, teacher)
     if request.classes > 0:
         labels = balanced_labels(request.images, request.classes, request.seed)
     else:
         labels = torch.full((request.images,), -1)
     sizes = batch_sizes(request.images, settings.batch)
     steps, parts, notes = settings.coarse + settings.fine, list[npt.NDArray[np.float32]](), list[dict[str, float]]()
-    company = Company(0, {})
+    moments = RunningMoments(0, {})
     for index, labelled in enumerate(torch.split(labels, sizes)):
-        images = finished(request.checkpoint, index)
+        images = read_images(request.checkpoint, index)
         if images is None:
             random = batch_generator(request.seed, index)
 
             def report(done: int, note: str, before: int = index * steps) -> None:
                 request.progress.step(before + min(done, steps), steps * len(sizes), note)
 
-            images, noted = work.batch(labelled, company, random, report)
+            images, noted = work.batch(labelled, moments, random, report)
             keep(request.checkpoint, index, images, noted)
         else:
-            noted = kept_notes(request.checkpoint, index)
+            noted = read_notes(request.checkpoint, index)
         if settings.aggregate and index + 1 < len(sizes):
-            company = critic.company(torch.from_numpy(np.concatenate([*parts, images])))
+            moments = teacher.measure_moments(torch.from_numpy(np.concatenate([*parts, images])))
         parts.append(images)
         notes.append(noted)
     total = {name: sum(n.get(name, 0.0) for n in notes) for name in ("rejected", "wrong", "iterations")}
@@ -156,49 +156,49 @@ def synthesize(request: Request, settings: Settings, method: str) -> Calibration
 class _Work:
     """State that all batches of one request share."""
 
-    def __init__(self, request: Request, settings: Settings, critic: Critic) -> None:
-        self.request, self.settings, self.critic = request, settings, critic
+    def __init__(self, request: Request, settings: Settings, teacher: Teacher) -> None:
+        self.request, self.settings, self.teacher = request, settings, teacher
         low, high = (some.to(request.device) for some in request.limits())
         self.pixel = Pixel((low + high) / 2, (high - low) / 2)
         self.low, self.high = low, high
-        smaller = resized(request.graph, 2) if settings.coarse and settings.small else None
-        bits, swung = settings.critic_bits, settings.swung
-        self.coarse = critic if smaller is None else Critic(smaller, bits=bits, swung=swung).to(request.device)
+        smaller = resize_input(request.graph, 2) if settings.coarse and settings.small else None
+        bits, swung = settings.teacher_bits, settings.swung
+        self.coarse = teacher if smaller is None else Teacher(smaller, bits=bits, swung=swung).to(request.device)
 
     def batch(
-        self, labels: Tensor, company: Company, random: torch.Generator, report: Callable[[int, str], None]
+        self, labels: Tensor, finished: RunningMoments, random: torch.Generator, report: Callable[[int, str], None]
     ) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
         """One batch, optimised together because the statistics are those of a batch; wrong images made anew."""
-        images, iterations = self._images(labels, company, random, report)
+        images, iterations = self._images(labels, finished, random, report)
         notes = {"rejected": 0.0, "wrong": 0.0, "iterations": float(iterations)}
         if self.request.classes == 0:
             return images.numpy(), notes
-        wrong = self.critic.classes(images) != labels
+        wrong = self.teacher.classes(images) != labels
         notes["rejected"] = float(wrong.sum())
         for _ in range(self.settings.retries):
             if not wrong.any():
                 break
-            # The accepted images stay as they are and keep the new ones company in the moments.
-            around = company
+            # The accepted images stay as they are and count beside the new ones in the moments.
+            around = finished
             if not wrong.all():
-                right = self.critic.company(images[~wrong])
-                around = Company(company.images + right.images, company.joined(right.moments, right.images))
+                right = self.teacher.measure_moments(images[~wrong])
+                around = RunningMoments(finished.images + right.images, finished.merge(right.moments, right.images))
             fresh, extra = self._images(labels[wrong], around, random, lambda done, note: None)
             notes["iterations"] += float(extra) * len(fresh) / len(labels)
             images[wrong] = fresh
-            wrong = self.critic.classes(images) != labels
+            wrong = self.teacher.classes(images) != labels
         notes["wrong"] = float(wrong.sum())
         return images.numpy(), notes
 
     def _images(
-        self, labels: Tensor, company: Company, random: torch.Generator, report: Callable[[int, str], None]
+        self, labels: Tensor, finished: RunningMoments, random: torch.Generator, report: Callable[[int, str], None]
     ) -> tuple[Tensor, int]:
         settings, (c, h, w), device = self.settings, self.request.shape, self.request.device
         pulled = None if self.request.classes == 0 else labels.to(device)
 
-        def run(source: Pixels | Latents, critic: Critic, steps: int, before: int) -> int:
+        def run(source: Pixels | Latents, teacher: Teacher, steps: int, before: int) -> int:
             return distil(
-                source, critic, pulled, steps, settings.pull, pixel=self.pixel, company=company, random=random,
+                source, teacher, pulled, steps, settings.pull, pixel=self.pixel, finished=finished, random=random,
                 report=lambda done, note: report(before + done, note),
             )  # fmt: skip
 
@@ -219,7 +219,7 @@ class _Work:
             )
             done = run(small, self.coarse, settings.coarse, 0)
             source = small.enlarged((h, w))
-        done += run(source, self.critic, settings.fine, settings.coarse)
+        done += run(source, self.teacher, settings.fine, settings.coarse)
         with torch.no_grad():
             images = self.pixel.normalised(source.images().detach())
             images = torch.minimum(torch.maximum(images, self.low), self.high)

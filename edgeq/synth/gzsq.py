@@ -22,7 +22,7 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.run import GraphModule
 from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, batch_generator, batch_sizes
-from edgeq.synth.checkpoint import finished, keep
+from edgeq.synth.checkpoint import keep, read_images
 from edgeq.synth.losses import Moments, batch_moments, gaussian_kl
 from edgeq.synth.weightstats import Statistics, estimate_faithful, estimate_moments
 
@@ -55,30 +55,30 @@ def z_score(have: Moments, want: Moments, epsilon: float = 1e-6) -> Tensor:
 def gzsq(request: Request) -> CalibrationSet:
     """GZSQ as published: matches statistics estimated from weights; needs neither batch norm nor labels."""
     graph = fold_batchnorm(request.graph)
-    wanted = _tensors(estimate_faithful(graph))
+    targets = _tensors(estimate_faithful(graph))
     standard = Moments(torch.zeros(request.shape[0]), torch.ones(request.shape[0]))
 
     def loss(seen: Mapping[str, Moments], images: Tensor) -> Tensor:
         total = z_score(batch_moments(images), standard).mean()
-        for name, want in wanted.items():
+        for name, want in targets.items():
             total = total + z_score(seen[name], want).mean()
         return total
 
-    return _distil(request, graph, _settings(request), frozenset(wanted), loss, "gzsq")
+    return _distil(request, graph, _settings(request), frozenset(targets), loss, "gzsq")
 
 
 @SYNTHESIZERS.register("moments")
 def moments(request: Request) -> CalibrationSet:
     """GZSQ with propagated moments in place of its estimate, and a Gaussian divergence in place of the Z-score."""
     graph = fold_batchnorm(request.graph)
-    wanted = _tensors(estimate_moments(graph))
+    targets = _tensors(estimate_moments(graph))
     standard = Moments(torch.zeros(request.shape[0]), torch.ones(request.shape[0]))
 
     def loss(seen: Mapping[str, Moments], images: Tensor) -> Tensor:
-        gaps = [gaussian_kl(seen[name], want).clamp_max(10.0).mean() for name, want in wanted.items()]
+        gaps = [gaussian_kl(seen[name], want).clamp_max(10.0).mean() for name, want in targets.items()]
         return torch.stack(gaps).mean() + gaussian_kl(batch_moments(images), standard).mean()
 
-    return _distil(request, graph, replace(_settings(request), rate=0.05), frozenset(wanted), loss, "moments")
+    return _distil(request, graph, replace(_settings(request), rate=0.05), frozenset(targets), loss, "moments")
 
 
 def _settings(request: Request) -> Settings:
@@ -105,7 +105,7 @@ def _distil(
     sizes = batch_sizes(request.images, settings.batch)
     parts: list[npt.NDArray[np.float32]] = []
     for index, size in enumerate(sizes):
-        images = finished(request.checkpoint, index)
+        images = read_images(request.checkpoint, index)
         if images is None:
             before = index * settings.iterations
             report = lambda step, note, before=before: request.progress.step(  # noqa: E731

@@ -21,7 +21,7 @@ from torch import Tensor
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.run import GraphModule
 from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
-from edgeq.synth.checkpoint import finished, keep
+from edgeq.synth.checkpoint import keep, read_images
 from edgeq.synth.distil import Pixel
 from edgeq.synth.losses import total_variation
 from edgeq.synth.pictures import dead_leaves
@@ -81,7 +81,7 @@ def invert(request: Request, settings: Settings) -> CalibrationSet:
     parts: list[npt.NDArray[np.float32]] = []
     labels: list[Tensor] = []
     for index, (some, mine) in enumerate(zip(kept, dealt, strict=True)):
-        images = finished(request.checkpoint, index)
+        images = read_images(request.checkpoint, index)
         if images is None:
             images = _batch(request, settings, network, some, mine, (index, len(sizes)))
             keep(request.checkpoint, index, images)
@@ -112,14 +112,14 @@ def _batch(
     optimiser = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
     doubts = [-math.log(c) for c in settings.confidence]
     enough = torch.logspace(math.log10(doubts[0]), math.log10(doubts[1]), len(labels)).to(request.device)
-    wanted = labels.to(request.device)
+    target = labels.to(request.device)
     total = settings.iterations
     for step in range(total):
         optimiser.param_groups[0]["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * step / total))
         optimiser.zero_grad()
-        view = _shifted(images, settings.shift, generator)
+        view = _shift(images, settings.shift, generator)
         answers = network.run(pixel.normalised(view))[request.graph.outputs[0]].flatten(1)
-        doubt = F.cross_entropy(answers, wanted, reduction="none")
+        doubt = F.cross_entropy(answers, target, reduction="none")
         loss = F.relu(doubt - enough).mean() + settings.smoothness * total_variation(view)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -129,11 +129,11 @@ def _batch(
             index * total + step + 1, batches * total, f"cross-entropy {float(doubt.detach().mean()):.2f}"
         )
     with torch.no_grad():
-        made = torch.minimum(torch.maximum(pixel.normalised(images).cpu(), low), high)
-    return torch.cat([shapes[:kept], made]).contiguous().numpy().astype(np.float32)
+        clipped = torch.minimum(torch.maximum(pixel.normalised(images).cpu(), low), high)
+    return torch.cat([shapes[:kept], clipped]).contiguous().numpy().astype(np.float32)
 
 
-def _shifted(images: Tensor, shift: float, generator: torch.Generator) -> Tensor:
+def _shift(images: Tensor, shift: float, generator: torch.Generator) -> Tensor:
     """The batch rolled by a random distance, and mirrored half of the time."""
     reach = [max(1, round(shift * side)) for side in images.shape[-2:]]
     view = torch.roll(images, [int(torch.randint(-r, r + 1, (), generator=generator)) for r in reach], (-2, -1))

@@ -55,11 +55,11 @@ class _Moments(torch.autograd.Function):
 
 def stored_moments(graph: Graph) -> dict[str, Moments]:
     """Running mean and variance of every batch norm, keyed by the value the batch norm reads."""
-    found: dict[str, Moments] = {}
+    moments: dict[str, Moments] = {}
     for node in graph.of_kind(BatchNorm):
         value, _, _, mean, var = node.inputs
-        found[value] = Moments(torch.from_numpy(graph.constants[mean]), torch.from_numpy(graph.constants[var]))
-    return found
+        moments[value] = Moments(torch.from_numpy(graph.constants[mean]), torch.from_numpy(graph.constants[var]))
+    return moments
 
 
 def squared_gaps(seen: Mapping[str, Moments], stored: Mapping[str, Moments], floor: float = 1e-6) -> Tensor:

@@ -53,7 +53,7 @@ def methods() -> list[Method]:
         Method("images:PATH", False, False, "your pictures", "an .npz, a .csv, a folder of pictures or class folders"),
         Method("NAME+NAME", None, None, "as the methods joined", "equal shares by each of several below"),
     ]
-    return choices + [_registered(name) for name in SYNTHESIZERS]
+    return choices + [_find_registered(name) for name in SYNTHESIZERS]
 
 
 def needs_batch_norm(name: str) -> bool:
@@ -61,7 +61,7 @@ def needs_batch_norm(name: str) -> bool:
     return name in _KNOWN and _KNOWN[name][0]
 
 
-def _registered(name: str) -> Method:
+def _find_registered(name: str) -> Method:
     if name in _KNOWN:
         return Method(name, *_KNOWN[name])
     text = (SYNTHESIZERS.get(name).__doc__ or "").strip().partition("\n\n")[0]

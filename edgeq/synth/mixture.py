@@ -43,7 +43,7 @@ def synthesizer_of(name: str) -> Synthesizer:
 
 
 def _mixture(request: Request, name: str) -> CalibrationSet:
-    made, parts = [], [(part, size) for part, size in shares(request.images, name) if size]
+    sets, parts = [], [(part, size) for part, size in shares(request.images, name) if size]
     for part, _ in parts:  # before another one's minutes
         if needs_batch_norm(part) and not any(True for _ in request.graph.of_kind(BatchNorm)):
             raise UnsupportedError(
@@ -59,15 +59,15 @@ def _mixture(request: Request, name: str) -> CalibrationSet:
             checkpoint=None if request.checkpoint is None else request.checkpoint / part,
             progress=_Part(request.progress, sum(effort[:index]), effort[index], sum(effort)),
         )
-        made.append(SYNTHESIZERS.get(part)(own))
+        sets.append(SYNTHESIZERS.get(part)(own))
     random = np.random.default_rng(request.seed)
-    shuffled = [random.permutation(len(some)) for some in made]
-    order = _turns([len(some) for some in made])
+    shuffled = [random.permutation(len(some)) for some in sets]
+    order = _turns([len(some) for some in sets])
     inputs, labels = (
-        np.concatenate([getattr(some, key)[places] for some, places in zip(made, shuffled, strict=True)])[order]
+        np.concatenate([getattr(some, key)[places] for some, places in zip(sets, shuffled, strict=True)])[order]
         for key in ("inputs", "labels")
     )
-    return CalibrationSet(inputs, labels, name, _notes(made))
+    return CalibrationSet(inputs, labels, name, _notes(sets))
 
 
 _APART = 7_368_787
@@ -81,18 +81,20 @@ def _turns(sizes: Sequence[int]) -> list[int]:
     starts = [sum(sizes[:part]) for part in range(len(sizes))]
     order = []
     for turn in range(max(sizes)):
-        there = list(range(len(sizes)))
-        order += [starts[part] + turn for part in (there if turn % 2 == 0 else there[::-1]) if turn < sizes[part]]
+        remaining = list(range(len(sizes)))
+        order += [
+            starts[part] + turn for part in (remaining if turn % 2 == 0 else remaining[::-1]) if turn < sizes[part]
+        ]
     return order
 
 
-def _notes(made: Sequence[CalibrationSet]) -> dict[str, float]:
+def _notes(sets: Sequence[CalibrationSet]) -> dict[str, float]:
     """The mean of each note, weighted by the number of images of the methods that give it."""
-    found = {}
-    for name in dict.fromkeys(name for some in made for name in some.notes):
-        told = [(len(some), some.notes[name]) for some in made if name in some.notes]
-        found[name] = sum(count * value for count, value in told) / sum(count for count, _ in told)
-    return found
+    notes = {}
+    for name in dict.fromkeys(name for some in sets for name in some.notes):
+        weighted = [(len(some), some.notes[name]) for some in sets if name in some.notes]
+        notes[name] = sum(count * value for count, value in weighted) / sum(count for count, _ in weighted)
+    return notes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,11 +45,11 @@ def dead_leaves(count: int, shape: tuple[int, int, int], seed: int, leaves: int 
             shade = (1 + rng.normal(0, 0.2) * (rows[part] - y) / radius).astype(np.float32)
             for channel in range(channels):
                 picture[channel][part] = np.where(inside, colour[channel] * shade, picture[channel][part])
-        pictures[index] = np.clip(0.5 + CONTRAST * (_blurred(picture) - 0.5), 0, 1)
+        pictures[index] = np.clip(0.5 + CONTRAST * (_blur(picture) - 0.5), 0, 1)
     return pictures
 
 
-def _blurred(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _blur(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """A Gaussian of standard deviation `BLUR` pixels along rows and columns, edges repeated."""
     reach = np.arange(-3, 4)
     weights = np.exp(-(reach**2) / (2 * BLUR**2))

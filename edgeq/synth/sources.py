@@ -137,5 +137,5 @@ class Latents:
         ]
 
     def images(self) -> Tensor:
-        made: Tensor = self._generator(self._latents)
-        return made
+        images: Tensor = self._generator(self._latents)
+        return images

@@ -19,7 +19,7 @@ from edgeq.graph.ops import BatchNorm, Softmax
 from edgeq.graph.run import GraphModule
 from edgeq.synth.weightstats import estimate_moments
 
-__all__ = ["Assignment", "LayerGap", "Reference", "assignment", "layer_gaps", "references", "seen_moments"]
+__all__ = ["Assignment", "LayerGap", "Reference", "assignment", "layer_gaps", "observe_moments", "references"]
 
 Array = npt.NDArray[np.float64]
 
@@ -73,13 +73,13 @@ def references(graph: Graph) -> tuple[list[Reference], str]:
 
     Raises `UnsupportedError` where there is no batch norm and statistics cannot be carried through an op.
     """
-    found = []
+    layers = []
     for node in graph.of_kind(BatchNorm):
         value, _, _, mean, var = node.inputs
         stored = (graph.constants[name].astype(np.float64) for name in (mean, var))
-        found.append(Reference(node.name, value, next(stored), np.sqrt(next(stored).clip(0))))
-    if found:
-        return found, "batch norm"
+        layers.append(Reference(node.name, value, next(stored), np.sqrt(next(stored).clip(0))))
+    if layers:
+        return layers, "batch norm"
     estimated = estimate_moments(_without_softmax(graph))
     return [Reference(name, name, s.mean, s.std) for name, s in estimated.items()], "weights"
 
@@ -94,22 +94,22 @@ def _without_softmax(graph: Graph) -> Graph:
 
 
 @torch.no_grad()
-def seen_moments(
+def observe_moments(
     graph: Graph, inputs: npt.NDArray[np.float32], values: Sequence[str]
 ) -> tuple[dict[str, tuple[Array, Array]], npt.NDArray[np.float32]]:
     """Mean and standard deviation per channel of the named values over all of `inputs` ``(N, C, H, W)``, and the
     network's first output ``(N, ...)``. The whole set counts as one batch, however it is split here."""
-    network, wanted = GraphModule(graph).eval(), frozenset(values)
+    network, names = GraphModule(graph).eval(), frozenset(values)
     sums: dict[str, tuple[float, Array, Array]] = {}
     outputs = []
 
     def tap(name: str, value: torch.Tensor) -> None:
-        if name not in wanted:
+        if name not in names:
             return
         flat = value.transpose(0, 1).flatten(1)
         var, mean = (t.double().numpy() for t in torch.var_mean(flat, 1, correction=0))
         count = float(flat.shape[1])
-        sums[name] = _merged(sums[name], (count, mean, var * count)) if name in sums else (count, mean, var * count)
+        sums[name] = _merge(sums[name], (count, mean, var * count)) if name in sums else (count, mean, var * count)
 
     for start in range(0, len(inputs), BATCH):
         batch = torch.from_numpy(inputs[start : start + BATCH]).contiguous(memory_format=torch.channels_last)
@@ -118,7 +118,7 @@ def seen_moments(
     return moments, np.concatenate(outputs)
 
 
-def _merged(one: tuple[float, Array, Array], other: tuple[float, Array, Array]) -> tuple[float, Array, Array]:
+def _merge(one: tuple[float, Array, Array], other: tuple[float, Array, Array]) -> tuple[float, Array, Array]:
     """Count, mean and sum of squared deviations of two groups together (Chan, Golub, LeVeque 1979): no cancellation."""
     count = one[0] + other[0]
     apart = other[1] - one[1]
@@ -126,10 +126,10 @@ def _merged(one: tuple[float, Array, Array], other: tuple[float, Array, Array]) 
     return count, mean, one[2] + other[2] + apart**2 * (one[0] * other[0] / count)
 
 
-def layer_gaps(wanted: Sequence[Reference], seen: Mapping[str, tuple[Array, Array]]) -> list[LayerGap]:
+def layer_gaps(stored: Sequence[Reference], seen: Mapping[str, tuple[Array, Array]]) -> list[LayerGap]:
     """One row per reference, in order."""
     rows = []
-    for want in wanted:
+    for want in stored:
         mean, std = seen[want.value]
         unit = want.std > SILENT * np.sqrt(np.mean(want.std**2))
         rows.append(_row(want, (np.abs(mean - want.mean), np.abs(std - want.std)), unit))

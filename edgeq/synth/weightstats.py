@@ -268,8 +268,8 @@ def _activation(op: Op | Gated | Bent, seen: Statistics) -> Statistics:
 def _quadrature(kernel: Callable[[torch.Tensor], torch.Tensor], seen: Statistics) -> tuple[Array, Array]:
     points, weights = np.polynomial.hermite_e.hermegauss(64)  # type: ignore[no-untyped-call]
     x = torch.from_numpy(seen.mean[:, None] + seen.std[:, None] * points)
-    made: Array = kernel(x).numpy()
-    mean, second = (power @ (weights / weights.sum()) for power in (made, made**2))
+    outputs: Array = kernel(x).numpy()
+    mean, second = (power @ (weights / weights.sum()) for power in (outputs, outputs**2))
     return mean, second
 
 

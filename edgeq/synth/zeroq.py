@@ -24,7 +24,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.graph.run import GraphModule
 from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, batch_generator, batch_sizes
-from edgeq.synth.checkpoint import finished, keep
+from edgeq.synth.checkpoint import keep, read_images
 from edgeq.synth.losses import Moments, batch_moments, stored_moments
 
 __all__ = ["image_gap", "zeroq"]
@@ -71,7 +71,7 @@ def zeroq(request: Request) -> CalibrationSet:
     iterations = ITERATIONS[request.effort]
     parts = []
     for index, size in enumerate(sizes):
-        images = finished(request.checkpoint, index)
+        images = read_images(request.checkpoint, index)
         if images is None:
             images = _batch(request, teacher, stored, size, index, (index * iterations, len(sizes) * iterations))
             keep(request.checkpoint, index, images)

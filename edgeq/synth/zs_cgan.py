@@ -1,4 +1,4 @@
-"""ZS-CGAN: a conditional generator that is trained without data, with the float network as its only critic.
+"""ZS-CGAN: a conditional generator that is trained without data, with the float network as its only teacher.
 
 Choi, El-Khamy, Lee, "Zero-Shot Learning of a Conditional Generative Adversarial Network for Data-Free Network
 Quantization", ICIP 2021 (arXiv 2210.14392). The Gaussian KL to batch-norm statistics and the labels are the paper's;
@@ -22,11 +22,11 @@ from edgeq.errors import MeasurementError, UnsupportedError
 from edgeq.files import write_atomic
 from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator
 from edgeq.synth.checkpoint import read_tensors
-from edgeq.synth.critic import Critic
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generatorfile import GENERATOR, Trained, generator_bytes
 from edgeq.synth.generators import Generator
 from edgeq.synth.losses import gaussian_kl
+from edgeq.synth.teacher import Teacher
 
 __all__ = ["Settings", "sample", "settings_for", "train", "zs_cgan"]
 
@@ -76,7 +76,7 @@ def zs_cgan(request: Request) -> CalibrationSet:
     if request.products is not None:
         write_atomic(request.products / GENERATOR, generator_bytes(trained))
     labels = balanced_labels(request.images, request.classes, request.seed)
-    images, notes = sample(trained, Critic(request.graph), labels, request.seed, settings.retries)
+    images, notes = sample(trained, Teacher(request.graph), labels, request.seed, settings.retries)
     facts = notes | {"iterations": float(settings.steps)}
     return CalibrationSet(images.numpy(), labels.numpy().astype(np.int64), "zs-cgan", facts)
 
@@ -86,8 +86,8 @@ def train(request: Request, settings: Settings) -> Trained:
 
     Raises `UnsupportedError` where there is nothing to learn from, `MeasurementError` when the loss is no number.
     """
-    critic = Critic(request.graph).to(request.device)
-    if not critic.stored:
+    teacher = Teacher(request.graph).to(request.device)
+    if not teacher.stored:
         raise UnsupportedError(
             "zs-cgan needs batch-norm statistics", where=request.graph.name,
             why="the network has none (absent or folded)", hint="use --method inversion, or zaq to fine-tune",
@@ -97,7 +97,7 @@ def train(request: Request, settings: Settings) -> Trained:
             "zs-cgan needs classes to condition on", where=request.graph.name, hint="use --method gznq"
         )
     low, high = request.limits()
-    run = _Run(request, settings, critic, Pixel((low + high) / 2, (high - low) / 2).to(request.device))
+    run = _Run(request, settings, teacher, Pixel((low + high) / 2, (high - low) / 2).to(request.device))
     while run.step < settings.steps:
         run.advance()
         if run.step % _EVERY == 0:
@@ -108,7 +108,7 @@ def train(request: Request, settings: Settings) -> Trained:
 
 @torch.no_grad()
 def sample(
-    trained: Trained, critic: Critic, labels: Tensor, seed: int, retries: int = 10, part: int = 64
+    trained: Trained, teacher: Teacher, labels: Tensor, seed: int, retries: int = 10, part: int = 64
 ) -> tuple[Tensor, dict[str, float]]:
     """Images ``(N, C, H, W)`` for `labels`, those of another class drawn anew up to `retries` times.
 
@@ -124,7 +124,7 @@ def sample(
             images = drawn
         else:
             images[places] = drawn
-        places = places[critic.classes(drawn) != labels[places]]
+        places = places[teacher.classes(drawn) != labels[places]]
         notes["wrong"] = len(places) / len(labels)
         if attempt == 0:
             notes["rejected"] = notes["wrong"]
@@ -136,8 +136,8 @@ def sample(
 class _Run:
     """State of one training; a checkpoint holds all of it."""
 
-    def __init__(self, request: Request, settings: Settings, critic: Critic, pixel: Pixel) -> None:
-        self.request, self.settings, self.critic, self.pixel = request, settings, critic, pixel
+    def __init__(self, request: Request, settings: Settings, teacher: Teacher, pixel: Pixel) -> None:
+        self.request, self.settings, self.teacher, self.pixel = request, settings, teacher, pixel
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(request.seed)
             self.generator = Generator(
@@ -170,8 +170,8 @@ class _Run:
         self.step += 1
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        seen, logits = self.critic.look(images)
-        gaps = [gaussian_kl(seen[name], want).mean() for name, want in self.critic.stored.items()]
+        seen, logits = self.teacher.look(images)
+        gaps = [gaussian_kl(seen[name], want).mean() for name, want in self.teacher.stored.items()]
         if self.settings.conditional:
             classes = F.cross_entropy(logits, labels)
         else:

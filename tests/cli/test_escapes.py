@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 import edgeq
 from edgeq.cli import cli
 from edgeq.cli.shell import columns, echo, print_json, say
-from edgeq.cli.terminal import console, styled
+from edgeq.cli.terminal import console, join_styled
 from edgeq.errors import EdgeqError, printable
 
 HOSTILE = "\x1b[32m[green]passed[/green]\x9b2J\u202e\u2028\u200b\r\x07"
@@ -50,7 +50,7 @@ def test_only_two_modules_print() -> None:
 
 
 def test_no_text_is_marked_up() -> None:
-    """The console obeys no markup, so ``[red]`` would be printed as it is: `styled` colours a part of a line."""
+    """The console obeys no markup, so ``[red]`` would be printed as it is: `join_styled` colours a part of a line."""
     root = Path(edgeq.__file__).parent / "cli"
     found = [
         f"{path.name}:{node.lineno}: {node.value}"
@@ -68,7 +68,7 @@ def test_every_way_of_printing_escapes(capsys: pytest.CaptureFixture[str]) -> No
     echo(HOSTILE)
     columns([[HOSTILE, "a"], ["b", HOSTILE]])
     for stderr in (False, True):
-        console(stderr=stderr, width=200).print(HOSTILE, styled(HOSTILE, (HOSTILE, "bold")))
+        console(stderr=stderr, width=200).print(HOSTILE, join_styled(HOSTILE, (HOSTILE, "bold")))
     written = capsys.readouterr()
     assert harmless(written.out)
     assert harmless(written.err)

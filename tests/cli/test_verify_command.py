@@ -13,8 +13,8 @@ from edgeq.formats.onnx.writer import write_onnx
 from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Conv2d
-from edgeq.quant.bits import Scheme
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 
 
 @pytest.fixture

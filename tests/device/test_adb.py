@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.device.open import open_device
-from edgeq.device.transports.adb import AdbTransport, attached, only_serial
+from edgeq.device.transports.adb import AdbTransport, find_attached, only_serial
 from edgeq.errors import ConfigError, DeviceError
 from tests.device.daemon import Phone
 from tests.device.tiny import tiny_model
@@ -24,10 +24,10 @@ Phones = Callable[..., Phone]
 def _await(phone: Phone, *states: str) -> None:
     until = time.monotonic() + 120
     while time.monotonic() < until:
-        if any(device.serial == phone.serial and device.state in states for device in attached()):
+        if any(device.serial == phone.serial and device.state in states for device in find_attached()):
             return
         time.sleep(0.1)
-    raise AssertionError(f"{phone.serial} never became {states}: {attached()}")
+    raise AssertionError(f"{phone.serial} never became {states}: {find_attached()}")
 
 
 def _files(phone: Phone) -> list[Path]:

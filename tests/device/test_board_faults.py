@@ -96,7 +96,7 @@ def test_an_agent_killed_on_the_board(board: Board, tmp_path: Path, monkeypatch:
 
     thread = threading.Thread(target=kill)
     with monkeypatch.context() as patch:
-        patch.setattr(python, "packed", agent.read_bytes)
+        patch.setattr(python, "pack_agent", agent.read_bytes)
         thread.start()
         with open_device(board.host) as device, pytest.raises(DeviceError, match="killed on the device"):
             probe(device)
@@ -127,7 +127,7 @@ def test_a_board_that_is_slower_than_the_timeout(board: Board, tmp_path: Path, m
     agent = tmp_path / "slow_agent.py"
     agent.write_text("import time\ntime.sleep(60)\n")
     with monkeypatch.context() as patch:
-        patch.setattr(python, "packed", agent.read_bytes)
+        patch.setattr(python, "pack_agent", agent.read_bytes)
         with open_device(board.host) as device, pytest.raises(DeviceError, match=r"did not answer in time.*--timeout"):
             probe(device, timeout=1)
     with open_device(board.host) as device:

@@ -149,7 +149,7 @@ def _answering(
         "print(json.dumps({'edgeq': 'result', 'job': sys.argv[sys.argv.index('--job') + 1], **answer}))\n"
         f"sys.exit({status})\n"
     )
-    monkeypatch.setattr(python, "packed", body.encode)
+    monkeypatch.setattr(python, "pack_agent", body.encode)
 
 
 BATCH = np.zeros((2, 3), np.int8)

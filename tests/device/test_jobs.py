@@ -104,7 +104,7 @@ def test_this_machine_is_timed_where_nothing_can_be_cached(
 
 
 def _with_agent(monkeypatch: pytest.MonkeyPatch, body: str | bytes) -> None:
-    monkeypatch.setattr(python, "packed", lambda: body if isinstance(body, bytes) else body.encode())
+    monkeypatch.setattr(python, "pack_agent", lambda: body if isinstance(body, bytes) else body.encode())
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_an_agent_in_trouble_is_one_line(body: str, said: str, monkeypatch: pyte
 
 def test_garbage_around_the_answer_does_not_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     whole = tmp_path / "whole.pyz"
-    whole.write_bytes(python.packed())
+    whole.write_bytes(python.pack_agent())
     noise = (
         "import sys, json, runpy\nsys.stdout.buffer.write(b'\\x1b[31mINFO: delegate\\xff\\n{not json\\n')\n"
         "print(json.dumps({'edgeq': 'result', 'job': 'of another run'}))\nsys.stdout.flush()\n"
@@ -179,9 +179,9 @@ def test_the_agent_needs_nothing_of_edgeq() -> None:
 
 
 def test_the_agent_is_the_same_file_every_time() -> None:
-    first = python.packed()
-    python.packed.cache_clear()
-    assert python.packed() == first
+    first = python.pack_agent()
+    python.pack_agent.cache_clear()
+    assert python.pack_agent() == first
     assert b"edgeq_agent/timing.py" in first
 
 

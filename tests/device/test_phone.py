@@ -22,7 +22,7 @@ from edgeq.device.open import open_device
 from edgeq.device.runners import android
 from edgeq.device.runners import phone as runner
 from edgeq.device.runners.phone import PROGRAM
-from edgeq.device.transports.adb import AdbTransport, attached
+from edgeq.device.transports.adb import AdbTransport, find_attached
 from edgeq.device.userland import Userland
 from edgeq.errors import DeviceError
 from edgeq.formats.onnx.writer import write_onnx
@@ -142,7 +142,7 @@ def test_devices_lists_phones(phone: Phone) -> None:
     phone.authorized = False
     phone.drop()
     until = time.monotonic() + 120
-    while not any(one.state == "unauthorized" for one in attached()) and time.monotonic() < until:
+    while not any(one.state == "unauthorized" for one in find_attached()) and time.monotonic() < until:
         time.sleep(0.1)
     assert "(unauthorized: edgeq device probe" in CliRunner().invoke(cli, ["devices"]).stdout
 
@@ -330,7 +330,9 @@ def _moment(**changed: Any) -> dict[str, Any]:
 )
 def test_verdicts(before: dict[str, Any], after: dict[str, Any], says: str) -> None:
     first, last = _moment(**before), _moment(**{"clock": 10.0, **after})
-    found = disturbances(android.limited(first), android.limited(last), 8) + android.doubts(first, last)
+    found = disturbances(android.add_clock_limits(first), android.add_clock_limits(last), 8) + android.doubts(
+        first, last
+    )
     assert (says in "; ".join(found)) if says else (found == [])
 
 

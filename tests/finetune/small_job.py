@@ -9,8 +9,8 @@ from edgeq.finetune.settings import Settings
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, BatchNorm, Conv2d, GlobalAvgPool, Linear, Reshape
 from edgeq.graph.passes import optimize
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
+from edgeq.quant.scheme import Scheme
 
 STEPS = 6
 

@@ -6,15 +6,15 @@ import torch
 from torch import nn
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.data.evaluation import EvaluationSet, barred, load_images
+from edgeq.data.evaluation import EvaluationSet, bar_evaluation, load_images
 from edgeq.errors import MeasurementError
 from edgeq.finetune.loop import Job, finetune
 from edgeq.finetune.settings import Settings
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.model.spec import ModelSpec
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
+from edgeq.quant.scheme import Scheme
 
 EVALUATION = EvaluationSet(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), "test.npz", "0")
 SPEC = ModelSpec("net", (3, 8, 8), (0.5,) * 3, (0.5,) * 3, classes=2)
@@ -53,5 +53,5 @@ def test_everything_about_evaluation_images_raises_inside_and_nothing_outside(tm
     )
     for touch in touches:
         touch()
-        with barred("a test"), pytest.raises(MeasurementError, match="touched during a test"):
+        with bar_evaluation("a test"), pytest.raises(MeasurementError, match="touched during a test"):
             touch()

@@ -6,7 +6,7 @@ import pytest
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.finetune.budget import EFFORTS, FEWEST, VALUES, batch_for, minutes_for, steps_for, values_of
-from edgeq.finetune.loop import held_out
+from edgeq.finetune.loop import hold_out
 from edgeq.finetune.settings import METHODS, settings_for
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU
@@ -51,7 +51,7 @@ def test_warming_up_takes_a_fifth_at_most() -> None:
 @pytest.mark.parametrize(("asked", "judging", "making"), [(320, 64, 256), (160, 32, 128), (1000, 64, 936), (5, 1, 4)])
 def test_a_fifth_of_the_images_judges_and_never_more_than_a_batch(asked: int, judging: int, making: int) -> None:
     images = CalibrationSet(np.zeros((asked, 1, 1, 1), np.float32), np.full(asked, -1), "noise")
-    assert [len(part) for part in held_out(images)] == [judging, making]
+    assert [len(part) for part in hold_out(images)] == [judging, making]
 
 
 def test_a_build_that_trains_makes_images_to_be_judged_by_as_well() -> None:

@@ -11,13 +11,13 @@ from edgeq.finetune.loop import finetune
 from edgeq.finetune.precision import whole_float32
 from edgeq.finetune.sources import Drawn
 from edgeq.finetune.student import agreement
-from edgeq.measure.accuracy import runner
+from edgeq.measure.accuracy import logits_function
 from edgeq.quant.freeze import freeze
 from edgeq.synth import SYNTHESIZERS, Request, synthesizer_of
-from edgeq.synth.critic import Critic
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generators import Generator
 from edgeq.synth.losses import squared_gaps
+from edgeq.synth.teacher import Teacher
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 
@@ -70,9 +70,9 @@ def test_fresh_images_are_drawn_where_training_is():
 
 def test_a_network_answers_wherever_it_is():
     network, images = torch.nn.Conv2d(3, 4, 8).eval(), np.ones((2, 3, 8, 8), np.float32)
-    here = runner(network)(images)
+    here = logits_function(network)(images)
     with whole_float32():
-        assert runner(network.cuda())(images) == pytest.approx(here, rel=1e-4)
+        assert logits_function(network.cuda())(images) == pytest.approx(here, rel=1e-4)
 
 
 @pytest.mark.parametrize("method", ["noise", "uniform", "zeroq", "gzsq", "moments"])
@@ -94,8 +94,8 @@ def test_images_made_there_are_as_good(method):
             made = synthesizer_of(method)(request)
         assert made.inputs.min() >= -2.0
         assert made.inputs.max() <= 2.0
-        critic = Critic(raw)
-        return float(squared_gaps(critic.look(torch.from_numpy(made.inputs))[0], critic.stored))
+        teacher = Teacher(raw)
+        return float(squared_gaps(teacher.look(torch.from_numpy(made.inputs))[0], teacher.stored))
 
     here, there = gap(base), gap(dataclasses.replace(base, device=torch.device("cuda")))
     assert there == pytest.approx(here, rel=0.3)

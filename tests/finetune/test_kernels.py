@@ -10,9 +10,9 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, AvgPool2d, Clamp, Conv2d, GlobalAvgPool, LeakyReLU, Linear, Mul, Reshape
 from edgeq.graph.passes import optimize
 from edgeq.integer.reference import run as run_reference
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 
 RANGE = (-2.0, 2.0)
 

@@ -14,9 +14,9 @@ from edgeq.finetune.settings import Settings
 from edgeq.finetune.student import Student, agreement
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Conv2d, GlobalAvgPool, Linear, Reshape
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 
 
 @pytest.fixture(scope="module")

@@ -31,10 +31,10 @@ from edgeq.graph.ops import (
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.reference import run as run_reference
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.fakequant import quantize_weight
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 
 RANGE = (-2.0, 2.0)
 
@@ -219,7 +219,7 @@ def test_a_relaxed_student_settles_closer_to_itself_than_nearest_rounding_brings
         relaxed = student(inputs)
         graph, decided = student.frozen()
         trained = {name: bias.clone() for name, bias in student.biases.items()}
-        student.settle(images.inputs)
+        student.round_weights(images.inputs)
         assert not student.relaxed
         assert all(torch.equal(student.biases[name], bias) for name, bias in trained.items())
         settled = student(inputs)

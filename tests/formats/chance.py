@@ -28,7 +28,7 @@ from edgeq.graph.ops import Conv2d, Linear
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.quant.mixed_precision import parted
+from edgeq.quant.mixed_precision import apply_mixed_precision
 from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import Scheme
 
@@ -138,7 +138,7 @@ def check(seed: int) -> None:
     _exact(net, integer, inputs[:2])
     _exact(net, quantize(graph, images, RANGE, Scheme(8, 16)), inputs[:1])
     scheme = _mixture(graph, seed)
-    mixed = parted(graph, scheme)
+    mixed = apply_mixed_precision(graph, scheme)
     _exact(net, quantize(mixed, images, RANGE, scheme), inputs[:1])
     for activations in ("uint8", "int8"):
         data = write_onnx(integer, activations=activations)  # type: ignore[arg-type]

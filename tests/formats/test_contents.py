@@ -20,8 +20,8 @@ from edgeq.formats.tflite.read import read_tflite
 from edgeq.formats.tflite.writer import write_tflite, write_tflite_float
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, Reshape
-from edgeq.quant.bits import Scheme
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 
 MACS = 3 * 3 * 3 * 8 * 64 + 3 * 3 * 8 * 64 + 8 * 5
 """A convolution, a depthwise one, a linear; 8 by 8 pixels throughout."""

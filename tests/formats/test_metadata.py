@@ -13,12 +13,12 @@ from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
 from edgeq.cli import cli
-from edgeq.formats.metadata import About
-from edgeq.formats.onnx.metadata import described
+from edgeq.formats.metadata import ModelMetadata
+from edgeq.formats.onnx.metadata import add_metadata
 from edgeq.formats.tflite.metadata import metadata, with_files
 from tests.tinymodel import keep, made, model_toml
 
-ABOUT = About("net", "what it is", (0.485, 0.456, 0.406), (0.25, 0.5, 0.125), ("cat", "dog", "naïve"))
+ABOUT = ModelMetadata("net", "what it is", (0.485, 0.456, 0.406), (0.25, 0.5, 0.125), ("cat", "dog", "naïve"))
 
 
 class Node:
@@ -158,6 +158,6 @@ def test_labels_come_from_a_file_too_and_must_fit(here):
 def test_onnx_bytes_are_the_same_every_time():
     proto = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], []))
     data = proto.SerializeToString()
-    grey = About("grey", "", (np.float64(0.5),), (1.0,))
-    assert described(data, ABOUT) == described(data, ABOUT)
-    assert {p.key for p in onnx.load_from_string(described(data, grey)).metadata_props} >= {"mean", "std"}
+    grey = ModelMetadata("grey", "", (np.float64(0.5),), (1.0,))
+    assert add_metadata(data, ABOUT) == add_metadata(data, ABOUT)
+    assert {p.key for p in onnx.load_from_string(add_metadata(data, grey)).metadata_props} >= {"mean", "std"}

@@ -35,14 +35,14 @@ from edgeq.graph.ops import (
     Reshape,
     Sigmoid,
 )
-from edgeq.graph.passes.insert_requantize import without_widths
+from edgeq.graph.passes.insert_requantize import remove_requantize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
-from edgeq.quant.bits import Scheme
-from edgeq.quant.mixed_precision import parted
+from edgeq.quant.mixed_precision import apply_mixed_precision
 from edgeq.quant.quantize import quantize
-from edgeq.quant.scheme import specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import specify
 
 RANGE = (-2.5, 2.5)
 LAYERS = ("stem", "depth", "point", "gate.fc", "left", "right", "far", "box", "fc")
@@ -99,7 +99,7 @@ def scheme(*layers: str, bits: str = "w8a8", ends: int | None = None) -> Scheme:
 
 def frozen(plain: Graph, asked: Scheme, inputs: np.ndarray) -> IntegerGraph:
     given = CalibrationSet(inputs, np.full(len(inputs), -1, np.int64), "test")
-    graph = parted(plain, asked)
+    graph = apply_mixed_precision(plain, asked)
     return quantize(graph, given, RANGE, asked)
 
 
@@ -135,24 +135,24 @@ def test_any_widths_of_any_layers_are_exact(bits, base, ends, io) -> None:  # ty
 
 
 def test_a_value_is_converted_once_however_many_read_it() -> None:
-    graph = parted(network(), scheme("left=w8a16", "right=w8a16", "box=w8a16"))
+    graph = apply_mixed_precision(network(), scheme("left=w8a16", "right=w8a16", "box=w8a16"))
     assert copies(graph) == {"sum/a16", "gate/a16", "smooth/a8", "far/a16"}
     readers = graph.consumers()
     assert [node.name for node in readers["far"]] == ["far/a16", "mean"]
-    assert parted(graph, scheme("left=w8a16", "right=w8a16", "box=w8a16")) is graph
+    assert apply_mixed_precision(graph, scheme("left=w8a16", "right=w8a16", "box=w8a16")) is graph
 
 
 def test_sums_and_averages_join_the_layer_they_are_made_for() -> None:
     """The average, and not its flattening alone: the classifier would read 8 bits as 16."""
-    graph = parted(network(), scheme("fc=w8a16"))
+    graph = apply_mixed_precision(network(), scheme("fc=w8a16"))
     assert copies(graph) == {"far/a16"}
     integer = frozen(network(), scheme("fc=w8a16"), images(4))
     assert wide(integer) == {"far/a16", "mean", "flat", "fc"}
     # Behind a maximum nothing is gained: what it selects has 8 bits.
-    assert copies(parted(network(), scheme("far=w8a16", "box=w8a16", "fc=w8a16"))) == {"max/a16"}
+    assert copies(apply_mixed_precision(network(), scheme("far=w8a16", "box=w8a16", "fc=w8a16"))) == {"max/a16"}
     # Nothing is lost either: a sum with one input of 16 bits has 16.
     wide_sum = {"depth/a16", "stem/a16", "gate/a16", "squeeze/a8", "gated/a8"}
-    assert copies(parted(network(), scheme("point=w8a16"))) == wide_sum
+    assert copies(apply_mixed_precision(network(), scheme("point=w8a16"))) == wide_sum
 
 
 def test_ends_have_the_type_of_their_ops_or_what_is_asked() -> None:
@@ -193,9 +193,9 @@ def test_sixteen_bits_where_they_are_asked_for_help() -> None:
 
 
 def test_float_files_and_other_runtimes_know_nothing_of_it() -> None:
-    graph = parted(network(), scheme("left=w8a16", ends=16))
-    assert without_widths(graph).nodes == network().nodes
-    assert without_widths(graph).outputs == network().outputs
+    graph = apply_mixed_precision(network(), scheme("left=w8a16", ends=16))
+    assert remove_requantize(graph).nodes == network().nodes
+    assert remove_requantize(graph).outputs == network().outputs
     session, plain = (LiteRTSession(write_tflite_float(one)) for one in (graph, network()))
     for one, other in zip(session.run(images(2)), plain.run(images(2)), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -205,7 +205,7 @@ def test_float_files_and_other_runtimes_know_nothing_of_it() -> None:
 
 def test_mistakes_are_named() -> None:
     with pytest.raises(ConfigError, match="no convolution or linear layer is called that"):
-        parted(network(), scheme("heads.*=w8a16"))
+        apply_mixed_precision(network(), scheme("heads.*=w8a16"))
     with pytest.raises(UnsupportedError, match="8-bit and 16-bit values meet") as caught:
         specify(network(), RANGE, scheme("far=w8a16"))
     assert caught.value.where == "smooth"

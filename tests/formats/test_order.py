@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq.formats.tflite.order import natural, permuted, positions, turn
+from edgeq.formats.tflite.order import natural, permute, positions, turn
 
 sizes = st.integers(1, 4)
 mirrors = st.tuples(st.booleans(), st.booleans())
@@ -25,7 +25,7 @@ def test_natural_is_nhwc_in_the_mirror(shape: tuple[int, ...], mirror: tuple[boo
 def test_a_permutation_renumbers(shape: list[int], data: st.DataObject, mirror: tuple[bool, bool]) -> None:
     dims = data.draw(st.permutations(range(len(shape))))
     before = natural((1, *shape), mirror)
-    after = permuted(before, (1, *shape), (0, *(d + 1 for d in dims)))
+    after = permute(before, (1, *shape), (0, *(d + 1 for d in dims)))
     assert after is not None
     new = np.argsort(np.arange(math.prod(shape)).reshape(shape).transpose(dims).reshape(-1))
     np.testing.assert_array_equal(positions(after), new[positions(before)])
@@ -35,7 +35,7 @@ def test_a_permutation_renumbers(shape: list[int], data: st.DataObject, mirror: 
 def test_a_turn_takes_one_order_to_the_other(shape, dims, one, other) -> None:  # type: ignore[no-untyped-def]
     """A value (A, B, C, D) seen as (A * B, C, D), permuted while apart, seen as a picture again."""
     picture = (1, shape[0] * shape[1], *shape[2:])
-    source = permuted(natural(picture, one), (1, *shape), (0, *(d + 1 for d in dims)))
+    source = permute(natural(picture, one), (1, *shape), (0, *(d + 1 for d in dims)))
     a, b, c, d = (shape[i] for i in dims)
     target = natural((1, a * b, c, d), other)
     assert source is not None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.capture import torch_export as exporting
-from edgeq.graph.capture.torch_export import export, functional, writes_alone
+from edgeq.graph.capture.torch_export import export, functionalize, writes_alone
 from edgeq.graph.capture.walk import capture, capture_program
 
 
@@ -49,7 +49,10 @@ def test_writes_that_nobody_else_sees_need_no_functional_program() -> None:
     module = settled(Residual())
     program = export(module, (4, 5, 5), "residual")
     assert writes_alone(program)
-    graph, plain = capture(module, (4, 5, 5), "residual"), capture_program(functional(program, "residual"), "residual")
+    graph, plain = (
+        capture(module, (4, 5, 5), "residual"),
+        capture_program(functionalize(program, "residual"), "residual"),
+    )
     assert [node.op for node in graph.nodes] == [node.op for node in plain.nodes]
     assert list(graph.constants) == list(plain.constants)
     same(module, graph, (4, 5, 5))

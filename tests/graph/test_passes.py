@@ -40,8 +40,8 @@ from edgeq.graph.ops import (
 from edgeq.graph.passes import PASSES, fold_batchnorm, fold_pad, fuse_activation, optimize, simplify
 from edgeq.graph.passes.lower_hard_swish import raise_hard_swish
 from edgeq.graph.run import GraphModule
-from edgeq.quant.bits import Scheme
-from edgeq.quant.scheme import Own, specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import OwnSpec, specify
 
 
 def kinds(graph: Graph) -> list[type[Op]]:
@@ -330,7 +330,7 @@ def test_what_ends_at_one_is_not_joined_with_what_does_not() -> None:
         LeakyReLU,
     ]
     specs = specify(graph, (-2.0, 2.0), Scheme())
-    assert isinstance(specs[last.inputs[0]], Own)
+    assert isinstance(specs[last.inputs[0]], OwnSpec)
     same(module, graph, (4, 3, 3))
     alike = Forward(lambda net, x: torch.cat([torch.sigmoid(x), torch.sigmoid(-x)], 1))
     assert LeakyReLU not in kinds(optimize(capture(alike, (4, 3, 3), "net")))

@@ -24,9 +24,9 @@ from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d,
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 from tests.host import WIDEST
 
 RANGE = (-2.0, 2.0)

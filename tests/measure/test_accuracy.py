@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgeq.errors import MeasurementError
 from edgeq.formats.session import Session
-from edgeq.measure.accuracy import Accuracy, agreement, compare, evaluate, runner
+from edgeq.measure.accuracy import Accuracy, agreement, compare, evaluate, logits_function
 
 Floats = npt.NDArray[np.float32]
 
@@ -97,11 +97,11 @@ def test_a_session_and_a_module_are_runners() -> None:
     logits = np.random.default_rng(0).normal(size=(9, 7)).astype(np.float32)
     labels = np.arange(9) % 7
     module = torch.nn.Flatten().eval()
-    one = evaluate(runner(module), batches(logits, labels, 4))
-    two = evaluate(runner(Fake(), output=1), batches(logits, labels, 4))
+    one = evaluate(logits_function(module), batches(logits, labels, 4))
+    two = evaluate(logits_function(Fake(), output=1), batches(logits, labels, 4))
     assert one.predictions.tolist() == two.predictions.tolist() == logits.argmax(1).tolist()
     with pytest.raises(MeasurementError, match=r"training mode.*eval"):
-        evaluate(runner(torch.nn.Dropout()), batches(logits, labels, 4))
+        evaluate(logits_function(torch.nn.Dropout()), batches(logits, labels, 4))
 
 
 def test_a_comparison_by_hand() -> None:

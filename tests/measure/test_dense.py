@@ -10,7 +10,7 @@ import pytest
 
 from edgeq.decode import Detections
 from edgeq.errors import MeasurementError
-from edgeq.measure.dense import Boxes, dealt_score, detection_score, enlarged, masks_score, segmentation_score
+from edgeq.measure.dense import Boxes, chance_score, detection_score, enlarge, masks_score, segmentation_score
 
 
 def logits_of(answer: list[list[int]], classes: int) -> npt.NDArray[np.float32]:
@@ -63,7 +63,7 @@ def test_a_class_answered_but_never_there_counts_as_missed() -> None:
 
 def test_coarse_logits_are_enlarged_before_the_argmax() -> None:
     coarse = np.array([[[[3.0, 0.0]], [[0.0, 1.0]]]], np.float32)  # classes 0 and 1, one row, two columns
-    assert enlarged(coarse, (1, 4))[0, :, 0].tolist() == [[3.0, 2.25, 0.75, 0.0], [0.0, 0.25, 0.75, 1.0]]
+    assert enlarge(coarse, (1, 4))[0, :, 0].tolist() == [[3.0, 2.25, 0.75, 0.0], [0.0, 0.25, 0.75, 1.0]]
     # Enlarged labels would split in the middle; enlarged logits tie in the third column, where the lower class wins.
     assert segmentation_score([coarse], [mask_of([[0, 0, 0, 1]])], 2).score == 100.0
 
@@ -141,6 +141,6 @@ def test_the_score_of_dealt_classes_is_that_of_shuffled_pixels() -> None:
     found = [rng.choice(3, (40, 40), p=[0.7, 0.2, 0.1]).astype(np.uint8) for _ in range(4)]
     masks = [rng.choice(3, (40, 40), p=[0.5, 0.3, 0.2]).astype(np.uint8) for _ in range(4)]
     masks[0][:5] = 255
-    assert dealt_score(found, masks, 3) == pytest.approx(masks_score(found, masks, 3).score, abs=1.0)
+    assert chance_score(found, masks, 3) == pytest.approx(masks_score(found, masks, 3).score, abs=1.0)
     same = [np.zeros((4, 4), np.uint8)]
-    assert dealt_score(same, same, 3) == 100.0
+    assert chance_score(same, same, 3) == 100.0

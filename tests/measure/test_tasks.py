@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeq.errors import MeasurementError
-from edgeq.measure.tasks import Answers, compare_answers, everything, measure_answers
+from edgeq.measure.tasks import Predictions, compare_predictions, make_predictor, measure_predictions
 from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import Detection, Segmentation
 
@@ -24,14 +24,14 @@ def maps(masks):
 def test_a_segmenter():
     truth = np.zeros((2, 4, 4), np.uint8)
     truth[:, :2] = 1
-    right = measure_answers(maps(truth), [(IMAGES, truth)], SEGMENTER)
-    assert isinstance(right, Answers)
+    right = measure_predictions(maps(truth), [(IMAGES, truth)], SEGMENTER)
+    assert isinstance(right, Predictions)
     assert (right.score, right.n) == (100.0, 2)
     half = truth.copy()
     half[1] = 0  # the second image's sign is not seen: IoU 1/2 of signs, 16/24 of none
-    wrong = measure_answers(maps(half), [(IMAGES, truth)], SEGMENTER)
+    wrong = measure_predictions(maps(half), [(IMAGES, truth)], SEGMENTER)
     assert wrong.score == pytest.approx(100 * (8 / 16 + 16 / 24) / 2)
-    told = compare_answers(right, wrong)
+    told = compare_predictions(right, wrong)
     assert told["metric"] == "mIoU"
     assert told["agreement"] == 0.75
     assert told["difference"] == {"points": wrong.score - 100}
@@ -51,23 +51,23 @@ def test_a_detector():
                 logits[image, place] = [-9.0, 9.0]
         return lambda inputs: [np.zeros((2, 4, 4), np.float32), logits]  # deltas first, as a runtime may list them
 
-    right = measure_answers(says(0, 2), [(IMAGES, truth)], DETECTOR)
-    missed = measure_answers(says(0, None), [(IMAGES, truth)], DETECTOR)
+    right = measure_predictions(says(0, 2), [(IMAGES, truth)], DETECTOR)
+    missed = measure_predictions(says(0, None), [(IMAGES, truth)], DETECTOR)
     assert right.score == pytest.approx(100.0)
     assert missed.score == pytest.approx(50.0, abs=1.0)
-    told = compare_answers(right, missed)
+    told = compare_predictions(right, missed)
     assert (told["metric"], told["agreement"]) == ("mAP@0.5", 0.5)
-    assert compare_answers(missed, right)["agreement"] == 1.0
+    assert compare_predictions(missed, right)["agreement"] == 1.0
 
 
 def test_outputs_that_are_not_what_the_task_says_are_refused():
     truth = np.zeros((2, 4, 4), np.uint8)
     with pytest.raises(MeasurementError, match="must be"):
-        measure_answers(lambda inputs: [np.zeros((2, 5, 4, 4))], [(IMAGES, truth)], SEGMENTER)
+        measure_predictions(lambda inputs: [np.zeros((2, 5, 4, 4))], [(IMAGES, truth)], SEGMENTER)
     with pytest.raises(MeasurementError, match="NaN"):
-        measure_answers(lambda inputs: [np.full((2, 2, 4, 4), np.nan)], [(IMAGES, truth)], SEGMENTER)
+        measure_predictions(lambda inputs: [np.full((2, 2, 4, 4), np.nan)], [(IMAGES, truth)], SEGMENTER)
     with pytest.raises(MeasurementError, match="no images"):
-        measure_answers(maps(truth), [], SEGMENTER)
+        measure_predictions(maps(truth), [], SEGMENTER)
 
 
 def test_all_outputs_of_a_module_are_numpy():
@@ -77,7 +77,7 @@ def test_all_outputs_of_a_module_are_numpy():
         def forward(self, x):
             return {"a": x, "b": x.sum(1)}
 
-    one, other = everything(Two().eval())(IMAGES)
+    one, other = make_predictor(Two().eval())(IMAGES)
     assert (one.shape, other.shape) == ((2, 3, 4, 4), (2, 4, 4))
 
 
@@ -85,4 +85,4 @@ def test_a_file_without_an_output_is_said_to_have_none() -> None:
     spec = ModelSpec("net", (3, 4, 4), (0.5,) * 3, (0.25,) * 3, classes=2)
     batches = [(np.zeros((1, 3, 4, 4), np.float32), np.zeros(1, np.int64))]
     with pytest.raises(MeasurementError, match="the file has no output"):
-        measure_answers(lambda inputs: [], batches, spec, whose="the file")
+        measure_predictions(lambda inputs: [], batches, spec, whose="the file")

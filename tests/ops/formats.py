@@ -18,8 +18,8 @@ from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
-from edgeq.quant.bits import Scheme
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme
 from tests.host import WIDEST
 
 __all__ = ["Forward", "both_formats"]

@@ -25,7 +25,7 @@ from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule, function
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
-from edgeq.quant.mixed_precision import parted
+from edgeq.quant.mixed_precision import apply_mixed_precision
 from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import Scheme
 from tests.host import WIDEST
@@ -112,7 +112,7 @@ def _frozen(graph: Graph, case: Case, form: str) -> IntegerGraph:
     layers = [node.name for node in graph.of_kind(Conv2d, Linear)]
     if form == "mixed" and layers:
         scheme = Scheme.of("w8a8", layers=(f"{layers[len(layers) // 2]}=w8a16",), widest=WIDEST)
-        graph = parted(graph, scheme)
+        graph = apply_mixed_precision(graph, scheme)
     return quantize(graph, images, case.limits, scheme)
 
 

@@ -23,9 +23,9 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Conv2d, ConvTranspose2d, Slice
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 from tests.host import WIDEST
 from tests.ops.flow import EXAMPLES, seeds
 

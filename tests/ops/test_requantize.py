@@ -13,7 +13,7 @@ from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ops import LeakyReLU, Requantize
 from edgeq.integer.kernel_limits import check_kernels
 from edgeq.integer.reference import run
-from edgeq.quant.scheme import widened
+from edgeq.quant.specify import widen_grid
 from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, wide, zero_points
 
 EVERY_8 = np.arange(-128, 128).reshape(1, 256)
@@ -42,7 +42,7 @@ def test_every_int16_as_int8(x, y, zero) -> None:  # type: ignore[no-untyped-def
 @given(x=scales, zero=zero_points)
 def test_nothing_is_lost_there_and_back(x, zero) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 256), quantization(x, zero))
-    flow.add("up", Requantize(16), q=widened(flow.entry))
+    flow.add("up", Requantize(16), q=widen_grid(flow.entry))
     flow.add("down", Requantize(8), "up", q=flow.entry)
     flow.samples = lambda count=1: flow.entry.dequantize(EVERY_8)  # type: ignore[method-assign]
     assert_exact(flow)

@@ -17,7 +17,7 @@ from edgeq.pipeline.build import build, plan
 from edgeq.pipeline.estimate import Estimate, estimate
 from edgeq.pipeline.prepare import capture_model, load_configured
 from edgeq.progress import Silent
-from edgeq.quant.bits import Scheme
+from edgeq.quant.scheme import Scheme
 from edgeq.threads import Load
 
 IDLE = Load(2, 0.0, 0.0)

@@ -20,7 +20,7 @@ from edgeq.formats.replay import replay
 from edgeq.formats.tflite.session import LiteRTSession
 from edgeq.model.load import load_model
 from edgeq.pipeline.build import build, plan
-from edgeq.pipeline.ondevice import fed_as, find_artifact
+from edgeq.pipeline.ondevice import find_artifact, input_spec
 from edgeq.report.schema import validate
 from tests.tinymodel import keep, made, model_toml
 
@@ -170,14 +170,14 @@ def test_eval_feeds_pixels_to_the_file_that_wants_them_and_to_no_other(
     assert facts["outputs"]["equal"] == 1
     spec = load_model("model.toml").spec
     out = tmp_path / "out"
-    fed = fed_as(find_artifact(out), spec)
+    fed = input_spec(find_artifact(out), spec)
     assert fed.mean == pytest.approx(report["raw_pixels"]["mean"])
     assert fed.std == pytest.approx(report["raw_pixels"]["std"])
     assert fed != spec
-    assert fed_as(find_artifact(out / "model.tflite"), spec) == fed_as(find_artifact(out), spec)
-    assert fed_as(find_artifact(out / "float.tflite"), spec) == spec  # takes what the network takes
+    assert input_spec(find_artifact(out / "model.tflite"), spec) == input_spec(find_artifact(out), spec)
+    assert input_spec(find_artifact(out / "float.tflite"), spec) == spec  # takes what the network takes
     (out / "report.json").write_text("[")
-    assert fed_as(find_artifact(out), spec) == spec
+    assert input_spec(find_artifact(out), spec) == spec
     result = CliRunner().invoke(cli, ["eval", "out", "--json", "--raw-pixels"])
     assert json.loads(result.stdout)["host_accuracy"] == facts["host_accuracy"]
 
@@ -187,11 +187,11 @@ def test_eval_feeds_pixels_to_files_of_others_when_told(config: BuildConfig, tmp
     for target, io in (("tflite-arm", "uint8"), ("onnx-x86", "int8"), ("onnx-x86", "float32")):
         build(replace(config, targets=(target,), io=io))
         found = find_artifact(tmp_path / "out")
-        fed = fed_as(found, load_model("model.toml").spec, raw=True)
+        fed = input_spec(found, load_model("model.toml").spec, raw=True)
         assert (fed.mean, fed.std) == ((0.0,) * 3, pytest.approx((1 / 255 if io == "float32" else 1.0,) * 3))
     build(replace(config, bits="w8a16"))
     with pytest.raises(EdgeqError, match="raw pixels for out: its input is int16"):
-        fed_as(find_artifact(tmp_path / "out"), load_model("model.toml").spec, raw=True)
+        input_spec(find_artifact(tmp_path / "out"), load_model("model.toml").spec, raw=True)
 
 
 def test_a_target_may_ask_for_it_and_keeps_its_own_type(config: BuildConfig, tmp_path: Path) -> None:

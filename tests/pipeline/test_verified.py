@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from edgeq.cli import cli
 from edgeq.config.build import BuildConfig
 from edgeq.formats.base import ONNX, TFLite
-from edgeq.formats.metadata import About
+from edgeq.formats.metadata import ModelMetadata
 from edgeq.integer.graph import IntegerGraph
 from edgeq.pipeline.build import build
 
@@ -28,7 +28,9 @@ def test_a_file_of_other_values_is_not_released(
     before = {path.name: path.read_bytes() for path in config.output.iterdir()}
     honest = kind.write
 
-    def wrong(self: TFLite | ONNX, graph: IntegerGraph, io: str | None, weights: str, about: About | None) -> bytes:
+    def wrong(
+        self: TFLite | ONNX, graph: IntegerGraph, io: str | None, weights: str, about: ModelMetadata | None
+    ) -> bytes:
         bias = next(node.inputs[2] for node in graph.nodes if node.name == "3.pointwise")
         changed = {**graph.constants, bias: graph.constants[bias] + np.int32(20_000)}
         return honest(self, dataclasses.replace(graph, constants=changed), io, weights, about)

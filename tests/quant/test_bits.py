@@ -10,9 +10,10 @@ from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Reshape, Softmax
 from edgeq.integer.graph import IntegerGraph, Quantization
-from edgeq.quant.bits import Scheme, parse_bits, weight_bits
+from edgeq.quant.bits import weight_bits
 from edgeq.quant.fakequant import quantize_weight, weight_integers
 from edgeq.quant.quantize import quantize
+from edgeq.quant.scheme import Scheme, parse_bits
 from edgeq.quant.weight_scales import max_scales, mse_scales
 
 RANGE = (-2.0, 2.0)

@@ -18,7 +18,7 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp
 from edgeq.graph.passes import optimize
 from edgeq.integer.kernel_limits import LARGEST_RATIO
-from edgeq.quant.calibrate import _bounded, calibrate
+from edgeq.quant.calibrate import _bound, calibrate
 from edgeq.quant.observe import collect, mse
 from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import Scheme
@@ -92,4 +92,4 @@ def test_ranges_keep_what_is_small_and_constants_have_one() -> None:
         found = collect(graph, {"y": ("y",)}, CalibrationSet(inputs, np.full(2, -1, np.int64), "n"))["y"]
         low, high = mse(found, 256, None)
         assert low == pytest.approx(-value, rel=0.02)
-        assert _bounded(found, low, high, 0.0) == (low, 0.0)
+        assert _bound(found, low, high, 0.0) == (low, 0.0)

@@ -14,10 +14,10 @@ from edgeq.finetune.student import Student
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
-from edgeq.quant.equalize import AT_ONCE, equalize, joints, rescaled
+from edgeq.quant.equalize import AT_ONCE, equalize, find_joints, find_rescaled_layers
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 
 RANGE = (-2.0, 2.0)
 FEW = Scheme.of("w4a4", all_layers=True)
@@ -161,7 +161,7 @@ def test_equal_channels_are_left_alone(act):
     for layer in (net[0], net[2]):
         layer.weight.data[:], layer.bias.data[:] = 0.5, 0.1
     graph = optimize(capture(net, (3, 16, 16), name="net"))
-    assert rescaled(graph, equalize(graph, images(8, 0), RANGE, FEW)) == []
+    assert find_rescaled_layers(graph, equalize(graph, images(8, 0), RANGE, FEW)) == []
 
 
 def test_values_that_are_not_finite_are_refused_by_name():
@@ -188,10 +188,10 @@ class Loop(nn.Module):
 def test_a_layer_may_read_and_make_one_joint():
     torch.manual_seed(0)
     graph = optimize(capture(Loop().eval(), (3, 16, 16), name="net"))
-    (joint,) = joints(graph)
+    (joint,) = find_joints(graph)
     assert joint.cap == 6.0
     even = equalize(graph, images(32, 0), RANGE, FEW)
-    assert set(rescaled(graph, even)) == {"stem", "loop", "head"}
+    assert set(find_rescaled_layers(graph, even)) == {"stem", "loop", "head"}
     want = answers(GraphModule(graph), images(32, 0).inputs)
     assert np.abs(answers(GraphModule(even), images(32, 0).inputs) - want).max() < 1e-4 * np.abs(want).max()
 
@@ -215,11 +215,11 @@ class Noticing(nn.Module):
 def test_values_that_are_noticed_are_bound():
     torch.manual_seed(0)
     graph = optimize(capture(Noticing().eval(), (4, 8, 8), name="net"))
-    assert [set(joint.values) for joint in joints(graph)] == [{"b"}]
+    assert [set(joint.values) for joint in find_joints(graph)] == [{"b"}]
 
 
 def test_a_residual_stage_is_scaled_as_one():
-    found = {frozenset(joint.values): joint for joint in joints(graph_of(nn.ReLU()))}
+    found = {frozenset(joint.values): joint for joint in find_joints(graph_of(nn.ReLU()))}
     stage = next(joint for values, joint in found.items() if "stem" in values)
     assert {node.name for node in stage.makers} == {"stem", "back"}
     assert {node.name for node in stage.readers} == {"deep", "head"}

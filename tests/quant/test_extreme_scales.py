@@ -26,9 +26,9 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import Frozen, freeze
+from edgeq.quant.scheme import Scheme
 from tests.host import WIDEST
 
 RANGE = (-2.0, 2.0)

@@ -12,10 +12,10 @@ from edgeq.graph.ops import RELU, RELU6, Add, BatchNorm, Conv2d, GlobalAvgPool, 
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.fit_kernels import DEAD_RATIO
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 
 RANGE = (-3.0, 3.0)
 

@@ -16,7 +16,7 @@ from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run
 from edgeq.model.spec import ModelSpec
-from edgeq.quant.input_transform import normalised, raw_pixels
+from edgeq.quant.input_transform import choose_raw_pixels, normalised_input
 from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import Scheme
 
@@ -57,15 +57,15 @@ def pictures(count: int = 6) -> npt.NDArray[np.uint8]:
 def frozen(graph: Graph, way: Way, io: str = "uint8", raw: bool = True) -> tuple[IntegerGraph, str]:
     """The integers of a build, and the form that was chosen."""
     known = spec(way)
-    intake = raw_pixels(graph, known, io) if raw else normalised(known)
+    input_transform = choose_raw_pixels(graph, known, io) if raw else normalised_input(known)
     images = CalibrationSet(known.normalise(pictures()), np.full(6, -1, np.int64), "noise")
-    if intake.form == "weights":
-        images, limits = intake.images(images), (0.0, 255.0)
+    if input_transform.form == "weights":
+        images, limits = input_transform.images(images), (0.0, 255.0)
     else:
         limits = known.input_range()
-    inner = intake.graph(graph)
+    inner = input_transform.graph(graph)
     made = quantize(inner, images, limits, Scheme())
-    return intake.integers(made), intake.form
+    return input_transform.integers(made), input_transform.form
 
 
 def answers(integer: IntegerGraph, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -138,10 +138,10 @@ def test_half_a_pixel_goes_into_biases_through_what_moves_values() -> None:
         assert np.abs(added - 0.5 * total).max() <= 0.5
     images = pictures(20)
     assert np.abs(answers(raw, images) - wanted(graph, HALF, images)).mean() < 0.01
-    half = raw_pixels(graph, spec(HALF), "uint8")
+    half = choose_raw_pixels(graph, spec(HALF), "uint8")
     assert (half.zero, half.border) == (128, 0.5)
-    assert raw_pixels(network(NONE), spec(HALF), "uint8").border == 0
-    assert raw_pixels(graph, spec(((0.45,) * 3, (0.3,) * 3)), "uint8").border == pytest.approx(0.25)
+    assert choose_raw_pixels(network(NONE), spec(HALF), "uint8").border == 0
+    assert choose_raw_pixels(graph, spec(((0.45,) * 3, (0.3,) * 3)), "uint8").border == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("bits", [7, 8])
@@ -151,8 +151,8 @@ def test_the_op_puts_every_pixel_on_the_integer_a_normalised_one_would_have(way:
     graph = network().replace(input_shapes={"x": (1, 3, 16, 16)})
     noise = CalibrationSet(known.normalise(np.zeros((1, 16, 16, 3), np.uint8)), np.zeros(1, np.int64), "noise")
     plain = quantize(graph, noise, known.input_range(), Scheme())
-    intake = raw_pixels(graph, known, "uint8")
-    integer = intake.integers(plain, bits)
+    input_transform = choose_raw_pixels(graph, known, "uint8")
+    integer = input_transform.integers(plain, bits)
     assert np.abs(integer.constants["x.normalised.weight"]).max() == 2 ** (bits - 1) - 1
     every = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), (1, 16, 16, 3))
     real, grid = known.normalise(every), plain.quantizations["x"]
@@ -161,7 +161,7 @@ def test_the_op_puts_every_pixel_on_the_integer_a_normalised_one_would_have(way:
     same = made == grid.quantize(real)
     ties = np.abs(np.abs(real / grid.scale) % 1 - 0.5) < 0.01
     assert same[~ties].all()
-    assert intake.added_macs == 9 * 16 * 16
+    assert input_transform.added_macs == 9 * 16 * 16
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -179,12 +179,12 @@ def test_folding_computes_the_same_network(groups: int) -> None:
 
 def test_what_costs_an_op_is_refused_where_none_is_wanted() -> None:
     with pytest.raises(UnsupportedError, match=r"one pads with the mean \(123.675, 116.28, 103.53\)"):
-        raw_pixels(network(), spec(IMAGENET), "uint8", free=True)
+        choose_raw_pixels(network(), spec(IMAGENET), "uint8", free=True)
     with pytest.raises(UnsupportedError, match="first0 reads the input and is no convolution"):
-        raw_pixels(network(NONE, (MaxPool2d(),)), spec(IMAGENET), "uint8", free=True)
+        choose_raw_pixels(network(NONE, (MaxPool2d(),)), spec(IMAGENET), "uint8", free=True)
     with pytest.raises(UnsupportedError, match="trained on normalised images"):
-        raw_pixels(network(NONE), spec(IMAGENET), "uint8", tuned=True, free=True)
-    assert raw_pixels(network(), spec(HALF), "uint8", free=True).form == "grid"
+        choose_raw_pixels(network(NONE), spec(IMAGENET), "uint8", tuned=True, free=True)
+    assert choose_raw_pixels(network(), spec(HALF), "uint8", free=True).form == "grid"
 
 
 def test_calibration_images_become_what_a_pixel_can_be() -> None:
@@ -192,9 +192,9 @@ def test_calibration_images_become_what_a_pixel_can_be() -> None:
     images = known.normalise(pictures()) + np.float32(0.004)
     images[0, :, 0, 0] = 9.0
     given = CalibrationSet(images, np.zeros(6, np.int64), "gznq")
-    fed = raw_pixels(network(), known, "uint8").images(given)
+    fed = choose_raw_pixels(network(), known, "uint8").images(given)
     pixels = pictures().transpose(0, 3, 1, 2).copy()
     pixels[0, :, 0, 0] = 255
     assert np.array_equal(fed.inputs, pixels)
     assert fed.inputs.dtype == np.float32
-    assert normalised(known).images(given) is given
+    assert normalised_input(known).images(given) is given

@@ -13,10 +13,11 @@ from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, MaxPool2d, Requantize, Reshape
 from edgeq.integer.graph import IntegerGraph
-from edgeq.quant.bits import Scheme, weight_bits
-from edgeq.quant.mixed_precision import parted
+from edgeq.quant.bits import weight_bits
+from edgeq.quant.mixed_precision import apply_mixed_precision
 from edgeq.quant.quantize import quantize
-from edgeq.quant.scheme import specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import specify
 
 RANGE = (-2.0, 2.0)
 
@@ -129,7 +130,7 @@ def test_16_bits_mix_with_weights_of_any(graph: Graph) -> None:
 
 def test_layers_that_read_one_value_need_not_agree_on_16(graph: Graph) -> None:
     scheme = Scheme.of("w8a4", layers=("left=w8a16", "*.two=w8a8"))
-    apart = parted(graph, scheme)
+    apart = apply_mixed_precision(graph, scheme)
     assert [node.name for node in apart.nodes if isinstance(node.op, Requantize)] == [
         "pool/a16",
         "right/a16",

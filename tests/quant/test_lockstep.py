@@ -9,9 +9,9 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Add, Conv2d, GlobalAvgPool, Linear, Reshape
 from edgeq.graph.run import GraphModule
 from edgeq.quant import observe
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.fakequant import LINEAR, fake_quantize, simulation
+from edgeq.quant.scheme import Scheme
 
 RANGE = (-2.0, 2.0)
 

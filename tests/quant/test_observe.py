@@ -10,7 +10,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Add, Clamp, HardSigmoid, HardSwish, LeakyReLU, Mul, Sigmoid
-from edgeq.quant.consumer_function import transfer
+from edgeq.quant.consumer_function import consumer_function
 from edgeq.quant.observe import BINS, OBSERVERS, Histogram, collect, mse
 
 
@@ -99,7 +99,7 @@ def test_what_reads_a_value_alone_decides_what_its_errors_are_worth():
         return Graph("net", ("x",), outputs, nodes, {}, {"x": (1, 3, 4, 4)})
 
     def at(graph):
-        found = transfer(graph, "x")
+        found = consumer_function(graph, "x")
         return None if found is None else found(np.array([-4.0, 0.0, 2.0]))
 
     sigmoid, y = Node("s", Sigmoid(), ("x",)), Node("y", Mul(), ("x", "s"))
@@ -117,7 +117,7 @@ def test_nothing_is_spent_on_what_a_hard_swish_drops():
     nodes = Node("gate", HardSigmoid(), ("x",)), Node("y", Mul(), ("x", "gate"))
     graph = Graph("net", ("x",), ("y",), nodes, {}, {"x": (1, 3)})
     assert mse(histogram(values), 256, None)[0] < -8.9
-    assert -3.2 < mse(histogram(values), 256, transfer(graph, "x"))[0] < -2.8
+    assert -3.2 < mse(histogram(values), 256, consumer_function(graph, "x"))[0] < -2.8
 
 
 @settings(max_examples=30, deadline=None)

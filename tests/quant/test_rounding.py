@@ -11,11 +11,11 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Conv2d, Linear, Reshape
 from edgeq.integer.graph import Quantization
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.fakequant import quantize_weight, weight_integers
 from edgeq.quant.freeze import freeze
 from edgeq.quant.rounding import likeness, round_layer
+from edgeq.quant.scheme import Scheme
 
 RNG = np.random.default_rng(0)
 

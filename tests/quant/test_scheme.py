@@ -20,8 +20,8 @@ from edgeq.graph.ops import (
     Reshape,
     Softmax,
 )
-from edgeq.quant.bits import Scheme
-from edgeq.quant.scheme import Derived, Fixed, Own, Shared, fixed_output, grid, specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import DerivedSpec, FixedSpec, OwnSpec, SharedSpec, fixed_output, grid, specify
 
 
 def network(*nodes: Node, outputs: tuple[str, ...]) -> Graph:
@@ -44,10 +44,10 @@ def test_pool_concat_and_reshape_join_one_group():
         outputs=("pool",),
     )
     specs = specify(graph, (-1, 1), Scheme())
-    assert isinstance(specs["a"], Own)
+    assert isinstance(specs["a"], OwnSpec)
     assert set(specs["a"].members) == {"a", "c", "join", "pool"}
-    assert [specs[name] for name in ("c", "join", "pool")] == [Shared("a")] * 3
-    assert specs["b"] == Derived("x", "w")
+    assert [specs[name] for name in ("c", "join", "pool")] == [SharedSpec("a")] * 3
+    assert specs["b"] == DerivedSpec("x", "w")
     # one member is unbounded, so the group is; and the group holds an output, so nothing of it is clipped
     assert specs["a"].cap == float("inf")
     assert specs["a"].exact
@@ -56,7 +56,7 @@ def test_pool_concat_and_reshape_join_one_group():
 def test_relu6_caps_its_range():
     graph = network(Node("a", Conv2d(activation=RELU6), ("x", "w", "b")), Node("s", Add(), ("a", "a")), outputs=("s",))
     specs = specify(graph, (-1, 1), Scheme())
-    assert specs["a"] == Own(("a",), 6.0, False)
+    assert specs["a"] == OwnSpec(("a",), 6.0, False)
 
 
 def test_nothing_is_clipped_before_a_global_average():
@@ -69,10 +69,10 @@ def test_nothing_is_clipped_before_a_global_average():
     )
     graph = network(*nodes, outputs=("mean", "also", "mean_c"))
     specs = specify(graph, (-1, 1), Scheme())
-    assert specs["a"] == Own(("a",), 6.0, exact=True)
-    assert specs["c"] == Own(("c",), 6.0, exact=False)  # read by something else, too
+    assert specs["a"] == OwnSpec(("a",), 6.0, exact=True)
+    assert specs["c"] == OwnSpec(("c",), 6.0, exact=False)  # read by something else, too
     few = specify(graph, (-1, 1), Scheme(8, 4))
-    assert few["a"] == Own(("a",), 6.0, exact=False, bits=4)
+    assert few["a"] == OwnSpec(("a",), 6.0, exact=False, bits=4)
 
 
 def test_input_is_fixed_by_preprocessing_and_softmax_by_definition():
@@ -82,9 +82,9 @@ def test_input_is_fixed_by_preprocessing_and_softmax_by_definition():
         {"w": np.ones((2, 64), np.float32)}, {"x": (1, 1, 8, 8)},
     )  # fmt: skip
     specs = specify(graph, (-2.0, 2.0), Scheme())
-    assert specs["x"] == Fixed(grid(-2.0, 2.0))
-    assert specs["flat"] == Shared("x")
-    assert specs["soft"] == Fixed(fixed_output(Softmax()))
+    assert specs["x"] == FixedSpec(grid(-2.0, 2.0))
+    assert specs["flat"] == SharedSpec("x")
+    assert specs["soft"] == FixedSpec(fixed_output(Softmax()))
 
 
 def test_two_fixed_values_cannot_be_joined():
@@ -113,6 +113,6 @@ def test_a_clamp_no_kernel_rescales_stays_on_its_inputs_grid():
     nodes = (Node("low", Clamp(-0.25, 0.4), ("x",)), Node("six", RELU6, ("x",)), Node("unit", UNIT, ("x",)))
     graph = Graph("net", ("x",), ("low", "six", "unit"), nodes, {}, {"x": (1, 3, 4, 4)})
     specs = specify(graph, (-2.0, 2.0), Scheme())
-    assert specs["low"] == Shared("x")
-    assert specs["six"] == Own(("six",), 6.0, exact=True)
-    assert specs["unit"] == Fixed(grid(0.0, 1.0))
+    assert specs["low"] == SharedSpec("x")
+    assert specs["six"] == OwnSpec(("six",), 6.0, exact=True)
+    assert specs["unit"] == FixedSpec(grid(0.0, 1.0))

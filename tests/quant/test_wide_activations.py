@@ -42,11 +42,11 @@ from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.integer.kernel_limits import check_kernels
 from edgeq.integer.reference import run
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.quantize import quantize
-from edgeq.quant.scheme import grid, specify
+from edgeq.quant.scheme import Scheme
+from edgeq.quant.specify import grid, specify
 from tests.ops.flow import Flow, assert_exact, wide
 
 RANGE = (-1.0, 2.0)

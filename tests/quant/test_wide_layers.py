@@ -20,9 +20,9 @@ from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
-from edgeq.quant.bits import Scheme
 from edgeq.quant.calibrate import calibrate
 from edgeq.quant.freeze import freeze
+from edgeq.quant.scheme import Scheme
 from tests.host import WIDEST
 from tests.quant.test_extreme_scales import sqnr
 

@@ -73,7 +73,7 @@ def judged(result: CheckResult) -> list[tuple[Any, ...]]:
 def run(build: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]) -> Callable[..., Any]:
     """`check` of the build, its report being what is given."""
     folder = build(lambda report: report.update(whole))
-    monkeypatch.setattr("edgeq.report.integrity._hashed", _remembered())
+    monkeypatch.setattr("edgeq.report.integrity._hash_file", _remembered())
 
     def checked(report: dict[str, Any]) -> CheckResult:
         monkeypatch.setattr("edgeq.report.reading.read_report", lambda _: report)
@@ -84,10 +84,10 @@ def run(build: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, whole: dict
 
 def _remembered() -> Callable[[Path], tuple[int, str]]:
     """Hashes of files that do not change while this test runs."""
-    from edgeq.report.integrity import _hashed
+    from edgeq.report.integrity import _hash_file
 
     known: dict[Path, tuple[int, str]] = {}
-    return lambda path: known[path] if path in known else known.setdefault(path, _hashed(path))
+    return lambda path: known[path] if path in known else known.setdefault(path, _hash_file(path))
 
 
 def test_the_whole_report_holds(whole: dict[str, Any], run: Callable[..., CheckResult]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeq.synth.checkpoint import finished, keep, kept_notes, read_tensors
+from edgeq.synth.checkpoint import keep, read_images, read_notes, read_tensors
 
 
 def flip(path: Path, place: float) -> None:
@@ -22,12 +22,12 @@ def test_a_batch_and_its_notes_survive(tmp_path: Path) -> None:
     images = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
     keep(tmp_path, 0, images, {"wrong": 0.5})
     keep(tmp_path, 1, images)
-    found = finished(tmp_path, 0)
+    found = read_images(tmp_path, 0)
     assert found is not None
     assert np.array_equal(found, images)
-    assert (kept_notes(tmp_path, 0), kept_notes(tmp_path, 1)) == ({"wrong": 0.5}, {})
-    assert finished(tmp_path, 2) is None
-    assert finished(None, 0) is None
+    assert (read_notes(tmp_path, 0), read_notes(tmp_path, 1)) == ({"wrong": 0.5}, {})
+    assert read_images(tmp_path, 2) is None
+    assert read_images(None, 0) is None
 
 
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 1.0])
@@ -35,13 +35,13 @@ def test_a_batch_and_its_notes_survive(tmp_path: Path) -> None:
 def test_a_damaged_batch_never_finished(tmp_path: Path, suffix: str, place: float) -> None:
     keep(tmp_path, 0, np.ones((2, 3, 4, 4), np.float32), {"wrong": 0.5})
     flip(tmp_path / f"batch-0000.{suffix}", place)
-    assert finished(tmp_path, 0) is None
+    assert read_images(tmp_path, 0) is None
 
 
 def test_a_batch_of_another_run_never_finished(tmp_path: Path) -> None:
     keep(tmp_path, 0, np.ones((2, 3, 4, 4), np.float32))
     np.save(tmp_path / "batch-0000.npy", np.zeros((2, 3, 4, 4), np.float32))
-    assert finished(tmp_path, 0) is None
+    assert read_images(tmp_path, 0) is None
 
 
 def test_tensors_with_a_flipped_bit_are_not_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load, save
 
 from edgeq.errors import ArtifactError
-from edgeq.synth.checkpoint import finished, keep, kept_notes
+from edgeq.synth.checkpoint import keep, read_images, read_notes
 from edgeq.synth.generatorfile import Trained, generator_bytes, load_generator
 from edgeq.synth.generators import Generator
 
@@ -60,13 +60,13 @@ def test_tensors_of_another_type(tmp_path: Path) -> None:
 def test_a_damaged_batch_is_one_that_never_finished(tmp_path: Path, damage: bytes) -> None:
     images = np.zeros((2, 3, 4, 4), np.float32)
     keep(tmp_path, 0, images, {"wrong": 0.5})
-    whole = finished(tmp_path, 0)
+    whole = read_images(tmp_path, 0)
     assert whole is not None
     assert np.array_equal(whole, images)
-    assert kept_notes(tmp_path, 0) == {"wrong": 0.5}
+    assert read_notes(tmp_path, 0) == {"wrong": 0.5}
     (tmp_path / "batch-0000.npy").write_bytes(damage)
     (tmp_path / "batch-0000.json").write_bytes(damage)
-    assert finished(tmp_path, 0) is None
-    assert kept_notes(tmp_path, 0) == {}
+    assert read_images(tmp_path, 0) is None
+    assert read_notes(tmp_path, 0) == {}
     np.save(tmp_path / "batch-0000.npy", np.full((2, 3, 4, 4), np.nan, np.float32))
-    assert finished(tmp_path, 0) is None
+    assert read_images(tmp_path, 0) is None

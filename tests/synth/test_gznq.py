@@ -11,11 +11,11 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ArtifactError, UnsupportedError
 from edgeq.graph.capture.walk import capture
 from edgeq.synth.base import SYNTHESIZERS, Request
-from edgeq.synth.critic import Company, Critic, resized, rounded, swing
-from edgeq.synth.distil import Stall, schedule, smoothed
+from edgeq.synth.distil import Stall, schedule, smooth
 from edgeq.synth.gznq import GeneratorSettings, Settings, generator_settings, settings_for, synthesize
 from edgeq.synth.losses import batch_moments, squared_gaps
 from edgeq.synth.sources import Generator, Pixels, colour_axes
+from edgeq.synth.teacher import RunningMoments, Teacher, resize_input, round_weight, swing
 
 LOW, HIGH = np.full(3, -2.0, np.float32), np.full(3, 2.5, np.float32)
 QUICK = Settings(coarse=4, fine=8, batch=6)
@@ -79,10 +79,12 @@ def test_moments_come_closer_than_noise_is(graph, method):
     settings = dataclasses.replace(METHODS[method], coarse=20 if method == "pixels" else 0, fine=60, batch=12)
     noise = SYNTHESIZERS.get("noise")(request(graph))
     made = synthesize(request(graph), settings, "gznq")
-    critic = Critic(graph)
+    teacher = Teacher(graph)
 
     def gap(calibration):
-        return float(squared_gaps(critic.company(torch.from_numpy(calibration.inputs)).moments, critic.stored))
+        return float(
+            squared_gaps(teacher.measure_moments(torch.from_numpy(calibration.inputs)).moments, teacher.stored)
+        )
 
     assert gap(made) < 0.5 * gap(noise)
 
@@ -130,7 +132,7 @@ def test_images_of_the_wrong_class_are_made_anew(graph):
     assert again.notes["rejected"] == once.notes["rejected"]
     assert again.notes["wrong"] < once.notes["wrong"]
     changed = (once.inputs != again.inputs).any((1, 2, 3))
-    wrong = Critic(graph).classes(torch.from_numpy(once.inputs)).numpy() != once.labels
+    wrong = Teacher(graph).classes(torch.from_numpy(once.inputs)).numpy() != once.labels
     assert (changed == wrong).all()
 
 
@@ -171,10 +173,10 @@ def test_swing_keeps_shape_and_moves_by_at_most_one_pixel(shape):
         assert len({m.numpy().tobytes() for m in moved}) > 3
 
 
-def test_swinging_critic_leaves_moments_before_the_stride_alone(graph):
+def test_swinging_teacher_leaves_moments_before_the_stride_alone(graph):
     images = torch.randn(4, 3, 12, 12)
-    plain, _ = Critic(graph).look(images)
-    swung, _ = Critic(graph, swung=True).look(images, torch.Generator().manual_seed(1))
+    plain, _ = Teacher(graph).look(images)
+    swung, _ = Teacher(graph, swung=True).look(images, torch.Generator().manual_seed(1))
     first, *_, last = plain
     torch.testing.assert_close(swung[first].mean, plain[first].mean)
     assert not torch.equal(swung[last].var, plain[last].var)
@@ -182,46 +184,46 @@ def test_swinging_critic_leaves_moments_before_the_stride_alone(graph):
 
 def test_ensemble_of_compressed_copies_differs_from_the_network_and_from_call_to_call(graph):
     images = torch.randn(4, 3, 12, 12)
-    critic, random = Critic(graph, bits=(2, 4)), torch.Generator().manual_seed(0)
-    looks = {critic.look(images, random)[1].numpy().tobytes() for _ in range(12)}
+    teacher, random = Teacher(graph, bits=(2, 4)), torch.Generator().manual_seed(0)
+    looks = {teacher.look(images, random)[1].numpy().tobytes() for _ in range(12)}
     assert len(looks) == 3  # two copies and the network itself
-    plain = Critic(graph).look(images)[1].numpy().tobytes()
+    plain = Teacher(graph).look(images)[1].numpy().tobytes()
     assert plain in looks
-    assert critic.look(images)[1].numpy().tobytes() == plain
-    ensemble = synthesize(request(graph), dataclasses.replace(QUICK, critic_bits=(4, 6, 8)), "gznq")
+    assert teacher.look(images)[1].numpy().tobytes() == plain
+    ensemble = synthesize(request(graph), dataclasses.replace(QUICK, teacher_bits=(4, 6, 8)), "gznq")
     assert ensemble.digest() != synthesize(request(graph), QUICK, "gznq").digest()
 
 
 def test_rounded_weights_lie_on_the_grid():
     weight = torch.randn(5, 3, 3, 3)
-    coarse = rounded(weight, 4)
+    coarse = round_weight(weight, 4)
     for channel, exact in zip(coarse, weight, strict=True):
         assert len(torch.unique(channel)) <= 15
         assert float((channel - exact).abs().max()) <= float(exact.abs().max()) / 7 / 2 + 1e-6
 
 
-def test_joined_company_is_the_moments_of_all_images():
+def test_merged_moments_are_the_moments_of_all_images():
     old, new = torch.randn(5, 4, 3, 3) + 2, torch.randn(3, 4, 3, 3) * 2
-    together = Company(5, {"x": batch_moments(old)}).joined({"x": batch_moments(new)}, 3)["x"]
+    together = RunningMoments(5, {"x": batch_moments(old)}).merge({"x": batch_moments(new)}, 3)["x"]
     whole = batch_moments(torch.cat([old, new]))
     torch.testing.assert_close((together.mean, together.var), (whole.mean, whole.var), rtol=1e-4, atol=1e-5)
 
 
-def test_company_does_not_depend_on_how_images_are_split(graph):
-    images, critic = torch.randn(10, 3, 12, 12), Critic(graph)
-    parts, whole = critic.company(images, part=3), critic.company(images, part=10)
+def test_running_moments_do_not_depend_on_how_images_are_split(graph):
+    images, teacher = torch.randn(10, 3, 12, 12), Teacher(graph)
+    parts, whole = teacher.measure_moments(images, part=3), teacher.measure_moments(images, part=10)
     assert parts.images == whole.images == 10
     for name, moments in whole.moments.items():
         torch.testing.assert_close(parts.moments[name].var, moments.var, rtol=1e-4, atol=1e-5)
 
 
 def test_half_size_where_the_graph_allows_it_and_only_there(graph):
-    smaller = resized(graph, 2)
+    smaller = resize_input(graph, 2)
     assert smaller is not None
     assert smaller.shapes[smaller.inputs[0]] == (1, 3, 6, 6)
     rigid = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
     rigid_graph = capture(rigid.eval(), (3, 12, 12), "rigid")
-    assert resized(rigid_graph, 2) is None
+    assert resize_input(rigid_graph, 2) is None
     made = synthesize(request(rigid_graph), QUICK, "gznq")  # a half-size canvas, enlarged for the network
     assert made.inputs.shape == (12, 3, 12, 12)
 
@@ -284,8 +286,8 @@ def test_rate_rises_stays_and_falls():
 
 def test_low_pass_keeps_flat_and_dampens_grain():
     flat, grain = torch.full((1, 2, 9, 9), 0.3), torch.randn(1, 2, 32, 32)
-    torch.testing.assert_close(smoothed(flat, 1.0), flat)
-    assert float(smoothed(grain, 1.0).var()) < 0.3 * float(grain.var())
+    torch.testing.assert_close(smooth(flat, 1.0), flat)
+    assert float(smooth(grain, 1.0).var()) < 0.3 * float(grain.var())
 
 
 def test_more_effort_is_more_iterations():

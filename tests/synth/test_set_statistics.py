@@ -12,7 +12,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
-from edgeq.synth.statistics import BATCH, Reference, assignment, layer_gaps, references, seen_moments
+from edgeq.synth.statistics import BATCH, Reference, assignment, layer_gaps, observe_moments, references
 
 SHAPE = (3, 12, 12)
 
@@ -42,7 +42,7 @@ def inputs() -> torch.Tensor:
 
 def gaps(graph: Graph, images: npt.NDArray[np.float32]) -> list[tuple[float, float]]:
     wanted, _ = references(graph)
-    seen, _ = seen_moments(graph, images, [want.value for want in wanted])
+    seen, _ = observe_moments(graph, images, [want.value for want in wanted])
     return [(row.mean_gap, row.std_gap) for row in layer_gaps(wanted, seen)]
 
 
@@ -78,7 +78,7 @@ def test_moments_are_those_of_the_whole_set(inputs: torch.Tensor) -> None:
     graph = remembering(inputs)
     (name,) = graph.inputs
     far = inputs.numpy() + np.float32(1000)  # sums of squares would have lost the variance
-    seen, outputs = seen_moments(graph, far, [name])
+    seen, outputs = observe_moments(graph, far, [name])
     mean, std = seen[name]
     assert np.allclose(mean, far.astype(np.float64).mean((0, 2, 3)), rtol=1e-6)
     assert np.allclose(std, far.astype(np.float64).std((0, 2, 3)), rtol=1e-3)

@@ -11,10 +11,10 @@ from edgeq.errors import ArtifactError, UnsupportedError
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.passes import optimize
 from edgeq.synth.base import SYNTHESIZERS, Request
-from edgeq.synth.critic import Critic
 from edgeq.synth.generatorfile import GENERATOR, generator_bytes, load_generator
 from edgeq.synth.generators import Generator
 from edgeq.synth.losses import Moments, gaussian_kl
+from edgeq.synth.teacher import Teacher
 from edgeq.synth.zs_cgan import Settings, sample, train, zs_cgan
 
 LOW, HIGH = np.full(3, -2.0, np.float32), np.full(3, 2.5, np.float32)
@@ -41,24 +41,24 @@ def request(graph, **changes):
     return dataclasses.replace(base, **changes)
 
 
-def divergence(critic, images):
-    seen, _ = critic.look(images)
-    return float(torch.stack([gaussian_kl(seen[name], want).mean() for name, want in critic.stored.items()]).mean())
+def divergence(teacher, images):
+    seen, _ = teacher.look(images)
+    return float(torch.stack([gaussian_kl(seen[name], want).mean() for name, want in teacher.stored.items()]).mean())
 
 
 def test_training_brings_statistics_and_labels_closer(graph):
-    critic = Critic(graph)
+    teacher = Teacher(graph)
     labels = torch.arange(48) % 3
     before, after = (train(request(graph), dataclasses.replace(QUICK, steps=n)) for n in (0, 60))
-    drawn = [sample(trained, critic, labels, 1, retries=0) for trained in (before, after)]
-    assert divergence(critic, drawn[1][0]) < 0.7 * divergence(critic, drawn[0][0])
+    drawn = [sample(trained, teacher, labels, 1, retries=0) for trained in (before, after)]
+    assert divergence(teacher, drawn[1][0]) < 0.7 * divergence(teacher, drawn[0][0])
     assert drawn[1][1]["rejected"] < drawn[0][1]["rejected"]
 
 
 def test_images_of_another_class_are_drawn_anew(graph):
     trained, labels = train(request(graph), QUICK), torch.arange(48) % 3
-    _, once = sample(trained, Critic(graph), labels, 1, retries=0)
-    _, often = sample(trained, Critic(graph), labels, 1, retries=20)
+    _, once = sample(trained, Teacher(graph), labels, 1, retries=0)
+    _, often = sample(trained, Teacher(graph), labels, 1, retries=20)
     assert once["rejected"] == often["rejected"]
     assert often["wrong"] <= once["wrong"]
 

@@ -15,7 +15,7 @@ from edgeq.device.runners.agent.machine import processor
 from edgeq.device.transport import ShellTransport
 from edgeq.measure.validity import MOST_CLOCK_CHANGE
 
-__all__ = ["doubts", "fast_cores", "limited", "machine", "mask", "moment"]
+__all__ = ["add_clock_limits", "doubts", "fast_cores", "machine", "mask", "moment"]
 
 Facts = dict[str, Any]
 
@@ -60,23 +60,26 @@ _CORES = "/sys/devices/system/cpu/cpu[0-9]*"
 
 def machine(device: ShellTransport) -> Facts:
     """What does not change while measuring: the keys of the agent's `machine`, and Android's own."""
-    found = _ask(device, {**_PARTS, "free": f"df -k {shlex.quote(device.root)}"})
-    properties = dict(re.findall(r"^\[([^\]]+)\]: \[(.*)\]$", found["properties"], re.MULTILINE))
-    cpu = processor(found["cpuinfo"])
+    answers = _ask(device, {**_PARTS, "free": f"df -k {shlex.quote(device.root)}"})
+    properties = dict(re.findall(r"^\[([^\]]+)\]: \[(.*)\]$", answers["properties"], re.MULTILINE))
+    cpu = processor(answers["cpuinfo"])
     speeds = _per_core(device, ("cpu_capacity", "cpufreq/cpuinfo_max_freq"))
     abis = [abi for abi in properties.get("ro.product.cpu.abilist", "").split(",") if abi]
     emulated = "1" in (properties.get("ro.kernel.qemu"), properties.get("ro.boot.qemu"))
     names = [properties.get(f"ro.product.{key}", "") for key in ("manufacturer", "model")]
     cores = sorted({core for values in speeds.values() for core in values})
     return {
-        "cpu": properties.get("ro.soc.model") or cpu["name"] or properties.get("ro.board.platform") or found["machine"],
+        "cpu": properties.get("ro.soc.model")
+        or cpu["name"]
+        or properties.get("ro.board.platform")
+        or answers["machine"],
         "parts": cpu["parts"],
-        "architecture": found["machine"],
+        "architecture": answers["machine"],
         "cores": len(cores) or None,
         "big_cores": fast_cores(speeds),
         "flags": cpu["flags"],
         "dot_product": cpu["dot_product"],
-        "system": f"Android {properties.get('ro.build.version.release', '?')}, Linux {found['kernel'].split('-')[0]}",
+        "system": f"Android {properties.get('ro.build.version.release', '?')}, Linux {answers['kernel'].split('-')[0]}",
         "libc": "bionic",
         "python": None,
         "bits": 64 if any("64" in abi for abi in abis) else 32,
@@ -85,42 +88,42 @@ def machine(device: ShellTransport) -> Facts:
         "device": properties.get("ro.product.device"),
         "sdk": _number(properties.get("ro.build.version.sdk", "")),
         "abis": abis,
-        "pinning": bool(found["pinning"]),
-        "free_bytes": _free(found["free"]),
+        "pinning": bool(answers["pinning"]),
+        "free_bytes": _free(answers["free"]),
     }
 
 
 def moment(device: ShellTransport, *, own: float = 0.0, affinity: Sequence[int] = ()) -> Facts:
     """What it is doing now. `own` is how many seconds of processor time edgeq's programs have taken there so far."""
-    found = _ask(device, _MOMENT)
+    answers = _ask(device, _MOMENT)
     cores = _per_core(device, ("cpufreq/scaling_cur_freq", "cpufreq/scaling_max_freq", "cpufreq/cpuinfo_max_freq"))
     governors = _per_core(device, ("cpufreq/scaling_governor",), words=True)["cpufreq/scaling_governor"]
-    ticks = [tick for word in found["stat"].split()[1:9] if (tick := _number(word)) is not None]
+    ticks = [tick for word in answers["stat"].split()[1:9] if (tick := _number(word)) is not None]
     busy = stolen = None
     if len(ticks) == 8:
         user, nice, system, _idle, _wait, irq, soft, steal = (tick / _TICKS for tick in ticks)
         busy, stolen = user + nice + system + irq + soft, steal
-    status = re.search(r"Thermal Status: ([0-9]{1,3})", found["thermal"])
+    status = re.search(r"Thermal Status: ([0-9]{1,3})", answers["thermal"])
     return {
-        "clock": _decimal(found["uptime"]) or 0.0,
+        "clock": _decimal(answers["uptime"]) or 0.0,
         "own": own,
         "busy": busy,
         "stolen": stolen,
-        "load": _decimal(found["load"]),
+        "load": _decimal(answers["load"]),
         "frequency_khz": cores["cpufreq/scaling_cur_freq"],
         "limit_khz": cores["cpufreq/scaling_max_freq"],
         "fastest_khz": cores["cpufreq/cpuinfo_max_freq"],
         "governors": {f"cpu{core}": name for core, name in governors.items()},
-        "temperature_c": max(_temperatures(found["thermal"]), default=None),
+        "temperature_c": max(_temperatures(answers["thermal"]), default=None),
         "thermal_status": int(status[1]) if status else None,
-        "battery": _battery(found["battery"]),
-        "battery_saver": {"0": False, "1": True}.get(found["saver"]),
+        "battery": _battery(answers["battery"]),
+        "battery_saver": {"0": False, "1": True}.get(answers["saver"]),
         "throttled": None,
         "affinity": list(affinity),
     }
 
 
-def limited(moment: Facts) -> Facts:
+def add_clock_limits(moment: Facts) -> Facts:
     """`moment` with the limit on each clock in its place.
 
     The clock at rest says nothing about the clock under load; the limit on it, which heat lowers, does.
@@ -130,23 +133,23 @@ def limited(moment: Facts) -> Facts:
 
 def doubts(before: Facts, after: Facts) -> list[str]:
     """What Android says against timings that were taken between two moments, a sentence each."""
-    found = []
+    reasons = []
     used = set(after["affinity"])
     for core, limit in after["limit_khz"].items():
         fastest = after["fastest_khz"].get(core, limit)
         if (not used or core in used) and limit < (1 - MOST_CLOCK_CHANGE) * fastest:
-            found.append(f"the clock of core {core} is held at {limit // 1000} of {fastest // 1000} MHz")
+            reasons.append(f"the clock of core {core} is held at {limit // 1000} of {fastest // 1000} MHz")
             break
     status = max(before["thermal_status"] or 0, after["thermal_status"] or 0)
     if status:
         word = THERMAL_STATUS[min(status, len(THERMAL_STATUS) - 1)]
-        found.append(f"Android slows itself down because of heat (thermal status {status}, {word})")
+        reasons.append(f"Android slows itself down because of heat (thermal status {status}, {word})")
     if before["battery_saver"] or after["battery_saver"]:
-        found.append("battery saver is on")
+        reasons.append("battery saver is on")
     battery = after["battery"]
     if battery["percent"] is not None and battery["percent"] <= LOW_BATTERY and not battery["charging"]:
-        found.append(f"the battery is at {battery['percent']} %")
-    return found
+        reasons.append(f"the battery is at {battery['percent']} %")
+    return reasons
 
 
 def fast_cores(speeds: Mapping[str, Mapping[int, int]]) -> list[int]:
@@ -164,12 +167,14 @@ def mask(cores: Sequence[int]) -> str:
 
 def _ask(device: ShellTransport, questions: Mapping[str, str]) -> dict[str, str]:
     """What each command printed, stripped; empty where it failed or is not there."""
-    command = "; ".join(f"echo; echo '{_MARK} {name}'; ( {asked} ) 2>/dev/null" for name, asked in questions.items())
+    command = "; ".join(
+        f"echo; echo '{_MARK} {name}'; ( {question} ) 2>/dev/null" for name, question in questions.items()
+    )
     text = device.execute(f"{command}; true").stdout.decode(errors="replace").replace("\r\n", "\n")
     lines = "\n".join(line[:LONGEST] for line in text.split("\n"))
     parts = re.split(rf"^{_MARK} (\w+)$", lines, flags=re.MULTILINE)
-    found = dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
-    return {name: found.get(name, "") for name in questions}
+    answers = dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
+    return {name: answers.get(name, "") for name in questions}
 
 
 def _per_core(device: ShellTransport, names: Sequence[str], *, words: bool = False) -> dict[str, dict[int, Any]]:
@@ -217,5 +222,5 @@ def _number(text: str) -> int | None:
 
 
 def _decimal(text: str) -> float | None:
-    found = re.match(r"[0-9]{1,15}(\.[0-9]{1,15})?", text)
-    return float(found[0]) if found else None
+    match = re.match(r"[0-9]{1,15}(\.[0-9]{1,15})?", text)
+    return float(match[0]) if match else None

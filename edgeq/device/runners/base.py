@@ -15,7 +15,7 @@ from edgeq.errors import DeviceError
 from edgeq.measure.validity import ENOUGH_RUNS
 from edgeq.registry import Registry
 
-__all__ = ["RUNNERS", "WARMUP", "Pace", "Runner", "Setup", "damaged", "runner_of"]
+__all__ = ["RUNNERS", "WARMUP", "Pace", "Runner", "Setup", "damaged_error", "runner_of"]
 
 WARMUP = 0.2
 """Seconds that each file runs before it is timed; less where timing itself is shorter."""
@@ -99,6 +99,6 @@ def runner_of(device: ShellTransport) -> Runner:
     return RUNNERS.get(device.runner)(device)
 
 
-def damaged(device: ShellTransport, why: str) -> DeviceError:
+def damaged_error(device: ShellTransport, why: str) -> DeviceError:
     """What a device answered cannot be right."""
     return DeviceError("the device's answers are damaged", where=device.name, why=why, hint="try again")

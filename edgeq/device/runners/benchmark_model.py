@@ -133,12 +133,12 @@ def parse(text: str) -> Benchmark:
     """
     text = "\n".join(line[:LONGEST] for line in text.replace("\r\n", "\n").split("\n"))
     try:
-        found = _parse(text)
+        benchmark = _parse(text)
     except (ValueError, OverflowError) as error:
         raise _unusable(str(error)) from error
-    if not all(isinstance(value, tuple) or _sane(value) for value in vars(found).values()):
+    if not all(isinstance(value, tuple) or _sane(value) for value in vars(benchmark).values()):
         raise _unusable("a number in it is none")
-    return found
+    return benchmark
 
 
 def _unusable(why: str) -> DeviceError:
@@ -158,8 +158,8 @@ def _parse(text: str) -> Benchmark:
     ]
     summary: dict[str, float] = {}
     for line in text.splitlines():
-        _, found, rest = line.partition("nference timings in us:")
-        if found:
+        _, separator, rest = line.partition("nference timings in us:")
+        if separator:
             summary = {
                 key.strip(): float(value) for key, value in re.findall(rf"([A-Za-z][\w ()]*): ({_NUMBER})", rest)
             }
@@ -195,8 +195,8 @@ def _word(flag: bool) -> str:
     return "true" if flag else "false"
 
 
-def _first(found: dict[str, str] | dict[str, float], *keys: str) -> float | None:
-    return next((float(found[key]) for key in keys if key in found), None)
+def _first(match: dict[str, str] | dict[str, float], *keys: str) -> float | None:
+    return next((float(match[key]) for key in keys if key in match), None)
 
 
 def _ms(microseconds: float | None) -> float | None:
@@ -204,8 +204,8 @@ def _ms(microseconds: float | None) -> float | None:
 
 
 def _bytes(text: str, pattern: str) -> int | None:
-    found = re.search(pattern, text)
-    return round(float(found[1]) * 2**20) if found else None
+    match = re.search(pattern, text)
+    return round(float(match[1]) * 2**20) if match else None
 
 
 def _whole(text: str, replaced: list[tuple[str, str]]) -> bool | None:
@@ -226,7 +226,7 @@ def _profile(text: str) -> tuple[OpTime, ...]:
     columns = re.findall(r"\[([^\]]+)\]", header)
     if columns[:1] != ["Node type"] or not {"count", "avg ms"} <= set(columns):
         return ()
-    found = []
+    times = []
     for row in rows:
         cells = row.rsplit(maxsplit=len(columns) - 1)
         if len(cells) != len(columns):
@@ -234,8 +234,8 @@ def _profile(text: str) -> tuple[OpTime, ...]:
         named = dict(zip(columns, cells, strict=True))
         if not (re.fullmatch(r"[0-9]{1,9}", named["count"]) and re.fullmatch(_NUMBER, named["avg ms"])):
             break
-        found.append(OpTime(named["Node type"].strip(), int(named["count"]), float(named["avg ms"])))
-    return tuple(found)
+        times.append(OpTime(named["Node type"].strip(), int(named["count"]), float(named["avg ms"])))
+    return tuple(times)
 
 
 def _last_words(text: str) -> str:

@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.device.runners import android
-from edgeq.device.runners.base import RUNNERS, WARMUP, Pace, Runner, Setup, damaged
+from edgeq.device.runners.base import RUNNERS, WARMUP, Pace, Runner, Setup, damaged_error
 from edgeq.device.runners.benchmark_model import Benchmark, Program, flags, parse
 from edgeq.device.transport import Completed, ShellTransport
 from edgeq.errors import ConfigError, DeviceError
 from edgeq.formats.tflite.session import file_tensors
-from edgeq.isolation import isolated
+from edgeq.isolation import run_isolated
 from edgeq.measure.latency import latency_facts
 from edgeq.measure.validity import ENOUGH_RUNS, MOST_SPREAD, doubts
 
@@ -84,17 +84,17 @@ class PhoneRunner(Runner):
     def probe(self, *, program: Path | None = None, timeout: float = 300.0) -> dict[str, Any]:
         """What the device is and does, and whether `benchmark_model` starts there."""
         self.machine = android.machine(self.device)
-        found: dict[str, Any] = {"works": False, "version": None, "numpy": None, "why": ""}
+        state: dict[str, Any] = {"works": False, "version": None, "numpy": None, "why": ""}
         try:
             self._put(program)
         except DeviceError as error:
-            found["why"] = error.why or f"not said where it is: --benchmark-model PATH or {PROGRAM}"
+            state["why"] = error.why or f"not said where it is: --benchmark-model PATH or {PROGRAM}"
         else:
-            found |= {"version": self.program.name} | self._starts()
+            state |= {"version": self.program.name} | self._starts()
         return {
             "machine": self.machine,
             "moment": android.moment(self.device),
-            "runtimes": {"benchmark_model": found},
+            "runtimes": {"benchmark_model": state},
             "free_bytes": self.machine["free_bytes"],
         }
 
@@ -136,13 +136,13 @@ class PhoneRunner(Runner):
         for name, path in paths.items():
             memory[name] = self._run(f"memory {name}", flags(path, **each, memory=True), pace.timeout)
             profile[name] = self._run(f"profile {name}", flags(path, **each, profile=True), pace.timeout)
-        found = self._doubts(timed, before, after)
+        reasons = self._doubts(timed, before, after)
         own = timed["model"][-1]
         return {
-            "latency": None if self.machine["emulated"] else _latency(timed, setup.threads, found),
+            "latency": None if self.machine["emulated"] else _latency(timed, setup.threads, reasons),
             "threads": setup.threads,
-            "doubts": found,
-            "valid": not found,
+            "doubts": reasons,
+            "valid": not reasons,
             "notes": _notes(own, xnnpack),
             "before": before,
             "after": after,
@@ -171,7 +171,7 @@ class PhoneRunner(Runner):
         timeout: float,
         expected: Sequence[npt.NDArray[Any]] | None = None,
     ) -> tuple[list[npt.NDArray[Any]], dict[str, Any]]:
-        given, made = isolated(file_tensors, str(model))
+        given, outputs = run_isolated(file_tensors, str(model))
         if "," in given.name:
             raise ConfigError(f"benchmark_model cannot name the input {given.name!r}", hint="a comma ends a name there")
         self._prepare(setup)
@@ -184,9 +184,9 @@ class PhoneRunner(Runner):
             f"--input_layer={given.name}", f"--input_layer_shape={','.join(map(str, given.shape))}",
             f"--input_layer_value_files={name}:{job}/in", f"--output_filepath={job}/out",
         ]  # fmt: skip
-        here = shlex.quote(job)
+        folder = shlex.quote(job)
         loop = (
-            f"cd {here} && : > outputs && i=0 && while [ $i -lt {len(batch)} ]; do "
+            f"cd {folder} && : > outputs && i=0 && while [ $i -lt {len(batch)} ]; do "
             f"dd if={shlex.quote(inputs)} of=in bs={size} skip=$i count=1 2>/dev/null || exit; "
             f"rm -f out; {self._command(words)} >log 2>&1 || {{ s=$?; tail -c 4000 log; exit $s; }}; "
             "[ -s out ] || { echo 'ERROR: this build has no --output_filepath'; exit 1; }; "
@@ -194,17 +194,17 @@ class PhoneRunner(Runner):
         )
         before = self._moment()
         done = self._call(loop, timeout)
-        said = self.raw["eval"] = done.stdout.decode(errors="replace")
+        printed = self.raw["eval"] = done.stdout.decode(errors="replace")
         if done.status:
-            raise self._refused(done, said)
-        if ignored := self._parsed(said).ignored:
+            raise self._refused(done, printed)
+        if ignored := self._parsed(printed).ignored:
             raise DeviceError("this build of benchmark_model cannot be given images", where=self.device.name,
                               why=f"it does not know {', '.join(ignored)}", hint="use a newer build")  # fmt: skip
-        shapes = [(tensor.shape, tensor.dtype) for tensor in made]
-        wanted = len(batch) * sum(int(np.prod(shape)) * kind.itemsize for shape, kind in shapes)
-        data = self.device.pull(f"{job}/outputs", timeout=timeout, most=wanted)
-        if len(data) != wanted or hashlib.sha256(data).hexdigest() not in said:
-            raise damaged(self.device, f"{len(data)} bytes came, {wanted} should")
+        shapes = [(tensor.shape, tensor.dtype) for tensor in outputs]
+        expected_bytes = len(batch) * sum(int(np.prod(shape)) * kind.itemsize for shape, kind in shapes)
+        data = self.device.pull(f"{job}/outputs", timeout=timeout, most=expected_bytes)
+        if len(data) != expected_bytes or hashlib.sha256(data).hexdigest() not in printed:
+            raise damaged_error(self.device, f"{len(data)} bytes came, {expected_bytes} should")
         facts = {
             "images": len(batch), "sha256": hashlib.sha256(data).hexdigest(), "ops": {}, "peak_bytes": None,
             "before": before, "after": self._moment(), "machine": self.machine, "runtime": self.program.name,
@@ -222,9 +222,12 @@ class PhoneRunner(Runner):
     def _starts(self) -> dict[str, Any]:
         """Whether the tool runs at all: without a file to time it says so and ends with 1."""
         done = self._call(f"exec {self._command([])} 2>&1", 60)
-        said = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
         works = done.status < 126
-        return {"works": works, "why": "" if works else _KILLED.get(done.status) or (said or ["it does not start"])[-1]}
+        return {
+            "works": works,
+            "why": "" if works else _KILLED.get(done.status) or (lines or ["it does not start"])[-1],
+        }
 
     def _prepare(self, setup: Setup) -> None:
         """Push the tool, and use the fastest cores when they are enough and the device can be told."""
@@ -241,26 +244,26 @@ class PhoneRunner(Runner):
         """
         own = timed["model"]
         runs = sum(run.runs for run in own)
-        found = doubts(
+        reasons = doubts(
             self.machine,
-            android.limited(before),
-            android.limited(after),
+            android.add_clock_limits(before),
+            android.add_clock_limits(after),
             [_middle(run) for run in timed.get("float", ())],
             [_middle(run) for run in own],
             runs=runs,
             working=sum(run.runs * run.mean_ms for each in timed.values() for run in each) / 1000,
         )
         if self.machine["emulated"]:
-            return found
+            return reasons
         for name, each in timed.items():
             called = "integer" if name == "model" else name
             inside = statistics.median((run.std_ms or 0.0) / run.mean_ms for run in each)
             if inside > MOST_SPREAD:
-                found.append(f"timings of the {called} file in one process spread by {inside:.0%} of their mean")
+                reasons.append(f"timings of the {called} file in one process spread by {inside:.0%} of their mean")
             if (count := sum(run.runs for run in each)) < ENOUGH_RUNS and name != "model":
-                found.append(f"{count} runs of the {called} file are too few, {ENOUGH_RUNS} are needed")
-        found += [f"this build of benchmark_model does not know {flag}" for flag in own[-1].ignored]
-        return found + android.doubts(before, after)
+                reasons.append(f"{count} runs of the {called} file are too few, {ENOUGH_RUNS} are needed")
+        reasons += [f"this build of benchmark_model does not know {flag}" for flag in own[-1].ignored]
+        return reasons + android.doubts(before, after)
 
     def _moment(self) -> dict[str, Any]:
         return android.moment(self.device, own=self._own, affinity=self._pinned)
@@ -276,9 +279,9 @@ class PhoneRunner(Runner):
             raise self._refused(done, self.raw[what])
         return self._parsed(self.raw[what])
 
-    def _parsed(self, said: str) -> Benchmark:
+    def _parsed(self, printed: str) -> Benchmark:
         try:
-            return parse(said)
+            return parse(printed)
         except DeviceError as error:
             raise DeviceError(error.what, where=self.device.name, why=error.why, hint=error.hint) from error
 
@@ -288,13 +291,13 @@ class PhoneRunner(Runner):
         self._own += sum(60 * int(minutes) + float(seconds) for minutes, seconds in taken)
         return done
 
-    def _refused(self, done: Completed, said: str) -> DeviceError:
-        lines = [line.strip() for line in (said + "\n" + done.stderr).splitlines() if line.strip()]
+    def _refused(self, done: Completed, printed: str) -> DeviceError:
+        lines = [line.strip() for line in (printed + "\n" + done.stderr).splitlines() if line.strip()]
         lines = [line for line in lines if not re.fullmatch(r"\d+m[\d.]+s\s+\d+m[\d.]+s", line)]
         errors = [line for line in lines if line.startswith(("ERROR", "FATAL"))]
         why = _KILLED.get(done.status) or (errors or lines or [f"exit status {done.status}"])[-1][:300]
         hint = "run it by hand with the same file to see more"
-        if "No space left" in said:
+        if "No space left" in printed:
             hint = f"free some space there; {self.device.by_hand(f'rm -rf {self.device.root}')} helps"
         elif done.status in (126, 127, 132):
             hint = f"use a build for {(self.machine['abis'] or ['this processor'])[0]}"
@@ -308,19 +311,19 @@ def _outputs(
 ) -> list[npt.NDArray[Any]]:
     """One array ``(N, ...)`` per output, out of all outputs of the first image, of the second, and so on."""
     rows = np.frombuffer(data, np.uint8).reshape(images, -1)
-    found, start = [], 0
+    outputs, start = [], 0
     for shape, kind in shapes:
         end = start + int(np.prod(shape)) * kind.itemsize
-        found.append(np.ascontiguousarray(rows[:, start:end]).view(kind).reshape(images * shape[0], *shape[1:]))
+        outputs.append(np.ascontiguousarray(rows[:, start:end]).view(kind).reshape(images * shape[0], *shape[1:]))
         start = end
-    return found
+    return outputs
 
 
-def _latency(timed: Mapping[str, Sequence[Benchmark]], threads: int, found: Sequence[str]) -> dict[str, Any]:
+def _latency(timed: Mapping[str, Sequence[Benchmark]], threads: int, doubts: Sequence[str]) -> dict[str, Any]:
     """Of each process its median, or its mean where the build prints no median; a pair is two processes."""
     own, base = timed["model"], timed.get("float", ())
     facts = latency_facts(
-        [_middle(run) for run in base], [_middle(run) for run in own], inferences=1, threads=threads, doubts=found
+        [_middle(run) for run in base], [_middle(run) for run in own], inferences=1, threads=threads, doubts=doubts
     )
     facts |= {"p90_ms": None, "runs": sum(run.runs for run in own)}
     # What each process does not say is left out: how many inferences it ran, and the ends of their distribution.

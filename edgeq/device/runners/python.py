@@ -20,13 +20,13 @@ import numpy.typing as npt
 
 from edgeq.device.answers import read_answer
 from edgeq.device.runners import agent
-from edgeq.device.runners.base import RUNNERS, Pace, Runner, Setup, damaged
+from edgeq.device.runners.base import RUNNERS, Pace, Runner, Setup, damaged_error
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import DeviceError
 from edgeq.measure.latency import latency_facts
 from edgeq.measure.validity import doubts
 
-__all__ = ["PROVISIONED", "PythonRunner", "agent_digest", "packed"]
+__all__ = ["PROVISIONED", "PythonRunner", "agent_digest", "pack_agent"]
 
 PROVISIONED = "runtimes"
 """Where on a device, below edgeq's folder, the runtimes are that `edgeq device provision` put there."""
@@ -38,7 +38,7 @@ _START = "import runpy\nrunpy.run_module('edgeq_agent', run_name='__main__')\n"
 
 
 @functools.cache
-def packed() -> bytes:
+def pack_agent() -> bytes:
     """The agent as one file that Python runs: a zip archive, the same bytes for the same sources."""
     buffer = io.BytesIO()
     sources = {path.name: path.read_bytes() for path in sorted(Path(agent.__file__).parent.glob("*.py"))}
@@ -51,7 +51,7 @@ def packed() -> bytes:
 
 def agent_digest() -> str:
     """sha256 of the agent."""
-    return hashlib.sha256(packed()).hexdigest()
+    return hashlib.sha256(pack_agent()).hexdigest()
 
 
 @RUNNERS.register("python")
@@ -84,13 +84,13 @@ class PythonRunner(Runner):
         facts = self._ask(["eval"], timeout, request)
         kinds = [(tuple(each["shape"]), np.dtype(each["dtype"])) for each in facts["arrays"]]
         if expected is not None and kinds != [(array.shape, array.dtype) for array in expected]:
-            raise damaged(device, "its outputs have other shapes or types than the file's")
+            raise damaged_error(device, "its outputs have other shapes or types than the file's")
         size = sum(math.prod(shape) * kind.itemsize for shape, kind in kinds)
         if facts["images"] != len(batch) or size > LARGEST_OUTPUT:
-            raise damaged(device, f"{facts['images']} images and {size} bytes of outputs")
+            raise damaged_error(device, f"{facts['images']} images and {size} bytes of outputs")
         data = device.pull(outputs, most=size)
         if len(data) != size or facts["sha256"] != hashlib.sha256(data).hexdigest():
-            raise damaged(device, "its outputs are not those it names")
+            raise damaged_error(device, "its outputs are not those it names")
         found, start = [], 0
         for shape, kind in kinds:
             end = start + math.prod(shape) * kind.itemsize
@@ -115,19 +115,19 @@ class PythonRunner(Runner):
         elapsed = time.monotonic() - began
         samples = facts["samples"]
         if set(samples) != {"model", *(["float"] if baseline else [])} or len({*map(len, samples.values())}) > 1:
-            raise damaged(device, "it did not time each file as often")
+            raise damaged_error(device, "it did not time each file as often")
         own, base = samples["model"], samples.get("float", [])
-        found = doubts(facts["machine"], facts["before"], facts["after"], base, own)
+        reasons = doubts(facts["machine"], facts["before"], facts["after"], base, own)
         timed = facts["inferences_per_run"] * sum(map(sum, samples.values())) / 1000
         if timed > elapsed:
-            found.append(f"its timings add up to {timed:.1f} s, and {elapsed:.1f} s passed here")
+            reasons.append(f"its timings add up to {timed:.1f} s, and {elapsed:.1f} s passed here")
         latency = latency_facts(
-            base, own, inferences=facts["inferences_per_run"], threads=facts["threads"], doubts=found
+            base, own, inferences=facts["inferences_per_run"], threads=facts["threads"], doubts=reasons
         )
         facts |= {
             "latency": latency,
-            "doubts": found,
-            "valid": not found,
+            "doubts": reasons,
+            "valid": not reasons,
             "expect_no_gain": not facts["machine"]["dot_product"],
         }
         if facts["machine"]["emulated"]:
@@ -140,7 +140,7 @@ class PythonRunner(Runner):
     def _ask(self, words: list[str], timeout: float, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Run the agent there and return its result. Whatever else is printed there is ignored."""
         device = self.device
-        path = device.push(packed(), "agent.pyz")
+        path = device.push(pack_agent(), "agent.pyz")
         if request is not None:
             words = [*words, device.push(json.dumps(request, sort_keys=True).encode(), "request.json")]
         runtimes = f"{device.root}/{PROVISIONED}"
@@ -170,20 +170,20 @@ def _request(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _no_answer(device: ShellTransport, status: int, said: str) -> DeviceError:
-    foreign = "ELF" in said  # what a shell says that takes another processor's program for a script
+def _no_answer(device: ShellTransport, status: int, printed: str) -> DeviceError:
+    foreign = "ELF" in printed  # what a shell says that takes another processor's program for a script
     if status == 126 or (status == 127 and foreign):
         return DeviceError(
             "Python does not start on the device",
             where=device.name,
-            why="it is no program for this processor" if foreign else said,
+            why="it is no program for this processor" if foreign else printed,
             hint="install a Python for its processor there: sudo apt-get install --reinstall python3",
         )
     if status == 127:
         return DeviceError(
             "there is no Python on the device",
             where=device.name,
-            why=said,
+            why=printed,
             hint="sudo apt-get install python3 python3-venv, there",
         )
     if status in (132, -4):
@@ -209,6 +209,6 @@ def _no_answer(device: ShellTransport, status: int, said: str) -> DeviceError:
     return DeviceError(
         "the agent on the device gave no answer",
         where=device.name,
-        why=said or f"exit status {status}",
+        why=printed or f"exit status {status}",
         hint="run again; edgeq device probe tells what is there",
     )

@@ -17,7 +17,7 @@ from edgeq.device.transport import LONGEST_ANSWER, QUICK, TRANSPORTS, Completed,
 from edgeq.errors import ConfigError, DeviceError
 from edgeq.scratch import scratch
 
-__all__ = ["AdbTransport", "Attached", "attached", "only_serial"]
+__all__ = ["AdbTransport", "Attached", "find_attached", "only_serial"]
 
 FOLDER = "/data/local/tmp"
 """Where Android lets its shell write files and run them; shared storage (`/sdcard`) runs nothing."""
@@ -63,23 +63,23 @@ class Attached:
         return f"adb:{self.serial} ({self.model or 'unknown model'}, {self.state})"
 
 
-def attached() -> list[Attached]:
+def find_attached() -> list[Attached]:
     """What the adb server sees, starting it when none runs. Raises `DeviceError`."""
     done = _adb(["devices", "-l"], "adb")
     if done.status:
-        raise _failed("adb", done.stderr)
-    found = []
+        raise _adb_error("adb", done.stderr)
+    devices = []
     for line in done.stdout.decode(errors="replace").splitlines():
         row = re.match(r"(\S+)\s+(no permissions|\S+)(.*)", line)
         if row and not line.startswith(("*", "adb ", "List of devices")):
             model = re.search(r"\bmodel:(\S+)", row[3])
-            found.append(Attached(row[1], row[2], model[1].replace("_", " ") if model else ""))
-    return found
+            devices.append(Attached(row[1], row[2], model[1].replace("_", " ") if model else ""))
+    return devices
 
 
 def only_serial() -> str:
     """The one device that is ready. `ConfigError` lists them where several are, `DeviceError` says why none is."""
-    known = attached()
+    known = find_attached()
     ready = [device for device in known if device.state == "device"]
     if len(ready) == 1:
         return ready[0].serial
@@ -122,7 +122,7 @@ class AdbTransport(ShellTransport):
     @classmethod
     def listed(cls) -> list[Listed]:
         try:
-            phones = attached()
+            phones = find_attached()
         except DeviceError:  # no adb here: then there is nothing to list
             phones = []
         return super().listed() + [
@@ -140,7 +140,7 @@ class AdbTransport(ShellTransport):
 
     def connect(self) -> None:
         """See that the device is there, ready, and says how commands end."""
-        found = next((device for device in attached() if device.serial == self.serial), None)
+        found = next((device for device in find_attached() if device.serial == self.serial), None)
         if found is None:
             hint = f"adb connect {self.serial}" if ":" in self.serial else "adb devices lists those that are"
             raise DeviceError("the device cannot be reached", where=self.name,
@@ -149,7 +149,7 @@ class AdbTransport(ShellTransport):
             raise _unready(found)
         done = _adb(["-s", self.serial, "features"], self.name)
         if done.status:
-            raise _failed(self.name, done.stderr)
+            raise _adb_error(self.name, done.stderr)
         if "shell_v2" not in done.stdout.decode(errors="replace").split():
             raise DeviceError(
                 "the device does not say how commands end", where=self.name,
@@ -166,10 +166,10 @@ class AdbTransport(ShellTransport):
             (folder / "in").write_bytes(data)
             done = _adb(["-s", self.serial, "push", str(folder / "in"), given], self.name, timeout)
         if done.status:
-            said = f"{done.stdout.decode(errors='replace')}\n{done.stderr}"
-            why = re.search(r"remote (.*)", said)
+            printed = f"{done.stdout.decode(errors='replace')}\n{done.stderr}"
+            why = re.search(r"remote (.*)", printed)
             if why is None:
-                raise _failed(self.name, said)
+                raise _adb_error(self.name, printed)
             self._shell(f"rm -f {shlex.quote(given)}", QUICK)
             return Completed(done.status, b"", why[1])
         quoted = shlex.quote(given)
@@ -177,12 +177,12 @@ class AdbTransport(ShellTransport):
 
     def _shell(self, command: str, timeout: float, limit: int = LONGEST_ANSWER) -> Completed:
         word = f"edgeq-{secrets.token_hex(8)}"
-        told = f'( {command}\n); s=$?; printf "\\n{word} %d\\n" $s >&2; exit $s'
-        words = ["adb", "-s", self.serial, "shell", "-T", told]
+        script = f'( {command}\n); s=$?; printf "\\n{word} %d\\n" $s >&2; exit $s'
+        words = ["adb", "-s", self.serial, "shell", "-T", script]
         done = call(words, data=None, timeout=timeout, where=self.name, held=True, limit=limit)
         last = re.search(rf"\n?{word} ([0-9]{{1,3}})\r?\n", done.stderr)
         if last is None:
-            raise _failed(self.name, done.stderr)
+            raise _adb_error(self.name, done.stderr)
         return Completed(int(last[1]), done.stdout, done.stderr[: last.start()] + done.stderr[last.end() :])
 
 
@@ -200,11 +200,11 @@ def _unready(device: Attached) -> DeviceError:
     return DeviceError("the device cannot be used", where=f"adb:{device.serial}", why=why, hint=hint)
 
 
-def _failed(name: str, said: str) -> DeviceError:
+def _adb_error(name: str, printed: str) -> DeviceError:
     for sign, why, hint in _REMEDIES:
-        if sign in said.lower():
+        if sign in printed.lower():
             return DeviceError("the device cannot be reached", where=name, why=why, hint=hint)
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
     return DeviceError(
         "the connection to the device is lost", where=name, why=lines[-1] if lines else "",
         hint="check its cable and screen, then run again: nothing half-written was left",

@@ -85,10 +85,10 @@ class SshTransport(ShellTransport):
         while not os.path.exists(self._socket):
             if master.poll() is not None or time.monotonic() > until:
                 log.seek(0)
-                said = log.read(1 << 20).decode(errors="replace")
+                printed = log.read(1 << 20).decode(errors="replace")
                 if master.poll() == 127:
                     raise DeviceError("ssh is not installed here", hint="sudo apt-get install openssh-client")
-                raise self._unreachable(said)
+                raise self._unreachable(printed)
             time.sleep(0.02)
 
     def execute(
@@ -115,12 +115,12 @@ class SshTransport(ShellTransport):
             word for key, value in options.items() for word in ("-o", f"{key}={value}")
         ]
 
-    def _unreachable(self, said: str) -> DeviceError:
+    def _unreachable(self, printed: str) -> DeviceError:
         for sign, why, hint in _REMEDIES:
-            if sign.lower() in said.lower():
+            if sign.lower() in printed.lower():
                 return DeviceError("the device cannot be reached", where=self.name, why=why,
                                    hint=hint.format(host=self._host))  # fmt: skip
-        lines = [line for line in said.splitlines() if line.strip()]
+        lines = [line for line in printed.splitlines() if line.strip()]
         return DeviceError(
             "the connection to the device is lost", where=self.name, why=lines[-1].strip() if lines else "",
             hint="check its power and network, then run again: nothing half-written was left",

@@ -52,7 +52,7 @@ def _count(model: Model, *, as_written: bool) -> Census:
     types = _element_types(model)
     floats = [node for node in nodes if node.op_type not in _CONVERSIONS and _is_float(node, types)]
     if as_written:
-        floats = [node for node in floats if not _paired(node, model)]
+        floats = [node for node in floats if not _is_between_pairs(node, model)]
     inner = Counter(node.op_type for node in nodes if node.op_type in _CONVERSIONS and not _at_edge(node, model))
     return Census(
         kinds=dict(sorted(Counter(node.op_type for node in nodes).items())),
@@ -100,7 +100,7 @@ def _constant(node: onnx.NodeProto, model: Model) -> bool:
     return all(not name or model.constant(name) is not None for name in node.input)
 
 
-def _paired(node: onnx.NodeProto, model: Model) -> bool:
+def _is_between_pairs(node: onnx.NodeProto, model: Model) -> bool:
     """Every tensor comes out of a DequantizeLinear (or is a constant) and goes into a QuantizeLinear."""
 
     def dequantized(name: str) -> bool:

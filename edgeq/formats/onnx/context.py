@@ -131,9 +131,9 @@ class FloatContext(Context):
         self, node: Node, kind: str, inputs: list[str], *, clamp: Clamp | None = None, **attributes: Any
     ) -> None:
         output = None if clamp else node.name
-        made = self.builder.node(kind, inputs, output, name=node.name, **attributes)
+        result = self.builder.node(kind, inputs, output, name=node.name, **attributes)
         if clamp:
-            self._limit(made, clamp, node.name, f"{node.name}/clamp")
+            self._limit(result, clamp, node.name, f"{node.name}/clamp")
 
     def move(
         self,
@@ -232,9 +232,9 @@ class QuantizedContext(Context):
         """
         return None if self._bare(value) else self.integers(value)
 
-    def hand_over(self, made: str, value: str) -> None:
+    def hand_over(self, result: str, value: str) -> None:
         if self._bare(value):
-            self.put(self.read(made, self.grid(value)), self.grid(value), self.integers(value))
+            self.put(self.read(result, self.grid(value)), self.grid(value), self.integers(value))
 
     def _bare(self, value: str) -> bool:
         return value in self._graph.outputs and value not in self._edges
@@ -255,11 +255,11 @@ class QuantizedContext(Context):
         if pictures:  # as they lie in memory between convolutions
             whole, shape = make("Transpose", [whole], perm=[0, 2, 3, 1]), (*shape[1:], shape[0])
         places = make("Cast", [make("Reshape", [whole, self.indices(-1)])], to=TensorProto.INT32)
-        found = make("GatherElements", [self.builder.constant(table), places], name=node.name)
-        found = make("Reshape", [found, self.indices(-1, *shape)], None if pictures else place)
+        result = make("GatherElements", [self.builder.constant(table), places], name=node.name)
+        result = make("Reshape", [result, self.indices(-1, *shape)], None if pictures else place)
         if pictures:
-            found = make("Transpose", [found], place, perm=[0, 3, 1, 2])
-        self.hand_over(found, node.name)
+            result = make("Transpose", [result], place, perm=[0, 3, 1, 2])
+        self.hand_over(result, node.name)
 
     def quantize(self, tensor: str, value: str, kind: str, output: str | None) -> str:
         """QuantizeLinear of a float tensor onto the grid of `value`."""
@@ -310,12 +310,12 @@ class QuantizedContext(Context):
         for name in bias:
             integers = np.pad(self._graph.constants[name], (0, more))
             inputs.append(self._bias(integers, q[value].scale, scale, q[name].axis))
-        made = self.builder.node("Conv", inputs, name=node.name, **attributes)
+        result = self.builder.node("Conv", inputs, name=node.name, **attributes)
         if not more:
-            self._leave(made, node.name, clamp, self.integers(node.name))
+            self._leave(result, node.name, clamp, self.integers(node.name))
             return
         wide = self.builder.fresh()
-        self._leave(made, node.name, clamp, wide)
+        self._leave(result, node.name, clamp, wide)
         cut = [wide, self.indices(0), self.indices(len(filters)), self.indices(1)]
         self.builder.node("Slice", cut, self.integers(node.name))
 
@@ -344,13 +344,13 @@ class QuantizedContext(Context):
     def compute(
         self, node: Node, kind: str, inputs: list[str], *, clamp: Clamp | None = None, **attributes: Any
     ) -> None:
-        made = self.builder.node(kind, inputs, name=node.name, **attributes)
-        self._leave(made, node.name, clamp, self.integers(node.name))
+        result = self.builder.node(kind, inputs, name=node.name, **attributes)
+        self._leave(result, node.name, clamp, self.integers(node.name))
 
-    def _leave(self, made: str, value: str, clamp: Clamp | None, target: str) -> None:
-        """Put the float tensor `made` on the grid of `value`, within `clamp`, as the integer tensor `target`."""
+    def _leave(self, result: str, value: str, clamp: Clamp | None, target: str) -> None:
+        """Put the float tensor `result` on the grid of `value`, within `clamp`, as the integer tensor `target`."""
         limits = self._limits(value, clamp)
-        integers = self.quantize(made, value, self._type, None if limits else target)
+        integers = self.quantize(result, value, self._type, None if limits else target)
         if limits:
             self.builder.node("Clip", [integers, *limits], target)
 

@@ -119,9 +119,9 @@ class Model:
     def signed_activations(self) -> bool:
         """Whether a QuantizeLinear makes int8, which onnxruntime fuses on x86 only when told to."""
         zeros = (n.input[2] for n in self.graph.node if n.op_type == "QuantizeLinear" and len(n.input) > 2)
-        found = (self.constant(name) for name in zeros)
+        zero_points = (self.constant(name) for name in zeros)
         inputs = any(v.type.tensor_type.elem_type == onnx.TensorProto.INT8 for v in self.inputs)
-        return inputs or any(zero is not None and zero.dtype == np.int8 for zero in found)
+        return inputs or any(zero is not None and zero.dtype == np.int8 for zero in zero_points)
 
     def with_open_batch(self) -> bytes:
         """A copy whose inputs and outputs take any batch. Shapes noted inside are dropped; they would hold the old."""

@@ -13,7 +13,7 @@ from edgeq.formats.base import FileSession, Format
 from edgeq.formats.census import Census
 from edgeq.formats.contents import Contents, Entry
 from edgeq.formats.exactness import Exactness
-from edgeq.formats.metadata import About
+from edgeq.formats.metadata import ModelMetadata
 from edgeq.formats.session import Session
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
@@ -30,14 +30,14 @@ class ONNX(Format):
     def _activations(self) -> Literal["int8", "uint8"]:
         return "uint8" if self.target.activations == "uint8" else "int8"
 
-    def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
-        from edgeq.formats.onnx.metadata import described
+    def write(self, graph: IntegerGraph, io: str | None, weights: str, about: ModelMetadata | None = None) -> bytes:
+        from edgeq.formats.onnx.metadata import add_metadata
         from edgeq.formats.onnx.writer import write_onnx
 
         kind = cast(Literal["float32", "int8", "uint8"], io)
         bits: Literal[7, 8] = 7 if self.weight_bits <= 7 else 8
         data = write_onnx(graph, activations=self._activations, io=kind, weight_bits=bits)
-        return data if about is None else described(data, about)
+        return data if about is None else add_metadata(data, about)
 
     def write_float(self, graph: Graph) -> bytes:
         from edgeq.formats.onnx.writer import write_onnx_float

@@ -7,22 +7,22 @@ import json
 import onnx
 from onnx import helper
 
-from edgeq.formats.metadata import About
+from edgeq.formats.metadata import ModelMetadata
 
-__all__ = ["described"]
+__all__ = ["add_metadata"]
 
 
-def described(model: bytes, about: About) -> bytes:
+def add_metadata(model: bytes, metadata: ModelMetadata) -> bytes:
     """`model` with its normalisation and labels as JSON; pixel format as ONNX's own document on metadata names it."""
     proto = onnx.load_from_string(model)
-    proto.doc_string = about.description
-    told = {"name": about.name, "mean": json.dumps(about.mean), "std": json.dumps(about.std)}
-    form = {1: "Gray8", 3: "Rgb8"}.get(len(about.mean))
+    proto.doc_string = metadata.description
+    properties = {"name": metadata.name, "mean": json.dumps(metadata.mean), "std": json.dumps(metadata.std)}
+    form = {1: "Gray8", 3: "Rgb8"}.get(len(metadata.mean))
     if form:
-        told["Image.BitmapPixelFormat"] = form
-    if about.labels:
-        told["labels"] = json.dumps(about.labels, ensure_ascii=False)
-    if about.raw:
-        told["input"] = about.raw
-    helper.set_model_props(proto, told)
+        properties["Image.BitmapPixelFormat"] = form
+    if metadata.labels:
+        properties["labels"] = json.dumps(metadata.labels, ensure_ascii=False)
+    if metadata.raw:
+        properties["input"] = metadata.raw
+    helper.set_model_props(proto, properties)
     return bytes(proto.SerializeToString(deterministic=True))

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, shape_inference
 
 from edgeq.errors import ArtifactError
-from edgeq.formats.contents import Contents, Op, Tensor, stated_shape
+from edgeq.formats.contents import Contents, Op, Tensor, check_shape
 from edgeq.formats.onnx.census import census, optimized_census
 from edgeq.formats.onnx.file import Model, read_model
 from edgeq.isolation import read_untrusted
@@ -64,9 +64,9 @@ class _Reader:
         for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
             kind = value.type.tensor_type
             dims = [d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim]
-            self.known[value.name] = _type(kind.elem_type), stated_shape(dims)
+            self.known[value.name] = _type(kind.elem_type), check_shape(dims)
         for name, tensor in model.initializers.items():
-            self.known[name] = _type(tensor.data_type), stated_shape(tensor.dims)
+            self.known[name] = _type(tensor.data_type), check_shape(tensor.dims)
         self.fixed: set[str] = {"", *model.initializers}
         for node in model.graph.node:  # arithmetic on constants alone: done once, when the file is loaded
             if self.fixed.issuperset(node.input):
@@ -106,7 +106,7 @@ class _Reader:
     def ops(self) -> tuple[Op, ...]:
         """Everything that computes or moves; conversions only at the model's own ends, nothing a loader folds away."""
         edge = {value.name for value in (*self.model.inputs, *self.model.outputs)}
-        found = []
+        rows = []
         for node in self.model.graph.node:
             if node.output and node.output[0] in self.fixed:
                 continue
@@ -114,11 +114,11 @@ class _Reader:
                 continue
             plain = node.op_type in _CONVERSIONS
             read = [self.tensor(name) if plain else self.read(name) for name in node.input if name]
-            made = [self.tensor(name) if plain else self.made(name) for name in node.output if name]
+            outputs = [self.tensor(name) if plain else self.made(name) for name in node.output if name]
             moving = tuple(t for t in read if not t.constant)
             fixed = tuple(t for t in read if t.constant)
-            found.append(Op(node.op_type, moving, fixed, tuple(made), _macs(node, read, made)))
-        return tuple(found)
+            rows.append(Op(node.op_type, moving, fixed, tuple(outputs), _macs(node, read, outputs)))
+        return tuple(rows)
 
 
 def _type(number: int) -> str:
@@ -126,13 +126,13 @@ def _type(number: int) -> str:
     return _RENAMED.get(name, name)
 
 
-def _macs(node: onnx.NodeProto, read: list[Tensor], made: list[Tensor]) -> int:
+def _macs(node: onnx.NodeProto, read: list[Tensor], outputs: list[Tensor]) -> int:
     """Multiply-accumulates. Weights are (out, in / groups, height, width), transposed ones (in, out, ...)."""
     if node.op_type == "Conv":
-        return math.prod(made[0].shape) * math.prod(read[1].shape[1:])
+        return math.prod(outputs[0].shape) * math.prod(read[1].shape[1:])
     if node.op_type == "ConvTranspose":
         return math.prod(read[0].shape) * math.prod(read[1].shape[1:])
     if node.op_type in ("Gemm", "MatMul"):
         transposed: Any = next((a.i for a in node.attribute if a.name == "transA"), 0)
-        return math.prod(made[0].shape) * read[0].shape[-2 if transposed else -1]
+        return math.prod(outputs[0].shape) * read[0].shape[-2 if transposed else -1]
     return 0

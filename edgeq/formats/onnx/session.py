@@ -138,33 +138,35 @@ class OrtSession(Session):
             raise UnsupportedError(f"output {output} is not quantized with one scale", where=self._where)
         return grid
 
-    def _raw(self, fed: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        chunks = self._run_wide(fed) if len(fed) != self._batch and not self._narrow_only else None
+    def _raw(self, file_input: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        chunks = self._run_wide(file_input) if len(file_input) != self._batch and not self._narrow_only else None
         if chunks is None:
             size = self._batch or 1
-            if len(fed) % size:
-                raise ConfigError(f"the model runs {size} samples at a time", why=f"got {len(fed)}")
-            chunks = [self._run(self._session, fed[i : i + size]) for i in range(0, len(fed), size)]
+            if len(file_input) % size:
+                raise ConfigError(f"the model runs {size} samples at a time", why=f"got {len(file_input)}")
+            chunks = [self._run(self._session, file_input[i : i + size]) for i in range(0, len(file_input), size)]
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
-    def _run_wide(self, fed: npt.NDArray[Any]) -> list[list[npt.NDArray[Any]]] | None:
+    def _run_wide(self, file_input: npt.NDArray[Any]) -> list[list[npt.NDArray[Any]]] | None:
         """Chunks through a copy with an open batch; None when this file has the batch baked in (a Reshape, say)."""
         try:
             if self._wide is None:
                 self._wide = self._load(self._model.with_open_batch())
-            chunks = [self._run(self._wide, fed[i : i + _CHUNK]) for i in range(0, len(fed), _CHUNK)]
+            chunks = [self._run(self._wide, file_input[i : i + _CHUNK]) for i in range(0, len(file_input), _CHUNK)]
         except ArtifactError:
             self._narrow_only = True
             return None
         if any(
-            len(array) != len(fed[i * _CHUNK : (i + 1) * _CHUNK]) for i, part in enumerate(chunks) for array in part
+            len(array) != len(file_input[i * _CHUNK : (i + 1) * _CHUNK])
+            for i, part in enumerate(chunks)
+            for array in part
         ):
             self._narrow_only = True
             return None
         return chunks
 
-    def _run(self, session: onnxruntime.InferenceSession, fed: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        return _run(session, {self._input.name: fed}, self._where)
+    def _run(self, session: onnxruntime.InferenceSession, file_input: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        return _run(session, {self._input.name: file_input}, self._where)
 
 
 class OrtPieces:
@@ -204,11 +206,11 @@ def _load(
 
 
 def _run(
-    session: onnxruntime.InferenceSession, fed: Mapping[str, npt.NDArray[Any]], where: str
+    session: onnxruntime.InferenceSession, feeds: Mapping[str, npt.NDArray[Any]], where: str
 ) -> list[npt.NDArray[Any]]:
     alive()
     try:
-        return list(session.run(None, dict(fed)))
+        return list(session.run(None, dict(feeds)))
     except Exception as error:  # as above
         raise ArtifactError("onnxruntime failed to run the model", where=where, why=_short(error)) from error
 

@@ -59,12 +59,12 @@ def verify_onnx(
                 run(graph, integers) if rounding == "tflite" else run_ort_rounding(graph, integers, activations)
             )
             given = {entry: integers, **values}
-            fed = {tensors[name]: (given[name].astype(np.int16) + shift).astype(activations) for name in tensors}
-            made = pieces.run({tensor + FED: array for tensor, array in fed.items()})
+            feeds = {tensors[name]: (given[name].astype(np.int16) + shift).astype(activations) for name in tensors}
+            results = pieces.run({tensor + FED: array for tensor, array in feeds.items()})
             for node in graph.nodes:
                 own = interpolates(node)
-                wanted = evaluate(graph, node, given, activations) if own else given[node.name]
-                yield node.name, compare(wanted, made[tensors[node.name]].astype(np.int16) - shift)
+                expected = evaluate(graph, node, given, activations) if own else given[node.name]
+                yield node.name, compare(expected, results[tensors[node.name]].astype(np.int16) - shift)
 
     return gather(f"{rounding} rounding", [node.name for node in graph.nodes], differences())
 
@@ -74,18 +74,18 @@ def cut_at_integers(data: bytes, tensors: Mapping[str, Shape], entry: str, activ
     where one is read there is an input of the same name with `FED` behind it. Conversions at the edges go. Any batch.
     """
     whole = onnx.ModelProto.FromString(data)
-    wanted, read = set(tensors) - {entry}, set[str]()
+    needed, read = set(tensors) - {entry}, set[str]()
     kept: list[onnx.NodeProto] = []
     for node in reversed(whole.graph.node):
-        if not wanted & set(node.output):
+        if not needed & set(node.output):
             continue
         piece = onnx.NodeProto()
         piece.CopyFrom(node)
         piece.input[:] = [name + FED if name in tensors else name for name in node.input]
-        wanted |= set(node.input) - set(tensors)
+        needed |= set(node.input) - set(tensors)
         read |= set(piece.input)
         kept.append(piece)
-    made = {name for node in kept for name in node.output}
+    produced = {name for node in kept for name in node.output}
     kind = onnx.TensorProto.UINT8 if activations == "uint8" else onnx.TensorProto.INT8
 
     def infos(suffix: str, those: set[str]) -> list[onnx.ValueInfoProto]:
@@ -96,7 +96,7 @@ def cut_at_integers(data: bytes, tensors: Mapping[str, Shape], entry: str, activ
         ]
 
     initializers = [tensor for tensor in whole.graph.initializer if tensor.name in read]
-    graph = onnx.helper.make_graph(kept[::-1], whole.graph.name, infos(FED, read), infos("", made), initializers)
+    graph = onnx.helper.make_graph(kept[::-1], whole.graph.name, infos(FED, read), infos("", produced), initializers)
     built = onnx.helper.make_model(graph, opset_imports=whole.opset_import, ir_version=whole.ir_version)
     return bytes(built.SerializeToString())
 
@@ -104,9 +104,9 @@ def cut_at_integers(data: bytes, tensors: Mapping[str, Shape], entry: str, activ
 def integer_tensors(graph: IntegerGraph, model: Model) -> dict[str, str]:
     """The integer tensor of every activation, by value."""
     known = {name for node in model.graph.node for name in (*node.input, *node.output)}
-    found = {}
+    tensors = {}
     for value in (*graph.inputs, *(node.name for node in graph.nodes)):
-        found[value] = value + QUANTIZED_SUFFIX if value + QUANTIZED_SUFFIX in known else value
-        if found[value] not in known:
+        tensors[value] = value + QUANTIZED_SUFFIX if value + QUANTIZED_SUFFIX in known else value
+        if tensors[value] not in known:
             raise ArtifactError(f"the file has no tensor for {value}", where=graph.name)
-    return found
+    return tensors

@@ -105,11 +105,11 @@ def write_onnx_float(graph: Graph, *, batch: int | None = 1) -> bytes:
 
 def _outputs(builder: Builder, graph: Graph | IntegerGraph, kind: str) -> dict[str, tuple[str, Shape]]:
     """Type and shape of each output by its name; a value that leaves twice leaves under a second name, as a copy."""
-    made: dict[str, tuple[str, Shape]] = {}
+    outputs: dict[str, tuple[str, Shape]] = {}
     for place, value in enumerate(graph.outputs):
-        name = value if value not in made else builder.node("Identity", [value], f"{value}/output{place}")
-        made[name] = (kind, graph.shapes[value])
-    return made
+        name = value if value not in outputs else builder.node("Identity", [value], f"{value}/output{place}")
+        outputs[name] = (kind, graph.shapes[value])
+    return outputs
 
 
 def _check_biases(graph: IntegerGraph) -> None:

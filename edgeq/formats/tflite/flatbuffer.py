@@ -140,7 +140,7 @@ def serialize(file: File, description: str = "edgeq") -> bytes:
     pool = _Pool(sum(map(len, data)) + 65536)
     builder = pool.builder
     buffers, buffer_of = _buffers(pool, file.tensors, data)
-    metadata = [_metadata(pool, buffers, name, told) for name, told in file.metadata.items()]
+    metadata = [_metadata(pool, buffers, name, content) for name, content in file.metadata.items()]
     tensors = [_tensor(pool, tensor, buffer_of[bytes_]) for tensor, bytes_ in zip(file.tensors, data, strict=True)]
     # The commonest first: index 0 is the default, which takes no room.
     codes = [kind for kind, _ in Counter((op.code, op.version) for op in file.operators).most_common()]
@@ -197,9 +197,9 @@ def _buffers(pool: _Pool, tensors: Sequence[Tensor], data: Sequence[bytes]) -> t
     return tables, index
 
 
-def _metadata(pool: _Pool, buffers: list[int], name: str, told: bytes) -> int:
+def _metadata(pool: _Pool, buffers: list[int], name: str, content: bytes) -> int:
     """An entry, and its buffer behind the others."""
-    payload, text = pool.payload(told), pool.string(name)
+    payload, text = pool.payload(content), pool.string(name)
     schema.BufferStart(pool.builder)
     schema.BufferAddData(pool.builder, payload)
     buffers.append(int(schema.BufferEnd(pool.builder)))

@@ -13,7 +13,7 @@ from edgeq.formats.base import FileSession, Format
 from edgeq.formats.census import Census
 from edgeq.formats.contents import Contents, Entry
 from edgeq.formats.exactness import Exactness
-from edgeq.formats.metadata import About
+from edgeq.formats.metadata import ModelMetadata
 from edgeq.formats.session import Session
 from edgeq.graph.ir import Graph
 from edgeq.integer.graph import IntegerGraph
@@ -26,7 +26,7 @@ class TFLite(Format):
 
     MAGIC = (4, b"TFL3")
 
-    def write(self, graph: IntegerGraph, io: str | None, weights: str, about: About | None = None) -> bytes:
+    def write(self, graph: IntegerGraph, io: str | None, weights: str, about: ModelMetadata | None = None) -> bytes:
         from edgeq.formats.tflite.writer import write_tflite
 
         return write_tflite(graph, io=io, weights=weights, about=about)

@@ -135,8 +135,8 @@ def plan(graph: Network) -> Layout:
 
 def _windows(graph: Network) -> dict[str, SlidingWindow]:
     """The windows of convolutions and pools, by the node's name."""
-    found = {node.name: node.op.sliding_window([graph.shapes[name] for name in node.inputs]) for node in graph.nodes}
-    return {name: window for name, window in found.items() if window is not None}
+    windows = {node.name: node.op.sliding_window([graph.shapes[name] for name in node.inputs]) for node in graph.nodes}
+    return {name: window for name, window in windows.items() if window is not None}
 
 
 def _is_dense_convolution(graph: Network, node: Node) -> bool:
@@ -187,11 +187,11 @@ def _edge_cost(graph: Network, mirror: Mirror) -> float:
 def axes(graph: Network, node: Node, window: SlidingWindow, mirror: Mirror) -> tuple[Axis, Axis]:
     """The node's windows along height and width, in file orientation."""
     sizes, outs = graph.shapes[node.inputs[0]][2:], graph.shapes[node.name][2:]
-    found = []
+    result = []
     for i in (0, 1):
         axis = Axis(sizes[i], window.kernel[i], window.stride[i], window.dilation[i], window.padding[2 * i], outs[i])
-        found.append(axis.mirrored() if mirror[i] else axis)
-    return found[0], found[1]
+        result.append(axis.mirrored() if mirror[i] else axis)
+    return result[0], result[1]
 
 
 def _carry(graph: Network, node: Node, sliding: SlidingWindow, mirror: Mirror) -> Carriage:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import flatbuffers
 import numpy as np
 
-from edgeq.formats.metadata import About
+from edgeq.formats.metadata import ModelMetadata
 
 __all__ = ["BUFFER_NAME", "LABELS", "metadata", "with_files"]
 
@@ -28,7 +28,7 @@ _DAWN = (1980, 1, 1, 0, 0, 0)
 """Time stamp of every file in the archive, so that equal models have equal bytes."""
 
 
-def metadata(about: About, inputs: int, outputs: int) -> bytes:
+def metadata(about: ModelMetadata, inputs: int, outputs: int) -> bytes:
     """The flatbuffer for a model with so many inputs and outputs; the first input is the image.
 
     Normalisation is in pixels of 0..255: an app computes ``(pixel - mean) / std``, then the tensor's own scale applies.
@@ -52,14 +52,14 @@ def metadata(about: About, inputs: int, outputs: int) -> bytes:
     return bytes(w.builder.Output())
 
 
-def _image(w: _Writer, about: About) -> int:
+def _image(w: _Writer, about: ModelMetadata) -> int:
     space = {1: _GRAYSCALE, 3: _RGB}.get(len(about.mean), 0)
     content = w.table({0: np.uint8(_IMAGE), 1: w.table({0: np.uint8(space)})})
     scaled = {0: w.floats([_LONGEST * m for m in about.mean]), 1: w.floats([_LONGEST * s for s in about.std])}
     unit = w.table({0: np.uint8(_NORMALIZATION), 1: w.table(scaled)})
     stats = w.table({0: w.floats(about.high), 1: w.floats(about.low)})
-    told = {1: w.text(about.raw)} if about.raw else {}
-    return w.table({0: w.text("image"), **told, 3: content, 4: w.tables([unit]), 5: stats})
+    fields = {1: w.text(about.raw)} if about.raw else {}
+    return w.table({0: w.text("image"), **fields, 3: content, 4: w.tables([unit]), 5: stats})
 
 
 class _Writer:

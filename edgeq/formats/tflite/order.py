@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edgeq.graph.ops import Shape
 
-__all__ = ["Order", "Turn", "natural", "permuted", "positions", "turn"]
+__all__ = ["Order", "Turn", "natural", "permute", "positions", "turn"]
 
 Order = tuple[tuple[int, int], ...]
 """(size, step) of each axis, outermost first; no axis of size 1."""
@@ -42,7 +42,7 @@ def positions(order: Order) -> npt.NDArray[np.int64]:
     return numbers
 
 
-def permuted(order: Order, shape: Shape, dims: Shape) -> Order | None:
+def permute(order: Order, shape: Shape, dims: Shape) -> Order | None:
     """The same places, numbered after a permutation of the (batch-1) `shape`; None where axes straddle dimensions."""
     before = _steps(shape[1:])
     after = _steps([shape[d] for d in dims[1:]])

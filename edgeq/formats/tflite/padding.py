@@ -84,20 +84,20 @@ class Window:
 
 
 @functools.cache
-def _grown(axis: Axis, padding: str, *, growable: bool) -> tuple[int, Pair] | None:
+def _grow(axis: Axis, padding: str, *, growable: bool) -> tuple[int, Pair] | None:
     """The smallest kernel that `padding` carries along `axis`, and what it has in front and behind; None without."""
     if not growable:
         return (axis.kernel, (0, 0)) if axis.carried(padding) else None
     reach = range(axis.kernel + abs(axis.before) + 2)
     grown = ((axis.kernel + front + back, (front, back)) for front, back in itertools.product(reach, reach))
-    return min((found for found in grown if axis.grown(*found[1]).carried(padding)), default=None)
+    return min((candidate for candidate in grown if axis.grown(*candidate[1]).carried(padding)), default=None)
 
 
 def fit(height: Axis, width: Axis, *, growable: bool) -> Window | None:
     """The expression with the fewest taps, or None. Only convolutions are `growable`: a pool has no weights to zero."""
     best: tuple[int, Window] | None = None
     for padding in ("VALID", "SAME"):
-        down, across = (_grown(axis, padding, growable=growable) for axis in (height, width))
+        down, across = (_grow(axis, padding, growable=growable) for axis in (height, width))
         if down and across and (best is None or down[0] * across[0] < best[0]):
             best = down[0] * across[0], Window(padding, (down[1], across[1]))
     return best[1] if best else None

@@ -9,7 +9,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import ArtifactError
-from edgeq.formats.contents import Contents, Op, Tensor, stated_shape
+from edgeq.formats.contents import Contents, Op, Tensor, check_shape
 from edgeq.formats.tflite.census import census
 from edgeq.isolation import read_untrusted
 
@@ -73,7 +73,7 @@ def _tensor(model: Any, tensor: Any, index: int) -> Tensor:
     return Tensor(
         name=f"{index}:{_text(tensor.Name())}",  # names need not be unique in a TFLite file
         type=_TYPES.get(tensor.Type(), f"type {tensor.Type()}"),
-        shape=stated_shape(tensor.ShapeAsNumpy()) if tensor.ShapeLength() else (),
+        shape=check_shape(tensor.ShapeAsNumpy()) if tensor.ShapeLength() else (),
         scales=scales,
         zero_point=zero,
         constant=bool(buffer is not None and (buffer.DataLength() or buffer.Size())),
@@ -84,21 +84,21 @@ def _op(model: Any, op: Any, tensors: Mapping[int, Tensor]) -> Op:
     code = model.OperatorCodes(op.OpcodeIndex())
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     kind = _text(code.CustomCode()) or str(_OPS.get(number, f"BUILTIN_{number}"))
-    read, made = _pick(tensors, op.InputsAsNumpy()), _pick(tensors, op.OutputsAsNumpy())
+    read, outputs = _pick(tensors, op.InputsAsNumpy()), _pick(tensors, op.OutputsAsNumpy())
     activations = tuple(t for t in read if not t.constant)
-    return Op(kind, activations, tuple(t for t in read if t.constant), made, _macs(kind, read, made))
+    return Op(kind, activations, tuple(t for t in read if t.constant), outputs, _macs(kind, read, outputs))
 
 
-def _macs(kind: str, read: tuple[Tensor, ...], made: tuple[Tensor, ...]) -> int:
+def _macs(kind: str, read: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> int:
     """Multiply-accumulates. Weights are OHWI, depthwise ones 1HWC, those of a linear (out, in)."""
     if kind == "CONV_2D":
-        return math.prod(made[0].shape) * math.prod(read[1].shape[1:])
+        return math.prod(outputs[0].shape) * math.prod(read[1].shape[1:])
     if kind == "DEPTHWISE_CONV_2D":
-        return math.prod(made[0].shape) * math.prod(read[1].shape[1:3])
+        return math.prod(outputs[0].shape) * math.prod(read[1].shape[1:3])
     if kind == "TRANSPOSE_CONV":  # output shape, weights OHWI, input
         return math.prod(read[2].shape) * math.prod(read[1].shape[:3])
     if kind == "FULLY_CONNECTED":
-        return math.prod(made[0].shape) * read[1].shape[-1]
+        return math.prod(outputs[0].shape) * read[1].shape[-1]
     if kind == "BATCH_MATMUL":
-        return math.prod(made[0].shape) * read[0].shape[-1]
+        return math.prod(outputs[0].shape) * read[0].shape[-1]
     return 0

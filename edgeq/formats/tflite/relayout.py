@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeq.errors import UnsupportedError
-from edgeq.formats.tflite.order import Order, Turn, natural, permuted, turn
+from edgeq.formats.tflite.order import Order, Turn, natural, permute, turn
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Linear, Permute, Reshape
 from edgeq.integer.graph import IntegerGraph
@@ -39,16 +39,16 @@ def follow(graph: Network, mirror: Mirror) -> Moves:
         for name in node.inputs:
             readers.setdefault(name, []).append(node)
     try:
-        return _followed(graph, mirror, readers, free=True)
+        return _follow(graph, mirror, readers, free=True)
     except _MixedError:  # two orders meet
-        return _followed(graph, mirror, readers, free=False)
+        return _follow(graph, mirror, readers, free=False)
 
 
 class _MixedError(Exception):
     """An elementwise op would read two orders."""
 
 
-def _followed(graph: Network, mirror: Mirror, readers: Mapping[str, list[Node]], *, free: bool) -> Moves:
+def _follow(graph: Network, mirror: Mirror, readers: Mapping[str, list[Node]], *, free: bool) -> Moves:
     """`free`: elementwise ops between a chain and a fully connected layer may keep the chain's order."""
     moves = Moves()
 
@@ -58,23 +58,23 @@ def _followed(graph: Network, mirror: Mirror, readers: Mapping[str, list[Node]],
     for node in graph.nodes:
         sources = graph.activations(node)
         if isinstance(node.op, (Reshape, Permute)):
-            found = order(sources[0])
+            current = order(sources[0])
             if isinstance(node.op, Permute):
-                after = permuted(found, graph.shapes[sources[0]], node.op.order)
+                after = permute(current, graph.shapes[sources[0]], node.op.order)
                 if after is None:
                     raise _untransposable(node)
-                found = after
-            wanted = natural(graph.shapes[node.name], mirror)
+                current = after
+            required = natural(graph.shapes[node.name], mirror)
             if _passes(graph, node.name, readers):
                 moves.alias[node.name] = sources[0]
-            elif not (free and _tolerated(graph, node.name, readers)):
-                change = turn(found, wanted)
+            elif not (free and _is_tolerated(graph, node.name, readers)):
+                change = turn(current, required)
                 if change is None:
                     raise _untransposable(node)
                 moves.turns[node.name] = change
                 continue
-            if found != wanted:
-                moves.orders[node.name] = found
+            if current != required:
+                moves.orders[node.name] = current
         elif node.op.elementwise and any(name in moves.orders for name in sources):
             if any(order(name) != order(sources[0]) for name in sources):
                 raise _MixedError
@@ -92,12 +92,12 @@ def _sees_through(reader: Node) -> bool:
     return isinstance(reader.op, (Linear, Permute, Reshape))
 
 
-def _tolerated(graph: Network, name: str, readers: Mapping[str, list[Node]]) -> bool:
+def _is_tolerated(graph: Network, name: str, readers: Mapping[str, list[Node]]) -> bool:
     """Does everything downstream take any order, through elementwise ops, until a fully connected layer?"""
     those = readers.get(name, [])
     if not those or name in graph.outputs or len(graph.shapes[name]) != 2:
         return False
-    return all(_sees_through(r) or (r.op.elementwise and _tolerated(graph, r.name, readers)) for r in those)
+    return all(_sees_through(r) or (r.op.elementwise and _is_tolerated(graph, r.name, readers)) for r in those)
 
 
 def _untransposable(node: Node) -> UnsupportedError:

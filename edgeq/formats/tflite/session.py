@@ -48,7 +48,7 @@ def interpreter_module() -> tuple[ModuleType, str]:
 
 
 @contextlib.contextmanager
-def _greeted() -> Iterator[None]:
+def _hide_greeting() -> Iterator[None]:
     """What a runtime writes to standard error meanwhile, less its news of having started a delegate.
 
     It knows no way to ask it for silence, and writes past Python.
@@ -58,15 +58,15 @@ def _greeted() -> Iterator[None]:
     except OSError:  # a program without standard error
         yield
         return
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-            said.seek(0)
-            for line in said:
+            captured.seek(0)
+            for line in captured:
                 if not line.startswith(b"INFO: "):
                     os.write(2, line)
 
@@ -109,7 +109,7 @@ class LiteRTSession(Session):
         self._where = "model bytes" if isinstance(model, bytes) else str(model)
         data = model if isinstance(model, bytes) else _read(Path(model))
         try:
-            with _greeted():
+            with _hide_greeting():
                 self._interpreter = module.Interpreter(
                     model_content=data,
                     num_threads=threads,
@@ -136,11 +136,11 @@ class LiteRTSession(Session):
     @property
     def file_tensors(self) -> tuple[FileTensor, list[FileTensor]]:
         """The input, and the outputs in the file's order."""
-        found = [
+        tensors = [
             FileTensor(str(detail["name"]), tuple(int(n) for n in detail["shape"]), np.dtype(detail["dtype"]))
             for detail in (*self._inputs, *self._outputs)
         ]
-        return found[0], found[1:]
+        return tensors[0], tensors[1:]
 
     def run(self, inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         return self.real_outputs(self.run_raw(self._to_file(sample[None]) for sample in np.asarray(inputs, np.float32)))
@@ -180,15 +180,15 @@ class LiteRTSession(Session):
         alive()
         self._interpreter.set_tensor(self._inputs[0]["index"], integers)
         self._interpreter.invoke()
-        found: dict[str, npt.NDArray[Any]] = {}
+        values: dict[str, npt.NDArray[Any]] = {}
         names = {int(detail["index"]): str(detail["name"]) for detail in self._interpreter.get_tensor_details()}
-        made = [int(i) for op in self._ops for i in op["outputs"]]
-        for index in (int(self._inputs[0]["index"]), *made):
+        indices = [int(i) for op in self._ops for i in op["outputs"]]
+        for index in (int(self._inputs[0]["index"]), *indices):
             try:
-                found[names[index]] = self._interpreter.get_tensor(index)
+                values[names[index]] = self._interpreter.get_tensor(index)
             except ValueError:
                 continue
-        return found
+        return values
 
     def file_input(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         """One real-valued sample ``(1, C, H, W)`` as the file wants it: layout and integers."""
@@ -219,13 +219,13 @@ class LiteRTSession(Session):
         taken: set[int] = set()
         for piece in pieces:
             edge = {int(t) for t in piece["inputs"]}
-            wanted = [int(t) for t in piece["outputs"]]
-            while wanted:
-                tensor = wanted.pop()
+            pending = [int(t) for t in piece["outputs"]]
+            while pending:
+                tensor = pending.pop()
                 maker = makers.get(tensor)
                 if tensor not in edge and maker is not None and maker["index"] not in taken:
                     taken.add(maker["index"])
-                    wanted.extend(int(t) for t in maker["inputs"])
+                    pending.extend(int(t) for t in maker["inputs"])
         return taken
 
     def _logical(self, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -252,8 +252,8 @@ def _is_nhwc(shape: tuple[int, ...], channels: int | None) -> bool:
     """NHWC unless the shape says otherwise: TFLite's own layout wins every tie."""
     if len(shape) != 4:
         return False
-    wanted = (channels,) if channels is not None else _IMAGE_CHANNELS
-    return shape[3] in wanted or shape[1] not in wanted
+    accepted = (channels,) if channels is not None else _IMAGE_CHANNELS
+    return shape[3] in accepted or shape[1] not in accepted
 
 
 def _quantize(real: npt.NDArray[np.float32], detail: Mapping[str, Any]) -> npt.NDArray[Any]:

@@ -39,10 +39,10 @@ def verify_tflite(graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float
             for row, image in enumerate(batch):
                 tensors = session.intermediates(session.file_input(image[None]))
                 for node in graph.nodes:
-                    found = _tensor(tensors, layout.tensor(node.name), graph)
-                    if found is None:
+                    actual = _tensor(tensors, layout.tensor(node.name), graph)
+                    if actual is None:
                         raise ArtifactError(f"the file has no tensor for {node.name}", where=graph.name)
-                    logical = layout.to_logical(node.name, found)
+                    logical = layout.to_logical(node.name, actual)
                     yield node.name, compare(expected[node.name][row : row + 1], logical)
 
     return gather(f"{session.runtime} BUILTIN_REF", [node.name for node in graph.nodes], differences())

@@ -7,14 +7,14 @@ import math
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import ConfigError, UnsupportedError
-from edgeq.formats.metadata import About
+from edgeq.formats.metadata import ModelMetadata
 from edgeq.formats.tflite.emit import Emitter, emit
 from edgeq.formats.tflite.emit.elementwise import UNFUSED
 from edgeq.formats.tflite.flatbuffer import serialize
 from edgeq.formats.tflite.layout import Network, plan
 from edgeq.formats.tflite.metadata import BUFFER_NAME, LABELS, metadata, with_files
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.passes.insert_requantize import without_widths
+from edgeq.graph.passes.insert_requantize import remove_requantize
 from edgeq.graph.passes.lower_hard_swish import raise_hard_swish
 from edgeq.integer.graph import IntegerGraph, Quantization
 
@@ -25,7 +25,7 @@ WEIGHT_TYPES = ("int8", "int4")
 
 
 def write_tflite(
-    graph: IntegerGraph, *, io: str | None = None, weights: str = "int8", about: About | None = None
+    graph: IntegerGraph, *, io: str | None = None, weights: str = "int8", about: ModelMetadata | None = None
 ) -> bytes:
     """An all-integer file: NHWC, batch 1, inputs and outputs of type `io`: what they have in `graph` (None, or its
     name), or float32, or uint8 where they are int8.
@@ -54,7 +54,7 @@ def write_tflite(
 
 def write_tflite_float(graph: Graph) -> bytes:
     """The same network in float32, through the same emitters: what an integer file is compared with."""
-    return _write(_apart(without_widths(graph)), "float32")
+    return _write(_apart(remove_requantize(graph)), "float32")
 
 
 def _apart(graph: Graph) -> Graph:
@@ -72,7 +72,7 @@ def _apart(graph: Graph) -> Graph:
     return graph.replace(nodes=tuple(nodes))
 
 
-def _write(graph: Network, io: str | None, weights: str = "int8", about: About | None = None) -> bytes:
+def _write(graph: Network, io: str | None, weights: str = "int8", about: ModelMetadata | None = None) -> bytes:
     if any(graph.shapes[name][0] != 1 for name in graph.inputs):
         raise UnsupportedError("a TFLite file holds batch 1 only", where=graph.name, hint="capture with batch 1")
     e = Emitter(graph, plan(graph), weights)
@@ -89,7 +89,7 @@ def _write(graph: Network, io: str | None, weights: str = "int8", about: About |
     return with_files(serialize(e.file), labels)
 
 
-def _mirrored(e: Emitter, name: str) -> list[int]:
+def _mirrored_axes(e: Emitter, name: str) -> list[int]:
     """The NHWC dimensions of `name` that have to be reversed at the network's edge."""
     shape = e.graph.shapes[name]
     return [1 + i for i in (0, 1) if len(shape) == 4 and e.layout.mirror[i] and shape[2 + i] > 1]
@@ -121,13 +121,13 @@ def _reverse_all(e: Emitter, x: int, name: str) -> int:
     return y
 
 
-def _shifted(q: Quantization) -> Quantization:
+def _shift_to_uint8(q: Quantization) -> Quantization:
     """The uint8 view of an int8 quantization; described as int16 because `LIMITS` knows signed types only."""
     return Quantization(q.scale, q.zero_point + 128, "int16")
 
 
 def _edge_quantization(q: Quantization | None, io: str) -> Quantization | None:
-    return None if io == "float32" or q is None else (_shifted(q) if io == "uint8" else q)
+    return None if io == "float32" or q is None else (_shift_to_uint8(q) if io == "uint8" else q)
 
 
 def _input(e: Emitter, name: str, io: str | None) -> None:
@@ -136,7 +136,7 @@ def _input(e: Emitter, name: str, io: str | None) -> None:
     shape = e.file_shape(e.graph.shapes[name])
     x = e.activation(name, shape, _edge_quantization(q, io), io)
     e.file.inputs.append(x)
-    axes = _mirrored(e, name)
+    axes = _mirrored_axes(e, name)
     if name in e.layout.reversed_channels:
         x = _reverse_all(e, x, f"{name}/mirrored")
     elif axes:
@@ -160,7 +160,7 @@ def _output(e: Emitter, name: str, io: str | None) -> None:
         else:
             e.operator(schema.BuiltinOperator.DEQUANTIZE, (y,), edge, None, 2)
         y = edge
-    axes = _mirrored(e, name)
+    axes = _mirrored_axes(e, name)
     if axes:
         y = _reverse(e, y, f"{name}/output", axes)
     e.file.outputs.append(y)

@@ -57,8 +57,8 @@ class Call:
         return self.arguments[argument]
 
     def get(self, argument: str, default: Any = None) -> Any:
-        found = self.arguments.get(argument)
-        return default if found is None else found
+        value = self.arguments.get(argument)
+        return default if value is None else value
 
     def value(self, argument: str = "self") -> Value:
         """The activation given as `argument`; `UnsupportedError` for a constant or one without a batch dimension."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from edgeq.graph.capture.aten import Call, Value
-from edgeq.graph.capture.moves import permuted, reshaped
+from edgeq.graph.capture.moves import permute, reshape
 from edgeq.graph.ops import Shape
 
 __all__ = ["Back", "as_channels"]
@@ -24,14 +24,14 @@ def as_channels(call: Call, value: Value, count: int = 1) -> tuple[Value, Back]:
     places = value.shape[1 : len(value.shape) - count]
     size = math.prod(value.shape[len(value.shape) - count :])
     if len(places) == 2 and count == 1:
-        return permuted(call, value, (0, 3, 1, 2)), lambda made, tail: permuted(call, made, (0, 2, 3, 1))
+        return permute(call, value, (0, 3, 1, 2)), lambda made, tail: permute(call, made, (0, 2, 3, 1))
     if not places:
-        return reshaped(call, value, (1, size, 1, 1)), lambda made, tail: reshaped(call, made, (1, *tail))
+        return reshape(call, value, (1, size, 1, 1)), lambda made, tail: reshape(call, made, (1, *tail))
     rows = math.prod(places)
-    columns = permuted(call, reshaped(call, value, (1, rows, size)), (0, 2, 1))
+    columns = permute(call, reshape(call, value, (1, rows, size)), (0, 2, 1))
 
-    def back(made: Value, tail: Shape) -> Value:
-        turned = permuted(call, reshaped(call, made, (1, made.shape[1], rows)), (0, 2, 1))
-        return reshaped(call, turned, (1, *places, *tail))
+    def back(value: Value, tail: Shape) -> Value:
+        turned = permute(call, reshape(call, value, (1, value.shape[1], rows)), (0, 2, 1))
+        return reshape(call, turned, (1, *places, *tail))
 
-    return reshaped(call, columns, (1, size, rows, 1)), back
+    return reshape(call, columns, (1, size, rows, 1)), back

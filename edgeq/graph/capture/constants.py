@@ -67,7 +67,7 @@ def _overloads(name: str) -> tuple[Any, ...]:
     return tuple(getattr(packet, overload) for overload in packet.overloads()) if packet is not None else ()
 
 
-def _tagged(name: str, *tags: torch.Tag) -> bool:
+def _has_tag(name: str, *tags: torch.Tag) -> bool:
     return any(tag in overload.tags for overload in _overloads(name) for tag in tags)
 
 
@@ -76,22 +76,22 @@ def may_evaluate(name: str) -> bool:
     """Is ``aten.NAME`` a call that computes a result from its arguments and does nothing else?"""
     bare = name.removeprefix("aten.").removesuffix("_")
     inner = (bare.startswith("_") and bare not in _INNER) or "backward" in bare
-    if inner or bare in _NEVER or _tagged(name, torch.Tag.nondeterministic_seeded) or not _overloads(name):
+    if inner or bare in _NEVER or _has_tag(name, torch.Tag.nondeterministic_seeded) or not _overloads(name):
         return False
     views = any(getattr(overload, "is_view", False) for overload in _overloads(name))
-    return views or bare in _ALSO or _tagged(name, torch.Tag.pointwise, torch.Tag.core)
+    return views or bare in _ALSO or _has_tag(name, torch.Tag.pointwise, torch.Tag.core)
 
 
 def is_known_call(name: str) -> bool:
     """Does capture read ``aten.NAME``, evaluate it, pass over it, or refuse it with advice of its own?"""
     bare = name.removeprefix("aten.")
     known = name in ATEN or bare in _PASSIVE | _UNINITIALISED or may_evaluate(name)
-    return known or _tagged(name, torch.Tag.nondeterministic_seeded)
+    return known or _has_tag(name, torch.Tag.nondeterministic_seeded)
 
 
 def is_random(name: str, arguments: Mapping[str, Any]) -> bool:
     """Does ``aten.NAME`` with these arguments, by schema name, draw random numbers?"""
-    if not _tagged(name, torch.Tag.nondeterministic_seeded) or name.removeprefix("aten.") in _RECURRENT:
+    if not _has_tag(name, torch.Tag.nondeterministic_seeded) or name.removeprefix("aten.") in _RECURRENT:
         return False
     switches = [arguments[switch] for switch in ("train", "training", "dropout_p") if switch in arguments]
     return any(switches) if switches else not _is_attention(name)
@@ -111,7 +111,7 @@ def is_uninitialised(node: torch.fx.Node) -> bool:
 
 def _overwrites(node: torch.fx.Node) -> bool:
     """Random calls overwrite as well, and are refused for what they are."""
-    return _bare(node) in _OVERWRITES or _tagged(f"aten.{_bare(node)}", torch.Tag.nondeterministic_seeded)
+    return _bare(node) in _OVERWRITES or _has_tag(f"aten.{_bare(node)}", torch.Tag.nondeterministic_seeded)
 
 
 def _bare(node: torch.fx.Node) -> str:
@@ -134,7 +134,7 @@ class Folding:
             )
         target: Any = node.target
         if _bare(node) in _UNINITIALISED:  # its readers overwrite it; memory of this process is none of theirs
-            target = functools.partial(_cleared, target)
+            target = functools.partial(_clear, target)
         elif not may_evaluate(f"aten.{_bare(node)}"):
             raise UnsupportedError(
                 f"{node.target} is not supported", why="it is called on constants, and edgeq does not evaluate it",
@@ -168,5 +168,5 @@ class Folding:
             )
 
 
-def _cleared(target: Any, *positional: Any, **named: Any) -> Any:
+def _clear(target: Any, *positional: Any, **named: Any) -> Any:
     return target(*positional, **named).zero_()

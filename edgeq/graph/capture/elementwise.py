@@ -142,15 +142,15 @@ def _softplus(call: Call) -> Value:
             f"it is linear from {threshold:g} on", f"use a threshold of {SOFTPLUS_THRESHOLD} or more"
         )
     value = call.value() if beta == 1 else _affine(call, call.value(), beta, 0.0, "beta")
-    made = call.emit(Softplus(), value)
-    return made if beta == 1 else _affine(call, made, 1 / beta, 0.0, "beta")
+    output = call.emit(Softplus(), value)
+    return output if beta == 1 else _affine(call, output, 1 / beta, 0.0, "beta")
 
 
 @aten("log_sigmoid", "log_sigmoid_forward")
 def _log_sigmoid(call: Call) -> Value:
     """``-softplus(-x)``."""
-    made = call.emit(Softplus(), _affine(call, call.value(), -1.0, 0.0, "negative"))
-    return _affine(call, made, -1.0, 0.0, "log_sigmoid")
+    output = call.emit(Softplus(), _affine(call, call.value(), -1.0, 0.0, "negative"))
+    return _affine(call, output, -1.0, 0.0, "log_sigmoid")
 
 
 @aten("silu", "silu_")

@@ -20,15 +20,15 @@ def _index(call: Call) -> Value:
     if len(given) != 1:
         raise call.unsupported("it picks along several dimensions at once", "index one dimension at a time")
     ((axis, index),) = given
-    return _picked(call, axis, index)
+    return _pick(call, axis, index)
 
 
 @aten("index_select")
 def _index_select(call: Call) -> Value:
-    return _picked(call, axis_of(int(call["dim"]), len(call.value().shape)), call["index"])
+    return _pick(call, axis_of(int(call["dim"]), len(call.value().shape)), call["index"])
 
 
-def _picked(call: Call, axis: int, index: Any) -> Value:
+def _pick(call: Call, axis: int, index: Any) -> Value:
     value = call.value()
     if not isinstance(index, Constant) or index.tensor.dim() != 1 or axis == 0:
         raise call.unsupported(

@@ -10,11 +10,11 @@ import numpy as np
 
 from edgeq.graph import ops
 from edgeq.graph.capture.aten import Call, Value, aten, axis_of
-from edgeq.graph.capture.padding import MODES, bordered
+from edgeq.graph.capture.padding import MODES, add_border
 from edgeq.graph.ops import Shape
 from edgeq.graph.ops.nearest import is_certain, nearest_pixels
 
-__all__ = ["permuted", "reshaped"]
+__all__ = ["permute", "reshape"]
 
 
 # Values that pass through untouched. In evaluation mode dropout is one of them.
@@ -49,20 +49,20 @@ def _cat(call: Call) -> Value:
 
 @aten("flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "view_copy", "_reshape_alias", "unflatten")
 def _reshape(call: Call) -> Value:
-    return reshaped(call, call["self"], call.shape)
+    return reshape(call, call["self"], call.shape)
 
 
 @aten("permute", "transpose", "t", "numpy_T", "swapaxes", "movedim")
 def _permute(call: Call) -> Value:
     value = call.value()
-    return permuted(call, value, _order(call, len(value.shape)))
+    return permute(call, value, _order(call, len(value.shape)))
 
 
-def permuted(call: Call, value: Value, order: Shape) -> Value:
+def permute(call: Call, value: Value, order: Shape) -> Value:
     """A permutation that moves only dimensions of size 1 is a reshape; any other reorders memory."""
     moved = [axis for axis in order if value.shape[axis] > 1]
     if order[0] == 0 and moved == sorted(moved):
-        return reshaped(call, value, tuple(value.shape[axis] for axis in order))
+        return reshape(call, value, tuple(value.shape[axis] for axis in order))
     if order[0] != 0:
         raise call.unsupported("it moves the batch dimension", "keep the batch in front")
     return call.emit(ops.Permute(order), value)
@@ -145,7 +145,7 @@ def _expand(call: Call) -> Value:
     return call.emit(ops.Resize2d((call.shape[2], call.shape[3]), "nearest"), value)
 
 
-def reshaped(call: Call, value: Value, shape: Shape) -> Value:
+def reshape(call: Call, value: Value, shape: Shape) -> Value:
     """`value` under another shape; one without a batch dimension is remembered and settled by the next reshape."""
     if not isinstance(value, Value):
         raise call.unsupported("it reshapes a constant")
@@ -162,7 +162,7 @@ def _pad(call: Call) -> Value:
     value, given = call.value(), [int(count) for count in call["pad"]]
     mode = call.get("mode", "constant")
     if mode in MODES:
-        return bordered(call, value, given, mode)
+        return add_border(call, value, given, mode)
     filling = float(call.get("value", 0.0))
     if mode != "constant" or filling not in (0.0, -math.inf):
         raise call.unsupported(f"mode {mode!r}, value {call.get('value', 0)}", "pad with zeros, or repeat the border")
@@ -194,7 +194,7 @@ def _select(call: Call) -> Value:
     value = call.value()
     axis = axis_of(int(call["dim"]), len(value.shape))
     index = int(call["index"]) % value.shape[axis]
-    return reshaped(call, _cut(call, value, axis, index, index + 1, 1), call.shape)
+    return reshape(call, _cut(call, value, axis, index, index + 1, 1), call.shape)
 
 
 @aten("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk")

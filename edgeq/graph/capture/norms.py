@@ -13,7 +13,7 @@ import torch
 from edgeq.graph import ops
 from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
 from edgeq.graph.capture.channels import as_channels
-from edgeq.graph.capture.moves import reshaped
+from edgeq.graph.capture.moves import reshape
 from edgeq.graph.ops import MOST_SQUARES, Affine, MeanSquare, Mul, Rsqrt
 
 
@@ -76,19 +76,19 @@ def _over_last(call: Call, value: Value, tail: ops.Shape, eps: float, *, centred
     if len(tail) >= len(value.shape) or value.shape[len(value.shape) - len(tail) :] != tail:
         raise call.unsupported(f"it norms {list(tail)} of {list(value.shape)}", "leave the batch out of the norm")
     picture, back = as_channels(call, value, len(tail))
-    return back(_affine(call, _normed(call, picture, eps, centred=centred)), tail)
+    return back(_affine(call, _normalize(call, picture, eps, centred=centred)), tail)
 
 
 def _in_groups(call: Call, value: Value, groups: int, eps: float) -> Value:
     """Each of `groups` runs of channels over all of the map."""
     shape = value.shape
-    rows = reshaped(call, value, (1, groups, math.prod(shape[1:]) // groups))
+    rows = reshape(call, value, (1, groups, math.prod(shape[1:]) // groups))
     picture, back = as_channels(call, rows)
-    made = back(_normed(call, picture, eps, centred=True), rows.shape[2:])
-    return _affine(call, reshaped(call, made, shape))
+    output = back(_normalize(call, picture, eps, centred=True), rows.shape[2:])
+    return _affine(call, reshape(call, output, shape))
 
 
-def _normed(call: Call, x: Value, eps: float, *, centred: bool) -> Value:
+def _normalize(call: Call, x: Value, eps: float, *, centred: bool) -> Value:
     """``(1, C, H, W)`` over its channels."""
     channels = x.shape[1]
     if channels > MOST_SQUARES:

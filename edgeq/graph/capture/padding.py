@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from edgeq.graph import ops
 from edgeq.graph.capture.aten import Call, Value, aten
 
-__all__ = ["MODES", "bordered", "pieces"]
+__all__ = ["MODES", "add_border", "pieces"]
 
 MODES = ("reflect", "replicate", "circular")
 
 
 @aten("reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")
 def _border(call: Call) -> Value:
-    return bordered(call, call.value(), call["padding"], "reflect" if "reflection" in call.name else "replicate")
+    return add_border(call, call.value(), call["padding"], "reflect" if "reflection" in call.name else "replicate")
 
 
-def bordered(call: Call, value: Value, counts: Sequence[int], mode: str) -> Value:
+def add_border(call: Call, value: Value, counts: Sequence[int], mode: str) -> Value:
     """`value` with borders; `counts` as torch lists them: before and after, the last dimension first."""
     if min(counts) < 0:
         raise call.unsupported(f"it cuts by {min(counts)} in mode {mode!r}", "slice first, then pad")
@@ -47,11 +47,11 @@ def pieces(call: Call, value: Value, axis: int, rows: list[int], label: str = "b
             runs[-1] = (runs[-1][0], row + 1)
         else:
             runs.append((row, row + 1))
-    made: dict[tuple[int, int], Value] = {}
+    cuts: dict[tuple[int, int], Value] = {}
     for run in runs:
-        if run not in made:
+        if run not in cuts:
             start, stop = [0] * len(value.shape), list(value.shape)
             start[axis], stop[axis] = run
             cut = ops.Slice(tuple(start), tuple(stop), (1,) * len(start))
-            made[run] = call.emit(cut, value, label=label) if run != (0, value.shape[axis]) else value
-    return [made[run] for run in runs]
+            cuts[run] = call.emit(cut, value, label=label) if run != (0, value.shape[axis]) else value
+    return [cuts[run] for run in runs]

@@ -10,7 +10,7 @@ import torch
 
 from edgeq.graph import ops
 from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
-from edgeq.graph.capture.moves import permuted, reshaped
+from edgeq.graph.capture.moves import permute, reshape
 from edgeq.graph.ops import Pair, Sides
 
 Windows = list[tuple[int, int]]
@@ -79,7 +79,7 @@ def _adaptive(call: Call, value: Value, pool: Pool) -> Value:
         kernel = (height // rows, width // columns)
         return value if kernel == (1, 1) else call.emit(pool(kernel, kernel), value)
     for axis, out in ((2, rows), (3, columns)):
-        parts = [_pooled(call, value, axis, run, pool) for run in _runs(_windows(value.shape[axis], out))]
+        parts = [_pool(call, value, axis, run, pool) for run in _runs(_windows(value.shape[axis], out))]
         value = parts[0] if len(parts) == 1 else call.emit(ops.Concat(axis), *parts)
     return value
 
@@ -102,7 +102,7 @@ def _runs(windows: Windows) -> list[Windows]:
     return runs
 
 
-def _pooled(call: Call, value: Value, axis: int, run: Windows, pool: Pool) -> Value:
+def _pool(call: Call, value: Value, axis: int, run: Windows, pool: Pool) -> Value:
     """The run's outputs along `axis`, from the part of the picture its windows see."""
     start, stop = [0] * 4, list(value.shape)
     start[axis], stop[axis] = run[0][0], run[-1][1]
@@ -124,11 +124,11 @@ def _mean(call: Call) -> Value:
     if rank not in (3, 4) or axes[:1] == [0] or (rank == 3 and len(axes) != 1):
         raise call.unsupported(f"it averages over {axes} of {list(value.shape)}", MEAN_HINT)
     if rank == 3 and axes == [2]:
-        value, axes = reshaped(call, value, (*value.shape, 1)), [2, 3]
+        value, axes = reshape(call, value, (*value.shape, 1)), [2, 3]
     elif rank == 3:  # tokens stay in rows, where a file has them
-        value, axes = reshaped(call, value, (1, 1, *value.shape[1:])), [2]
+        value, axes = reshape(call, value, (1, 1, *value.shape[1:])), [2]
     elif axes == [1, 2]:  # of channels that lie last, as those who average these have them
-        value, axes = permuted(call, value, (0, 3, 1, 2)), [2, 3]
+        value, axes = permute(call, value, (0, 3, 1, 2)), [2, 3]
     _, channels, height, width = value.shape
     if axes[-2:] == [2, 3]:
         if (height, width) != (1, 1):
@@ -140,4 +140,4 @@ def _mean(call: Call) -> Value:
     if 1 in axes and channels > 1:
         weight = Constant("mean.weight", torch.full((1, channels, 1, 1), 1 / channels))
         value = call.emit(ops.Conv2d(), value, weight, label="mean")
-    return reshaped(call, value, call.shape)
+    return reshape(call, value, call.shape)

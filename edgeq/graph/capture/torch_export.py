@@ -18,7 +18,7 @@ from torch.export.graph_signature import InputKind
 
 from edgeq.errors import ConfigError, UnsupportedError
 
-__all__ = ["checked", "export", "functional", "in_eval_mode", "packet", "quiet", "stays", "writes_alone"]
+__all__ = ["check_program", "export", "functionalize", "in_eval_mode", "packet", "quiet", "stays", "writes_alone"]
 
 
 def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> ExportedProgram:
@@ -99,7 +99,7 @@ def _one_input(module: nn.Module, name: str) -> None:
         )
 
 
-def checked(program: ExportedProgram, name: str) -> ExportedProgram:
+def check_program(program: ExportedProgram, name: str) -> ExportedProgram:
     """The program if it takes one image of a static shape, batch 1; one of an open batch is exported anew for that."""
     users = [spec for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
     if len(users) != 1:
@@ -126,12 +126,12 @@ def checked(program: ExportedProgram, name: str) -> ExportedProgram:
             raise _not_functional(name, error) from error
 
 
-def functional(program: ExportedProgram, name: str) -> ExportedProgram:
+def functionalize(program: ExportedProgram, name: str) -> ExportedProgram:
     """No in-place calls, composite calls (conv2d, linear) kept whole."""
     with quiet(), torch.no_grad():
         try:
-            made: ExportedProgram = program.run_decompositions({})
-            return made
+            result: ExportedProgram = program.run_decompositions({})
+            return result
         except Exception as error:
             raise _not_functional(name, error) from error
 
@@ -172,7 +172,8 @@ def writes_alone(program: ExportedProgram) -> bool:
 
 
 def stays(node: torch.fx.Node) -> bool:
-    """Whether `functional` leaves this call as it is: it writes nothing and torch does not make it of other calls."""
+    """Whether `functionalize` leaves this call as it is: it writes nothing and torch does not make it of other
+    calls."""
     call = node.target
     return isinstance(call, torch._ops.OpOverload) and not call._schema.is_mutable and not call._can_decompose()
 
@@ -188,8 +189,8 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        said = io.StringIO()
-        with warnings.catch_warnings(), contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        printed = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
             warnings.simplefilter("ignore")
             yield
     finally:

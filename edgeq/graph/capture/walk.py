@@ -27,7 +27,7 @@ from edgeq.graph.capture.check import confirm
 from edgeq.graph.capture.constants import Folding, is_random
 from edgeq.graph.capture.naming import Draft, final_names
 from edgeq.graph.capture.suggestions import hint_for
-from edgeq.graph.capture.torch_export import checked, export, functional, packet, stays, writes_alone
+from edgeq.graph.capture.torch_export import check_program, export, functionalize, packet, stays, writes_alone
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Op, Shape
 
@@ -57,8 +57,8 @@ def capture(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph
 
 def capture_program(program: ExportedProgram, name: str) -> Graph:
     """The same for an exported program, e.g. a loaded ``.pt2``; it must take one image with a batch of 1 or any."""
-    with _reported(name):
-        capturing = _captured(checked(program, name), name)
+    with _report_errors(name):
+        capturing = _walk_program(check_program(program, name), name)
         errors = capturing.errors
         if errors:
             first = errors[0]
@@ -76,12 +76,12 @@ def unsupported_calls(
     Still raises for what stops before the first call: a wrong input shape, a network that cannot be traced.
     """
     program = network if isinstance(network, ExportedProgram) else export(network, input_shape, name)
-    with _reported(name):
-        return _captured(checked(program, name), name).errors
+    with _report_errors(name):
+        return _walk_program(check_program(program, name), name).errors
 
 
 @contextlib.contextmanager
-def _reported(name: str) -> Iterator[None]:
+def _report_errors(name: str) -> Iterator[None]:
     """Make an error of edgeq's own of whatever else goes wrong."""
     try:
         yield
@@ -99,13 +99,13 @@ def _internal(what: object, where: str, error: Exception) -> UnsupportedError:
     )  # fmt: skip
 
 
-def _captured(program: ExportedProgram, name: str) -> _Capture:
+def _walk_program(program: ExportedProgram, name: str) -> _Capture:
     """Walk over the program as it is where that is safe and gives what its functional form would, else over that."""
     direct = _Capture(program, name) if writes_alone(program) else None
     if direct is not None and direct.final:
         return direct
     try:
-        return _Capture(functional(program, name), name)
+        return _Capture(functionalize(program, name), name)
     except UnsupportedError:
         if direct is None:
             raise
@@ -172,7 +172,7 @@ class _Capture:
         self._finish(program)
 
     def _finish(self, program: ExportedProgram) -> None:
-        made = {node.name: value for node, value in self._values.items()}
+        values = {node.name: value for node, value in self._values.items()}
         for spec in program.graph_signature.output_specs:
             if spec.kind is OutputKind.USER_INPUT_MUTATION:
                 continue  # an in-place first call; nobody sees the caller's tensor again
@@ -184,7 +184,7 @@ class _Capture:
                 continue
             if isinstance(spec.arg, ConstantArgument) and spec.arg.value is None:
                 continue  # nothing, where others return a second answer
-            value = made.get(getattr(spec.arg, "name", ""))
+            value = values.get(getattr(spec.arg, "name", ""))
             if isinstance(value, Value):
                 self._outputs.append(value.key)
                 if value.key in self._inputs:
@@ -243,8 +243,8 @@ class _Capture:
             if not any(isinstance(leaf, Value) for leaf in pytree.tree_leaves(read)):
                 return self._evaluate(node, read)
             rule = self._rule(node)
-            made = rule(Call(str(node.target), bound, results, self._emit))
-            seen = made[0].seen if isinstance(made, tuple) else made.seen
+            output = rule(Call(str(node.target), bound, results, self._emit))
+            seen = output[0].seen if isinstance(output, tuple) else output.seen
         except EdgeqError:
             raise
         except Exception as error:
@@ -257,7 +257,7 @@ class _Capture:
                 f"{node.target} gives {list(results[0])} in torch and {list(seen)} here",
                 hint="this is a bug in edgeq, please report it",
             )
-        return made
+        return output
 
     def _rule(self, node: torch.fx.Node) -> Rule:
         name = packet(node)
@@ -283,17 +283,17 @@ class _Capture:
 
     def _evaluate(self, node: torch.fx.Node, args: Any) -> Any:
         """A call on parameters alone gives a parameter, named after the first it was computed from."""
-        found: list[str] = []
+        names: list[str] = []
 
         def plain(leaf: Any) -> Any:
             if isinstance(leaf, Constant):
-                found.extend([leaf.name] if leaf.name else [])
+                names.extend([leaf.name] if leaf.name else [])
                 return leaf.tensor
             return leaf
 
         positional, named = pytree.tree_map(plain, args)
         result = self._evaluated(node, positional, named)
-        name = found[0] if found else node.name
+        name = names[0] if names else node.name
         return pytree.tree_map(lambda r: Constant(name, r) if isinstance(r, Tensor) else r, result)
 
     def _emit(self, op: Op, inputs: Sequence[Value | Constant], label: str) -> Value:

@@ -182,7 +182,7 @@ class Requantize(Op):
 
     bits: int
     elementwise: ClassVar[bool] = True
-    lowering: ClassVar[str] = "take it out with `without_widths` first"
+    lowering: ClassVar[str] = "take it out with `remove_requantize` first"
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         require(len(inputs) == 1 and self.bits in (8, 16), self, inputs, "takes one input, makes 8 or 16 bits")

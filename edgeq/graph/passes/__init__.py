@@ -11,15 +11,15 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.passes.count_padding import count_padding
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_pad import fold_pad, refuse_infinite
-from edgeq.graph.passes.fold_pixel_shuffle import shuffle_weights
+from edgeq.graph.passes.fold_pixel_shuffle import fold_pixel_shuffle
 from edgeq.graph.passes.fuse_activation import fuse_activation
-from edgeq.graph.passes.insert_rescale_before_concat import part_grids
+from edgeq.graph.passes.insert_rescale_before_concat import insert_rescale_before_concat
 from edgeq.graph.passes.lower_hard_swish import lower_hard_swish
 from edgeq.graph.passes.lower_transposed import lower_transposed
-from edgeq.graph.passes.recompose_hard_activations import hard_gates
+from edgeq.graph.passes.recompose_hard_activations import recompose_hard_activations
 from edgeq.graph.passes.simplify import simplify
-from edgeq.graph.passes.sink_layout_ops import sink_moves
-from edgeq.graph.passes.untie_weights import unshare
+from edgeq.graph.passes.sink_layout_ops import sink_layout_ops
+from edgeq.graph.passes.untie_weights import untie_weights
 
 __all__ = [
     "PASSES",
@@ -27,21 +27,29 @@ __all__ = [
     "count_padding",
     "fold_batchnorm",
     "fold_pad",
+    "fold_pixel_shuffle",
     "fuse_activation",
-    "hard_gates",
+    "insert_rescale_before_concat",
     "lower_hard_swish",
     "lower_transposed",
     "optimize",
-    "part_grids",
-    "shuffle_weights",
+    "recompose_hard_activations",
     "simplify",
-    "sink_moves",
-    "unshare",
+    "sink_layout_ops",
+    "untie_weights",
 ]
 
 Pass = Callable[[Graph], Graph]
 
-PASSES: Sequence[Pass] = (simplify, sink_moves, hard_gates, fold_batchnorm, fuse_activation, fold_pad, unshare)
+PASSES: Sequence[Pass] = (
+    simplify,
+    sink_layout_ops,
+    recompose_hard_activations,
+    fold_batchnorm,
+    fuse_activation,
+    fold_pad,
+    untie_weights,
+)
 """In this order: batch norm must be gone before an activation can meet its convolution."""
 
 
@@ -52,8 +60,10 @@ def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
     What has no integer kernel of its own is lowered only then: a transposed convolution first takes its batch norm and
     activation along.
     """
-    settled = refuse_infinite(_settle(_settle(graph, (simplify, sink_moves)), passes))
-    lowered = part_grids(lower_hard_swish(shuffle_weights(count_padding(lower_transposed(settled)))))
+    settled = refuse_infinite(_settle(_settle(graph, (simplify, sink_layout_ops)), passes))
+    lowered = insert_rescale_before_concat(
+        lower_hard_swish(fold_pixel_shuffle(count_padding(lower_transposed(settled))))
+    )
     return settled if lowered is settled else _settle(lowered, passes)
 
 

@@ -12,13 +12,13 @@ from edgeq.graph.ir import Graph, Node, with_op
 from edgeq.graph.ops import Conv2d, Permute, Reshape
 from edgeq.graph.passes._edit import Edit
 
-__all__ = ["shuffle_weights"]
+__all__ = ["fold_pixel_shuffle"]
 
 SHUFFLE = (0, 1, 4, 2, 5, 3)
 """The permutation of ``(N, C, r, r, H, W)`` that `pixel_shuffle` is."""
 
 
-def shuffle_weights(graph: Graph) -> Graph:
+def fold_pixel_shuffle(graph: Graph) -> Graph:
     edit = Edit(graph)
     for node, op in with_op(graph.nodes, Permute):
         split = edit.producer(node.inputs[0])

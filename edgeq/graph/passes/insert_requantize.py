@@ -1,4 +1,4 @@
-"""8-bit and 16-bit ops in one network: a requantization wherever a value of one width is read at the other."""
+"""Insert a requantization wherever an op of 8 bits reads a value of 16, or the reverse."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Requantize
 from edgeq.graph.passes._edit import Edit
 
-__all__ = ["part_widths", "without_widths"]
+__all__ = ["insert_requantize", "remove_requantize"]
 
 
-def part_widths(graph: Graph, widths: Mapping[str, int], ends: int | None = None) -> Graph:
-    """`graph` with values brought to the width of the ops that read them, once however many read them there.
+def insert_requantize(graph: Graph, widths: Mapping[str, int], ends: int | None = None) -> Graph:
+    """Bring values to the width of the ops that read them, with one requantization for all readers of a value.
 
-    `widths`: 8 or 16 of every value; an op reads what it makes. `ends`: the width of network outputs, None for what
-    they have. The very same graph where nothing is to be done.
+    `widths` says 8 or 16 for every value; an op reads the width that it writes. `ends` is the width of network outputs,
+    None for the width they have. Returns the very same graph where nothing is to be done.
     """
     copies: dict[tuple[str, int], Node] = {}
     nodes: list[Node] = []
@@ -38,8 +38,8 @@ def part_widths(graph: Graph, widths: Mapping[str, int], ends: int | None = None
     return graph.replace(nodes=tuple(nodes), outputs=outputs) if copies else graph
 
 
-def without_widths(graph: Graph) -> Graph:
-    """`graph` as it was before `part_widths`: in float there are none."""
+def remove_requantize(graph: Graph) -> Graph:
+    """Undo `insert_requantize`; a float network has no requantizations."""
     edit = Edit(graph)
     for node in graph.of_kind(Requantize):
         edit.forward(node.name, node.inputs[0])

@@ -13,21 +13,23 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Concat, LeakyReLU
 from edgeq.graph.passes._edit import Edit
 
-__all__ = ["part_grids"]
+__all__ = ["insert_rescale_before_concat"]
 
 Demand = tuple[float, int] | str | None
 
 
-def part_grids(graph: Graph) -> Graph:
+def insert_rescale_before_concat(graph: Graph) -> Graph:
     edit = Edit(graph)
     demands: dict[str, Demand] = {name: name for name in graph.inputs}
     for node in graph.nodes:
-        found = [demands[name] for name in graph.activations(node)]
-        demands[node.name] = found[0] if node.op.shares_quantization else node.op.fixed_grid()
-        if not isinstance(node.op, Concat) or len(set(found)) == 1:
+        demanded = [demands[name] for name in graph.activations(node)]
+        demands[node.name] = demanded[0] if node.op.shares_quantization else node.op.fixed_grid()
+        if not isinstance(node.op, Concat) or len(set(demanded)) == 1:
             continue
         demands[node.name] = None
-        moved = {name: f"{node.name}.grid{place}" for place, name in enumerate(node.inputs) if found[place] is not None}
+        moved = {
+            name: f"{node.name}.grid{place}" for place, name in enumerate(node.inputs) if demanded[place] is not None
+        }
         copies = [Node(copy, LeakyReLU(1.0), (name,)) for name, copy in moved.items()]
         edit.replace(node, *copies, replace(node, inputs=tuple(moved.get(name, name) for name in node.inputs)))
     return edit.done()

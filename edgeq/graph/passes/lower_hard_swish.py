@@ -26,7 +26,7 @@ def raise_hard_swish(graph: Graph) -> Graph:
     """Inverse of `lower_hard_swish`."""
     edit = Edit(graph)
     for node in graph.of_kind(Mul):
-        found = gates_itself(graph, node)
-        if found is not None and isinstance(found.op, HardSigmoid):
-            edit.replace(node, Node(node.name, HardSwish(), found.inputs))
+        gate = gates_itself(graph, node)
+        if gate is not None and isinstance(gate.op, HardSigmoid):
+            edit.replace(node, Node(node.name, HardSwish(), gate.inputs))
     return edit.done()

@@ -78,8 +78,8 @@ def _phases(weight: Floats, op: ConvTranspose2d, down: int, across: int) -> Floa
     (sy, sx), (o, i, kh, kw) = op.stride, weight.shape
     full = np.zeros((o, i, down * sy, across * sx), weight.dtype)
     full[:, :, :kh, :kw] = weight
-    found = np.empty((op.groups, sy * sx, o // op.groups, i, down, across), weight.dtype)
+    filters = np.empty((op.groups, sy * sx, o // op.groups, i, down, across), weight.dtype)
     for place, (ry, rx) in enumerate(itertools.product(range(sy), range(sx))):
         taps = full[:, :, ry::sy, rx::sx][:, :, ::-1, ::-1]
-        found[:, place] = taps.reshape(op.groups, -1, i, down, across)
-    return found.reshape(-1, i, down, across)
+        filters[:, place] = taps.reshape(op.groups, -1, i, down, across)
+    return filters.reshape(-1, i, down, across)

@@ -13,12 +13,12 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, UNIT, Affine, Clamp, HardSwish, Mul
 from edgeq.graph.passes._edit import Edit
 
-__all__ = ["hard_gates"]
+__all__ = ["recompose_hard_activations"]
 
 Doubles = npt.NDArray[np.float64]
 
 
-def hard_gates(graph: Graph) -> Graph:
+def recompose_hard_activations(graph: Graph) -> Graph:
     """Until nothing moves: `fold_batchnorm` would make a layer of every scale that is left."""
     while True:
         before, graph = graph, _once(graph)

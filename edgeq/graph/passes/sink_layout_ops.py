@@ -10,12 +10,12 @@ from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Permute, Reshape, Unary
 from edgeq.graph.passes._edit import Edit
 
-__all__ = ["sink_moves"]
+__all__ = ["sink_layout_ops"]
 
 MOVES = (Permute, Reshape)
 
 
-def sink_moves(graph: Graph) -> Graph:
+def sink_layout_ops(graph: Graph) -> Graph:
     edit = Edit(graph)
     for node in graph.of_kind(Unary):
         before, after = edit.producer(node.inputs[0]), edit.only_reader(node.name)

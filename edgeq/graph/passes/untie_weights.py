@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from edgeq.graph.ir import Graph
 
-__all__ = ["unshare"]
+__all__ = ["untie_weights"]
 
 
-def unshare(graph: Graph) -> Graph:
+def untie_weights(graph: Graph) -> Graph:
     constants, taken = dict(graph.constants), set[str]()
     nodes = []
     for node in graph.nodes:

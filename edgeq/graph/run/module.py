@@ -45,8 +45,8 @@ class GraphModule(nn.Module):
 
     def constant(self, name: str) -> Tensor:
         """The buffer or parameter holding the constant `name`."""
-        found: Tensor = getattr(self, _attribute(name))
-        return found
+        tensor: Tensor = getattr(self, _attribute(name))
+        return tensor
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The graph's output, or a tuple of them."""
@@ -73,21 +73,21 @@ class GraphModule(nn.Module):
                 f"input has shape {list(x.shape)}", where=self.graph.name,
                 hint=f"expected (N, {', '.join(map(str, self.graph.input_shapes[entry][1:]))})",
             )  # fmt: skip
-        wanted = {*self.graph.outputs, *keep}
+        needed = {*self.graph.outputs, *keep}
         values: dict[str, Tensor] = {name: self.constant(name) for name in self.graph.constants}
         values.update(constants or {})
         values[entry] = x if visit is None else _or(visit(entry, x), x)
         del x
         for step in self._steps:
-            made = step.kernel(*[values[name] for name in step.inputs])
+            output = step.kernel(*[values[name] for name in step.inputs])
             if visit is not None:
-                made = _or(visit(step.name, made), made)
-            values[step.name] = made
-            del made
+                output = _or(visit(step.name, output), output)
+            values[step.name] = output
+            del output
             for name in step.spent:
-                if name not in wanted:
+                if name not in needed:
                     del values[name]
-        return {name: values[name] for name in values if name in wanted}
+        return {name: values[name] for name in values if name in needed}
 
 
 def _or(replacement: Tensor | None, value: Tensor) -> Tensor:

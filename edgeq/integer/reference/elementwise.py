@@ -40,8 +40,8 @@ LARGEST_BIAS = {"int8": 2.0**30, "int16": 2.0**45}
 def answers(op: ops.Unary, source: Quantization, output: Quantization) -> npt.NDArray[np.int8]:
     """What `op` makes of every int8 from -128 to 127, ``(256,)``."""
     centred = (np.arange(-128, 128) - int(source.zero_point)).astype(np.float32)
-    made = TABLES.get(op)(op, source.scale * centred)
-    rescaled = made.astype(np.float32) * (np.float32(1) / output.scale)
+    result = TABLES.get(op)(op, source.scale * centred)
+    rescaled = result.astype(np.float32) * (np.float32(1) / output.scale)
     nearest = np.copysign(np.floor(np.abs(rescaled.astype(np.float64)) + 0.5), rescaled)
     return np.clip(nearest + int(output.zero_point), *output.limits).astype(np.int8)
 
@@ -171,8 +171,8 @@ def _table(graph: IntegerGraph, node: Node, op: ops.Unary, inputs: list[Array]) 
     source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
     if source.dtype == "int16":
         return WIDE.get(op, node.name)(op, inputs[0].astype(np.int64), source, output)
-    found = answers(op, source, output)
-    return np.asarray(found[inputs[0].astype(np.int64) + 128])
+    table = answers(op, source, output)
+    return np.asarray(table[inputs[0].astype(np.int64) + 128])
 
 
 @KERNELS.rule(ops.LeakyReLU)

@@ -45,8 +45,8 @@ def rsqrt(x: Array, source: Quantization, output: Quantization) -> Int:
     fraction, exponent = _inverse_root(np.maximum(steps, 1))
     data = multiply(np.ones_like(steps), (fraction, exponent + HEADROOM))
     ratio = quantize_multiplier(1.0 / (np.sqrt(np.float64(source.scale)) * float(output.scale)))
-    made = multiply(data, (ratio[0], ratio[1] - HEADROOM)) + int(output.zero_point)
-    return np.where(steps == 0, LIMITS[output.dtype][1], np.clip(made, *output.limits))
+    result = multiply(data, (ratio[0], ratio[1] - HEADROOM)) + int(output.zero_point)
+    return np.where(steps == 0, LIMITS[output.dtype][1], np.clip(result, *output.limits))
 
 
 def rsqrt_table(source: Quantization, output: Quantization) -> npt.NDArray[np.int8]:

@@ -31,7 +31,7 @@ def resize(x: Array, op: Resize2d) -> Array:
     top = wide[:, :, y_low] * (ONE - y_part)[:, None] + wide[:, :, y_high] * y_part[:, None]
     total = top[:, :, :, x_low] * (ONE - x_part) + top[:, :, :, x_high] * x_part
     half = np.where(total > 0, ONE * ONE // 2, -(ONE * ONE // 2))
-    return _truncated(total + half, ONE * ONE)
+    return _divide_truncating(total + half, ONE * ONE)
 
 
 def mirrors(size: int, out: int, op: Resize2d) -> bool:
@@ -56,11 +56,11 @@ def _between(size: int, out: int, align_corners: bool) -> tuple[Int, Int, Int]:
     positions = np.arange(out, dtype=np.int64) * step
     if not align_corners:
         positions += step // 2 - ONE // 2
-    low = np.clip(_truncated(positions, ONE), 0, size - 1)
-    high = np.minimum(_truncated(positions + ONE - 1, ONE), size - 1)
+    low = np.clip(_divide_truncating(positions, ONE), 0, size - 1)
+    high = np.minimum(_divide_truncating(positions + ONE - 1, ONE), size - 1)
     return low, high, positions - ONE * low
 
 
-def _truncated(x: Int, divisor: int) -> Int:
+def _divide_truncating(x: Int, divisor: int) -> Int:
     """Division as in C, towards zero."""
     return np.asarray(np.sign(x) * (np.abs(x) // divisor))

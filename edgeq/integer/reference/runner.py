@@ -28,7 +28,7 @@ def run(graph: IntegerGraph, inputs: Array) -> dict[str, Array]:
     values: dict[str, Array] = {entry: inputs}
     for node in graph.nodes:
         kernel = KERNELS.get(node.op, node.name)
-        made = kernel(graph, node, node.op, [values[name] for name in graph.activations(node)])
-        values[node.name] = made.astype(graph.quantizations[node.name].dtype)
+        output = kernel(graph, node, node.op, [values[name] for name in graph.activations(node)])
+        values[node.name] = output.astype(graph.quantizations[node.name].dtype)
     del values[entry]
     return values

@@ -90,9 +90,9 @@ def _table(function: Callable[[Array], Array], source: Grid, output: Grid, kind:
     value, middle = function(places) * finer, function(places[:-1] + step / kind(2)) * finer
     following = function(first + i[1:] * step) * finer
     drawn = _nearest((following + _nearest(value[:-1])) / kind(2))
-    made = _nearest(value)
-    made[:-1] -= _nearest((drawn - _nearest(middle)) / kind(2))
-    return np.clip(made, LOW, HIGH).astype(np.int64)
+    table = _nearest(value)
+    table[:-1] -= _nearest((drawn - _nearest(middle)) / kind(2))
+    return np.clip(table, LOW, HIGH).astype(np.int64)
 
 
 def _nearest(x: Array) -> Array:

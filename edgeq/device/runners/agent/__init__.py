@@ -1,6 +1,6 @@
 """What runs on a device: Python 3.9 or later, numpy and one runtime. It imports nothing of edgeq.
 
-`edgeq.device.runners.python.packed` makes one file of this package, which is copied to the device.
+`edgeq.device.runners.python.pack_agent` makes one file of this package, which is copied to the device.
 """
 
 MARK = "edgeq"

@@ -58,20 +58,20 @@ def evaluate(request: dict[str, Any]) -> None:
     before = moment()
     session = load(request, request["model"])
     rows = []
-    told = time.monotonic()
+    last_report = time.monotonic()
     for place in range(len(batch)):
         session.prepare(numpy.ascontiguousarray(batch[place : place + 1]))
         session.invoke()
         rows.append([numpy.array(value) for value in session.answer()])
-        if time.monotonic() - told > 1:
-            told = time.monotonic()
+        if time.monotonic() - last_report > 1:
+            last_report = time.monotonic()
             say("progress", done=place + 1, total=len(batch))
-    made = [numpy.concatenate([row[n] for row in rows]) for n in range(len(rows[0]))]
-    if any(array.dtype.kind not in "biuf" for array in made):
+    outputs = [numpy.concatenate([row[n] for row in rows]) for n in range(len(rows[0]))]
+    if any(array.dtype.kind not in "biuf" for array in outputs):
         raise ValueError("an output is of no numbers")
     digest = hashlib.sha256()
     with open(request["outputs"], "wb") as file:
-        for array in made:
+        for array in outputs:
             content = array.tobytes()
             file.write(content)
             digest.update(content)
@@ -79,7 +79,7 @@ def evaluate(request: dict[str, Any]) -> None:
         "result",
         images=len(rows),
         sha256=digest.hexdigest(),
-        arrays=[{"dtype": array.dtype.name, "shape": list(array.shape)} for array in made],
+        arrays=[{"dtype": array.dtype.name, "shape": list(array.shape)} for array in outputs],
         ops=session.ran(),
         peak_bytes=peak_memory(),
         before=before,
@@ -117,7 +117,7 @@ def bench(request: dict[str, Any]) -> None:
 
 def probe() -> None:
     """What is here. A runtime is there when it loads beside its numpy, not when its folder is."""
-    found: dict[str, dict[str, Any]] = {}
+    runtimes: dict[str, dict[str, Any]] = {}
     for name, (module, package) in RUNTIMES.items():
         # Each in a process of its own: two TFLite runtimes do not live in one, and a wrong build may crash.
         script = (
@@ -126,32 +126,34 @@ def probe() -> None:
             "assert not old, 'tflite-runtime needs numpy below 2'\n"
             "print(json.dumps([metadata.version(%r), numpy.__version__]))" % (module, package)
         )
-        found[name] = {"works": False, "version": None, "numpy": None, "why": ""}
+        runtimes[name] = {"works": False, "version": None, "numpy": None, "why": ""}
         try:
             done = subprocess.run(
                 [*interpreter(), "-c", script], capture_output=True, text=True, timeout=120, env=surroundings(name)
             )
         except subprocess.TimeoutExpired:
-            found[name]["why"] = "took more than 120 s"
+            runtimes[name]["why"] = "took more than 120 s"
             continue
         lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
         if done.returncode == 0 and lines:
             version, numpy = json.loads(lines[-1])
-            found[name].update(works=True, version=version, numpy=numpy)
+            runtimes[name].update(works=True, version=version, numpy=numpy)
         elif done.returncode in (-4, 132):
-            found[name]["why"] = "uses instructions this processor lacks"
+            runtimes[name]["why"] = "uses instructions this processor lacks"
         else:
-            found[name]["why"] = plainly(lines[-1]) if lines else "ended with %d" % done.returncode
+            runtimes[name]["why"] = plainly(lines[-1]) if lines else "ended with %d" % done.returncode
     free = shutil.disk_usage(os.path.dirname(os.path.abspath(sys.argv[0]))).free
-    say("result", machine=machine(), moment=moment(), runtimes=found, free_bytes=free)
+    say("result", machine=machine(), moment=moment(), runtimes=runtimes, free_bytes=free)
 
 
-def plainly(said: str) -> str:
-    """`said`, unless a library was refused that is there: it is another processor's, which no loader says in words."""
-    named = re.search(r"(/\S+?\.so[\w.]*): (cannot open shared object file|wrong ELF class|invalid ELF header)", said)
+def plainly(message: str) -> str:
+    """Return `message`, or words for a library that a loader refused because it is another processor's."""
+    named = re.search(
+        r"(/\S+?\.so[\w.]*): (cannot open shared object file|wrong ELF class|invalid ELF header)", message
+    )
     if named and os.path.exists(named.group(1)):
         return "%s is built for another processor than this %s" % (os.path.basename(named.group(1)), platform.machine())
-    return said
+    return message
 
 
 def surroundings(runtime: str) -> dict[str, str]:
@@ -199,19 +201,19 @@ def main() -> int:
     parser.add_argument("request", nargs="?")
     parser.add_argument("--job", default="")
     parser.add_argument("--tied", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     global job
-    job = asked.job
+    job = arguments.job
     guard()
-    if asked.tied:
+    if arguments.tied:
         tie()
     try:
-        if asked.what == "probe":
+        if arguments.what == "probe":
             probe()
         else:
-            with open(asked.request) as file:
+            with open(arguments.request) as file:
                 request = json.load(file)
-            (evaluate if asked.what == "eval" else bench)(request)
+            (evaluate if arguments.what == "eval" else bench)(request)
     except Exception as error:
         say("error", error=type(error).__name__, message=plainly(str(error))[:500])
         traceback.print_exc()

@@ -29,27 +29,27 @@ def text(path: str) -> str | None:
 
 
 def number(path: str) -> int | None:
-    found = text(path)
-    return int(found) if found and re.fullmatch(r"-?\d+", found) else None
+    content = text(path)
+    return int(content) if content and re.fullmatch(r"-?\d+", content) else None
 
 
 def per_core(name: str, root: str = "/") -> dict[int, int]:
     """Values of a file of every core's folder, by core number; cores that lack it are left out."""
-    found = {}
+    values = {}
     for path in glob.glob(os.path.join(root, "sys/devices/system/cpu/cpu[0-9]*", name)):
         value = number(path)
         core = re.search(r"/cpu(\d+)/", path)
         if value is not None and core:
-            found[int(core.group(1))] = value
-    return dict(sorted(found.items()))
+            values[int(core.group(1))] = value
+    return dict(sorted(values.items()))
 
 
 def big_cores(root: str = "/") -> list[int]:
     """Core numbers of the fastest kind: those of highest capacity, else of highest clock; all when none is said."""
     for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
-        found = per_core(name, root)
-        if found:
-            return [core for core, value in found.items() if value == max(found.values())]
+        speeds = per_core(name, root)
+        if speeds:
+            return [core for core, value in speeds.items() if value == max(speeds.values())]
     return []
 
 
@@ -58,10 +58,10 @@ def pin(threads: int, root: str = "/") -> list[int]:
     if not hasattr(os, "sched_setaffinity"):
         return []
     allowed = os.sched_getaffinity(0)
-    wanted = set(big_cores(root)) & allowed
-    if len(wanted) >= threads and wanted != allowed:
+    cores = set(big_cores(root)) & allowed
+    if len(cores) >= threads and cores != allowed:
         with contextlib.suppress(OSError):  # a container may forbid it; then it is recorded as it is
-            os.sched_setaffinity(0, wanted)
+            os.sched_setaffinity(0, cores)
     return sorted(os.sched_getaffinity(0))
 
 
@@ -110,16 +110,16 @@ def processor(cpuinfo: str) -> dict[str, Any]:
 
 def machine(root: str = "/") -> dict[str, Any]:
     """What does not change while measuring."""
-    found = processor(text(os.path.join(root, "proc/cpuinfo")) or "")
+    facts = processor(text(os.path.join(root, "proc/cpuinfo")) or "")
     board = text(os.path.join(root, "proc/device-tree/model"))
     return {
-        "cpu": board or found["name"] or platform.machine(),
-        "parts": found["parts"],
+        "cpu": board or facts["name"] or platform.machine(),
+        "parts": facts["parts"],
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "big_cores": big_cores(root),
-        "flags": found["flags"],
-        "dot_product": found["dot_product"],
+        "flags": facts["flags"],
+        "dot_product": facts["dot_product"],
         "system": "%s %s" % (platform.system(), platform.release().split("-")[0]),
         "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
@@ -136,8 +136,8 @@ def throttled() -> int | None:
         done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = re.search(r"throttled=(0x[0-9a-fA-F]+)", done.stdout)
-    return int(found.group(1), 16) if found else None
+    match = re.search(r"throttled=(0x[0-9a-fA-F]+)", done.stdout)
+    return int(match.group(1), 16) if match else None
 
 
 def moment(root: str = "/") -> dict[str, Any]:

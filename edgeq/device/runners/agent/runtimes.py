@@ -40,10 +40,10 @@ class Tflite:
 
     def ran(self) -> dict[str, int]:
         """Ops as the interpreter lists them; a DELEGATE is what XNNPACK took over."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for op in getattr(self.interpreter, "_get_ops_details", list)():
-            found[op["op_name"]] = found.get(op["op_name"], 0) + 1
-        return found
+            counts[op["op_name"]] = counts.get(op["op_name"], 0) + 1
+        return counts
 
 
 class Onnx:

@@ -39,7 +39,7 @@ from edgeq.integer.reference.elementwise import answers
 __all__: list[str] = []
 
 
-def _fixed(context: QuantizedContext, node: Node) -> None:
+def _check_grid(context: QuantizedContext, node: Node) -> None:
     """The forms below make integers of one grid."""
     q, demanded = context.grid(node.name), node.op.fixed_grid()
     if (float(q.scale), int(q.zero_point)) != demanded:
@@ -75,7 +75,7 @@ def _maximum(context: Context, node: Node, op: Maximum) -> None:
 @EMITTERS.rule(Sigmoid)
 def _sigmoid(context: Context, node: Node, op: Sigmoid) -> None:
     if isinstance(context, QuantizedContext):
-        _fixed(context, node)
+        _check_grid(context, node)
     context.compute(node, "Sigmoid", [context.real(node.inputs[0])])
 
 
@@ -86,7 +86,7 @@ def _tanh(context: Context, node: Node, op: Tanh) -> None:
     if not isinstance(context, QuantizedContext):
         context.compute(node, "Tanh", [context.real(value)])
         return
-    _fixed(context, node)
+    _check_grid(context, node)
     q = context.grid(value)
     twice = context.read(context.integers(value), Quantization(np.float32(2) * q.scale, q.zero_point))
     sigmoid = context.builder.node("Sigmoid", [twice], name=node.name)
@@ -100,7 +100,7 @@ def _hard_sigmoid(context: Context, node: Node, op: HardSigmoid) -> None:
     if not isinstance(context, QuantizedContext):
         context.compute(node, "HardSigmoid", [context.real(value)], alpha=1 / 6, beta=0.5)
         return
-    _fixed(context, node)
+    _check_grid(context, node)
     total = context.builder.node("Add", [context.real(value), context.read(context.scalar(1), THREE)], name=node.name)
     context.hand_over(context.put(total, GATE, context.place(node.name)), node.name)
 
@@ -132,7 +132,7 @@ def _gelu(context: Context, node: Node, op: GELU) -> None:
 
 @EMITTERS.rule(ELU)
 def _elu(context: Context, node: Node, op: ELU) -> None:
-    if _looked_up(context, node, op):
+    if _emit_table(context, node, op):
         return
     make, x = context.builder.node, context.real(node.inputs[0])
     if op.input_scale == 1:
@@ -147,17 +147,17 @@ def _elu(context: Context, node: Node, op: ELU) -> None:
 
 @EMITTERS.rule(Softplus)
 def _softplus(context: Context, node: Node, op: Softplus) -> None:
-    if not _looked_up(context, node, op):
+    if not _emit_table(context, node, op):
         context.compute(node, "Softplus", [context.real(node.inputs[0])])
 
 
 @EMITTERS.rule(Mish)
 def _mish(context: Context, node: Node, op: Mish) -> None:
-    if not _looked_up(context, node, op):
+    if not _emit_table(context, node, op):
         context.compute(node, "Mish", [context.real(node.inputs[0])])
 
 
-def _looked_up(context: Context, node: Node, op: Unary) -> bool:
+def _emit_table(context: Context, node: Node, op: Unary) -> bool:
     """Whether it was made by a table, as in integers it is."""
     if isinstance(context, QuantizedContext):
         context.look_up(node, answers(op, context.grid(node.inputs[0]), context.grid(node.name)))

@@ -31,7 +31,7 @@ def nearest_scale(size: int, out: int, mode: str) -> np.float32 | None:
 
     None where no scale near ``out / size`` does; the pixels then have to be listed (Gather).
     """
-    wanted = nearest_pixels(size, out, mode)
+    expected = nearest_pixels(size, out, mode)
     lower = higher = np.float32(out) / np.float32(size)
     candidates = [lower]
     for _ in range(NEIGHBOURS):
@@ -41,7 +41,7 @@ def nearest_scale(size: int, out: int, mode: str) -> np.float32 | None:
         # The checker multiplies in float64, the runtime in float32; both cut off.
         sized = int(float(scale) * size) == int(scale * np.float32(size)) == out
         pixels = _pixels(size, out, scale, mode) if sized else None
-        if pixels is not None and np.array_equal(pixels, wanted):
+        if pixels is not None and np.array_equal(pixels, expected):
             return scale
     return None
 
@@ -49,10 +49,10 @@ def nearest_scale(size: int, out: int, mode: str) -> np.float32 | None:
 def _pixels(size: int, out: int, scale: np.float32, mode: str) -> npt.NDArray[np.int64] | None:
     """The pixels onnxruntime's Resize takes; None where they depend on how it rounds a difference of quotients."""
     if mode == "nearest":
-        found = np.floor(np.arange(out, dtype=np.float32) / scale)
+        pixels = np.floor(np.arange(out, dtype=np.float32) / scale)
     else:
         positions = (np.arange(out) + 0.5) / float(scale)
-        found = np.floor(positions)
-        if min((positions - found).min(), (found + 1 - positions).min()) < MARGIN:
+        pixels = np.floor(positions)
+        if min((positions - pixels).min(), (pixels + 1 - positions).min()) < MARGIN:
             return None
-    return np.asarray(np.clip(found.astype(np.int64), 0, size - 1))
+    return np.asarray(np.clip(pixels.astype(np.int64), 0, size - 1))

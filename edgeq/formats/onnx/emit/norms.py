@@ -54,12 +54,12 @@ def _mean_square(context: Context, node: Node, op: MeanSquare) -> None:
     shared = replace(grid, scale=np.asarray(grid.scale / np.float32(channels)))
     product = make("MatMul", [context.read(rows, grid), context.read(columns, shared)], name=node.name)
     raised = replace(q, zero_point=np.asarray(q.zero_point + eps_steps(op, q), np.int32))  # epsilon, for nothing
-    made = context.put(product, raised)
+    result = context.put(product, raised)
     if together > 1:  # of every product, the diagonal
-        flat = make("Reshape", [made, context.indices(-1, together * together)])
-        made = make("Slice", [flat, *(context.indices(n) for n in (0, together * together, 1, together + 1))])
+        flat = make("Reshape", [result, context.indices(-1, together * together)])
+        result = make("Slice", [flat, *(context.indices(n) for n in (0, together * together, 1, together + 1))])
     place = context.indices(-1, 1, height, width)
-    context.hand_over(make("Reshape", [made, place], context.place(node.name)), node.name)
+    context.hand_over(make("Reshape", [result, place], context.place(node.name)), node.name)
 
 
 def together_of(positions: int) -> int:

@@ -33,13 +33,13 @@ def _sum(a: Integers, b: Integers, one: Quantization, other: Quantization, y: Qu
     """A fused multiply-add per input around a fixed part, which is made with one itself (where the CPU has them)."""
     zero_a, zero_b, zero_y = (np.float32(grid.zero_point + shift) for grid in (one, other, y))
     ratio_a, ratio_b = one.scale / y.scale, other.scale / y.scale
-    fixed = zero_y - _fused(zero_a, ratio_a, ratio_b * zero_b)
+    fixed = zero_y - _multiply_add(zero_a, ratio_a, ratio_b * zero_b)
     first, second = (np.asarray(array, np.float64) + shift for array in (a, b))
-    total = _fused(first, ratio_a, _fused(second, ratio_b, fixed))
+    total = _multiply_add(first, ratio_a, _multiply_add(second, ratio_b, fixed))
     return limit(np.rint(total) - shift, y)
 
 
-def _fused(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Any:
+def _multiply_add(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Any:
     """``a * b + c`` rounded to float32 once: float64 holds the product of two float32 numbers exactly."""
     product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
     return (product + np.asarray(c, np.float64)).astype(np.float32)
@@ -48,8 +48,8 @@ def _fused(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Any:
 def _logistic(x: Integers, source: Quantization) -> Integers:
     """On its own grid, half to even."""
     real = source.dequantize(x).astype(np.float64)
-    made = (1 / (1 + np.exp(-real))).astype(np.float32)
-    return limit(np.rint(made / SIGMOID.scale).astype(np.float64) + int(SIGMOID.zero_point), SIGMOID)
+    result = (1 / (1 + np.exp(-real))).astype(np.float32)
+    return limit(np.rint(result / SIGMOID.scale).astype(np.float64) + int(SIGMOID.zero_point), SIGMOID)
 
 
 @KERNELS.rule(Add)
@@ -63,7 +63,7 @@ def _mul(graph: IntegerGraph, node: Node, op: Mul, inputs: list[Integers], shift
     """The exact integer product times a float32 ratio of scales, the zero point added to it; half to even."""
     one, other, y = (graph.quantizations[name] for name in (*node.inputs, node.name))
     product = (inputs[0].astype(np.int64) - int(one.zero_point)) * (inputs[1].astype(np.int64) - int(other.zero_point))
-    total = _fused(product, one.scale * other.scale / y.scale, np.float32(y.zero_point + shift))
+    total = _multiply_add(product, one.scale * other.scale / y.scale, np.float32(y.zero_point + shift))
     return limit(np.rint(total) - shift, y)
 
 

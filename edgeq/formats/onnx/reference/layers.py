@@ -75,9 +75,9 @@ def _global_avg_pool(
 def _avg_pool(graph: IntegerGraph, node: Node, op: AvgPool2d, inputs: list[Integers], shift: int) -> Integers:
     x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
     real = _surround(x.dequantize(inputs[0]), op.padding, 0)
-    there = _surround(np.ones_like(inputs[0], np.float32), op.padding, float(op.count_padding))
+    weights = _surround(np.ones_like(inputs[0], np.float32), op.padding, float(op.count_padding))
     total, count = (np.zeros((), np.float32), np.zeros((), np.float32))
-    views, ones = (_windows(array, op.kernel, op.stride, (1, 1)) for array in (real, there))
+    views, ones = (_windows(array, op.kernel, op.stride, (1, 1)) for array in (real, weights))
     for row in range(op.kernel[0]):  # summed in this order, in float32
         for column in range(op.kernel[1]):
             total = total + views[..., row, column]

@@ -22,7 +22,7 @@ from edgeq.graph.ops import Clamp, OpTable
 from edgeq.integer.graph import Quantization
 from edgeq.integer.reference.elementwise import HardSigmoidLayer, answers
 
-__all__ = ["UNFUSED", "check_grid", "fused"]
+__all__ = ["UNFUSED", "check_grid", "fused_activation_code"]
 
 _CODE = schema.BuiltinOperator
 _FUSED = schema.ActivationFunctionType
@@ -47,7 +47,7 @@ FLOAT_FORMS: OpTable[Callable[[Emitter, Node, Any], None]] = OpTable("has no flo
 """Float operators of the functions that integers look up in a table."""
 
 
-def fused(e: Emitter, node: Node, clamp: Clamp | None) -> int:
+def fused_activation_code(e: Emitter, node: Node, clamp: Clamp | None) -> int:
     """The option that says which activation an operator ends with: none where the output's grid ends with it, ReLU
     where an int16 grid ends above with it."""
     q = e.quantizations.get(node.name)
@@ -76,7 +76,9 @@ def _within(q: Quantization, clamp: Clamp) -> bool:
 def _add(e: Emitter, node: Node, op: ops.Add) -> None:
     inputs = tuple(e.index[name] for name in node.inputs)
     # The flag only concerns int16, where true asks for power-of-two scales.
-    options = options_of("AddOptions", fusedActivationFunction=fused(e, node, op.activation), potScaleInt16=False)
+    options = options_of(
+        "AddOptions", fusedActivationFunction=fused_activation_code(e, node, op.activation), potScaleInt16=False
+    )
     e.operator(_CODE.ADD, inputs, e.output(node), options, wide=3)
 
 

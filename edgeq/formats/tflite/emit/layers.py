@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeq.formats.tflite.emit.elementwise import fused
+from edgeq.formats.tflite.emit.elementwise import fused_activation_code
 from edgeq.formats.tflite.emit.emitter import NHWC, Emitter, options_of
 from edgeq.formats.tflite.emit.moves import pad, strided_slice
 from edgeq.formats.tflite.emit.table import EMITTERS
@@ -39,14 +39,14 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
     kernel = kernel.transpose(1, 2, 3, 0) if depthwise else kernel.transpose(NHWC)
     if depthwise and quantization is not None:
         quantization = replace(quantization, axis=3)
-    x = _carried_input(e, node, carriage)
+    x = _prepare_input(e, node, carriage)
     w = e.weight(kernel, quantization)
     b = _bias(e, node)
     options = {
         "padding": _padding(carriage.window.padding),
         "strideH": op.stride[0], "strideW": op.stride[1],
         "dilationHFactor": op.dilation[0], "dilationWFactor": op.dilation[1],
-        "fusedActivationFunction": fused(e, node, op.activation),
+        "fusedActivationFunction": fused_activation_code(e, node, op.activation),
     }  # fmt: skip
     dilated = max(op.dilation) > 1
     version = (2 if depthwise and dilated else 1) if e.dtype == "float32" else 3
@@ -78,7 +78,7 @@ def _bias(e: Emitter, node: Node) -> tuple[int, ...]:
     return (e.constant("bias", np.zeros(outputs, e.sums), q),)
 
 
-def _carried_input(e: Emitter, node: Node, carriage: Carriage) -> int:
+def _prepare_input(e: Emitter, node: Node, carriage: Carriage) -> int:
     """The tensor a windowed op reads, after whatever has to come before it."""
     x = e.index[node.inputs[0]]
     if carriage.pad is not None:
@@ -101,7 +101,7 @@ def _linear(e: Emitter, node: Node, op: ops.Linear) -> None:
     weight = np.take(e.graph.constants[node.inputs[1]], e.layout.order(node.inputs[0]), axis=1)
     w = e.weight(weight, e.quantizations.get(node.inputs[1]))
     b = _bias(e, node)
-    options = options_of("FullyConnectedOptions", fusedActivationFunction=fused(e, node, op.activation))
+    options = options_of("FullyConnectedOptions", fusedActivationFunction=fused_activation_code(e, node, op.activation))
     x = e.index[node.inputs[0]]
     e.operator(_CODE.FULLY_CONNECTED, (x, w, *b), e.output(node), options, 1 if e.dtype == "float32" else 5, wide=7)
 
@@ -109,7 +109,7 @@ def _linear(e: Emitter, node: Node, op: ops.Linear) -> None:
 @EMITTERS.rule(ops.MaxPool2d, ops.AvgPool2d)
 def _pool(e: Emitter, node: Node, op: ops.MaxPool2d | ops.AvgPool2d) -> None:
     carriage = e.layout.carriages[node.name]
-    x = _carried_input(e, node, carriage)
+    x = _prepare_input(e, node, carriage)
     padding, (height, width) = _padding(carriage.window.padding), op.kernel
     options = options_of("Pool2DOptions", padding=padding, strideH=op.stride[0], strideW=op.stride[1],
                          filterHeight=height, filterWidth=width)  # fmt: skip

@@ -132,7 +132,7 @@ def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
     if turn is not None and (turn.moves or turn.flips):
         x = e.shaped(x, turn.shape, f"{node.name}/axes")
         if turn.moves:
-            x = _transposed(e, x, turn, node.name)
+            x = _transpose_turn(e, x, turn, node.name)
         for axis in turn.flips:
             y = e.like(x, f"{node.name}/{axis}", e.file.tensors[x].shape)
             e.operator(_CODE.REVERSE_V2, (x, e.numbers([axis])), y, None, 1)
@@ -140,7 +140,7 @@ def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
     e.operator(_CODE.RESHAPE, (x, e.numbers(target)), e.output(node), None, 1)
 
 
-def _transposed(e: Emitter, x: int, turn: Turn, name: str) -> int:
+def _transpose_turn(e: Emitter, x: int, turn: Turn, name: str) -> int:
     """Tensor `x` of the turn's shape, transposed; the elements in order, the shape as it may come out.
 
     A small matrix per row is transposed as two large ones: XNNPACK works in tiles of 16 and more.

@@ -16,10 +16,10 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.synth.losses import Moments, batch_moments, stored_moments
 
-__all__ = ["Company", "Critic", "resized", "rounded", "swing"]
+__all__ = ["RunningMoments", "Teacher", "resize_input", "round_weight", "swing"]
 
 
-def resized(graph: Graph, side_divisor: int) -> Graph | None:
+def resize_input(graph: Graph, side_divisor: int) -> Graph | None:
     """The graph for inputs of height and width divided by `side_divisor`; None where an op insists on its size."""
     (entry,) = graph.inputs
     n, c, h, w = graph.input_shapes[entry]
@@ -33,7 +33,7 @@ def resized(graph: Graph, side_divisor: int) -> Graph | None:
     return smaller if same else None
 
 
-def rounded(weight: Tensor, bits: int) -> Tensor:
+def round_weight(weight: Tensor, bits: int) -> Tensor:
     """`weight` ``(O, ...)`` on a symmetric grid of `bits` bits per output channel."""
     most = 2 ** (bits - 1) - 1
     scale = weight.flatten(1).abs().amax(1).clamp_min(1e-12) / most
@@ -56,13 +56,13 @@ def swing(value: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Company:
+class RunningMoments:
     """Moments of `images` finished images, by name of the value; they count beside those of the current batch."""
 
     images: int
     moments: Mapping[str, Moments]
 
-    def joined(self, seen: Mapping[str, Moments], images: int) -> dict[str, Moments]:
+    def merge(self, seen: Mapping[str, Moments], images: int) -> dict[str, Moments]:
         """Moments of finished and new images together; `seen` are those of `images` new ones, with their gradient."""
         if self.images == 0:
             return dict(seen)
@@ -77,7 +77,7 @@ class Company:
         return together
 
 
-class Critic:
+class Teacher:
     """A network with batch norms, read for moments and logits. `stored` are the statistics it remembers.
 
     `bits`: each call, every weight matrix is rounded to one of these widths or left alone, drawn anew: an ensemble of
@@ -94,10 +94,10 @@ class Critic:
         self._swung = frozenset(node.inputs[0] for node in strided) if swung else frozenset()
         weights = [node.inputs[1] for node in graph.layers()]
         constants = {name: self._module.constant(name) for name in weights if name in graph.constants}
-        self._copies = [{name: rounded(w, width) for name, w in constants.items()} for width in bits]
+        self._copies = [{name: round_weight(w, width) for name, w in constants.items()} for width in bits]
 
-    def to(self, device: torch.device | None) -> Critic:
-        """Move this critic to `device`, and return it."""
+    def to(self, device: torch.device | None) -> Teacher:
+        """Move this teacher to `device`, and return it."""
         if device is not None:
             self.device = device
             self._module = self._module.to(device)
@@ -108,7 +108,7 @@ class Critic:
     def look(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[dict[str, Moments], Tensor]:
         """Moments at every batch norm and logits ``(N, classes)`` for normalised `images` ``(N, C, H, W)``.
 
-        With a generator the critic is the random one that images are optimised against, without it the plain network.
+        With a generator the teacher is the random one that images are optimised against, without it the plain network.
         """
         seen: dict[str, Moments] = {}
         swung = self._swung if generator is not None else frozenset()
@@ -126,16 +126,16 @@ class Critic:
         return seen, logits.flatten(1)
 
     @torch.no_grad()
-    def company(self, images: Tensor, part: int = 64) -> Company:
-        """The moments of finished images, computed `part` images at a time; they are on the critic's device."""
-        total = Company(0, {})
+    def measure_moments(self, images: Tensor, part: int = 64) -> RunningMoments:
+        """The moments of finished images, computed `part` images at a time; they are on the teacher's device."""
+        total = RunningMoments(0, {})
         for some in torch.split(images, part):
             seen, _ = self.look(some.to(self.device))
-            total = Company(total.images + len(some), total.joined(seen, len(some)))
+            total = RunningMoments(total.images + len(some), total.merge(seen, len(some)))
         return total
 
     @torch.no_grad()
     def classes(self, images: Tensor, part: int = 64) -> Tensor:
         """The class that the unmodified network assigns to each image, int64 ``(N,)``, on the device of the images."""
-        found = [self.look(some.to(self.device))[1].argmax(1) for some in torch.split(images, part)]
-        return torch.cat(found).to(images.device)
+        classes = [self.look(some.to(self.device))[1].argmax(1) for some in torch.split(images, part)]
+        return torch.cat(classes).to(images.device)
