@@ -27,11 +27,6 @@ sys.dont_write_bytecode = False
 PLACES = itertools.count()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts processes from one that has imported all of edgeq (`warm`) comes first, and so to one worker."""
-    items.sort(key=lambda item: item.path.name not in ("test_processes.py", "test_world.py"))
-
-
 def pytest_collection_finish() -> None:
     """Python looks through a million objects of torch for garbage every few tests: a tenth of the suite's time."""
     gc.collect()
@@ -45,6 +40,15 @@ def quick_latency(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     measured = job.bench_here if request.path.parent.name == "device" else not_timed
     few = job.Pace(least=3, most=3, seconds=0.02)
     monkeypatch.setattr(job, "bench_here", lambda model, baseline, setup: measured(model, baseline, setup, few))
+
+
+@pytest.fixture(autouse=True)
+def one_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds capture a network that another test has built once alone."""
+    from edgeq.pipeline import prepare  # not above: this process may be the one that only hands out tests
+    from tests.captured import captured_once
+
+    monkeypatch.setattr(prepare, "capture", captured_once)
 
 
 @pytest.fixture(autouse=True)

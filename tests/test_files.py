@@ -233,9 +233,9 @@ def test_a_killed_build_leaves_the_previous_one_and_the_next_cleans_up(built: Pa
     killed(
         f"""
 import time
-from edgeq.files import staged
+from edgeq.files import stage_folder
 from tests.test_files import NETS
-with staged({str(built)!r}, NETS) as staging:
+with stage_folder({str(built)!r}, NETS) as staging:
     (staging / "half").write_text("half")
     print("ready", flush=True)
     time.sleep(60)
@@ -265,7 +265,7 @@ def replace(source, target):
     real(source, target)
 files.os.replace = replace
 from tests.test_files import NETS, fill
-with files.staged({str(built)!r}, NETS) as staging:
+with files.stage_folder({str(built)!r}, NETS) as staging:
     fill(staging, net_onnx="new")
 """
     )

@@ -10,9 +10,10 @@ Looks at the syntax tree of every file; nothing is listed by hand.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,15 +78,18 @@ def _apart(own: Places, names: Callable[[ast.AST], bool]) -> Places:
 
 
 def _find(names: Callable[[ast.AST], bool]) -> Places:
-    found: Places = {}
-    for file in sorted((ROOT / "edgeq").rglob("*.py")):
-        lines = [line for node, line in _nodes(ast.parse(file.read_text())) if names(node)]
-        if lines:
-            found[str(file.relative_to(ROOT))] = sorted(set(lines))
-    return found
+    found = {path: sorted({line for node, line in nodes if names(node)}) for path, nodes in syntax().items()}
+    return {path: lines for path, lines in found.items() if lines}
 
 
-def _nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, int]]:
+@functools.cache
+def syntax() -> Mapping[str, list[tuple[ast.AST, int]]]:
+    """Every node of the syntax trees of edgeq/ with its line, by file; what `__all__` lists is left out."""
+    files = sorted((ROOT / "edgeq").rglob("*.py"))
+    return {str(file.relative_to(ROOT)): _nodes(ast.parse(file.read_text())) for file in files}
+
+
+def _nodes(tree: ast.Module) -> list[tuple[ast.AST, int]]:
     exports = {
         id(part)
         for statement in tree.body
@@ -94,7 +98,7 @@ def _nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, int]]:
         if isinstance(target, ast.Name) and target.id == "__all__"
         for part in ast.walk(statement)
     }
-    return ((node, getattr(node, "lineno", 0)) for node in ast.walk(tree) if id(node) not in exports)
+    return [(node, getattr(node, "lineno", 0)) for node in ast.walk(tree) if id(node) not in exports]
 
 
 def places(what: str) -> Places:

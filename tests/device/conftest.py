@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,6 +59,14 @@ def phone(phones: Callable[..., Phone]) -> Phone:
 
 
 @pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A `benchmark_model` for phones."""
+    return executable(
+        tmp_path / "benchmark_model", f'exec {sys.executable} {Path(__file__).with_name("standin.py")} "$@"'
+    )
+
+
+@pytest.fixture
 def userland() -> Userland:
     try:
         return find_userland()
@@ -65,12 +74,9 @@ def userland() -> Userland:
         pytest.skip(f"no emulated Arm here: {error.hint}")
 
 
-def arm_python(board: Board, userland: Userland, runtime: str | None) -> None:
-    """Make `python3` on the board an emulated Cortex-A72's, with the wheels of `runtime` or with none."""
-    paths = [str(userland.wheels(runtime))] if runtime else []
-    settings = userland.environment("cortex-a72")
-    given = " ".join(f"{key}={value}" for key, value in settings.items())
-    stdlib = userland.root / "usr/lib/python3.11"
-    path = ":".join(["${PYTHONPATH:-}", *paths, str(stdlib)])
-    command = " ".join(userland.python("cortex-a72"))
+def arm_python(board: Board, userland: Userland, runtime: str, cpu: str = "cortex-a72") -> None:
+    """Make `python3` on the board that of an emulated `cpu`, with the wheels of `runtime`."""
+    given = " ".join(f"{key}={value}" for key, value in userland.environment(cpu).items())
+    path = f"${{PYTHONPATH:-}}:{userland.wheels(runtime)}:{userland.root / 'usr/lib/python3.11'}"
+    command = " ".join(userland.python(cpu))
     executable(board.shims / "python3", f'{given} PYTHONPATH="{path}" EDGEQ_PYTHON=\'["python3"]\' exec {command} "$@"')

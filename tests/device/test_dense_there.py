@@ -18,8 +18,6 @@ from tests.device.conftest import arm_python
 from tests.device.daemon import Phone
 from tests.device.loopback import Board, executable
 
-STANDIN = Path(__file__).with_name("standin.py")
-
 NETWORKS = """
 import torch
 from torch import nn
@@ -104,16 +102,18 @@ def test_a_device_scores_what_the_build_scored(
     assert facts["outputs"]["values"] == 5 * (3 * 4 * 6 if task == "segmentation" else 4 * 6 * 2 * (2 + 4))
 
 
-@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize(("task", "cpu"), [("segmentation", "cortex-a72"), ("detection", "cortex-a76")])
 def test_arm_kernels_answer_dense_tasks(
-    task: str, board: Board, userland: Userland, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: str, cpu: str, board: Board, userland: Userland, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Those for all processors, and those of a processor with dot products."""
     monkeypatch.chdir(tmp_path)
     _model(tmp_path, task)
     report = _build("tflite-pi4")
-    arm_python(board, userland, "litert")
+    arm_python(board, userland, "litert", cpu)
     facts = _eval("--device", board.host)
-    assert facts["machine"]["emulated"] == "cortex-a72"
+    assert facts["machine"]["emulated"] == cpu
+    assert facts["machine"]["dot_product"] == (cpu == "cortex-a76")
     assert facts["device_accuracy"] == report["accuracy"]["integer"]
     assert facts["outputs"]["equal"] == 1.0
     executable(board.shims / "python3", f'exec {sys.executable} "$@"')  # what follows is not about its kernels
@@ -124,12 +124,13 @@ def test_arm_kernels_answer_dense_tasks(
 
 
 @pytest.mark.parametrize("task", list(TASKS))
-def test_a_phone_answers_dense_tasks(task: str, phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phone_answers_dense_tasks(
+    task: str, phone: Phone, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its tool writes all outputs of an image one after another, in the file's own order and layout."""
     monkeypatch.chdir(tmp_path)
     _model(tmp_path, task)
     _build("tflite-android")
-    program = executable(tmp_path / "benchmark_model", f'exec {sys.executable} {STANDIN} "$@"')
     facts = _eval("--device", f"adb:{phone.serial}", "--benchmark-model", str(program), "--limit", "2")
     assert facts["device_accuracy"] == facts["host_accuracy"]
     assert facts["outputs"]["equal"] == 1.0

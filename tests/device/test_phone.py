@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -23,7 +22,6 @@ from edgeq.device.runners import android
 from edgeq.device.runners import phone as runner
 from edgeq.device.runners.phone import PROGRAM
 from edgeq.device.transports.adb import AdbTransport, find_attached
-from edgeq.device.userland import Userland
 from edgeq.errors import DeviceError
 from edgeq.formats.onnx.writer import write_onnx
 from edgeq.formats.tflite.session import LiteRTSession
@@ -33,14 +31,7 @@ from tests.device.loopback import executable
 from tests.device.tiny import tiny_model
 from tests.formats.residual import frozen, residual_network
 
-STANDIN = Path(__file__).with_name("standin.py")
-
 QUICK = Pace(seconds=0.1)
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    return executable(tmp_path / "benchmark_model", f'exec {sys.executable} {STANDIN} "$@"')
 
 
 @pytest.fixture
@@ -73,18 +64,6 @@ def test_a_file_answers_on_a_phone_as_it_does_here(phone: Phone, artifact: Path,
     assert facts["runtime"].startswith("benchmark_model ")
     assert (phone.root / "state/masks").read_text().split() == ["30"] * 3  # cores 4 and 5
     assert _jobs(phone) == []
-
-
-def test_the_phone_runs_arm_kernels(userland: Userland, phone: Phone, artifact: Path, tmp_path: Path) -> None:
-    settings = userland.environment("cortex-a76")
-    paths = f"{userland.wheels('litert')}:{userland.root}/usr/lib/python3.11"
-    given = " ".join(f"{key}={value}" for key, value in settings.items())
-    command = " ".join(userland.python("cortex-a76"))
-    program = executable(tmp_path / "arm", f'{given} PYTHONPATH={paths} exec {command} {STANDIN} "$@"')
-    fed, here = _batch(artifact / "model.tflite", 1)
-    with open_device(f"adb:{phone.serial}") as device:
-        there, _ = evaluate(device, artifact / "model.tflite", fed, Setup("litert", "xnnpack", program=program))
-    np.testing.assert_array_equal(there[0], here[0])
 
 
 def test_bench_keeps_latency_memory_and_profile_apart(

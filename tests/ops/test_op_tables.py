@@ -18,7 +18,7 @@ from edgeq.graph import run as float_kernels
 from edgeq.graph.ops import ELU, OPS, Add, HardSwish, Op, OpTable, Unary
 from edgeq.integer import reference
 from tools.ops_table import CELLS, EXAMPLES, attempt, document
-from tools.places import places
+from tools.places import places, syntax
 
 ROOT = Path(__file__).parents[2]
 TABLES = {
@@ -90,17 +90,17 @@ ABOUT = {
 
 def test_files_that_are_not_about_an_op_ask_for_its_traits():
     asking = set()
-    for file in (ROOT / "edgeq").rglob("*.py"):
-        path = file.relative_to(ROOT / "edgeq").as_posix()
+    for file, nodes in syntax().items():
+        path = file.removeprefix("edgeq/")
         if not path.startswith((*FAMILIES, "model/")):  # edgeq/model reads Python's own syntax trees
-            calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
-            if any(ast.unparse(call.func) == "isinstance" and asks_op(call.args[0]) for call in calls):
+            calls = [node for node, _ in nodes if isinstance(node, ast.Call) and named(node.func, "isinstance")]
+            if any(named(call.args[0], "op") or getattr(call.args[0], "attr", "") == "op" for call in calls):
                 asking.add(path)
     assert asking == set(ABOUT)
 
 
-def asks_op(argument: ast.expr) -> bool:
-    return (isinstance(argument, ast.Attribute) and argument.attr == "op") or ast.unparse(argument) == "op"
+def named(expression: ast.expr, name: str) -> bool:
+    return isinstance(expression, ast.Name) and expression.id == name
 
 
 def test_what_places_finds_of_formats_and_transports_includes_their_own_files():

@@ -13,7 +13,8 @@ from edgeq.cache import StageCache
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.finetune.precision import training_device
-from edgeq.pipeline import synthesis
+from edgeq.pipeline import build as pipeline_build
+from edgeq.pipeline import choices, synthesis
 from edgeq.pipeline.build import build
 from edgeq.pipeline.prepare import capture_model, load_configured
 from edgeq.pipeline.synthesis import synthesize
@@ -38,8 +39,9 @@ def test_a_generator_of_some_of_the_images_draws_no_others(
         raise KeyboardInterrupt
 
     quick = zs_cgan.Settings(steps=3, batch=8, latent=8, width=8, retries=1)
-    monkeypatch.setattr("edgeq.synth.zs_cgan.settings_for", lambda effort: quick)
-    monkeypatch.setattr("edgeq.pipeline.build.finetune_graph", stop)
+    monkeypatch.setattr(zs_cgan, "settings_for", lambda effort: quick)
+    monkeypatch.setattr(choices, "IMAGES", 16)
+    monkeypatch.setattr(pipeline_build, "finetune_graph", stop)
     for method in ("zs-cgan", "leaves+zs-cgan"):
         with pytest.raises(KeyboardInterrupt):
             build(replace(config, method=method, finetune="kd"))
