@@ -26,10 +26,10 @@ from edgeq.integer.reference import run
 __all__ = ["Rounding", "cut_at_integers", "integer_tensors", "verify_onnx"]
 
 Rounding = Literal["tflite", "onnxruntime"]
-"""Whose rounding the expected integers follow: edgeq's exact reference, or `edgeq.formats.onnx.reference.layers`."""
+"""The rounding that the expected integers follow: edgeq's exact reference, or `edgeq.formats.onnx.reference.layers`."""
 
 BATCH = 4
-"""Images compared at once: every activation of the network is in memory, on both sides."""
+"""How many images are compared at once; every activation of the network is in memory, on both sides."""
 
 FED = "/fed"
 
