@@ -68,7 +68,8 @@ def _ends(tensors: tuple[Tensor, ...]) -> str:
 
 
 def _census(census: Census, written: str) -> str:
-    """In an ONNX file as written, inner conversions are how a value's grid is told, and no fault."""
+    """Describe a census in words. The inner conversions of an ONNX file as written only state grids; they are no
+    fault."""
     faults = {"float ops": census.float_ops, "transposes": census.transposes, "spatial pads": census.spatial_pads}
     notes = ""
     if written == "onnx":

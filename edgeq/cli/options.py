@@ -29,7 +29,7 @@ program_option = click.option(
     type=click.Path(path_type=Path),
     help="what runs TFLite files on Android [default: what EDGEQ_BENCHMARK_MODEL names]",
 )
-"""Where Android's runner is on this machine."""
+"""The option with the path of the tool that runs files on Android."""
 
 
 def settings_options(

@@ -120,7 +120,7 @@ class Shell(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, but a misspelt verb is answered with the nearest one."""
+        """Find a command as click does, and answer a misspelt one with the nearest."""
         meant = closest(args[0], list(self._table)) if args and args[0] not in self._table else ""
         if meant and not args[0].startswith("-"):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {meant!r}?")

@@ -160,7 +160,7 @@ class BuildConfig:
         ]
 
     def output_folder(self, model_name: str) -> Path:
-        """Where this build writes, for a model of this name."""
+        """The folder that this build writes, for a model of this name."""
         return self.output if self.output is not None else Path("build") / f"{model_name}-{Path(self.target).stem}"
 
     def arguments(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where `targets/` and `models/` are: at the top of a checkout, inside the package in a wheel."""
+"""Find `targets/` and `models/`: they are at the top of a checkout, and inside the package in a wheel."""
 
 from __future__ import annotations
 

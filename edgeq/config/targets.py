@@ -47,7 +47,7 @@ class Target:
     session: Mapping[str, Name] = field(default_factory=dict)
 
     def bits_of_weights(self, *, vnni: bool) -> int:
-        """Bits weights may use on a machine with or without VNNI."""
+        """The bits that weights may have on a machine with or without VNNI."""
         if vnni or self.weight_bits_without_vnni is None:
             return self.weight_bits
         return self.weight_bits_without_vnni

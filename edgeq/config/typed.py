@@ -174,7 +174,7 @@ def struct_of(kind: Any) -> tuple[Any, bool]:
 
 
 def _culprit(value: Any, kind: Any) -> tuple[str, Any, Any]:
-    """Where in a list or table its first wrong element is, with that element and the type it should have."""
+    """Find the first wrong element of a list or table: its keys, the element, and the type it should have."""
     container = _container(kind)
     if container is not None and isinstance(value, typing.get_origin(container)):
         element_kind = typing.get_args(container)[-1]

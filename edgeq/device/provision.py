@@ -45,7 +45,7 @@ def plan(name: str, facts: Mapping[str, Any]) -> list[str]:
 
 
 def _android(facts: Mapping[str, Any]) -> list[str]:
-    """Nothing is installed on a phone: the tool that runs files is pushed when it is used."""
+    """The steps for a phone. Nothing is installed there: the tool that runs files is pushed when it is used."""
     steps = []
     tool = facts["runtimes"]["benchmark_model"]
     if not tool["works"]:

@@ -141,12 +141,11 @@ class _EndlessError(Exception):
 
 def _converse(process: subprocess.Popen[bytes], data: bytes | None, until: float, limit: int) -> tuple[bytes, bytes]:
     """What `process`, fed with `data`, prints. Raises `TimeoutError`, and `_EndlessError` beyond `limit` bytes."""
-    assert process.stdout is not None  # noqa: S101
-    assert process.stderr is not None  # noqa: S101
     out, err = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ, out)
-        selector.register(process.stderr, selectors.EVENT_READ, err)
+        for pipe, buffer in ((process.stdout, out), (process.stderr, err)):
+            if pipe is not None:
+                selector.register(pipe, selectors.EVENT_READ, buffer)
         if process.stdin is not None:
             os.set_blocking(process.stdin.fileno(), False)
             selector.register(process.stdin, selectors.EVENT_WRITE)

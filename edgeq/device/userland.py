@@ -56,7 +56,8 @@ _PLATFORMS = ("manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for mino
 
 @dataclass(frozen=True)
 class Userland:
-    """Where an unpacked userland is. `qemu` runs on this machine, `root` holds the Arm files, `wheels` by runtime."""
+    """An unpacked userland in `folder`. `qemu` runs on this machine, `root` holds the Arm files, `wheels` by
+    runtime."""
 
     folder: Path
 
@@ -82,7 +83,7 @@ class Userland:
 
 
 def userland_folder() -> Path:
-    """Where userlands of this recipe live; another recipe gets another folder."""
+    """The folder of userlands of this recipe; another recipe gets another folder."""
     recipe = json.dumps([RELEASE, QEMU_RELEASE, PACKAGES, {k: list(v) for k, v in RUNTIMES.items()}])
     return cache_folder() / "emulator" / hashlib.sha256(recipe.encode()).hexdigest()[:12]
 

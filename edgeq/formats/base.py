@@ -56,7 +56,7 @@ class Format(ABC):
 
     @abstractmethod
     def write_float(self, graph: Graph) -> bytes:
-        """The same network in float32: the baseline of size and latency."""
+        """Write the network in float32, the baseline of size and latency."""
 
     @abstractmethod
     def open(self, path: Path, threads: int, *, timed: bool = True) -> Session:

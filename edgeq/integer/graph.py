@@ -202,7 +202,8 @@ class IntegerGraph:
             check_regular(path)
             with safe_open(path, framework="numpy") as file:
                 structure = json.loads((file.metadata() or {})["edgeq"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                keys = file.keys()  # the file itself cannot be iterated
+                tensors = {key: file.get_tensor(key) for key in keys}
             if structure["schema"] != SCHEMA:
                 raise ArtifactError(f"{path} has schema {structure['schema']}", hint=f"this edgeq reads {SCHEMA}")
             quantizations = {}

@@ -142,7 +142,7 @@ def _raw_pixels(output: BuildOutput) -> dict[str, Any] | None:
 
 
 def _portable(accuracy: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Where images lie on this machine is nobody's business elsewhere."""
+    """Remove paths of this machine from an accuracy section."""
     return None if accuracy is None else {**accuracy, "images": Path(accuracy["images"]).name}
 
 
@@ -221,7 +221,7 @@ def _widths(output: BuildOutput, name: str) -> dict[str, Any]:
 
 
 def _weight_grids(output: BuildOutput) -> dict[str, Quantization]:
-    """Of every convolution and linear layer, by its name."""
+    """The grids of the weights of every convolution and linear layer, by the layer's name."""
     layers = output.integer.layers()
     return {node.name: output.integer.quantizations[node.inputs[1]] for node in layers}
 

@@ -43,7 +43,7 @@ ENDS = {"int8": 8, "uint8": 8, "int16": 16}
 
 
 def scheme_of(config: BuildConfig, target: Target) -> Scheme:
-    """Bits as asked, as far as the target's kernels take them. Refused before any work: what no file could do."""
+    """The requested bits, limited to what the target's kernels accept. Raises before any work what no file could do."""
     if (config.weight_storage or "int8") not in FORMATS.get(target.format).weight_types:
         raise ConfigError(
             f"--weight-storage {config.weight_storage} for {target.name}",

@@ -63,11 +63,10 @@ class Environment:
             torch.set_num_threads(before)
 
 
-def environment(
-    packages: tuple[str, ...],
-    threads: int | None = None,
-    device: torch.device = torch.device("cpu"),  # noqa: B008
-) -> Environment:
+CPU = torch.device("cpu")
+
+
+def environment(packages: tuple[str, ...], threads: int | None = None, device: torch.device = CPU) -> Environment:
     """The environment of a stage that runs here and now with `packages`, on `device`."""
     machine = this_machine()
     return Environment(

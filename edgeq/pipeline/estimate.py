@@ -36,10 +36,10 @@ from edgeq.threads import BATCH, Load, load
 __all__ = ["Estimate", "estimate"]
 
 VERIFIED = 32
-"""Images a build verifies; another number in `edgeq.pipeline.build` would be another estimate."""
+"""How many images a build verifies; another number in `edgeq.pipeline.build` would be another estimate."""
 
 SIMULATED = 500
-"""Images the exact reference answers where no runtime can."""
+"""How many images the exact reference answers where no runtime can."""
 
 UNCOUNTED = 500
 """Evaluation images assumed where counting them would mean running the user's code."""

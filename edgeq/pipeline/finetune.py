@@ -143,7 +143,7 @@ def _train(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
 
 
 def _thin(values: list[float]) -> list[float]:
-    """At most `POINTS` of them: means of equal stretches."""
+    """Reduce `values` to at most `POINTS`, the means of equal stretches."""
     if len(values) <= POINTS:
         return list(values)
     edges = [round(n * len(values) / POINTS) for n in range(POINTS + 1)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,5 +145,7 @@ class _Answering:
     progress: Progress
 
     def __call__(self, run: Predictor, spec: ModelSpec, whose: str) -> Accuracy | Predictions:
-        told: Callable[[int], None] = lambda done: self.progress.step(done, len(self.images), whose)  # noqa: E731
-        return measure_predictions(run, self.images.batches(spec), spec, told, f"the {whose}")
+        def report(done: int) -> None:
+            self.progress.step(done, len(self.images), whose)
+
+        return measure_predictions(run, self.images.batches(spec), spec, report, f"the {whose}")

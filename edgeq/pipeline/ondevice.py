@@ -44,7 +44,7 @@ __all__ = ["Artifact", "eval_on", "expect_device", "find_artifact", "input_spec"
 Facts = dict[str, Any]
 
 BATCH = 64
-"""Images scored at once."""
+"""How many images are scored at once."""
 
 
 @dataclass(frozen=True)

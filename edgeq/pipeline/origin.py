@@ -18,7 +18,8 @@ from edgeq.report.lock import portable, read_lock, spec_digest
 __all__ = ["Origin", "origin_facts", "read_origin"]
 
 LARGEST = 2**26
-"""Values of one image, pixels of a resized picture, anchors: a lock of a few bytes must not ask for terabytes."""
+"""Largest number of values of an image, pixels of a resized picture, or anchors that a lock may state; a lock of a few
+bytes must not ask for terabytes."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Origin:
     spec: ModelSpec
 
     def images(self, folder: Path) -> str:
-        """Where labelled images are. Raises `ConfigError` where the folder does not say, or names code."""
+        """The folder of the labelled images. Raises `ConfigError` where the folder does not say, or names code."""
         where = self.spec.evaluation
         if where and _is_code(where):
             raise ConfigError(

@@ -55,7 +55,7 @@ __all__ = ["STAGES", "forbidden_images", "synth"]
 STAGES = ("synthesize", "statistics")
 
 COMPARED = 32
-"""Images of Gaussian noise whose gaps stand beside the set's: without them nobody knows what a small gap is."""
+"""How many images of Gaussian noise are compared with the set; their gaps show what a large gap is."""
 
 
 @threads_restored()
@@ -113,7 +113,7 @@ def _file_name(method: str) -> str:
 
 
 def forbidden_images(config: BuildConfig, loaded: LoadedModel, method: str) -> EvaluationSet | None:
-    """Images the network is measured with, read only where pictures of the user's could be among them."""
+    """The images that the network is measured with, read only where the user's pictures could be among them."""
     where = config.evaluation or loaded.spec.evaluation
     return load_images(where, loaded.spec) if where and method.startswith("images:") else None
 

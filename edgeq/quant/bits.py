@@ -135,7 +135,7 @@ def activation_bits(
     if scheme.edge_bits is not None:
         wide = wide | {node.inputs[0] for node in _last(graph)}
     multiplied = {node.inputs[0] for node in graph.layers()}
-    activated = {node.name for node in graph.nodes if _activates(node)}
+    activated = {node.name for node in graph.nodes if node.op.activation_function or node.op.fused_activation}
     bits = {
         name: few if {*members} & (multiplied | activated) and not {*members} & wide else 8
         for name, members in groups.items()
@@ -160,10 +160,6 @@ def _requested_of_groups(graph: Graph, groups: Mapping[str, Sequence[str]], sche
         if any(name in requested for name in readers):
             group_bits[group] = bits[readers[0]]
     return group_bits
-
-
-def _activates(node: Node) -> bool:
-    return node.op.activation_function or node.op.fused_activation is not None
 
 
 def _first(graph: Graph) -> list[Node]:

@@ -1,4 +1,4 @@
-"""What a file's input stands for: the network's normalised values, or raw pixels with the normalisation absorbed.
+"""Input transforms: a file's input takes the network's normalised values, or raw pixels and absorbs the normalisation.
 
 A raw integer input is the pixel itself (uint8), or the pixel less 128 (int8); a float one is 0 to 255. Mean and std go
 
@@ -31,11 +31,11 @@ FORMS = {
     "weights": "in the first layers' weights",
     "op": "in a 1 x 1 convolution in front",
 }
-"""Where mean and std are, by form."""
+"""The place of mean and std in the file, in words, by form."""
 
 PIXELS = 256
 NEARLY = 1e-3
-"""Of a pixel: what float32 makes of a mean written in decimals."""
+"""Tolerance, in pixels, for the float32 rounding of a decimal mean."""
 PIXEL_GRID = Quantization(np.float32(1), np.int32(-PIXELS // 2))  # type: ignore[arg-type]
 
 
@@ -101,19 +101,20 @@ class InputTransform:
 
 
 def describe_raw_input(io: str) -> str:
-    """What an app puts into a raw input of type `io`."""
+    """Describe what an app puts into a raw input of type `io`."""
     return {"uint8": "pixels 0..255 as they are", "int8": "pixels 0..255 less 128", "float32": "pixels 0..255"}[io]
 
 
 def normalised_input(spec: ModelSpec) -> InputTransform:
-    """The input as the network takes it."""
+    """The transform of an input that takes normalised values, as the network does."""
     return InputTransform(spec, "normalised", spec)
 
 
 def choose_raw_pixels(
     graph: Graph, spec: ModelSpec, io: str, *, tuned: bool = False, free: bool = False
 ) -> InputTransform:
-    """Where the normalisation of an optimised `graph` goes, the cheapest form that is exact, for inputs of type `io`.
+    """Choose where the normalisation of an optimised `graph` goes: the cheapest form that is exact for inputs of type
+    `io`.
 
     `tuned`: its weights are trained before they are frozen, on normalised images. `free` raises `UnsupportedError`
     where an op would have to be added.
@@ -140,7 +141,7 @@ def choose_raw_pixels(
 
 
 def _offset(spec: ModelSpec, zero: int) -> float:
-    """How far the pixel of the input's zero point lies above the mean; at most a half on a grid."""
+    """How many pixels the input's zero point lies above the mean; at most a half on a grid."""
     off = zero - 255 * spec.mean[0]
     return off if abs(off) > NEARLY else 0.0
 

@@ -29,9 +29,9 @@ __all__ = ["BATCH", "BINS", "KEPT", "OBSERVERS", "Histogram", "Observer", "colle
 
 BINS = 2048
 BATCH = 16
-"""Images run at once."""
+"""How many images run at once."""
 AT_ONCE = 2**16
-"""Values counted at a time."""
+"""How many values are counted at a time."""
 KEPT = 2**27
 """The most values that `keep_values` holds: half a gigabyte."""
 NOTHING = 1e-6

@@ -48,7 +48,7 @@ def _doubts(report: Mapping[str, Any], rebuild: str) -> Iterator[Step]:
 
 
 def _facts(report: Mapping[str, Any]) -> Iterator[Step]:
-    """Where the loss is largest. What to change there is not said, because no change has been tried."""
+    """State where the loss is largest, without advice on what to change there, because no change has been tried."""
     if (loss := loss_of(report)) is None or loss.grade == "good" or not report["layers"]:
         return
     worst = min(report["layers"], key=lambda row: float(row["sqnr_db"]))

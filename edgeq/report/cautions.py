@@ -23,14 +23,15 @@ Row = Mapping[str, Any]
 
 
 def accuracy_cautions(accuracy: Mapping[str, Any] | None) -> list[str]:
-    """At most one line: that the float network answers no better than chance, so that its loss cannot be judged."""
+    """Warn that the float network answers no better than chance, so that its loss cannot be judged; at most one
+    line."""
     chance = chance_of(accuracy)
     hint = "are labels, weights, mean and std those it was trained with?"
     return [f"{chance}: nothing can be said about what the integer model keeps; {hint}"] if chance else []
 
 
 def chance_of(accuracy: Mapping[str, Any] | None) -> str | None:
-    """That the float network scores no better than chance, where that is so.
+    """Say that the float network scores no better than chance, where that is so.
 
     For a classifier the interval of its top-1 must lie above chance. `accuracy` is the report's section, whole.
     """
@@ -65,7 +66,7 @@ def layer_cautions(layers: Sequence[Row]) -> list[str]:
 
 
 def _join(row: Row, rows: Mapping[str, Row]) -> str | None:
-    """Of a Concat: which of its inputs keeps fewer than `FEW` steps of the scale they all share."""
+    """Say which inputs of a Concat keep fewer than `FEW` steps of the scale they all share."""
     span = _span(row)
     inputs = [rows[name] for name in row.get("reads", ()) if name in rows and _span(rows[name])]
     if not span or len(inputs) < 2:

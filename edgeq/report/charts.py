@@ -15,7 +15,7 @@ __all__ = [
 WIDTH, HEIGHT = 640.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 12.0, 38.0
 LINE, BAR, VALUE = 15.0, 10.0, 70.0
-"""Of a comparison: height of a line of text and of a bar, and room behind the longest bar for its value."""
+"""Sizes in a comparison: height of a line of text and of a bar, and room behind the longest bar for its value."""
 
 POOR, FAIR = 10.0, 20.0
 """Decibels: noise is a third, and a tenth, of the signal's amplitude."""

@@ -137,7 +137,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
 
 
 def _there(report: Mapping[str, Any]) -> Comparison | None:
-    """Times of this machine and of devices, where a device has any."""
+    """The timings of this machine and of devices, where a device has any."""
     rows = report.get("devices", [])
     if not any(row["latency"] for row in rows):
         return None

@@ -97,7 +97,7 @@ class SoundReport:
         return f"not to be believed: {self.value('latency', 'reason') or self.why('latency', 'the report says so')}"
 
     def undecided(self, limit: float) -> str | None:
-        """That a loss beyond `limit` points is within what chance explains, where it is."""
+        """Say that a loss beyond `limit` points is within what chance explains, where it is."""
         low, high, n = (
             self.number("accuracy", *path) for path in (("difference", "low"), ("difference", "high"), ("n",))
         )
@@ -109,7 +109,7 @@ class SoundReport:
         )
 
     def at_chance(self) -> str | None:
-        """That the float network itself answers no better than chance, where that is so."""
+        """Say that the float network itself answers no better than chance, where that is so."""
         accuracy = self.section("accuracy")
         return (
             chance_of(accuracy)

@@ -76,7 +76,7 @@ def pick(source: object, section: type) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: numpy's scalars and tuples become Python's numbers and lists."""
+    """Convert to what JSON has: numpy's scalars and tuples become Python's numbers and lists."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -51,7 +51,7 @@ def _has(holder: Any, key: str | int) -> bool:
 
 
 def _contradictions(report: Mapping[str, Any]) -> Iterator[Fault]:
-    """Values that are fine one by one and cannot be true together."""
+    """Find values that are valid one by one but cannot be true together."""
     yield from _of_exactness(report.get("exactness"))
     accuracy = report.get("accuracy")
     if isinstance(accuracy, Mapping):

@@ -51,6 +51,8 @@ PASSES: dict[str, Callable[[str, int], int]] = {}
 
 The estimate of ``edgeq build --plan`` reads it. Each method's module adds its own entry."""
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -76,7 +78,7 @@ class Request:
     checkpoint: Path | None = None
     progress: Progress = field(default_factory=Silent)
     products: Path | None = None
-    device: torch.device = torch.device("cpu")  # noqa: RUF009 - a value
+    device: torch.device = CPU
 
     @property
     def shape(self) -> tuple[int, int, int]:

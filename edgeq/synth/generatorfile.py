@@ -60,7 +60,8 @@ def load_generator(path: Path) -> Trained:
         check_regular(path)
         with safe_open(str(path), "pt") as file:
             facts = json.loads((file.metadata() or {})["edgeq.generator"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iteration otherwise
+            names = file.keys()  # the file itself cannot be iterated
+            tensors = {name: file.get_tensor(name) for name in names}
         channels, height, width = (int(n) for n in facts["shape"])
         with torch.device("meta"):  # shapes without memory: the facts may ask for any size, the tensors are there
             generator = Generator(

@@ -34,6 +34,20 @@ __all__ = [
     "synthesize",
 ]
 
+PULL = Pull(
+    rate=0.05,
+    class_weight=0.5,
+    statistics_weight=1.0,
+    variation_weight=0.1,
+    size_weight=0.05,
+    shift=0.06,
+    flip=True,
+    smooth=0.0,
+    warm_up=10,
+    cooling=0.6,
+    patience=0,
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -55,19 +69,7 @@ class Settings:
     retries: int = 1
     depth: int = 5
     chroma: float = 0.2
-    pull: Pull = Pull(  # noqa: RUF009 - frozen
-        rate=0.05,
-        class_weight=0.5,
-        statistics_weight=1.0,
-        variation_weight=0.1,
-        size_weight=0.05,
-        shift=0.06,
-        flip=True,
-        smooth=0.0,
-        warm_up=10,
-        cooling=0.6,
-        patience=0,
-    )
+    pull: Pull = PULL
 
 
 @dataclass(frozen=True)

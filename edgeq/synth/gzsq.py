@@ -107,10 +107,10 @@ def _distil(
     for index, size in enumerate(sizes):
         images = read_images(request.checkpoint, index)
         if images is None:
-            before = index * settings.iterations
-            report = lambda step, note, before=before: request.progress.step(  # noqa: E731
-                before + step, len(sizes) * settings.iterations, note
-            )
+
+            def report(step: int, note: str, before: int = index * settings.iterations) -> None:
+                request.progress.step(before + step, len(sizes) * settings.iterations, note)
+
             start = torch.randn((size, *request.shape), generator=batch_generator(request.seed, index))
             images = _batch(settings, network, taps, loss_of, start, report)
             keep(request.checkpoint, index, images)

@@ -29,7 +29,7 @@ LOW_BATTERY = 15
 """Percent at which Android starts to save energy."""
 
 _TICKS = 100
-"""Of /proc/stat in a second, on every Android."""
+"""Ticks of /proc/stat in a second, the same on every Android."""
 
 _TEMPERATURE = r"Temperature\{mValue=(-?[0-9]{1,6}(?:\.[0-9]{1,9})?), mType=(-?[0-9]{1,4})\b"
 

@@ -115,7 +115,7 @@ class PhoneRunner(Runner):
         find_program(setup.program)
 
     def bench(self, model: Path, baseline: Path | None, setup: Setup, pace: Pace) -> dict[str, Any]:
-        """The same facts the agent gives, and what only this tool says."""
+        """Time both files. Returns the facts that the agent returns, and those that only this tool knows."""
         self._prepare(setup)
         xnnpack = setup.kernels == "xnnpack"
         files = {"float": baseline, "model": model} if baseline else {"model": model}
@@ -320,7 +320,7 @@ def _outputs(
 
 
 def _latency(timed: Mapping[str, Sequence[Benchmark]], threads: int, doubts: Sequence[str]) -> dict[str, Any]:
-    """Of each process its median, or its mean where the build prints no median; a pair is two processes."""
+    """The latency facts of pairs of processes, from each its median, or its mean where the build prints no median."""
     own, base = timed["model"], timed.get("float", ())
     facts = latency_facts(
         [_middle(run) for run in base], [_middle(run) for run in own], inferences=1, threads=threads, doubts=doubts

@@ -29,7 +29,7 @@ from edgeq.measure.validity import doubts
 __all__ = ["PROVISIONED", "PythonRunner", "agent_digest", "pack_agent"]
 
 PROVISIONED = "runtimes"
-"""Where on a device, below edgeq's folder, the runtimes are that `edgeq device provision` put there."""
+"""The folder, below edgeq's on a device, of the runtimes that `edgeq device provision` put there."""
 
 LARGEST_OUTPUT = 1 << 32
 """Bytes of outputs that are fetched from a device."""

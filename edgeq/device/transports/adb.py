@@ -20,7 +20,7 @@ from edgeq.scratch import scratch
 __all__ = ["AdbTransport", "Attached", "find_attached", "only_serial"]
 
 FOLDER = "/data/local/tmp"
-"""Where Android lets its shell write files and run them; shared storage (`/sdcard`) runs nothing."""
+"""The folder where Android lets its shell write files and run them; shared storage (`/sdcard`) runs nothing."""
 
 INSTALL = "sudo apt-get install adb"
 

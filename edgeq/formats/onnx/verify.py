@@ -27,7 +27,7 @@ from edgeq.integer.reference import run
 __all__ = ["cut_at_integers", "integer_tensors", "verify_onnx"]
 
 BATCH = 4
-"""Images compared at once: every activation of the network is in memory, on both sides."""
+"""How many images are compared at once; every activation of the network is in memory, on both sides."""
 
 FED = "/fed"
 

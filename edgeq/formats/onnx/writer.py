@@ -87,7 +87,7 @@ def write_onnx(
 
 
 def write_onnx_float(graph: Graph, *, batch: int | None = 1) -> bytes:
-    """The same network in float32, written by the same emitters: what latency and size are compared with.
+    """Write the network in float32 by the same emitters, for the comparison of latency and size.
 
     Raises `UnsupportedError` for an op without an ONNX form.
     """

@@ -237,5 +237,5 @@ def _tap_cost(graph: Network, node: Node, window: Window, height: Axis, width: A
 
 
 def _depthwise(taps: int) -> float:
-    """Of one value: XNNPACK fills a kernel up to the next size it has."""
+    """Cost per value of a depthwise kernel of so many taps; XNNPACK fills a kernel up to the next size it has."""
     return next((time for most, time in DEPTHWISE if taps <= most), MULTIPASS)

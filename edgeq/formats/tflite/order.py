@@ -43,7 +43,7 @@ def positions(order: Order) -> npt.NDArray[np.int64]:
 
 
 def permute(order: Order, shape: Shape, dims: Shape) -> Order | None:
-    """The same places, numbered after a permutation of the (batch-1) `shape`; None where axes straddle dimensions."""
+    """Number the same places after a permutation of the (batch-1) `shape`; None where axes straddle dimensions."""
     before = _steps(shape[1:])
     after = _steps([shape[d] for d in dims[1:]])
     new = {d - 1: after[place] for place, d in enumerate(dims[1:])}

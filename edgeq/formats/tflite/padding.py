@@ -46,16 +46,16 @@ class Axis:
         return dataclasses.replace(self, before=self.after)
 
     def grown(self, front: int, back: int) -> Axis:
-        """With zero taps added; covers the same pixels with the taps it had."""
+        """The axis with zero taps added in front and behind; the taps it had cover the same pixels."""
         return dataclasses.replace(self, kernel=self.kernel + front + back, before=self.before + front * self.dilation)
 
     def padded(self) -> Axis:
-        """Over an input that holds the padding as real pixels."""
+        """The axis over an input that holds the padding as real pixels."""
         front, back = max(self.before, 0), max(self.after, 0)
         return dataclasses.replace(self, size=self.size + front + back, before=self.before - front)
 
     def cropped(self) -> Axis:
-        """Over an input that starts at the first window, where that starts inside."""
+        """The axis over an input that starts at the first window, where that starts inside."""
         start = max(-self.before, 0)
         return dataclasses.replace(self, size=self.size - start, before=self.before + start)
 
@@ -104,7 +104,7 @@ def fit(height: Axis, width: Axis, *, growable: bool) -> Window | None:
 
 
 def pad_and_fit(height: Axis, width: Axis, *, growable: bool) -> Window | None:
-    """As `fit`, after a PAD of every pixel the windows read beyond the input."""
+    """Fit as `fit` does, after a PAD of every pixel that windows read beyond the input."""
     return fit(height.padded(), width.padded(), growable=growable)
 
 

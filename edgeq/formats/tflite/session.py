@@ -32,7 +32,7 @@ KERNELS = ("xnnpack", "builtin", "reference")
 INSTALL = "pip install ai-edge-litert  (armv7l or Python 3.9: pip install tflite-runtime 'numpy<2')"
 DELEGATE = "DELEGATE"
 LONGEST_REASON = 200
-"""Most characters of the runtime's own message to pass on; it repeats itself for each tensor."""
+"""The most characters of the runtime's own message that are passed on; it repeats itself for each tensor."""
 _IMAGE_CHANNELS = (1, 3, 4)
 
 

@@ -20,7 +20,7 @@ __all__ = ["verify_tflite"]
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 BATCH = 8
-"""Images the reference computes at once: bounds memory, costs no time."""
+"""How many images the reference computes at once; it bounds memory and costs no time."""
 
 
 def verify_tflite(graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float32]) -> Exactness:

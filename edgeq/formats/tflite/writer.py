@@ -53,7 +53,7 @@ def write_tflite(
 
 
 def write_tflite_float(graph: Graph) -> bytes:
-    """The same network in float32, through the same emitters: what an integer file is compared with."""
+    """Write the network in float32 by the same emitters, for comparison with an integer file."""
     return _write(_apart(remove_requantize(graph)), "float32")
 
 

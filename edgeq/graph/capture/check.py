@@ -16,7 +16,8 @@ __all__ = ["confirm"]
 REPEATED = 1e-5
 """Largest difference of two runs on one image, in the largest value: threads may add in another order."""
 CAPTURED = 1e-2
-"""As much for network and graph, which round differently at every layer, and in 16 bits where the network does."""
+"""Largest relative difference between network and graph, which round differently at every layer, and in 16 bits where
+the network does."""
 
 
 def confirm(module: nn.Module, graph: Graph) -> None:

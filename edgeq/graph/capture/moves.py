@@ -69,7 +69,7 @@ def permute(call: Call, value: Value, order: Shape) -> Value:
 
 
 def _order(call: Call, rank: int) -> Shape:
-    """Where each dimension of the result comes from."""
+    """The input dimension that each dimension of the result comes from."""
     if "dims" in call.arguments:
         return tuple(axis_of(int(axis), rank) for axis in call["dims"])
     order = list(range(rank))

@@ -56,7 +56,7 @@ def capture(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph
 
 
 def capture_program(program: ExportedProgram, name: str) -> Graph:
-    """The same for an exported program, e.g. a loaded ``.pt2``; it must take one image with a batch of 1 or any."""
+    """Capture an exported program, such as a loaded ``.pt2``; it must take one image with a batch of 1 or any."""
     with _report_errors(name):
         capturing = _walk_program(check_program(program, name), name)
         errors = capturing.errors

@@ -178,7 +178,7 @@ class Affine(Op):
 @register
 @dataclass(frozen=True)
 class Requantize(Op):
-    """The same values as integers of another type: where 8-bit and 16-bit ops meet. `bits` are those of the output."""
+    """Convert values to integers of another type, where 8-bit and 16-bit ops meet. `bits` are those of the output."""
 
     bits: int
     elementwise: ClassVar[bool] = True

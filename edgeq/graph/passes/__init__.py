@@ -50,7 +50,7 @@ PASSES: Sequence[Pass] = (
     fold_pad,
     untie_weights,
 )
-"""In this order: batch norm must be gone before an activation can meet its convolution."""
+"""The passes in order. Batch norm must be folded before an activation can be fused into the convolution before it."""
 
 
 def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:

@@ -1,4 +1,4 @@
-"""Values whose grid is fixed out of joins with values of another.
+"""Rescale inputs of a concat whose quantization is fixed, so that all inputs can share one.
 
 All that a Concat joins has one quantization. A sigmoid's ends at 1: whatever it were joined with would end there too.
 Such a value is put on the joint grid first, by a leaky ReLU of slope 1: the identity, a table or a multiplication in

@@ -50,7 +50,7 @@ def rsqrt(x: Array, source: Quantization, output: Quantization) -> Int:
 
 
 def rsqrt_table(source: Quantization, output: Quantization) -> npt.NDArray[np.int8]:
-    """Of every int8 from -128 to 127, ``(256,)``; what is below the zero point does not occur."""
+    """The results for every int8 from -128 to 127, ``(256,)``; inputs below the zero point do not occur."""
     every = np.maximum(np.arange(-128, 128), int(source.zero_point))
     return rsqrt(every, source, output).astype(np.int8)
 

@@ -49,7 +49,7 @@ def mirrors(size: int, out: int, op: Resize2d) -> bool:
 
 
 def _between(size: int, out: int, align_corners: bool) -> tuple[Int, Int, Int]:
-    """For every output position: the pixels before and behind it, and how far it lies from the former."""
+    """Find, for every output position, the input pixels before and behind it and its distance from the former."""
     step = (ONE * size + out // 2) // out
     if align_corners and out > 1:
         step = (ONE * (size - 1) + (out - 1) // 2) // (out - 1)

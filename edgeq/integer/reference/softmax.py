@@ -18,7 +18,7 @@ DIFFERENCE_BITS = 5
 SUM_BITS = 12
 """Integer bits of the sum of exponentials: up to 4,096 classes of equal weight."""
 SMALLEST_HEADROOM = 4
-"""Bits free above the sum; with fewer the kernel would shift an int32 by more than 31."""
+"""The fewest free bits above the sum; with fewer the kernel would shift an int32 by more than 31."""
 ONE = (1 << 31) - 1
 _ITERATIONS = 3
 

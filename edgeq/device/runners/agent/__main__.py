@@ -44,7 +44,7 @@ def say(kind: str, **facts: Any) -> None:
 
 
 def peak_memory() -> int:
-    """Most memory this process ever held, in bytes."""
+    """The most memory that this process ever held, in bytes."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -170,7 +170,7 @@ def interpreter() -> list[str]:
 
 
 def guard() -> None:
-    """Where a file makes its runtime take all memory, only this process ends; none leaves a core file behind."""
+    """Limit this process, so that a file that makes its runtime take all memory ends only it, without a core file."""
     import resource
 
     with contextlib.suppress(OSError, ValueError):

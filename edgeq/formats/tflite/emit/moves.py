@@ -122,7 +122,8 @@ def _resize(e: Emitter, node: Node, op: ops.Resize2d) -> None:
 
 @EMITTERS.rule(ops.Reshape, ops.Permute)
 def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
-    """As many of RESHAPE, TRANSPOSE (or two), REVERSE, RESHAPE as the new order asks for; mostly the first alone."""
+    """Write as many of RESHAPE, TRANSPOSE (or two), REVERSE and RESHAPE as the new order needs; mostly the first
+    alone."""
     x, target = e.index[node.inputs[0]], e.file_shape(e.graph.shapes[node.name])
     turn = e.layout.turns.get(node.name)
     block = None if turn is None else _blocks(turn, e.file.tensors[x].shape, target)
