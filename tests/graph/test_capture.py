@@ -325,8 +325,7 @@ def test_both_spellings_of_the_input_shape() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # from inside torch
-@pytest.mark.parametrize("decomposed", [False, True])
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(("decomposed", "dynamic"), [(False, False), (True, True)])
 def test_exported_programs(decomposed: bool, dynamic: bool) -> None:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU6(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 5)]

@@ -55,9 +55,9 @@ def test_whole_set_gives_the_published_accuracy(name: str, images: str, correct:
     ("name", "images", "correct", "total"),
     [
         ("resnet20-shifted", "cifar10/test_jpeg_5000.npz", 409, 500),  # of all 5,000: 4052, 81.04 %
-        ("mobilenetv1-0.25", "imagenet_val1000/labels.csv", 35, 50),  # of all 1,000: 593
-        ("squeezenet1.1", "imagenet_val1000/labels.csv", 36, 50),  # 706
-        ("mobilenetv2-folded", "imagenet_val1000/labels.csv", 46, 50),  # 931
+        ("mobilenetv1-0.25", "imagenet_val1000/labels.csv", 12, 20),  # of all 1,000: 593
+        ("squeezenet1.1", "imagenet_val1000/labels.csv", 11, 20),  # 706
+        ("mobilenetv2-folded", "imagenet_val1000/labels.csv", 18, 20),  # 931
     ],
 )
 def test_evenly_spaced_part_of_a_large_set(name: str, images: str, correct: int, total: int) -> None:

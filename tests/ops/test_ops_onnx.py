@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.formats.onnx.census import optimized_census
@@ -33,14 +33,9 @@ from edgeq.graph.ops import (
 )
 from edgeq.integer.graph import Quantization
 from edgeq.integer.reference import run
-from tests.ops.flow import Flow, quantization, scales, seeds, zero_points
+from tests.ops.flow import EXAMPLES, Flow, quantization, scales, seeds, zero_points
 
-FEW = settings(
-    max_examples=10,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+FEW = settings(EXAMPLES, max_examples=max(1, EXAMPLES.max_examples // 3))
 
 SOFTMAX = quantization(1 / 256, -128)
 

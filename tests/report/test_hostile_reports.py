@@ -54,9 +54,10 @@ def leaves(value: Any, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 
 def spoilt(report: dict[str, Any], keys: tuple[Any, ...], value: Any) -> dict[str, Any]:
-    made = copy.deepcopy(report)
+    made = copy.copy(report)
     holder: Any = made
     for key in keys[:-1]:
+        holder[key] = copy.copy(holder[key])
         holder = holder[key]
     if value is DELETED:
         del holder[keys[-1]]
