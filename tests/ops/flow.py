@@ -31,6 +31,9 @@ EXAMPLES = settings(
 )
 """Derandomised: the same cases every time, on every machine. EDGEQ_EXAMPLES asks for more of them."""
 
+FEW = settings(EXAMPLES, max_examples=max(1, EXAMPLES.max_examples // 3))
+"""For tests whose examples are dear: each exports a network, or loads several sessions."""
+
 seeds = st.integers(0, 2**31 - 1)
 zero_points = st.integers(-128, 127)
 POWERS = [2.0**-k for k in range(1, 9)]

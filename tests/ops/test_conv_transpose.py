@@ -27,7 +27,7 @@ from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.freeze import freeze
 from edgeq.quant.scheme import Scheme
 from tests.host import WIDEST
-from tests.ops.flow import EXAMPLES, seeds
+from tests.ops.flow import FEW, seeds
 
 PIXELS = (-2.0, 2.0)
 SHAPE = (8, 5, 6)
@@ -62,7 +62,7 @@ def layers(draw: st.DrawFn) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(8, outs, kernel, stride, padding, extra, groups, draw(st.booleans()))
 
 
-@EXAMPLES
+@FEW
 @given(layer=layers())
 def test_any_form_is_torchs_and_exact(layer: nn.ConvTranspose2d) -> None:
     raw = capture(layer.eval(), SHAPE, "up")

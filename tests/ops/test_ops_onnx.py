@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.formats.onnx.census import optimized_census
@@ -33,9 +33,7 @@ from edgeq.graph.ops import (
 )
 from edgeq.integer.graph import Quantization
 from edgeq.integer.reference import run
-from tests.ops.flow import EXAMPLES, Flow, quantization, scales, seeds, zero_points
-
-FEW = settings(EXAMPLES, max_examples=max(1, EXAMPLES.max_examples // 3))
+from tests.ops.flow import FEW, Flow, quantization, scales, seeds, zero_points
 
 SOFTMAX = quantization(1 / 256, -128)
 
