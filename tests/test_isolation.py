@@ -34,7 +34,9 @@ def test_a_death_is_an_error_with_its_cause():
 
 def test_a_script_without_a_guard_is_not_run_again(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("import math\nfrom edgeq.isolation import isolated\nprint('once', isolated(math.sqrt, 9.0))\n")
+    script.write_text(
+        "import math\nfrom edgeq.isolation import run_isolated\nprint('once', run_isolated(math.sqrt, 9.0))\n"
+    )
     assert subprocess.check_output([sys.executable, str(script)], text=True) == "once 3.0\n"
 
 
@@ -134,7 +136,7 @@ def _open_files():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_the_process_does_not_outlive_a_killed_caller(tmp_path):
-    script = "import tests.test_isolation as t; t.isolated(t._sleep_as, __import__('sys').argv[1])"
+    script = "import tests.test_isolation as t; t.run_isolated(t._sleep_as, __import__('sys').argv[1])"
     pid = tmp_path / "pid"
     caller = subprocess.Popen([sys.executable, "-c", script, str(pid)], env=os.environ | {"PYTHONPATH": os.getcwd()})
     assert _eventually(lambda: pid.exists() and pid.read_text())

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.config.build import BuildConfig
-from edgeq.formats.base import ONNX, TFLite
 from edgeq.formats.metadata import ModelMetadata
+from edgeq.formats.onnx.format import ONNX
+from edgeq.formats.tflite.format import TFLite
 from edgeq.integer.graph import IntegerGraph
 from edgeq.pipeline.build import build
 
