@@ -82,7 +82,7 @@ class BuildConfig:
     precision: Literal["float32", "mixed"] = _setting(
         "float32", settings.one_of("float32", "mixed"), "of fine-tuning; mixed: teacher and generator in bfloat16"
     )
-    images: int = _setting(32, settings.COUNT, "number of calibration images")
+    images: int = _setting(32, settings.IMAGES, "number of calibration images")
     bits: str = _setting("w8a8", settings.BITS, "bits of weights (2-8) and activations (2-8, 16), such as w4a8")
     layer_bits: tuple[str, ...] = _setting(
         (),
@@ -111,10 +111,10 @@ class BuildConfig:
     )
     output: Path | None = _setting(None, settings.PATH, "folder to write, default build/MODEL-TARGET")  # noqa: RUF009
     threads: int | None = _setting(
-        None, settings.COUNT, "threads of the work itself [default: chosen from the machine and the network]"
+        None, settings.THREADS, "threads of the work itself [default: chosen from the machine and the network]"
     )
     bench_threads: int | None = _setting(
-        None, settings.COUNT, "threads of the runtime while latency is measured [default: the target's]"
+        None, settings.THREADS, "threads of the runtime while latency is measured [default: the target's]"
     )
     cache: Path = _setting(Path(".edgeq-cache"), settings.PATH, "folder of finished stages")  # noqa: RUF009
     evaluation: str | None = _setting(
