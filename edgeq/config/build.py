@@ -7,7 +7,7 @@ its default. `BuildConfig`'s fields are the single list of settings: options, en
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -211,6 +211,14 @@ class Budget:
     def limits(self) -> dict[str, float | None]:
         """What a build is held to, by name, without the settings that only say how."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("min_images", "allow_simulated")}
+
+    def refuse_empty(self, devices: Sequence[str]) -> None:
+        """Raise `ConfigError` where no limit is set, or none of devices although `devices` are named."""
+        given = [name for name, limit in self.limits.items() if limit is not None]
+        if not given:
+            raise ConfigError("nothing to check", hint="give a limit such as --max-drop 1.0, or [budget] in edgeq.toml")
+        if devices and not any("device" in name for name in given):
+            raise ConfigError(f"nothing to check on {devices[0]}", hint="give a limit such as --max-device-drop 1.0")
 
 
 @dataclass(frozen=True)
