@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import edgeq
-from edgeq.cli import cli
+from edgeq.cli.shell import explain
 from edgeq.data.calibration import CalibrationSet
 from edgeq.quant.observe import OBSERVERS
 from edgeq.synth import SYNTHESIZERS
@@ -164,10 +164,16 @@ def test_the_command_line_refuses_numbers_that_are_none(given: Given) -> None:
         ["build", "--images", "99999999999999"],
         ["build", "--std", "1e-320,1,1", "--plan"],
     ):
-        assert run(cli, *words).exit_code == 2, words
+        assert run(*words).exit_code == 2, words
     for seed in ("9" * 6000, "0x" + "9" * 6000):
         Path("edgeq.toml").write_text(f"seed = {seed}\n")
-        assert run(cli, "build", "--plan").exit_code == 2
+        assert run("build", "--plan").exit_code == 2
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory_is_no_bug(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(error) == 2
+    assert "too little memory" in capsys.readouterr().err
 
 
 def fail(*arguments: Any) -> Any:
