@@ -248,7 +248,7 @@ def _recover(target: Path, product: Product) -> None:
 
 
 def _discard(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+    if os.path.isdir(path) and not os.path.islink(path):  # pathlib raises for a name that is too long
         shutil.rmtree(path, ignore_errors=True)
     else:
         with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ when a name is asked for that is not built in.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import sys
@@ -15,7 +16,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, EdgeqError
 
 __all__ = ["OBSERVERS", "Registry", "closest", "nearest", "plugins"]
 
@@ -86,6 +87,28 @@ class Registry(Generic[Entry]):
         if module is None or module.__name__.partition(".")[0] == "edgeq" or not module.__file__:
             return ()
         return (Path(module.__file__),)
+
+    @contextlib.contextmanager
+    def blame(self, name: str) -> Iterator[None]:
+        """Context in which whatever another package's entry `name` raises becomes a `ConfigError` that names it.
+
+        Errors of `EdgeqError` stay as they are, and so does what edgeq's own entries raise.
+        """
+        try:
+            yield
+        except EdgeqError:
+            raise
+        except Exception as error:  # another package's code may raise anything
+            if self._is_own(name):
+                raise
+            raise ConfigError(
+                f"the {self.kind} {name!r} failed",
+                why=f"{type(error).__name__}: {error}",
+                hint="it is another package's: update or uninstall that, or choose another",
+            ) from error
+
+    def _is_own(self, name: str) -> bool:
+        return str(getattr(self.get(name), "__module__", "")).partition(".")[0] == "edgeq"
 
     def entries(self) -> list[Entry]:
         """Every entry: built-in ones in the order they were registered, then those of other packages."""

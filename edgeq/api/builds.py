@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeq.api.arguments import expect, optional_path, path
 from edgeq.api.models import Model
-from edgeq.api.options import BuildOptions, Limits, library_work, parse_option, path_of, refuse_unknown, settings
+from edgeq.api.options import BuildOptions, Limits, library_work, parse_option, refuse_unknown, settings
 from edgeq.config.build import Budget, BuildConfig, Effective, resolve, settings_of
 from edgeq.config.targets import load_target
 from edgeq.errors import ConfigError
@@ -41,7 +42,8 @@ class Report(Mapping[str, Any]):
     @classmethod
     def read(cls, folder: str | Path) -> Report:
         """The report of a finished build in `folder`. Raises `ArtifactError`."""
-        return cls(Path(folder), read_report(Path(folder)))
+        found = path(folder, "folder")
+        return cls(found, read_report(found))
 
     @property
     def file(self) -> Path:
@@ -75,9 +77,9 @@ def build(model: Model | str, **options: Unpack[BuildOptions]) -> Report:
     """
     effective, given = build_settings(model, options)
     config, loaded = effective.config, model.loaded if isinstance(model, Model) else None
-    program, locked = path_of(given.get("benchmark_model")), None
-    if given.get("locked") is not None:
-        locked = load_locked(Path(given["locked"]))
+    program, lock = (optional_path(given.get(name), name) for name in ("benchmark_model", "locked"))
+    locked = None if lock is None else load_locked(lock)
+    if locked is not None:
         config = locked.config(effective)
     devices = [expect_device(name, [load_target(config.target)], program) for name in config.devices]
     config = replace(config, devices=tuple(devices))
@@ -105,27 +107,32 @@ def plan(model: Model | str, **options: Unpack[BuildOptions]) -> Mapping[str, An
 
 
 def check(report: Report | str | Path, **limits: Unpack[Limits]) -> CheckResult:
-    """Hold a finished build to limits: ``edgeq check``, with its options (`Limits`).
+    """Hold a finished build to limits: ``edgeq check``, with its options (`Limits`). There must be one limit or more.
 
     `report` is what `build` returned, or the folder of a build. ``result.held`` says whether all of it holds, and
-    ``result.gates`` each limit with its margin. `config` names an edgeq.toml with a ``[budget]``. Without any limit
-    the report, the files and the exactness are checked. Raises `ConfigError`, `ArtifactError`.
+    ``result.gates`` each limit with its margin, after those of the report, the files and the exactness. `config` names
+    an edgeq.toml with a ``[budget]``. Raises `ConfigError`, `ArtifactError`.
 
     >>> edgeq.check(report, max_drop=1.0, max_bytes="4M").held
     True
     """
+    must, hint = "must be a Report or the folder of a build", "edgeq.Report.read(folder)"
+    folder = report.folder if isinstance(report, Report) else report
+    expect(folder, (str, Path), "report", must, hint)
     given: dict[str, Any] = dict(limits)
-    path = path_of(given.pop("config", None))
+    file = optional_path(given.pop("config", None), "config")
     devices = parse_option(BuildConfig, "devices", given.pop("device", ()))
     refuse_unknown(given, settings_of(Budget))
-    budget = resolve({}, {}, path).budget if path is not None else Budget()
+    budget = resolve({}, {}, file).budget if file is not None else Budget()
     budget = replace(budget, **{name: parse_option(Budget, name, value) for name, value in given.items()})
-    folder = report.folder if isinstance(report, Report) else Path(report)
-    return check_folder(folder, **vars(budget), devices=devices)
+    budget.refuse_empty(devices or ())
+    return check_folder(path(folder, "report"), **vars(budget), devices=devices or ())
 
 
 def build_settings(model: Model | str, options: Mapping[str, Any]) -> tuple[Effective, dict[str, Any]]:
     """Settings of a build, and the options that are no settings."""
+    must, hint = "must be a Model, or a name as edgeq.load takes it", "edgeq.trace(module, input_shape) makes one"
+    expect(model, (Model, str, Path), "model", must, hint)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     others: dict[str, Any] = {
         name: given.pop(name) for name in ("config", "benchmark_model", "locked") if name in given
@@ -134,5 +141,5 @@ def build_settings(model: Model | str, options: Mapping[str, Any]) -> tuple[Effe
         stated = sorted({"weights", "input_shape", "mean", "std"} & set(given))
         if stated:
             raise ConfigError(f"{stated[0]} of a loaded model", hint="give it to edgeq.load or edgeq.trace")
-        return settings({**model.given, **given}, path_of(others.get("config"))), others
-    return settings({"model": model, **given}, path_of(others.get("config"))), others
+        return settings({**model.given, **given}, optional_path(others.get("config"), "config")), others
+    return settings({"model": model, **given}, optional_path(others.get("config"), "config")), others

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from edgeq.api import arguments
 from edgeq.api.models import Model, load
-from edgeq.api.options import path_of
 from edgeq.api.quantization import Images
 from edgeq.config.formats import REFERENCE, Rounding
 from edgeq.data.calibration import CalibrationSet
@@ -57,15 +57,19 @@ def verify(
     >>> edgeq.verify("net.tflite", net, images).exact
     True
     """
-    path = Path(path)
+    file = arguments.path(path, "path")
+    rounding = cast("Rounding", arguments.choice(rounding, "rounding", get_args(Rounding)))
+    seed = arguments.optional_count(seed, "seed", least=0)
     if net is None:
-        if not isinstance(images, int):
+        if not isinstance(images, int | np.integer):
             raise ConfigError("images without a net", why="a build's folder has its own", hint="give their number")
-        return replay(path, images, seed=seed, rounding=rounding)
-    if isinstance(images, int):
+        return replay(file, arguments.count(images, "images"), seed=seed, rounding=rounding)
+    arguments.expect(net, IntegerGraph, "net", "must be an IntegerGraph", "edgeq.quantize returns one")
+    if isinstance(images, int | np.integer):
         raise ConfigError("no images to verify with", hint="give those that the net was calibrated on")
-    inputs = images.inputs if isinstance(images, CalibrationSet) else np.asarray(images, np.float32)
-    return verify_against(drop_unstorable_bits(net), path, inputs, rounding=rounding)
+    given = images.inputs if isinstance(images, CalibrationSet) else images
+    inputs = arguments.real_images(given, net.shapes[net.inputs[0]][1:], "the net")
+    return verify_against(drop_unstorable_bits(net), file, inputs, rounding=rounding)
 
 
 def evaluate(
@@ -86,12 +90,16 @@ def evaluate(
     >>> edgeq.evaluate(net, "test.npz", model=model).top1
     91.2
     """
+    kinds, must = (Model, IntegerGraph, str, Path), "must be a Model, an IntegerGraph, or the path of a file or build"
+    arguments.expect(what, kinds, "what", must, "edgeq.trace(module, input_shape) makes a Model")
+    limit = arguments.optional_count(limit, "limit")
     known = model if model is None or isinstance(model, Model) else load(model)
     if isinstance(what, Model):
         known = what
     if isinstance(what, str | Path):
-        artifact = find_artifact(Path(what))
-        spec, where = _preparation(Path(what), known, data)
+        file = arguments.path(what, "what")
+        artifact = find_artifact(file)
+        spec, where = _preparation(file, known, data)
         spec = input_spec(artifact, spec, raw_pixels)
         labelled = _evaluation(where, spec, limit)
         with ForeignSession(artifact.model, spec.input_shape[0]) as session:
@@ -135,18 +143,19 @@ def evaluate_on(
     >>> edgeq.evaluate_on("build/resnet20-tflite-arm", "pi@raspberrypi")["agreement"]
     1.0
     """
+    where = data if isinstance(data, str) else arguments.optional_path(data, "data")
     return evaluate_artifact(
-        Path(path),
-        device,
-        data=None if data is None else str(data),
-        model=model,
+        arguments.path(path, "path"),
+        arguments.text(device, "device"),
+        data=None if where is None else str(where),
+        model=arguments.optional_text(model, "model"),
         raw=raw_pixels,
-        runtime=runtime,
-        limit=limit,
-        threads=threads,
-        timeout=timeout,
-        wait=wait,
-        program=path_of(benchmark_model),
+        runtime=arguments.optional_text(runtime, "runtime"),
+        limit=arguments.optional_count(limit, "limit"),
+        threads=arguments.threads(threads),
+        timeout=arguments.seconds(timeout, "timeout"),
+        wait=arguments.seconds(wait, "wait"),
+        program=arguments.optional_path(benchmark_model, "benchmark_model"),
     )
 
 
@@ -172,15 +181,15 @@ def bench(
     3.1
     """
     return bench_artifact(
-        Path(path),
-        device,
-        runtime=runtime,
-        threads=threads,
-        seconds=seconds,
-        cooldown=cooldown,
-        timeout=timeout,
-        wait=wait,
-        program=path_of(benchmark_model),
+        arguments.path(path, "path"),
+        arguments.text(device, "device"),
+        runtime=arguments.optional_text(runtime, "runtime"),
+        threads=arguments.threads(threads),
+        seconds=arguments.seconds(seconds, "seconds"),
+        cooldown=arguments.seconds(cooldown, "cooldown"),
+        timeout=arguments.seconds(timeout, "timeout"),
+        wait=arguments.seconds(wait, "wait"),
+        program=arguments.optional_path(benchmark_model, "benchmark_model"),
     )
 
 
@@ -192,7 +201,7 @@ def inspect(path: str | Path, *, run: bool = True) -> Contents:
     >>> edgeq.inspect("theirs.onnx").macs
     41000000
     """
-    return inspect_file(Path(path), run=run)
+    return inspect_file(arguments.path(path, "path"), run=run)
 
 
 def _preparation(path: Path, known: Model | None, data: Data | None) -> tuple[ModelSpec, Data | None]:
@@ -207,6 +216,17 @@ def _evaluation(data: Data | None, spec: ModelSpec, limit: int | None) -> Evalua
     if data is None:
         raise ConfigError("no labelled images", hint="give data, such as test.npz")
     if isinstance(data, str | Path):
-        return load_images(data, spec, limit)
-    evaluation = data if isinstance(data, EvaluationSet) else evaluation_from_arrays(*data, spec)
+        return load_images(arguments.path(data, "data"), spec, limit)
+    evaluation = data if isinstance(data, EvaluationSet) else _pair(data, spec)
     return evaluation if limit is None else evaluation.part(limit)
+
+
+def _pair(data: Any, spec: ModelSpec) -> EvaluationSet:
+    must = "must be a path, an EvaluationSet, or a pair of uint8 images (N, H, W, C) and their labels"
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        kind = f"{type(data).__name__} of {len(data)}" if isinstance(data, tuple | list) else type(data).__name__
+        raise ConfigError(f"data is a {kind}", why=must)
+    images, truths = data
+    if spec.task == "classification":
+        truths = arguments.array(truths, "labels")
+    return evaluation_from_arrays(arguments.array(images, "images", must), truths, spec)

@@ -10,11 +10,13 @@ from typing import Any
 
 from torch import nn
 
-from edgeq.api.options import settings
+from edgeq.api.arguments import count, expect, names, optional_text
+from edgeq.api.options import parse_option, settings
+from edgeq.config.build import BuildConfig
 from edgeq.graph.ir import Graph
 from edgeq.model.load import LoadedModel, load_model, wrap_module
 from edgeq.model.spec import ModelSpec
-from edgeq.model.tasks import Task
+from edgeq.model.tasks import Detection, Segmentation, Task
 from edgeq.pipeline.prepare import capture_model
 
 __all__ = ["Model", "load", "trace"]
@@ -63,6 +65,7 @@ def load(
     >>> model = edgeq.load("torchvision:mobilenet_v2", weights="mine.pth")
     """
     given = {"weights": weights, "input_shape": input_shape, "mean": mean, "std": std}
+    expect(ref, (str, Path), "ref", "must be the name of a model, or a path", "edgeq.trace takes a module")
     config = settings({"model": ref, **given}).config
     loaded = load_model(
         str(ref), weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
@@ -90,14 +93,19 @@ def trace(
 
     >>> model = edgeq.trace(network, (3, 224, 224), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), classes=10)
     """
+    shape = parse_option(BuildConfig, "input_shape", input_shape)
+    expect(shape, tuple, "input_shape", "must be (C, H, W) such as (3, 224, 224)")
+    if task is not None:
+        must = "must be a Segmentation or a Detection of edgeq.model.tasks, or None for a classifier"
+        expect(task, (Segmentation, Detection), "task", must)
     loaded = wrap_module(
         module,
-        name or type(module).__name__.lower(),
-        input_shape,
-        mean=mean,
-        std=std,
-        classes=classes,
-        labels=labels,
+        optional_text(name, "name") or type(module).__name__.lower(),
+        shape,
+        mean=parse_option(BuildConfig, "mean", mean),
+        std=parse_option(BuildConfig, "std", std),
+        classes=count(classes, "classes", least=0),
+        labels=names(labels, "labels"),
         task=task,
     )
     return Model(loaded, {})

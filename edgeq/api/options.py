@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict, overload
 import numpy as np
 import torch
 
+from edgeq.api.arguments import optional_path, path
 from edgeq.config.build import Budget, BuildConfig, Effective, resolve, settings_of
 from edgeq.errors import ConfigError
 from edgeq.registry import nearest
@@ -22,7 +23,6 @@ __all__ = [
     "Limits",
     "library_work",
     "parse_option",
-    "path_of",
     "refuse_unknown",
     "settings",
     "workspace",
@@ -117,24 +117,21 @@ def parse_option(kind: type[BuildConfig], name: Literal["devices"], value: Any) 
 @overload
 def parse_option(kind: type[BuildConfig] | type[Budget], name: str, value: Any) -> Any: ...
 def parse_option(kind: type[BuildConfig] | type[Budget], name: str, value: Any) -> Any:
-    """A value as the setting `name` takes it: text from paths, and whatever the command line takes."""
+    """A value as the setting `name` takes it: text from paths, and whatever the command line takes. Raises
+    `ConfigError`."""
     if value is None:
         return None
     if isinstance(value, list | tuple):
         value = [item.item() if isinstance(item, np.generic) else item for item in value]
-    elif isinstance(value, np.ndarray | np.generic):
+    elif isinstance(value, np.ndarray | np.generic | torch.Tensor):
         value = value.tolist()
-    return settings_of(kind)[name].kind.parse(str(value) if isinstance(value, Path) else value, name)
+    return settings_of(kind)[name].kind.parse(str(path(value, name)) if isinstance(value, Path) else value, name)
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for name in given:
         if name not in known:
             raise ConfigError(f"unknown option {name!r}", hint=nearest(name, list(known)))
-
-
-def path_of(value: str | Path | None) -> Path | None:
-    return None if value is None else Path(value)
 
 
 @contextlib.contextmanager
@@ -147,5 +144,6 @@ def library_work() -> Iterator[None]:
 @contextlib.contextmanager
 def workspace(cache: str | Path | None) -> Iterator[Path]:
     """The folder of finished stages: `cache`, or one that vanishes afterwards."""
+    given = optional_path(cache, "cache")
     with library_work(), tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
-        yield Path(folder) if cache is None else Path(cache)
+        yield Path(folder) if given is None else given

@@ -11,14 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgeq.api.arguments import choice, expect, optional_text, real_images
+from edgeq.api.arguments import path as path_of
 from edgeq.api.models import Model
-from edgeq.api.options import settings, workspace
+from edgeq.api.options import parse_option, settings, workspace
 from edgeq.cache import StageCache
+from edgeq.config.build import BuildConfig
 from edgeq.config.formats import by_suffix, model_names
 from edgeq.config.targets import load_target
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError
 from edgeq.files import write_atomic
+from edgeq.finetune.settings import METHODS
 from edgeq.formats.base import format_of
 from edgeq.graph.passes import optimize
 from edgeq.integer.graph import IntegerGraph
@@ -58,6 +62,7 @@ def synthesize(
 
     >>> images = edgeq.synthesize(model, "gznq", count=128)
     """
+    _expect_model(model)
     given = {"method": method, "images": count, "seed": seed, "effort": effort, "threads": threads, "output": output}
     with workspace(cache) as folder:
         config = replace(settings({**model.given, **given}).config, cache=folder)
@@ -104,13 +109,14 @@ def quantize(
         "raw_pixels": raw_pixels,
         "threads": threads,
     }
+    _expect_model(model)
     with workspace(None) as folder:
         job = _job(model, options, folder)
         calibration = _calibration(images, model)
         if job.input_transform.form == "weights":
             calibration = job.input_transform.images(calibration)
         net = quantize_graph(
-            job.quantized_graph, calibration, job.input_range, job.scheme, observer=observer, specs=job.specs
+            job.quantized_graph, calibration, job.input_range, job.scheme, observer=job.config.observer, specs=job.specs
         )
         return job.input_transform.integers(net, job.scheme.widest_weights)
 
@@ -136,15 +142,16 @@ def finetune(
     """Train the quantized network to answer as the float one does, without data, and turn it into integers.
 
     `method` is ``kd``, ``zaq`` or ``dfq-akd`` (docs/finetune.md). A fifth of `images` judges and the rest trains, so
-    give 160 or more. With a `cache` folder an interrupted run goes on where it stood. The other arguments are those of
-    `quantize`. Raises `MeasurementError` when training diverges, `ConfigError`, `UnsupportedError`.
+    give 160 or more; 5 is the least. With a `cache` folder an interrupted run goes on where it stood. The other
+    arguments are those of `quantize`. Raises `MeasurementError` when training diverges, `ConfigError`,
+    `UnsupportedError`.
 
     >>> net = edgeq.finetune(model, images, bits="w4a4", method="kd", effort="fast")
     """
     options = {
         "bits": bits,
         "target": target,
-        "finetune": method,
+        "finetune": choice(method, "method", METHODS),
         "effort": effort,
         "precision": precision,
         "layer_bits": layer_bits,
@@ -155,11 +162,12 @@ def finetune(
         "seed": seed,
         "threads": threads,
     }
+    _expect_model(model)
     with workspace(cache) as folder:
         calibration = _calibration(images, model)
         job = _job(model, options, folder)
         check_tuning(job)
-        torch.manual_seed(seed)
+        torch.manual_seed(job.config.seed)
         frozen = finetune_graph(job, calibration, StageCache(folder, Logged()))
         return job.input_transform.integers(frozen.value, job.scheme.widest_weights)
 
@@ -180,11 +188,17 @@ def write(
 
     >>> edgeq.write(net, "net.tflite")
     """
-    path = Path(path)
-    facts = by_suffix(path)
+    file = path_of(path, "path")
+    hint = "edgeq.quantize(model, images) gives the integers"
+    expect(net, (IntegerGraph, Model), "net", "must be an IntegerGraph or a Model", hint)
+    facts = by_suffix(file)
     if facts is None:
-        raise ConfigError(f"{path} is no name of a model file", hint=f"end it in {model_names()}")
-    chosen = load_target(target or facts.target)
+        raise ConfigError(f"{file} is no name of a model file", hint=f"end it in {model_names()}")
+    chosen = load_target(optional_text(target, "target") or facts.target)
+    io, weight_storage = (
+        parse_option(BuildConfig, "io", io),
+        parse_option(BuildConfig, "weight_storage", weight_storage),
+    )
     if isinstance(net, Model):
         file_format = format_of(chosen, 8)
         data = file_format.write_float(optimize(net.graph))
@@ -194,10 +208,10 @@ def write(
         grids = (written.quantizations[name] for name in written.constants)
         file_format = format_of(chosen, max((grid.bits or 8 for grid in grids if grid.dtype == "int8"), default=8))
         data = file_format.write(written, *file_types(chosen, io, weight_storage, kinds))
-    if file_format.suffix != path.suffix:
-        raise ConfigError(f"{path} for {chosen.name}", why=f"its files end in {file_format.suffix}")
-    write_atomic(path, data)
-    return path
+    if file_format.suffix != file.suffix:
+        raise ConfigError(f"{file} for {chosen.name}", why=f"its files end in {file_format.suffix}")
+    write_atomic(file, data)
+    return file
 
 
 def _job(model: Model, options: Mapping[str, Any], folder: Path) -> Job:
@@ -207,16 +221,14 @@ def _job(model: Model, options: Mapping[str, Any], folder: Path) -> Job:
     return prepare(open_job(config, model.loaded), Logged(), raw=model.graph)
 
 
+def _expect_model(model: Any) -> None:
+    hint = "edgeq.load(name) or edgeq.trace(module, input_shape) makes one"
+    expect(model, Model, "model", "must be a Model", hint)
+
+
 def _calibration(images: Images, model: Model) -> CalibrationSet:
-    if not isinstance(images, CalibrationSet):
-        array = np.asarray(images, np.float32)
-        images = CalibrationSet(array, np.full(len(array), -1, np.int64), "given")
-    shape = tuple(images.inputs.shape)
-    if len(shape) != 4 or not shape[0] or shape[1:] != tuple(model.spec.input_shape):
-        raise ConfigError(
-            f"images of shape {list(shape)}",
-            why=f"{model.spec.name} takes (N, C, H, W) with (C, H, W) = {list(model.spec.input_shape)}",
-        )
-    if not np.isfinite(images.inputs).all():
-        raise ConfigError("images hold values that are not finite")
-    return images
+    given = images.inputs if isinstance(images, CalibrationSet) else images
+    inputs = real_images(given, model.spec.input_shape, model.spec.name)
+    if isinstance(images, CalibrationSet):
+        return replace(images, inputs=inputs)
+    return CalibrationSet(inputs, np.full(len(inputs), -1, np.int64), "given")

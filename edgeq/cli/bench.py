@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgeq.cli.options import program_option
+from edgeq.cli.options import SECONDS, THREADS, program_option
 from edgeq.cli.shell import columns, echo, print_json, say
 from edgeq.errors import ConfigError, MeasurementError
 from edgeq.files import write_atomic
@@ -23,16 +23,16 @@ __all__ = ["bench"]
     "--threads",
     "--bench-threads",
     "threads",
-    type=click.IntRange(1),
+    type=THREADS,
     default=1,
     show_default=True,
     help="threads of the runtime; --bench-threads, as in edgeq build, means the same",
 )
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="whole measurements of each")
-@click.option("--seconds", type=float, default=4.0, show_default=True, help="time given to each measurement")
-@click.option("--cooldown", type=float, default=0.0, help="seconds to rest between warming up and measuring")
-@click.option("--timeout", type=float, default=900.0, show_default=True, help="seconds the device may take")
-@click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
+@click.option("--seconds", type=SECONDS, default=4.0, show_default=True, help="time given to each measurement")
+@click.option("--cooldown", type=SECONDS, default=0.0, help="seconds to rest between warming up and measuring")
+@click.option("--timeout", type=SECONDS, default=900.0, show_default=True, help="seconds the device may take")
+@click.option("--wait", type=SECONDS, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
 @program_option
 @click.option("--strict", is_flag=True, help="exit 5 when a measurement must not be believed")
 @click.option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.cli.options import config_option
+from edgeq.cli.options import AMOUNT, config_option
 from edgeq.cli.shell import columns, echo, print_json
 from edgeq.config.build import resolve
 from edgeq.errors import ConfigError
@@ -29,7 +29,7 @@ DAY = 86_400.0
 @click.option(
     "--older-than",
     "days",
-    type=click.FloatRange(0),
+    type=AMOUNT,
     metavar="DAYS",
     help="with --clear: what no build used for so long",
 )

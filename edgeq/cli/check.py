@@ -12,7 +12,6 @@ import click
 from edgeq.cli.options import config_option, say_file, settings_options
 from edgeq.cli.shell import print_json
 from edgeq.config.build import Budget, resolve
-from edgeq.errors import ConfigError
 
 __all__ = ["check"]
 
@@ -47,11 +46,7 @@ def check(
 
     effective = resolve(flags | {"devices": devices}, os.environ, file)
     say_file(effective, file)
-    limits = effective.budget.limits
-    if all(limit is None for limit in limits.values()):
-        raise ConfigError("nothing to check", hint="give a limit such as --max-drop 1.0, or [budget] in edgeq.toml")
-    if devices and all(limit is None for name, limit in limits.items() if "device" in name):
-        raise ConfigError(f"nothing to check on {devices[0]}", hint="give a limit such as --max-device-drop 1.0")
+    effective.budget.refuse_empty(devices)
     budget = dataclasses.asdict(effective.budget)
     verdict = run_check(folder, **budget, devices=effective.config.devices).to_json()
     if as_json:

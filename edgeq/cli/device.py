@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from edgeq.cli.options import program_option
+from edgeq.cli.options import SECONDS, program_option
 from edgeq.cli.shell import Shell, echo, print_json, say
 
 __all__ = ["device", "devices", "emulator", "probe", "provision"]
 
 _json = click.option("--json", "as_json", is_flag=True, help="print as JSON")
-_wait = click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
+_wait = click.option("--wait", type=SECONDS, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
 
 device = Shell(
     "device",

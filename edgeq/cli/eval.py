@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgeq.cli.options import program_option
+from edgeq.cli.options import SECONDS, THREADS, program_option
 from edgeq.cli.shell import columns, echo, print_json, say
 
 __all__ = ["evaluate"]
@@ -23,9 +23,9 @@ __all__ = ["evaluate"]
 @click.option("--device", "-d", "devices", multiple=True, default=("local",), show_default=True, help="may be repeated")
 @click.option("--runtime", help="litert, tflite-runtime or onnxruntime [default: that of the file's format]")
 @click.option("--limit", type=click.IntRange(1), help="that many images, evenly spaced")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="threads of the runtime")
-@click.option("--timeout", type=float, default=3600.0, show_default=True, help="seconds the device may take")
-@click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
+@click.option("--threads", type=THREADS, default=1, show_default=True, help="threads of the runtime")
+@click.option("--timeout", type=SECONDS, default=3600.0, show_default=True, help="seconds the device may take")
+@click.option("--wait", type=SECONDS, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
 @program_option
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
 def evaluate(paths: tuple[Path, ...], devices: tuple[str, ...], as_json: bool, **options: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,10 +11,31 @@ import click
 
 from edgeq.cli.shell import say
 from edgeq.config.build import Budget, BuildConfig, Effective, settings_of
+from edgeq.config.settings import MOST_SECONDS, MOST_THREADS
 
-__all__ = ["config_option", "program_option", "say_file", "settings_options"]
+__all__ = ["AMOUNT", "SECONDS", "THREADS", "config_option", "program_option", "say_file", "settings_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _FiniteRange(click.FloatRange):
+    """A range of numbers that NaN is outside of; click compares it with the ends, and no comparison fails."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+SECONDS = _FiniteRange(0, MOST_SECONDS)
+"""The type of an option that is a duration."""
+
+AMOUNT = _FiniteRange(0, 1e9)
+"""The type of an option that is any number of at least 0."""
+
+THREADS = click.IntRange(1, MOST_THREADS)
+"""The type of an option that is a number of threads."""
 
 config_option = click.option(
     "--config",

@@ -176,5 +176,8 @@ def explain(error: Exception, who: str = "edgeq") -> int:
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported to say so
         say(f"{who}: the GPU has too little memory: {last} (CUDA_VISIBLE_DEVICES= computes on the processor)")
         return 2
+    if isinstance(error, MemoryError) or "can't allocate memory" in last:  # numpy's and torch's
+        say(f"{who}: too little memory: {last} (fewer --images or --threads need less)")
+        return 2
     say(f"{who}: bug: {type(error).__name__}: {last} (run again with EDGEQ_TRACEBACK=1 and report the output)")
     return BUG

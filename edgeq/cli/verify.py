@@ -22,7 +22,13 @@ __all__ = ["verify"]
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("-n", "--images", type=click.IntRange(1), default=8, show_default=True, help="how many images")
-@click.option("--random", "seed", type=int, metavar="SEED", help="noise from SEED, not the build's calibration images")
+@click.option(
+    "--random",
+    "seed",
+    type=click.IntRange(0),
+    metavar="SEED",
+    help="noise from SEED, not the build's calibration images",
+)
 @click.option(
     "--rounding",
     type=click.Choice(get_args(Rounding)),

@@ -7,7 +7,7 @@ its default. `BuildConfig`'s fields are the single list of settings: options, en
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -82,7 +82,7 @@ class BuildConfig:
     precision: Literal["float32", "mixed"] = _setting(
         "float32", settings.one_of("float32", "mixed"), "of fine-tuning; mixed: teacher and generator in bfloat16"
     )
-    images: int = _setting(32, settings.COUNT, "number of calibration images")
+    images: int = _setting(32, settings.IMAGES, "number of calibration images")
     bits: str = _setting("w8a8", settings.BITS, "bits of weights (2-8) and activations (2-8, 16), such as w4a8")
     layer_bits: tuple[str, ...] = _setting(
         (),
@@ -111,10 +111,10 @@ class BuildConfig:
     )
     output: Path | None = _setting(None, settings.PATH, "folder to write, default build/MODEL-TARGET")  # noqa: RUF009
     threads: int | None = _setting(
-        None, settings.COUNT, "threads of the work itself [default: chosen from the machine and the network]"
+        None, settings.THREADS, "threads of the work itself [default: chosen from the machine and the network]"
     )
     bench_threads: int | None = _setting(
-        None, settings.COUNT, "threads of the runtime while latency is measured [default: the target's]"
+        None, settings.THREADS, "threads of the runtime while latency is measured [default: the target's]"
     )
     cache: Path = _setting(Path(".edgeq-cache"), settings.PATH, "folder of finished stages")  # noqa: RUF009
     evaluation: str | None = _setting(
@@ -211,6 +211,14 @@ class Budget:
     def limits(self) -> dict[str, float | None]:
         """What a build is held to, by name, without the settings that only say how."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("min_images", "allow_simulated")}
+
+    def refuse_empty(self, devices: Sequence[str]) -> None:
+        """Raise `ConfigError` where no limit is set, or none of devices although `devices` are named."""
+        given = [name for name, limit in self.limits.items() if limit is not None]
+        if not given:
+            raise ConfigError("nothing to check", hint="give a limit such as --max-drop 1.0, or [budget] in edgeq.toml")
+        if devices and not any("device" in name for name in given):
+            raise ConfigError(f"nothing to check on {devices[0]}", hint="give a limit such as --max-device-drop 1.0")
 
 
 @dataclass(frozen=True)

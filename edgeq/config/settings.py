@@ -14,17 +14,27 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from edgeq.config.typed import Number, Positive
+from edgeq.config.typed import Number, Positive, shown
 from edgeq.errors import ConfigError
 from edgeq.registry import Registry, nearest
 
 __all__ = [
-    "AMOUNT", "BITS", "COUNT", "DEVICES", "LAYER_BITS", "NAMES", "NUMBERS", "PATH", "PERCENT", "SEED", "SHAPE", "SHARE",
-    "SIZE", "SWITCH", "TEXT", "Kind", "name_in", "one_of", "parse_size", "some_of", "toml_value",
+    "AMOUNT", "BITS", "COUNT", "DEVICES", "IMAGES", "LAYER_BITS", "MOST_SECONDS", "MOST_THREADS", "NAMES", "NUMBERS",
+    "PATH", "PERCENT", "SEED", "SHAPE", "SHARE", "SIZE", "SWITCH", "TEXT", "THREADS", "Kind", "name_in", "one_of",
+    "parse_size", "some_of", "toml_value",
 ]  # fmt: skip
 
 MOST = 10**18
 """No count is larger."""
+
+MOST_SECONDS = 1e6
+"""Longest time that a device may be given: eleven days. Beyond 24 days systems cannot wait for an answer."""
+
+MOST_THREADS = 1024
+"""Threads beyond those of any machine take minutes to start and slow it down."""
+
+MOST_IMAGES = 1_000_000
+"""Calibration images that anybody needs by far."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _BITS = re.compile(r"w[2-8]a([2-8]|16)")
@@ -42,7 +52,12 @@ class Kind:
 
 
 def _bad(value: Any, where: str, expected: str) -> ConfigError:
-    return ConfigError(f"{where} {value!r}", why=f"must be {expected}")
+    return ConfigError(f"{where} {shown(value)}", why=f"must be {expected}")
+
+
+def _as_text(value: Any) -> str:
+    """`value` as it would be typed; what is far too long comes out shortened, and means nothing."""
+    return value if isinstance(value, str) else shown(value)
 
 
 def _text(value: Any, where: str) -> str:
@@ -57,11 +72,11 @@ def _parser_of(kind: Any, expected: str, separators: str = "") -> Callable[[Any,
     def parse(value: Any, where: str) -> Any:
         given = value
         if separators and not isinstance(value, list | tuple):
-            given = re.split(f"[{separators}]", str(value))
+            given = re.split(f"[{separators}]", _as_text(value))
         given = [_number(part) for part in given] if isinstance(given, list | tuple) else _number(given)
         try:
             return msgspec.convert(given, kind)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, OverflowError) as error:
             raise _bad(value, where, expected) from error
 
     return parse
@@ -77,22 +92,26 @@ def _number(value: Any) -> Any:
 
 def parse_size(value: Any, where: str = "size") -> int:
     """Bytes from ``4M``, ``300k``, ``1.5MiB`` (k, M, G are powers of ten; Ki, Mi, Gi of two) or a plain number."""
-    match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value).strip())
+    match = None if isinstance(value, bool) else _SIZE.fullmatch(_as_text(value).strip())
     if match is None or match.group(2).lower() not in _UNITS:
         raise _bad(value, where, "a size such as 300k, 4M or 4194304")
-    return round(float(match.group(1)) * _UNITS[match.group(2).lower()])
+    size = float(match.group(1)) * _UNITS[match.group(2).lower()]
+    if size > MOST:
+        raise _bad(value, where, "a size below 10**18 bytes")
+    return round(size)
 
 
 def _switch(value: Any, where: str) -> bool:
     known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-    if str(value).lower() not in known:
+    word = _as_text(value).lower()
+    if word not in known:
         raise _bad(value, where, "true or false")
-    return known[str(value).lower()]
+    return known[word]
 
 
 def _names(minimum: int) -> Callable[[Any, str], tuple[str, ...]]:
     def parse(value: Any, where: str) -> tuple[str, ...]:
-        parts = value if isinstance(value, list | tuple) else str(value).split(",")
+        parts = value if isinstance(value, list | tuple) else _as_text(value).split(",")
         names = tuple(part.strip() for part in parts if isinstance(part, str) and part.strip())
         if len(names) != len(parts) or len(names) < minimum:
             raise _bad(value, where, "one name or more")
@@ -121,7 +140,7 @@ def one_of(*choices: str) -> Kind:
         if isinstance(value, bool) and {"yes", "no"} <= set(choices):
             value = "yes" if value else "no"
         if value not in choices:
-            raise ConfigError(f"{where} {value!r}", hint=nearest(str(value), list(choices)))
+            raise ConfigError(f"{where} {shown(value)}", hint=nearest(_as_text(value), list(choices)))
         return str(value)
 
     return Kind(f"[{'|'.join(choices)}]", parse)
@@ -146,7 +165,7 @@ def _layer_bits(value: Any, where: str) -> tuple[str, ...]:
     """``PATTERN=wNaM`` each, in order; a TOML table maps the one to the other."""
     if isinstance(value, dict):
         value = [f"{pattern}={bits}" for pattern, bits in value.items()]
-    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    parts = value if isinstance(value, list | tuple) else _as_text(value).split(",")
     layers = []
     for part in parts:
         pattern, _, bits = (part if isinstance(part, str) else "").rpartition("=")
@@ -161,6 +180,10 @@ BITS = Kind("wNaM", _bits)
 LAYER_BITS = Kind("PATTERN=wNaM", _layer_bits, repeated=True)
 PATH = Kind("PATH", _path)
 COUNT = Kind("N", _parser_of(Annotated[int, Meta(ge=1, le=MOST)], "a whole number of at least 1"))
+IMAGES = Kind("N", _parser_of(Annotated[int, Meta(ge=1, le=MOST_IMAGES)], f"a whole number from 1 to {MOST_IMAGES:,}"))
+THREADS = Kind(
+    "N", _parser_of(Annotated[int, Meta(ge=1, le=MOST_THREADS)], f"a whole number from 1 to {MOST_THREADS:,}")
+)
 SEED = Kind("N", _parser_of(Annotated[int, Meta(ge=0, le=MOST)], "a whole number of at least 0"))
 AMOUNT = Kind("NUMBER", _parser_of(Annotated[float, Meta(ge=0, le=sys.float_info.max)], "a number of at least 0"))
 SHARE = Kind("SHARE", _parser_of(Annotated[float, Meta(ge=0, le=1)], "a share between 0 and 1"))

@@ -35,6 +35,7 @@ __all__ = [
     "members",
     "read",
     "refuse_unknown",
+    "shown",
     "struct_of",
 ]
 
@@ -44,6 +45,9 @@ FAR = 1e18
 _VALUE = reprlib.Repr()
 """Writes a wrong value for an error: a stranger's may be long or nested deeply."""
 _VALUE.maxlevel, _VALUE.maxlist, _VALUE.maxdict, _VALUE.maxstring, _VALUE.maxlong = 4, 20, 20, 200, 200
+
+LONGEST = 300
+"""Characters of a wrong value that an error repeats."""
 
 Keys = tuple[str | int, ...]
 T = TypeVar("T")
@@ -89,10 +93,19 @@ class Fault:
             return ConfigError(f"unknown key {key!r}", where=where, hint=nearest(str(key), list(self.known)))
         if self.problem == "missing":
             return ConfigError(f"key {key!r} is missing", where=where)
-        what, words = f"{key} = {_VALUE.repr(self.value)}", inspect.type_info(self.kind)
+        what, words = f"{key} = {shown(self.value)}", inspect.type_info(self.kind)
         if isinstance(words, inspect.LiteralType):
-            return ConfigError(what, where=where, hint=nearest(str(self.value), [str(each) for each in words.values]))
+            return ConfigError(what, where=where, hint=nearest(shown(self.value), [str(each) for each in words.values]))
         return ConfigError(what, where=where, why=f"must be {_article(describe(self.kind))}".replace("object", "table"))
+
+
+def shown(value: Any) -> str:
+    """A wrong value as an error repeats it: as Python writes it, shortened to a line."""
+    try:
+        text = _VALUE.repr(value)
+    except ValueError:  # Python writes no integer of thousands of digits
+        return f"{type(value).__name__} of thousands of digits"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def read(table: Mapping[str, Any], kind: type[T], where: str) -> T:

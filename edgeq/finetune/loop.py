@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import bar_evaluation
-from edgeq.errors import MeasurementError
+from edgeq.errors import ConfigError, MeasurementError
 from edgeq.finetune.budget import LARGEST
 from edgeq.finetune.checkpoint import read_state, write_state
 from edgeq.finetune.discrepancy import block_gap
@@ -48,6 +48,9 @@ wins, whose rate was lowest."""
 COLLAPSED = 40
 """Generator steps in a row whose images the teacher all gives one class."""
 
+FEWEST_IMAGES = 5
+"""Images of which a fifth is one."""
+
 RAMP = 0.1
 """Share of the steps over which rates rise: Adam's first steps move everything by a whole rate, whatever the gradient,
 and a network of few bits that is pushed that far does not come back in a short run."""
@@ -78,7 +81,14 @@ class Job:
 
 
 def hold_out(images: CalibrationSet) -> tuple[CalibrationSet, CalibrationSet]:
-    """What judges a student, and what may make one: a fifth, 64 images at most, and the rest."""
+    """What judges a student, and what may make one: a fifth, 64 images at most, and the rest. Raises `ConfigError` for
+    so few images that none would judge."""
+    if len(images) < FEWEST_IMAGES:
+        raise ConfigError(
+            f"{len(images)} images to fine-tune with",
+            why=f"a fifth judges, so it takes {FEWEST_IMAGES} or more",
+            hint="give 160 or more",
+        )
     return images.split(min(64, len(images) // 5))
 
 

@@ -18,6 +18,9 @@ TASKS = ("classification", "segmentation", "detection")
 BRIGHTEST = 2.0
 """A mean above it is none of values from 0 to 1, but of pixels from 0 to 255."""
 
+LARGEST_INPUT = 1e6
+"""Normalised pixels that far from 0 come from a mistaken mean or std."""
+
 LONGEST_NAME = 150
 """Bytes of a network's name: folders named after it carry a target and a suffix too, in at most 255."""
 
@@ -82,6 +85,11 @@ class ModelSpec:
             )
         if min(self.std) <= 0:
             raise ConfigError(f"std {list(self.std)} of {self.name}", why="must be positive")
+        if not all(abs(value) < LARGEST_INPUT for value in self.input_range()):
+            raise ConfigError(
+                f"mean {list(self.mean)} and std {list(self.std)} of {self.name}",
+                why=f"turn pixels into inputs beyond {LARGEST_INPUT:g}",
+            )
         if self.crop is not None and (self.crop, self.crop) != (height, width):
             raise ConfigError(
                 f"crop = {self.crop} of {self.name}",
@@ -109,8 +117,9 @@ class ModelSpec:
 
     def channel_range(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Normalised values of pixel 0 and pixel 255, each ``(C,)``."""
-        mean, std = (np.asarray(v, np.float32) for v in (self.mean, self.std))
-        return (np.float32(0) - mean) / std, (np.float32(1) - mean) / std
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # the constructor refuses what they give
+            mean, std = (np.asarray(v, np.float32) for v in (self.mean, self.std))
+            return (np.float32(0) - mean) / std, (np.float32(1) - mean) / std
 
     def input_range(self) -> tuple[float, float]:
         """Smallest and largest value any pixel of any channel takes once normalised."""

@@ -16,7 +16,7 @@ from edgeq.quant.consumer_function import consumer_function
 from edgeq.quant.fakequant import quantize_weight
 from edgeq.quant.fit_kernels import fit_kernels
 from edgeq.quant.layerwise import quantize_layerwise
-from edgeq.quant.observe import OBSERVERS, Histogram, collect, keep_values, minmax
+from edgeq.quant.observe import OBSERVERS, Histogram, collect, keep_values, minmax, pick_range
 from edgeq.quant.scheme import Scheme
 from edgeq.quant.specify import FixedSpec, OwnSpec, SharedSpec, Spec, WidenedSpec, grid, specify, widen_grid
 
@@ -74,9 +74,9 @@ def calibrate(
     histograms = collect(graph, groups, calibration, uncounted=extremes, values=values)
     activations: dict[str, Quantization] = {}
     for name, spec in own.items():
-        chosen = minmax if spec.exact else rule
         consumer = consumer_function(graph, name) if len(spec.members) == 1 else None
-        low, high = chosen(histograms[name], 2**spec.bits, consumer)
+        chosen = "minmax" if spec.exact else observer
+        low, high = pick_range(chosen, histograms[name], 2**spec.bits, consumer)
         activations[name] = grid(*_bound(histograms[name], low, high, spec.cap), spec.bits)
     nothing = {name for name in own if histograms[name].nothing}
     _refine(nothing, activations)

@@ -19,13 +19,24 @@ from torch import Tensor
 
 from edgeq import registry
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import UnsupportedError
+from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.quant.fakequant import simulation
 from edgeq.registry import Registry
 
-__all__ = ["BATCH", "BINS", "KEPT", "OBSERVERS", "Histogram", "Observer", "collect", "keep_values", "not_finite_error"]
+__all__ = [
+    "BATCH",
+    "BINS",
+    "KEPT",
+    "OBSERVERS",
+    "Histogram",
+    "Observer",
+    "collect",
+    "keep_values",
+    "not_finite_error",
+    "pick_range",
+]
 
 BINS = 2048
 BATCH = 16
@@ -171,6 +182,21 @@ def _run_batches(
     for start in range(0, len(calibration), batch):
         inputs = torch.from_numpy(calibration.inputs[start : start + batch])
         module.run(inputs.to(memory_format=torch.channels_last), visit=visit)
+
+
+def pick_range(
+    observer: str, histogram: Histogram, levels: int, consumer: ConsumerFunction | None
+) -> tuple[float, float]:
+    """The range that the rule called `observer` picks. Raises `ConfigError` where another package's rule fails, or
+    returns no two finite numbers, the lower one first."""
+    with OBSERVERS.blame(observer):
+        low, high = (float(end) for end in OBSERVERS.get(observer)(histogram, levels, consumer))
+    if not -math.inf < low <= high < math.inf:
+        raise ConfigError(
+            f"the observer {observer!r} returned the range {low:g} to {high:g}",
+            why="must be two finite numbers, the lower one first",
+        )
+    return low, high
 
 
 @OBSERVERS.register("minmax")

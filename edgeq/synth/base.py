@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import ConfigError
 from edgeq.graph.ir import Graph
 from edgeq.progress import Progress, Silent
 from edgeq.registry import Registry
@@ -27,6 +29,7 @@ __all__ = [
     "batch_sizes",
     "passes_needed",
     "shares",
+    "synthesize_by",
 ]
 
 Synthesizer = Callable[["Request"], CalibrationSet]
@@ -115,6 +118,27 @@ def shares(images: int, method: str) -> list[tuple[str, int]]:
     """The methods joined in `method`, each with its number of images; these differ by 1 at most."""
     parts = [method] if method.startswith("images:") else method.split(JOINED)
     return [(part, images // len(parts) + (i < images % len(parts))) for i, part in enumerate(parts)]
+
+
+def synthesize_by(name: str, request: Request) -> CalibrationSet:
+    """The images that the registered method `name` makes for `request`.
+
+    Raises `ConfigError` where another package's method fails, or makes other images than it was asked for.
+    """
+    with SYNTHESIZERS.blame(name):
+        made: Any = SYNTHESIZERS.get(name)(request)
+    wanted = [request.images, *request.shape]
+    if not isinstance(made, CalibrationSet):
+        raise ConfigError(f"the synthesizer {name!r} returned {type(made).__name__}", why="must be a CalibrationSet")
+    if list(np.shape(made.inputs)) != wanted or np.shape(made.labels) != (request.images,):
+        raise ConfigError(
+            f"the synthesizer {name!r} returned images {list(np.shape(made.inputs))} with "
+            f"{list(np.shape(made.labels))} labels",
+            why=f"must be {wanted} with one label each",
+        )
+    if getattr(made.inputs, "dtype", None) != np.float32 or not np.isfinite(made.inputs).all():
+        raise ConfigError(f"images of the synthesizer {name!r}", why="must be finite float32 values")
+    return made
 
 
 def passes_needed(method: str, effort: str, images: int) -> int:

@@ -16,7 +16,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ops import BatchNorm
 from edgeq.progress import Progress
-from edgeq.synth.base import JOINED, SYNTHESIZERS, Request, Synthesizer, passes_needed, shares
+from edgeq.synth.base import JOINED, SYNTHESIZERS, Request, Synthesizer, passes_needed, shares, synthesize_by
 from edgeq.synth.methods import needs_batch_norm
 
 __all__ = ["synthesizer_of"]
@@ -29,7 +29,8 @@ def synthesizer_of(name: str) -> Synthesizer:
     """
     parts = name.split(JOINED)
     if len(parts) == 1:
-        return SYNTHESIZERS.get(name)
+        SYNTHESIZERS.get(name)
+        return lambda request: synthesize_by(name, request)
     for part in parts:
         if part in ("", "auto") or part.startswith("images:"):
             raise ConfigError(
@@ -59,7 +60,7 @@ def _mixture(request: Request, name: str) -> CalibrationSet:
             checkpoint=None if request.checkpoint is None else request.checkpoint / part,
             progress=_Part(request.progress, sum(effort[:index]), effort[index], sum(effort)),
         )
-        sets.append(SYNTHESIZERS.get(part)(own))
+        sets.append(synthesize_by(part, own))
     random = np.random.default_rng(request.seed)
     shuffled = [random.permutation(len(some)) for some in sets]
     order = _turns([len(some) for some in sets])

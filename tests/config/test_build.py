@@ -136,9 +136,9 @@ def test_mistakes_in_the_file(text: str, message: str) -> None:
 
 
 def test_mistakes_elsewhere_name_their_place() -> None:
-    with pytest.raises(ConfigError, match="--images 'many': must be a whole number of at least 1"):
+    with pytest.raises(ConfigError, match="--images 'many': must be a whole number from 1 to 1,000,000"):
         resolve({"images": "many"}, {})
-    with pytest.raises(ConfigError, match="EDGEQ_IMAGES '0': must be a whole number of at least 1"):
+    with pytest.raises(ConfigError, match="EDGEQ_IMAGES '0': must be a whole number from 1 to 1,000,000"):
         resolve({}, {"EDGEQ_IMAGES": "0"})
     with pytest.raises(ConfigError, match="--input-shape '3,32': must be C,H,W"):
         resolve({"input_shape": "3,32"}, {})
