@@ -47,11 +47,24 @@ EXACT = 8
 """Calibration images compared value by value."""
 
 STRUCTURES = (
-    "resnet18", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "shufflenet_v2_x1_0",
-    "squeezenet1_1", "mnasnet1_0", "regnet_y_400mf", "lraspp_mobilenet_v3_large", "U-Net, transposed convolutions",
-    "YOLO-style", "face recogniser, PReLU", "MLPerf Tiny ResNet-8", "MLPerf Tiny person detector",
-    "MLPerf Tiny DS-CNN", "MLPerf Tiny autoencoder",
-)  # fmt: skip
+    "resnet18",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "shufflenet_v2_x1_0",
+    "squeezenet1_1",
+    "mnasnet1_0",
+    "regnet_y_400mf",
+    "lraspp_mobilenet_v3_large",
+    "U-Net, transposed convolutions",
+    "YOLO-style",
+    "face recogniser, PReLU",
+    "MLPerf Tiny ResNet-8",
+    "MLPerf Tiny person detector",
+    "MLPerf Tiny DS-CNN",
+    "MLPerf Tiny autoencoder",
+)
 
 
 def prepared(name: str, limit: int) -> tuple[Graph, ModelSpec, CalibrationSet, EvaluationSet, Accuracy]:
@@ -102,24 +115,28 @@ def main() -> None:
     torch.set_num_threads(1)
     data_folder()
     text = [
-        "# 16-bit activations", "",
+        "# 16-bit activations",
+        "",
         "Printed by `benchmarks/bits16.py`: calibrated on 32 images of `gznq` (`fast`), first and last layer's weights",
         "of 8 bits, all stored as int8. Agreement: same argmax as the float network. Logits: their SQNR on calibration",
         "images. Time: in units of the w8a8 file's under XNNPACK, one thread, in turns, median of pairs and its 95 %",
         "interval; XNNPACK has no 16-bit kernels and leaves those files to LiteRT's own, which are plain loops.",
-        "", f"Machine: {machine_line()}; commit {commit()}.", "",
+        "",
+        f"Machine: {machine_line()}; commit {commit()}.",
+        "",
         "| network | bits | top-1 | agreement | logits, dB | bytes | values equal to the reference | time |",
         "|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name, limit in NAMES.items():
         text += rows(name, limit)
     text += [
         "",
         "Structures in w8a16, weights random, one image of noise. TFLite's DEPTH_TO_SPACE has no 16-bit kernel, which",
-        "costs transposed convolutions a TRANSPOSE each; channel shuffles are one at any width.", "",
+        "costs transposed convolutions a TRANSPOSE each; channel shuffles are one at any width.",
+        "",
         "| network | values equal to the reference | float ops | inner conversions | transposes |",
         "|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name in STRUCTURES:
         text.append(structure(name))
         print(text[-1], flush=True)

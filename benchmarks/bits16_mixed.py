@@ -104,7 +104,8 @@ def main() -> None:
         schemes[f"{count} values"] = mixture
     schemes["w8a16"] = Scheme.of("w8a16")
     text = [
-        "# Some layers in 16 bits", "",
+        "# Some layers in 16 bits",
+        "",
         f"Printed by `benchmarks/bits16_mixed.py`: {NAME}, calibrated on 32 images of `gznq` (`fast`), {len(images)}",
         f"evaluation images, of which the float network answers {before.top1:.1f} % right. The mixtures keep in",
         "16 bits those values whose rounding alone costs the outputs most on calibration images, by giving `a16` to",
@@ -112,11 +113,13 @@ def main() -> None:
         "calibration images.",
         "Time: the processor's for one inference, one thread, in units of the w8a8 file's under XNNPACK, in turns:",
         "median of pairs and quartiles. XNNPACK runs what has 8 bits, LiteRT's plain kernels what has 16.",
-        "", f"Machine: {machine_line()}; commit {commit()}.", "",
+        "",
+        f"Machine: {machine_line()}; commit {commit()}.",
+        "",
         "| activations | 16-bit layers | conversions | top-1 | agreement | logits, dB | bytes "
         "| values equal to the reference | time |",
         "|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder) / "w8a8.tflite"
         for place, (name, scheme) in enumerate(schemes.items()):

@@ -21,9 +21,10 @@ from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.scheme import Scheme
 
 HEAD = (
-    "# Weights rounded together, and each to its nearest integer", "",
+    "# Weights rounded together, and each to its nearest integer",
+    "",
     "Printed by `benchmarks/compensation.py`. All layers, activations of 8 bits, no training.",
-)  # fmt: skip
+)
 
 
 def rounded(*, together: bool) -> Way:

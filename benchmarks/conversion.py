@@ -66,8 +66,13 @@ def line(row: Row) -> str:
 def table(rows: list[Row]) -> str:
     machines = sorted({row["ours"].get("machine", "unknown") for row in rows})
     commits = sorted({row["ours"]["commit"] for row in rows})
-    peers = {k: v for row in rows for part in ("litert", "ort") for k, v in row[part].items() if k in
-             ("litert-torch", "torch", "onnxruntime")}  # fmt: skip
+    peers = {
+        k: v
+        for row in rows
+        for part in ("litert", "ort")
+        for k, v in row[part].items()
+        if k in ("litert-torch", "torch", "onnxruntime")
+    }
     failed = [
         f"- {row['name']}: {part}: {row[part]['failed']}"
         for row in rows

@@ -163,10 +163,17 @@ def cell(network: str, target: str, bits: str, options: argparse.Namespace) -> d
         folder = CELLS / f"{network}-{target}-{bits}{how}"
         report = build(
             BuildConfig(
-                model=model_of(network), targets=(target,), method="gznq", images=images, bits=bits,
-                effort=effort, finetune=tuning, output=folder, cache=ROOT / ".edgeq-cache",
+                model=model_of(network),
+                targets=(target,),
+                method="gznq",
+                images=images,
+                bits=bits,
+                effort=effort,
+                finetune=tuning,
+                output=folder,
+                cache=ROOT / ".edgeq-cache",
             )
-        )  # fmt: skip
+        )
         row |= {"exactness": report["exactness"], "census": report["census"], "finetune": report.get("finetune")}
         row |= {"images": report["synthesis"]["images"], "effort": effort}
         row |= {"simulated": report["simulated"]} if "simulated" in report else {}

@@ -61,8 +61,18 @@ def artifact(row: Row, target: str) -> Path:
         from edgeq.pipeline.build import build
 
         method = f"images:{data_folder() / CASES[row.case].training}" if row.method == "images" else row.method
-        build(BuildConfig(model=row.model, targets=(target,), method=method, effort="fast", evaluation=row.evaluation,
-                          eval_limit=row.limit, output=folder, cache=ROOT / ".edgeq-cache"))  # fmt: skip
+        build(
+            BuildConfig(
+                model=row.model,
+                targets=(target,),
+                method=method,
+                effort="fast",
+                evaluation=row.evaluation,
+                eval_limit=row.limit,
+                output=folder,
+                cache=ROOT / ".edgeq-cache",
+            )
+        )
     return folder
 
 
@@ -86,8 +96,10 @@ def main() -> None:
     print("mode with Debian 12's arm64 Python and the aarch64 wheels. w8a8, every runtime with the kernels it takes by")
     print("itself. *Equal* is the share of output values that are those of the same runtime on the host; *same answer*")
     print("is of images, pixels or boxes.\n")
-    print("| network | calibrated on | processor | runtime there | images | score | there | here | same answer "
-          "| equal | largest difference | equal to LiteRT here |")  # fmt: skip
+    print(
+        "| network | calibrated on | processor | runtime there | images | score | there | here | same answer "
+        "| equal | largest difference | equal to LiteRT here |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for row in TABLE:
         if only and row.case not in only:

@@ -21,9 +21,10 @@ from edgeq.quant.calibrate import Calibration, calibrate
 from edgeq.quant.scheme import Scheme
 
 HEAD = (
-    "# Activations equalized, and not", "",
+    "# Activations equalized, and not",
+    "",
     "Printed by `benchmarks/equalization.py`. All layers, no training.",
-)  # fmt: skip
+)
 
 
 def made(*, even: bool) -> Way:

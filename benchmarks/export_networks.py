@@ -190,10 +190,24 @@ def _torchvision(name: str) -> nn.Module:
 def _classifiers() -> list[Subject]:
     """At 64 pixels, which leaves one to four in the last maps; networks that need more get what they need."""
     names = (
-        "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0",
-        "efficientnet_v2_s", "shufflenet_v2_x1_0", "squeezenet1_1", "mnasnet1_0", "densenet121", "googlenet",
-        "inception_v3", "regnet_y_400mf", "vgg11", "vgg11_bn", "convnext_tiny",
-    )  # fmt: skip
+        "resnet18",
+        "resnet50",
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "mobilenet_v3_large",
+        "efficientnet_b0",
+        "efficientnet_v2_s",
+        "shufflenet_v2_x1_0",
+        "squeezenet1_1",
+        "mnasnet1_0",
+        "densenet121",
+        "googlenet",
+        "inception_v3",
+        "regnet_y_400mf",
+        "vgg11",
+        "vgg11_bn",
+        "convnext_tiny",
+    )
     sides = {"inception_v3": 107, "vgg11": 224, "vgg11_bn": 224}
     return [Subject(n, lambda n=n: _torchvision(n), (3, sides.get(n, 64), sides.get(n, 64))) for n in names]
 
@@ -204,18 +218,20 @@ SUBJECTS: dict[str, Subject] = {
         *_classifiers(),
         Subject("lraspp_mobilenet_v3_large", lambda: _torchvision("lraspp_mobilenet_v3_large"), (3, 64, 64)),
         Subject("deeplabv3_mobilenet_v3_large", lambda: _torchvision("deeplabv3_mobilenet_v3_large"), (3, 64, 64)),
-        Subject("ssdlite320_mobilenet_v3_large heads", lambda: _torchvision("ssdlite320_mobilenet_v3_large"),
-                (3, 128, 128)),
+        Subject(
+            "ssdlite320_mobilenet_v3_large heads", lambda: _torchvision("ssdlite320_mobilenet_v3_large"), (3, 128, 128)
+        ),
         Subject("U-Net, transposed convolutions", UNet, (3, 64, 64)),
         Subject("YOLO-style", Yolo, (3, 96, 96)),
         Subject("face recogniser, PReLU", FaceNet, (3, 56, 56)),
         Subject("MLPerf Tiny ResNet-8", import_callable(f"{NETWORKS / 'mlperf_tiny.py'}:resnet8"), (3, 32, 32)),
-        Subject("MLPerf Tiny person detector", import_callable(f"{NETWORKS / 'mlperf_tiny.py'}:person_detect"),
-                (3, 96, 96)),
+        Subject(
+            "MLPerf Tiny person detector", import_callable(f"{NETWORKS / 'mlperf_tiny.py'}:person_detect"), (3, 96, 96)
+        ),
         Subject("MLPerf Tiny DS-CNN", DSCNN, (1, 49, 10)),
         Subject("MLPerf Tiny autoencoder", AutoEncoder, (1, 5, 128)),
     ]
-}  # fmt: skip
+}
 
 
 @torch.no_grad()

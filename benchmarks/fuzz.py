@@ -118,11 +118,16 @@ def prepare(folder: Path) -> None:
     for kind, target in (("tflite", "tflite-arm"), ("onnx", "onnx-x86")):
         build(
             BuildConfig(
-                model=str(folder / "model.toml"), targets=(target,), method="noise", images=4, metadata="yes",
+                model=str(folder / "model.toml"),
+                targets=(target,),
+                method="noise",
+                images=4,
+                metadata="yes",
                 evaluation=str(folder / "test.npz"),
-                cache=folder / "cache", output=folder / kind,
+                cache=folder / "cache",
+                output=folder / kind,
             )
-        )  # fmt: skip
+        )
 
 
 KINDS = (
@@ -294,9 +299,12 @@ def work(pipe: Connection, folder: Path) -> None:
         agents.whole = not data or damaged == data
         result = CliRunner().invoke(cli, arguments(case, place), prog_name="edgeq")
         row = {
-            "code": result.exit_code, "said": result.stderr[-300:], "same": damaged == data, "done": name,
+            "code": result.exit_code,
+            "said": result.stderr[-300:],
+            "same": damaged == data,
+            "done": name,
             "caught": None if isinstance(result.exception, SystemExit | None) else repr(result.exception),
-        }  # fmt: skip
+        }
         row["caught"] = row["caught"] or fault(case | row, result.stdout, result.stderr, place)
         if data:
             place.write_bytes(data)
@@ -319,8 +327,11 @@ def arguments(case: dict[str, Any], place: Path) -> list[str]:
     limits = ["--max-drop", "100", "--max-bytes", "4M", "--min-agreement", "0", "--min-images", "1"]
     quick = ["--seconds", "0.001", "--timeout", str(STUCK), "--json"]
     if case["command"] == "plan":
-        flag = {"model.toml": [str(place)], "edgeq.toml": ["--config", str(place)],
-                "target.toml": ["model.toml", "--target", str(place)]}[case["file"]]  # fmt: skip
+        flag = {
+            "model.toml": [str(place)],
+            "edgeq.toml": ["--config", str(place)],
+            "target.toml": ["model.toml", "--target", str(place)],
+        }[case["file"]]
         return ["build", "--plan", "--json", "-q", *flag]
     return {
         "inspect": ["inspect", str(place), "--json"],
@@ -368,8 +379,9 @@ def same_integers(place: Path) -> bool:
     from edgeq.integer.graph import IntegerGraph
 
     one, other = (IntegerGraph.load(path) for path in (place, place.parent.parent / "tflite" / place.name))
-    return one.nodes == other.nodes and all(np.array_equal(one.constants[name], array)
-                                            for name, array in other.constants.items())  # fmt: skip
+    return one.nodes == other.nodes and all(
+        np.array_equal(one.constants[name], array) for name, array in other.constants.items()
+    )
 
 
 def processor_seconds(pid: int | None) -> float:
@@ -453,15 +465,18 @@ def table(rows: list[dict[str, Any]], seed: int) -> str:
     """Markdown: what was damaged, and how the commands ended."""
     codes = sorted({row["code"] for row in rows if row["code"] is not None})
     lines = [
-        "# Damaged and hostile files", "",
+        "# Damaged and hostile files",
+        "",
         f"Printed by `benchmarks/fuzz.py --cases {len(rows)} --seed {seed}`: each case damages one thing and runs one",
         "command on it. A failure is a traceback, a process that dies, one that says nothing for",
         f"{PATIENCE:.0f} s of its processor time, control characters in what is printed, and a success that should not",
-        "be: `check` or `verify` of another file than was built, a score that is none, outputs changed on the way.", "",
-        f"Machine: {machine_line()}; printed at commit {commit()}; verdicts are kept between runs.", "",
+        "be: `check` or `verify` of another file than was built, a score that is none, outputs changed on the way.",
+        "",
+        f"Machine: {machine_line()}; printed at commit {commit()}; verdicts are kept between runs.",
+        "",
         f"| command | damaged | cases | {' | '.join(f'exit {code}' for code in codes)} | failures |",
         "|---" * (len(codes) + 4) + "|",
-    ]  # fmt: skip
+    ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = collections.defaultdict(list)
     for row in rows:
         groups[(row["command"], f"{row['file']} ({row['how']})")].append(row)

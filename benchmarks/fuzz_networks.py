@@ -51,15 +51,20 @@ def table(rows: list[dict[str, Any]]) -> str:
     wrong = [row for row in rows if failed(row)]
     steps = collections.Counter(step for row in rows for step in set(row.get("steps", [])))
     lines = [
-        "# Random networks", "",
+        "# Random networks",
+        "",
         f"Printed by `benchmarks/fuzz_networks.py --networks {len(rows)}`: four to ten random steps each, float files",
         "in both formats against torch, w8a8 and w8a16 TFLite against LiteRT's reference kernels (every value of every",
-        "op), w8a8 ONNX (u8s8, s8s8) op by op within a step, no float op and no conversion in any integer file.", "",
+        "op), w8a8 ONNX (u8s8, s8s8) op by op within a step, no float op and no conversion in any integer file.",
+        "",
         f"Machine: {machine_line()}; printed at commit {commit()}; {packages}.",
-        "Verdicts are kept between runs: those of networks that held may be of an earlier commit.", "",
-        "| networks | held | refused | failed |", "|---|---|---|---|",
-        f"| {len(rows)} | {len(rows) - len(refused) - len(wrong)} | {len(refused)} | {len(wrong)} |", "",
-    ]  # fmt: skip
+        "Verdicts are kept between runs: those of networks that held may be of an earlier commit.",
+        "",
+        "| networks | held | refused | failed |",
+        "|---|---|---|---|",
+        f"| {len(rows)} | {len(rows) - len(refused) - len(wrong)} | {len(refused)} | {len(wrong)} |",
+        "",
+    ]
     lines += [f"- seed {row['seed']} refused: {row['said']}" for row in refused]
     lines += [f"- seed {row['seed']} failed: {row['caught']}: {row['said'].splitlines()[-1:]}" for row in wrong]
     lines += ["", "| step | networks |", "|---|---|", *(f"| {step} | {count} |" for step, count in steps.most_common())]

@@ -152,17 +152,23 @@ def main(names: list[str]) -> None:
 
 def _table(rows: list[dict[str, Any]]) -> str:
     head = [
-        "# GZNQ, one setting changed at a time", "",
-        "`python benchmarks/gznq_ablation.py`", "",
+        "# GZNQ, one setting changed at a time",
+        "",
+        "`python benchmarks/gznq_ablation.py`",
+        "",
         f"{IMAGES} images of ten classes out of ResNet-20 (CIFAR-10), one thread. Gap: mean over layers and channels",
         "of the squared differences of mean and variance, in units of the stored variance. Rejected: share the network",
         "itself took for another class before remaking, and after. Transfer: share that networks with no part in the",
         "synthesis take for the intended class; one image is two points, and the defaults' own seeds show how far",
-        "chance goes. No photograph is read by any of this. Processor seconds, because the machine was shared.", "",
-        f"Defaults: `{BASE}`", "", f"Generator: `{GENERATOR}`", "",
+        "chance goes. No photograph is read by any of this. Processor seconds, because the machine was shared.",
+        "",
+        f"Defaults: `{BASE}`",
+        "",
+        f"Generator: `{GENERATOR}`",
+        "",
         "| setting | gap | rejected → left | iterations | to ResNet-8 % | to ResNet-32 % | processor s |",
         "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     foreign = [
         f"| {r['name']} | {r['gap']:.3f} | {r['iterations']:.0f} | {r['resnet20']:.0f} | {r['resnet32']:.0f} "
         f"| {r['processor']:.0f} |"
@@ -170,10 +176,12 @@ def _table(rows: list[dict[str, Any]]) -> str:
         if r["name"] in FROM_RESNET8
     ]
     second = [
-        "", "## A network whose coarse stage runs at half size", "",
+        "",
+        "## A network whose coarse stage runs at half size",
+        "",
         "| images out of | gap | iterations | to ResNet-20 % | to ResNet-32 % | processor s |",
         "|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     body = [
         f"| {r['name']} | {r['gap']:.3f} | {100 * r['rejected']:.0f} % → {100 * r['wrong']:.0f} % "
         f"| {r['iterations']:.0f} | {r['resnet8']:.0f} | {r['resnet32']:.0f} | {r['processor']:.0f} |"

@@ -48,13 +48,16 @@ def frozen(path: Path) -> tuple[IntegerGraph, CalibrationSet]:
 def main() -> None:
     data_folder()
     lines = [
-        "# Weights of four bits, two a byte", "",
+        "# Weights of four bits, two a byte",
+        "",
         "Printed by `benchmarks/int4.py`: w4a8, first and last layer 8 bits; one set of integers in two files. Time of",
         "the INT4 file in units of the int8 file's, one thread, in turns, median of pairs and its 95 % interval.",
-        "", f"Machine: {machine_line()}; commit {commit()}.", "",
+        "",
+        f"Machine: {machine_line()}; commit {commit()}.",
+        "",
         "| network | int8 bytes | INT4 bytes | saved | values equal to the reference | XNNPACK: time | builtin: time |",
         "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name, path in MODELS.items():
         integer, images = frozen(path)
         plain, packed = write_tflite(integer), write_tflite(integer, weights="int4")

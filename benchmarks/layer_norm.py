@@ -127,8 +127,18 @@ class Ops:
         w = self.file.add(Tensor("w", weight.shape, "int8", Quantization(ones, zero, "int8", 0), weight))
         b = self.file.add(Tensor("b", (1,), "int32", Quantization(ones * np.float32(0.02), zero, "int32", 0), zero))
         y = self.tensor((*self.shape[:3], 1))
-        return self.op(CODE.CONV_2D, 3, (self.x, w, b), y, "Conv2DOptions", padding=1, strideH=1, strideW=1,
-                       dilationHFactor=1, dilationWFactor=1)  # fmt: skip
+        return self.op(
+            CODE.CONV_2D,
+            3,
+            (self.x, w, b),
+            y,
+            "Conv2DOptions",
+            padding=1,
+            strideH=1,
+            strideW=1,
+            dilationHFactor=1,
+            dilationWFactor=1,
+        )
 
     def centred(self) -> int:
         return self.op(CODE.ADD, 2, (self.x, self.mean()), self.tensor(self.shape), "AddOptions")
@@ -170,8 +180,9 @@ def time_products() -> tuple[float, float]:
     d, pixel = ops.centred(), (*ops.shape[:3], 1)
     rows = (1, SIDE * SIDE, 1, WIDTH)
     row = ops.op(CODE.RESHAPE, 1, (d, ops.numbers(*rows)), ops.tensor(rows))
-    total = ops.op(CODE.BATCH_MATMUL, 2, (row, row), ops.tensor((*rows[:3], 1), scale=1.0), "BatchMatMulOptions",
-                   adjY=True)  # fmt: skip
+    total = ops.op(
+        CODE.BATCH_MATMUL, 2, (row, row), ops.tensor((*rows[:3], 1), scale=1.0), "BatchMatMulOptions", adjY=True
+    )
     power = ops.op(CODE.RESHAPE, 1, (total, ops.numbers(*pixel)), ops.tensor(pixel, scale=1 / WIDTH))
     root = ops.op(CODE.RSQRT, 2, (power,), ops.tensor(pixel))
     return ops.milliseconds(ops.op(CODE.MUL, 2, (d, root), ops.tensor(ops.shape), "MulOptions"))

@@ -62,12 +62,30 @@ class Case:
 
 
 CASES = (
-    Case(3, 32, 3, 224), Case(3, 64, 7, 224), Case(16, 32, 3, 112), Case(32, 64, 3, 56), Case(64, 128, 3, 56),
-    Case(128, 256, 3, 28), Case(256, 512, 3, 14), Case(16, None, 3, 112), Case(96, None, 3, 112), Case(72, None, 5, 56),
-    Case(144, None, 3, 56), Case(192, None, 3, 28), Case(240, None, 5, 28), Case(576, None, 3, 14),
-)  # fmt: skip
-SHORTCUTS = (Case(32, 48, 1, 112), Case(64, 128, 1, 56), Case(128, 256, 1, 28), Case(256, 512, 1, 14),
-             Case(256, 512, 1, 56), Case(512, 1024, 1, 28), Case(1024, 2048, 1, 14))  # fmt: skip
+    Case(3, 32, 3, 224),
+    Case(3, 64, 7, 224),
+    Case(16, 32, 3, 112),
+    Case(32, 64, 3, 56),
+    Case(64, 128, 3, 56),
+    Case(128, 256, 3, 28),
+    Case(256, 512, 3, 14),
+    Case(16, None, 3, 112),
+    Case(96, None, 3, 112),
+    Case(72, None, 5, 56),
+    Case(144, None, 3, 56),
+    Case(192, None, 3, 28),
+    Case(240, None, 5, 28),
+    Case(576, None, 3, 14),
+)
+SHORTCUTS = (
+    Case(32, 48, 1, 112),
+    Case(64, 128, 1, 56),
+    Case(128, 256, 1, 28),
+    Case(256, 512, 1, 14),
+    Case(256, 512, 1, 56),
+    Case(512, 1024, 1, 28),
+    Case(1024, 2048, 1, 14),
+)
 
 
 class Strided(nn.Module):
@@ -133,10 +151,15 @@ def padding_row(case: Case) -> str:
     grown = ((case.kernel + 1) ** 2 - case.kernel**2) * max(case.channels, layout.NARROW)
     each = time / places if case.outputs is None else by_taps / places / grown
     cells = (
-        str(case), f"{time:.1f}", f"{by_taps:.1f}", f"{1e3 * each:.4f}",
-        f"{1e3 * (time + by_taps) / places:.2f}" if case.outputs is None else "", f"{by_pad:.1f}", f"{copied:.1f}",
+        str(case),
+        f"{time:.1f}",
+        f"{by_taps:.1f}",
+        f"{1e3 * each:.4f}",
+        f"{1e3 * (time + by_taps) / places:.2f}" if case.outputs is None else "",
+        f"{by_pad:.1f}",
+        f"{copied:.1f}",
         f"{1e3 * copied / (case.side + case.kernel - 2) ** 2:.0f}",
-    )  # fmt: skip
+    )
     return f"| {' | '.join(cells)} |"
 
 
@@ -151,13 +174,16 @@ def main() -> None:
     torch.set_num_threads(1)
     layout.ORIENTATIONS = ((False, False),)
     lines = [
-        "# What carrying torch's padding costs a TFLite file", "",
-        INTRODUCTION, "",
-        f"Machine: {machine_line()}; commit {commit()}.", "",
+        "# What carrying torch's padding costs a TFLite file",
+        "",
+        INTRODUCTION,
+        "",
+        f"Machine: {machine_line()}; commit {commit()}.",
+        "",
         "| convolution, stride 2 | SAME, µs | zero taps: µs more | ns | ns with taps | PAD: µs more | copied: µs more "
         "| ns a pixel |",
         "|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     print("\n".join(lines))
     for case in CASES:
         lines.append(padding_row(case))

@@ -155,16 +155,27 @@ def measure_cell(
     scheme = Scheme.of(bits, all_layers=not options.edges)
     known = float_answers(subject, cache)
     row: dict[str, Any] = {
-        "network": subject.column.name, "bits": bits, "method": method, "variant": variant, "seed": seed,
-        "effort": options.effort, "steps": options.steps, "all_layers": not options.edges,
-        "device": DEVICE.type, "asked_images": options.images,
+        "network": subject.column.name,
+        "bits": bits,
+        "method": method,
+        "variant": variant,
+        "seed": seed,
+        "effort": options.effort,
+        "steps": options.steps,
+        "all_layers": not options.edges,
+        "device": DEVICE.type,
+        "asked_images": options.images,
         "asked_images_by": "" if options.images_by == "auto" else options.images_by,
-        "judges": len(hold_out(images)[0]), "images": len(hold_out(images)[1]),
-        "images_by": images_by, "image_seconds": image_seconds,
+        "judges": len(hold_out(images)[0]),
+        "images": len(hold_out(images)[1]),
+        "images_by": images_by,
+        "image_seconds": image_seconds,
         "float": float(100 * np.mean(np.array(known["predictions"]) == np.array(known["labels"]))),
-        "commit": commit(), "machine": hardware(), "threads": torch.get_num_threads(),
+        "commit": commit(),
+        "machine": hardware(),
+        "threads": torch.get_num_threads(),
         "packages": package_versions(("torch", "numpy")),
-    }  # fmt: skip
+    }
     made_of, plain = hold_out(images)[1], method == "ptq-nearest"
     if not plain:
         graph = equalize(graph, made_of, spec.input_range(), scheme)

@@ -15,10 +15,15 @@ from subjects import REAL
 Row = Mapping[str, Any]
 
 LABELS = {
-    "ptq-nearest": "PTQ alone, nearest rounding", "ptq": "PTQ alone", "ptq-zs-cgan": "PTQ alone, ZS-CGAN's images",
-    "noise": "KD on Gaussian noise", "kd": "KD on the calibration images",
-    "zs-cgan": "ZS-CGAN + KD", "dfq-akd": "DFQ-AKD", "zaq": "ZAQ",
-}  # fmt: skip
+    "ptq-nearest": "PTQ alone, nearest rounding",
+    "ptq": "PTQ alone",
+    "ptq-zs-cgan": "PTQ alone, ZS-CGAN's images",
+    "noise": "KD on Gaussian noise",
+    "kd": "KD on the calibration images",
+    "zs-cgan": "ZS-CGAN + KD",
+    "dfq-akd": "DFQ-AKD",
+    "zaq": "ZAQ",
+}
 ABLATION = ": ZAQ with one default changed"
 PREAMBLE = (
     "# Below eight bits, without data\n\nPrinted by `benchmarks/low_bit.py`. Top-1 of the fake-quantized network "

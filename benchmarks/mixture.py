@@ -117,16 +117,19 @@ def main() -> None:
     options = parser.parse_args()
     data_folder()
     lines = [
-        "# Images of two kinds, and of one", "",
+        "# Images of two kinds, and of one",
+        "",
         "Printed by `benchmarks/mixture.py`. All layers w4a4, 256 images; no real image takes part. *Drawn*:",
         f"judged by {JUDGES} images of a ZS-CGAN generator; *blended*: by as many halves of two. *Gap*: mean absolute",
         "difference of logits in units of the float network's; *as float*: share of answers; *divergence*: of its",
-        "probabilities, in nats.", "",
-        f"Machine: {hardware()}; torch {torch.__version__}; commit {commit()}.", "",
+        "probabilities, in nats.",
+        "",
+        f"Machine: {hardware()}; torch {torch.__version__}; commit {commit()}.",
+        "",
         "| network | training | images | seeds | drawn: gap | as float | divergence | blended: gap | as float "
         "| divergence |",
         "|---|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name in options.networks:
         effort = "best" if name == "resnet20" else "balanced"
         lines += rows(name, options.kinds, SEEDS[name], options.steps, effort)

@@ -112,13 +112,17 @@ def timed(chosen: bytes, other: bytes, shape: tuple[int, ...]) -> tuple[float, f
 
 def main() -> None:
     lines = [
-        "# Forms of a table and of a mean of squares in onnxruntime", "",
+        "# Forms of a table and of a mean of squares in onnxruntime",
+        "",
         "Printed by `benchmarks/onnx_forms.py`. One thread, in turns; milliseconds, medians of "
-        f"{PAIRS}; ratio: the other form", "÷ the one in use, median of pairs. In use: GatherElements; up to "
-        f"{MOST} pixels to a product.", "",
-        f"Machine: {machine_line()}; onnxruntime {onnxruntime.__version__}; commit {commit()}.", "",
-        "| what | shape | in use, ms | other form | ms | ratio |", "|---|---|---|---|---|---|",
-    ]  # fmt: skip
+        f"{PAIRS}; ratio: the other form",
+        f"÷ the one in use, median of pairs. In use: GatherElements; up to {MOST} pixels to a product.",
+        "",
+        f"Machine: {machine_line()}; onnxruntime {onnxruntime.__version__}; commit {commit()}.",
+        "",
+        "| what | shape | in use, ms | other form | ms | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
     print("\n".join(lines))
     for height, width, channels in SHAPES:
         hidden = (height, width, 4 * channels)

@@ -82,15 +82,19 @@ def table(rows: list[dict[str, Any]], pairs: dict[str, tuple[int, int, int]]) ->
             reasons[_reason(row["said"])] += 1
     total = sum((counter for counter in by_kind.values()), collections.Counter())
     lines = [
-        "# Sweep over ops", "",
+        "# Sweep over ops",
+        "",
         f"Printed by `benchmarks/op_sweep.py --cases {len(rows)}`: networks of one to three random layers around each",
         "op kind. Compared with torch: the graph, float.tflite and float.onnx, to float rounding. The integer",
         "reference: every op against its exact value. model.tflite: every value equal to the reference. model.onnx,",
-        "with int8 and uint8 activations: every op within a step, the whole file equal to its ops one by one.", "",
+        "with int8 and uint8 activations: every op within a step, the whole file equal to its ops one by one.",
+        "",
         f"Machine: {machine_line()}; printed at commit {commit()}; {packages}.",
-        "Verdicts are kept between runs: those of cases that held may be of an earlier commit.", "",
-        "| op | cases | held | refused | failed |", "|---|---|---|---|---|",
-    ]  # fmt: skip
+        "Verdicts are kept between runs: those of cases that held may be of an earlier commit.",
+        "",
+        "| op | cases | held | refused | failed |",
+        "|---|---|---|---|---|",
+    ]
     for kind, counter in [*sorted(by_kind.items()), ("all", total)]:
         cells = [counter.total(), counter["held"], counter["refused"], counter["failed"]]
         lines.append(f"| {kind} | {' | '.join(map(str, cells))} |")

@@ -154,8 +154,13 @@ def table(rows: list[Row]) -> str:
     timed = [kept for row in rows for kept in row["latency"].values()]
     machines = sorted({kept["machine"] for kept in timed})
     commits = sorted({kept["commit"] for kept in timed} | {row["ours"]["commit"] for row in rows})
-    packages = {k: v for row in rows for part in ("litert", "ort") for k, v in row[part].items() if k in
-                ("litert-torch", "torch", "onnxruntime")}  # fmt: skip
+    packages = {
+        k: v
+        for row in rows
+        for part in ("litert", "ort")
+        for k, v in row[part].items()
+        if k in ("litert-torch", "torch", "onnxruntime")
+    }
     lines = [
         "# Every common network beside the peers: latency, bytes",
         "",

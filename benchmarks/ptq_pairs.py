@@ -67,14 +67,16 @@ def write_page(page: Path, head: Sequence[str], choice: str, bits: Sequence[str]
     """Measure all `NETWORKS` and write `page`: what stands at its `head`, how it was measured, and the table."""
     data_folder()
     lines = [
-        *head, "",
+        *head,
+        "",
         "*As float*: share of evaluation images with the float network's answer. *Gap*: mean absolute difference of",
         "logits to it on 64 synthetic images that did not calibrate. *s*: of the processor, to calibrate.",
         "",
-        f"Machine: {machine_line()}; torch {torch.__version__}; commit {commit()}; one seed.", "",
+        f"Machine: {machine_line()}; torch {torch.__version__}; commit {commit()}; one seed.",
+        "",
         f"| network | bits | {choice} | top-1 of float's (images) | as float | gap | s |",
         "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name in NETWORKS:
         lines += rows_of(name, bits, ways)
     write_atomic(page, "\n".join(lines) + "\n")

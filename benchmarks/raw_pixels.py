@@ -131,17 +131,20 @@ def main() -> None:
     torch.set_num_threads(1)
     data_folder()
     text = [
-        "# Raw pixels as input", "",
+        "# Raw pixels as input",
+        "",
         "Printed by `benchmarks/raw_pixels.py`: w8a8, uint8 inputs and outputs, 32 calibration images (real training",
         "images; `gznq`, `fast`, for the shipped network). Per network and format two files: fed normalised images,",
         "and fed the bytes of the pixels; docs/targets.md says what the forms are. To float, to normalised: share of",
         "images with that one's answer. Values: equal to the exact reference on 4 images, and the largest step. MACs:",
         "added. Time: in units of the normalised file's, which does not contain the app's normalising and quantizing;",
         "processor time of the one thread that runs, in turns, median of pairs and their quartiles.",
-        "", f"Machine: {machine_line()}; commit {commit()}.", "",
+        "",
+        f"Machine: {machine_line()}; commit {commit()}.",
+        "",
         "| network | target | input | top-1 | to float | to normalised | values | ops | MACs | bytes | time |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name, subject in SUBJECTS.items():
         text += rows(name, subject)
     write_atomic(ROOT / "benchmarks" / "results" / "raw_pixels.md", "\n".join(text) + "\n")

@@ -78,9 +78,13 @@ def run(setting: Setting, tests: list[str], processes: str) -> int:
     started = time.monotonic()
     with _busy(len(os.sched_getaffinity(0)) if setting.busy else 0):
         done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | setting.variables, capture_output=True, text=True,
+            command,
+            cwd=ROOT,
+            env=os.environ | setting.variables,
+            capture_output=True,
+            text=True,
             preexec_fn=_keep_to_one_core if setting.one_core else None,
-        )  # fmt: skip
+        )
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|errors?|skipped)", done.stdout)}
     line = ", ".join(f"{number} {word}" for word, number in counts.items()) or f"pytest ended with {done.returncode}"
     print(f"{setting.name}: {line} in {time.monotonic() - started:.0f} s", flush=True)

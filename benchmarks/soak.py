@@ -128,9 +128,12 @@ def _rounds(name: str, cache: Path, setup: Setup, rounds: int, folder: Path, see
             print(f"{name}: {place + 1} rounds", file=sys.stderr, flush=True)
     after = left_over(folder, cache)
     return Outcome(
-        failed, wrong, {key: after[key] - before[key] for key in after},
-        sum(1 for path in (cache / "files").rglob("*") if path.is_file()), time.monotonic() - started,
-    )  # fmt: skip
+        failed,
+        wrong,
+        {key: after[key] - before[key] for key in after},
+        sum(1 for path in (cache / "files").rglob("*") if path.is_file()),
+        time.monotonic() - started,
+    )
 
 
 DEVICES = {"ssh": board, "adb": phone}
@@ -152,8 +155,10 @@ def main() -> None:
     )
     print("them for 30 days.\n")
     shown = list(left_over(Path(tempfile.gettempdir()) / "none", Path("none")))
-    print(f"| device | at once | rounds | failed | wrong outputs | {' | '.join(f'{key} left' for key in shown)} "
-          "| pushed files kept | seconds a round |")  # fmt: skip
+    print(
+        f"| device | at once | rounds | failed | wrong outputs | {' | '.join(f'{key} left' for key in shown)} "
+        "| pushed files kept | seconds a round |"
+    )
     print("|" + "---|" * (7 + len(shown)))
     for kind in DEVICES:
         if asked.only not in (None, kind):

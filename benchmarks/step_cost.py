@@ -69,9 +69,13 @@ def cost(name: str, method: str) -> dict[str, Any]:
     seconds(STEPS)
     (short, _), (long, peak) = seconds(STEPS), seconds(2 * STEPS)
     return {
-        "batch": batch_for(graph), "values": values_of(graph), "macs": graph.macs(), "peak": peak,
-        "seconds": (long - short) / STEPS, "steps": {e: steps_for(graph, method, e) for e in EFFORTS},
-    }  # fmt: skip
+        "batch": batch_for(graph),
+        "values": values_of(graph),
+        "macs": graph.macs(),
+        "peak": peak,
+        "seconds": (long - short) / STEPS,
+        "steps": {e: steps_for(graph, method, e) for e in EFFORTS},
+    }
 
 
 def main() -> None:
@@ -83,13 +87,16 @@ def main() -> None:
     data_folder()
     unit = "seconds on the wall, a GPU's memory" if CUDA else "processor seconds"
     lines = [
-        f"# What a step of fine-tuning costs{' on a GPU' if CUDA else ''}", "",
-        f"Printed by `benchmarks/step_cost.py`. All layers at 4 bits, one thread, {unit}; noise for images.", "",
-        f"Machine: {hardware()}; torch {torch.__version__}; commit {commit()}.", "",
+        f"# What a step of fine-tuning costs{' on a GPU' if CUDA else ''}",
+        "",
+        f"Printed by `benchmarks/step_cost.py`. All layers at 4 bits, one thread, {unit}; noise for images.",
+        "",
+        f"Machine: {hardware()}; torch {torch.__version__}; commit {commit()}.",
+        "",
         "| network | method | batch | 1e3 values, MACs 1e6 an image | s a step | ns a value and image | peak MiB "
         f"| steps {', '.join(EFFORTS)} |",
         "|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     context = multiprocessing.get_context("spawn")
     for name in options.networks:
         for method in options.methods:

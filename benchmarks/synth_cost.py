@@ -199,19 +199,42 @@ def main() -> None:
     folded, resnet = Subject(COLUMNS["mobilenetv2-folded"]), Subject(COLUMNS["resnet20"])
     saved = without(mobilenet, folded)  # first: freed memory is still given back
     parts = [
-        "# What calibration images cost", "",
-        "`python benchmarks/synth_cost.py`", "",
+        "# What calibration images cost",
+        "",
+        "`python benchmarks/synth_cost.py`",
+        "",
         f"{machine_line()}, 2 threads, commit {commit()}. The machine is shared: processor seconds (of both cores) are "
-        "the steadier ones.", "",
-        "## Until they are ready", "", "Default effort, default number of images.", "", *ready(mobilenet, folded), "",
-        "## Per image and iteration, by batch", "", "Milliseconds of processor time, GZNQ, full resolution.", "",
-        *batches(mobilenet, folded, resnet), "",
-        "## Where the time goes", "", "GZNQ on MobileNetV2 at 224 px, 16 images.", "", *shares(mobilenet, folded), "",
-        "What came from looking there; ratios of one run:", "", *saved, "",
-        "## What effort buys", "",
+        "the steadier ones.",
+        "",
+        "## Until they are ready",
+        "",
+        "Default effort, default number of images.",
+        "",
+        *ready(mobilenet, folded),
+        "",
+        "## Per image and iteration, by batch",
+        "",
+        "Milliseconds of processor time, GZNQ, full resolution.",
+        "",
+        *batches(mobilenet, folded, resnet),
+        "",
+        "## Where the time goes",
+        "",
+        "GZNQ on MobileNetV2 at 224 px, 16 images.",
+        "",
+        *shares(mobilenet, folded),
+        "",
+        "What came from looking there; ratios of one run:",
+        "",
+        *saved,
+        "",
+        "## What effort buys",
+        "",
         "32 images; exported .tflite on XNNPACK; top-1 in percent, mean of the seeds measured. Seconds on one thread.",
-        "", *buys(), "",
-    ]  # fmt: skip
+        "",
+        *buys(),
+        "",
+    ]
     write_atomic(ROOT / "benchmarks" / "results" / "synth_cost.md", "\n".join(parts))
 
 

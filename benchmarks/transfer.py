@@ -76,16 +76,19 @@ def main() -> None:
     SHEETS.mkdir(parents=True, exist_ok=True)
     source, judges = Subject(COLUMNS[SOURCE]), {name: Subject(COLUMNS[name]) for name in JUDGES}
     lines = [
-        "# Transfer: what images of ResNet-20 mean to other networks", "",
-        "`python benchmarks/transfer.py`", "",
+        "# Transfer: what images of ResNet-20 mean to other networks",
+        "",
+        "`python benchmarks/transfer.py`",
+        "",
         f"{IMAGES} images of ten classes (32 of the real ones), default effort, mean of seeds "
         f"{', '.join(map(str, SEEDS))}; {machine_line()}; commit {commit()}. Intended: share that a network with no "
         "part in the synthesis takes for the class the image was dealt. Agree: where it gives ResNet-20's own answer, "
-        "intended or not; beside it the number of different answers ResNet-20 gives, of ten.", "",
+        "intended or not; beside it the number of different answers ResNet-20 gives, of ten.",
+        "",
         "| images from | intended, ResNet-8 % | intended, ResNet-32 % | agree, ResNet-8 % | agree, ResNet-32 % "
         "| answers | processor s |",
         "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for method in all_methods():
         try:
             rows = [measure(source, judges, method, seed) for seed in SEEDS]

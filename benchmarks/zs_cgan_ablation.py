@@ -126,18 +126,23 @@ def _table(rows: list[dict[str, Any]]) -> str:
         return ", ".join(sorted({row[key] for row in rows}))
 
     head = [
-        "# ZS-CGAN's generator, one setting changed at a time", "",
-        "`python benchmarks/zs_cgan_ablation.py`", "",
+        "# ZS-CGAN's generator, one setting changed at a time",
+        "",
+        "`python benchmarks/zs_cgan_ablation.py`",
+        "",
         f"{IMAGES} images out of ResNet-20 (CIFAR-10), one thread, {STEPS} steps (a build has twice as many). KL: mean",
         "over channels and batch norms, of the images drawn. Rejected: share of first draws that the network takes for",
         "another class, and share left. Gap: mean absolute difference of logits to the float network's, in units of",
         f"those, of networks calibrated on the set (all layers, no training), on {IMAGES} images that `gznq` made with",
-        "another seed. No photograph is read by any of this. Processor seconds, because the machine was shared.", "",
-        f"Machine: {values('machine')}; commits {values('commit')}.", "",
-        f"Defaults: `{BASE}`", "",
+        "another seed. No photograph is read by any of this. Processor seconds, because the machine was shared.",
+        "",
+        f"Machine: {values('machine')}; commits {values('commit')}.",
+        "",
+        f"Defaults: `{BASE}`",
+        "",
         "| setting | KL | rejected → left | gap w5a5 | gap w4a4 | processor s |",
         "|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     body = [
         f"| {r['name']} | {r['kl']:.3f} | {100 * r['rejected']:.0f} % → {100 * r['wrong']:.0f} % "
         f"| {r['w5a5']:.3f} | {r['w4a4']:.3f} | {r['seconds']:.0f} |"

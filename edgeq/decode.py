@@ -42,9 +42,11 @@ def priors(
     rows = []
     for (height, width), squares in zip(maps, sizes, strict=True):
         cy, cx, side = np.meshgrid(
-            (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, np.asarray(squares, np.float64),
+            (np.arange(height) + 0.5) / height,
+            (np.arange(width) + 0.5) / width,
+            np.asarray(squares, np.float64),
             indexing="ij",
-        )  # fmt: skip
+        )
         rows.append(np.stack([cx, cy, side / image[1], side / image[0]], -1).reshape(-1, 4))
     return np.asarray(np.clip(np.concatenate(rows), 0.0, 1.0))
 
@@ -78,9 +80,14 @@ def nms(boxes: Floats, scores: Floats, threshold: float) -> Ints:
 
 
 def detect(
-    logits: Floats, deltas: Floats, anchors: Floats, *, score: float, overlap: float,
+    logits: Floats,
+    deltas: Floats,
+    anchors: Floats,
+    *,
+    score: float,
+    overlap: float,
     variances: tuple[float, float] = (0.1, 0.2),
-) -> Detections:  # fmt: skip
+) -> Detections:
     """One image's raw outputs, ``(N, 1 + classes)`` logits with background first and ``(N, 4)`` deltas, to boxes.
 
     Softmax, then per class: scores above `score`, and `nms` at `overlap`.

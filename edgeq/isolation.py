@@ -150,9 +150,10 @@ class _Process:
         while True:
             if not self._ours.poll(PATIENCE):
                 raise ArtifactError(
-                    "a runtime got stuck on this file", why=f"no sign of life for {PATIENCE:.0f} s",
+                    "a runtime got stuck on this file",
+                    why=f"no sign of life for {PATIENCE:.0f} s",
                     hint="it is damaged, or too large for this machine",
-                )  # fmt: skip
+                )
             verdict, result = self._ours.recv()
             if verdict != "alive":
                 return verdict, result

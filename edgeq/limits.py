@@ -18,9 +18,16 @@ from edgeq.config.settings import parse_size
 from edgeq.errors import ArtifactError
 
 __all__ = [
-    "MODEL", "TEXT", "VARIABLE", "check_archive", "check_regular", "check_unpacked", "read_bytes", "read_json",
+    "MODEL",
+    "TEXT",
+    "VARIABLE",
+    "check_archive",
+    "check_regular",
+    "check_unpacked",
+    "read_bytes",
+    "read_json",
     "read_text",
-]  # fmt: skip
+]
 
 VARIABLE = "EDGEQ_LARGEST_FILE"
 
@@ -53,9 +60,12 @@ def check_regular(path: str | Path) -> int:
 
 
 _KINDS = (
-    (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
-)  # fmt: skip
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 def read_bytes(path: str | Path, most: int = MODEL) -> bytes:
@@ -102,9 +112,10 @@ def _insist(name: str, verb: str, size: int, most: int) -> None:
     most = parse_size(given, VARIABLE) if given else most
     if size > most:
         raise ArtifactError(
-            f"{name} {verb} {_amount(size)}", why=f"the limit is {_amount(most)}",
+            f"{name} {verb} {_amount(size)}",
+            why=f"the limit is {_amount(most)}",
             hint=f"if you trust the file, raise the limit: {VARIABLE}={-(-size // 2**30)}Gi",
-        )  # fmt: skip
+        )
 
 
 def _amount(size: int) -> str:

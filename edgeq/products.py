@@ -99,19 +99,34 @@ def _is_file(path: Path, pattern: re.Pattern[str] | None = None) -> bool:
 BUILD = Product(
     "a build",
     "build",
-    frozenset({
-        "integer.safetensors", "simulated.safetensors",
-        "calibration.npz", "calibration.png", "report.json", "report.html", "device.json", MARKER,
-    }),
+    frozenset(
+        {
+            "integer.safetensors",
+            "simulated.safetensors",
+            "calibration.npz",
+            "calibration.png",
+            "report.json",
+            "report.html",
+            "device.json",
+            MARKER,
+        }
+    ),
     models=frozenset({"model", "float"}),
-)  # fmt: skip
+)
 
 CALIBRATION_SET = Product(
     "a calibration set",
     "calibration set",
-    frozenset({
-        "calibration.npz", "images.npz", "contact.png", "generator.safetensors", "statistics.json", "statistics.html",
-        MARKER,
-    }),
+    frozenset(
+        {
+            "calibration.npz",
+            "images.npz",
+            "contact.png",
+            "generator.safetensors",
+            "statistics.json",
+            "statistics.html",
+            MARKER,
+        }
+    ),
     {"png": re.compile(r"\d{5,}-(unlabelled|label-\d+)\.png|labels\.csv")},
-)  # fmt: skip
+)

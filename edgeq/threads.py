@@ -19,9 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
-    "BATCH", "SMALL", "Choice", "Load", "available", "choose", "load", "one_operation_at_a_time", "sleep_while_waiting",
-    "threads_restored", "work_with",
-]  # fmt: skip
+    "BATCH",
+    "SMALL",
+    "Choice",
+    "Load",
+    "available",
+    "choose",
+    "load",
+    "one_operation_at_a_time",
+    "sleep_while_waiting",
+    "threads_restored",
+    "work_with",
+]
 
 ROOT = Path("/")
 

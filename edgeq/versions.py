@@ -11,9 +11,20 @@ from pathlib import Path
 __all__ = ["PACKAGES", "package_versions", "source_digest"]
 
 PACKAGES = (
-    "edgeq", "torch", "numpy", "onnx", "onnxruntime", "ai-edge-litert", "tflite-runtime", "flatbuffers", "protobuf",
-    "safetensors", "pillow", "torchmetrics", "pycocotools",
-)  # fmt: skip
+    "edgeq",
+    "torch",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "ai-edge-litert",
+    "tflite-runtime",
+    "flatbuffers",
+    "protobuf",
+    "safetensors",
+    "pillow",
+    "torchmetrics",
+    "pycocotools",
+)
 """Packages whose version can change a build's bytes or its measurements."""
 
 NOT_COMPUTING = ("api", "cli", "report", "device")

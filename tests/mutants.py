@@ -114,8 +114,11 @@ def _external(proto: Any, random: Random) -> None:
     tensor = pick(random, proto.graph.initializer)
     tensor.data_location = 1
     tensor.ClearField("raw_data")
-    for key, value in (("location", pick(random, ("../../../etc/passwd", "/etc/passwd", "gone.bin", "C:\\x"))),
-                       ("offset", "0"), ("length", "16")):  # fmt: skip
+    for key, value in (
+        ("location", pick(random, ("../../../etc/passwd", "/etc/passwd", "gone.bin", "C:\\x"))),
+        ("offset", "0"),
+        ("length", "16"),
+    ):
         tensor.external_data.add(key=key, value=value)
 
 
@@ -139,8 +142,9 @@ def _tensor(proto: Any, random: Random) -> None:
     elif how == 2:
         tensor.raw_data = tensor.raw_data[: int(random.integers(len(tensor.raw_data) + 1))]
     elif how == 3:
-        tensor.raw_data = np.full(max(1, len(tensor.raw_data) // 4), pick(random, (np.nan, np.inf, 0.0, -1.0)),
-                                  np.float32).tobytes()  # fmt: skip
+        tensor.raw_data = np.full(
+            max(1, len(tensor.raw_data) // 4), pick(random, (np.nan, np.inf, 0.0, -1.0)), np.float32
+        ).tobytes()
     else:
         proto.graph.initializer.remove(tensor)
 
@@ -221,10 +225,11 @@ def _endless(proto: Any, random: Random) -> None:
         graph.initializer.append(helper.make_tensor(name, kind, [], [value]))
     info = helper.make_tensor_value_info
     body = helper.make_graph(
-        [helper.make_node("Identity", ["/in"], ["/go"]), helper.make_node("Identity", ["/v"], ["/w"])], "body",
+        [helper.make_node("Identity", ["/in"], ["/go"]), helper.make_node("Identity", ["/v"], ["/w"])],
+        "body",
         [info("/n", onnx.TensorProto.INT64, []), info("/in", onnx.TensorProto.BOOL, []), info("/v", 1, None)],
         [info("/go", onnx.TensorProto.BOOL, []), info("/w", 1, None)],
-    )  # fmt: skip
+    )
     first = graph.input[0].name
     loop = helper.make_node("Loop", ["/rounds", "/yes", first], ["/looped"], body=body)
     for node in graph.node:
@@ -248,10 +253,19 @@ def _labels(proto: Any, random: Random) -> None:
 
 
 ONNX: dict[str, Callable[[Any, Random], None]] = {
-    "cycle": _cycle, "dims": _dims, "endless": _endless, "ends": _ends, "external": _external, "labels": _labels,
-    "nested": _nested, "node": _node, "recursion": _recursion, "sparse": _sparse, "tensor": _tensor,
+    "cycle": _cycle,
+    "dims": _dims,
+    "endless": _endless,
+    "ends": _ends,
+    "external": _external,
+    "labels": _labels,
+    "nested": _nested,
+    "node": _node,
+    "recursion": _recursion,
+    "sparse": _sparse,
+    "tensor": _tensor,
     "version": _version,
-}  # fmt: skip
+}
 
 
 def mutate_tflite(data: bytes, random: Random) -> tuple[str, bytes]:
@@ -392,9 +406,18 @@ def _list(values: Any) -> list[Any]:
 
 
 TFLITE: dict[str, Callable[[Any, Random], None]] = {
-    "buffer": _t_buffer, "cycle": _t_cycle, "ends": _t_ends, "graphs": _t_graphs, "index": _t_index,
-    "labels": _t_labels, "op": _t_op, "option": _t_option, "scale": _t_scale, "shape": _t_shape, "type": _t_type,
-}  # fmt: skip
+    "buffer": _t_buffer,
+    "cycle": _t_cycle,
+    "ends": _t_ends,
+    "graphs": _t_graphs,
+    "index": _t_index,
+    "labels": _t_labels,
+    "op": _t_op,
+    "option": _t_option,
+    "scale": _t_scale,
+    "shape": _t_shape,
+    "type": _t_type,
+}
 
 
 class Reader:

@@ -99,11 +99,15 @@ def _verdict(folder: Path) -> str:
 
 def test_hostile_reports_are_judged_or_refused(tmp_path: Path) -> None:
     whole = {
-        "schema": SCHEMA, "model": "net", "target": "tflite-arm", "artifact": {"path": "model.tflite", "sha256": "0"},
+        "schema": SCHEMA,
+        "model": "net",
+        "target": "tflite-arm",
+        "artifact": {"path": "model.tflite", "sha256": "0"},
         "accuracy": {"n": 10, "float": {"score": 90.0}, "integer": {"score": 89.0}, "agreement": 0.99, "sha256": "0"},
-        "latency": {"ratio": 0.5, "valid": True}, "exactness": {"values": 9, "equal": 9},
+        "latency": {"ratio": 0.5, "valid": True},
+        "exactness": {"values": 9, "equal": 9},
         "devices": [{"name": "local", "latency": {"ratio": 0.5}, "valid": True, "doubts": [], "accuracy": None}],
-    }  # fmt: skip
+    }
     text = json.dumps(whole)
     (tmp_path / "model.tflite").write_bytes(b"")
     for seed in range(300):

@@ -64,10 +64,19 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
     ids=[
-        "no files", "v2, no limit", "v2, max", "v2, quota", "v2, the group around it has less", "less than a core",
-        "the path is outside the container", "not readable", "more than there are", "v1 in a container", "v1, no limit",
+        "no files",
+        "v2, no limit",
+        "v2, max",
+        "v2, quota",
+        "v2, the group around it has less",
+        "less than a core",
+        "the path is outside the container",
+        "not readable",
+        "more than there are",
+        "v1 in a container",
+        "v1, no limit",
     ],
-)  # fmt: skip
+)
 @pytest.mark.usefixtures("eight")
 def test_cores_are_those_of_the_affinity_or_of_the_quota(tmp_path: Path, files: dict[str, str], cores: int) -> None:
     assert available(write(tmp_path, files)) == cores

@@ -53,10 +53,14 @@ cli = Shell(
 
 cli.params.append(
     click.Option(
-        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_version,
         help="Print edgeq's version and exit.",
     )
-)  # fmt: skip
+)
 
 
 def main() -> None:

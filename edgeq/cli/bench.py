@@ -70,9 +70,11 @@ def bench(
     invalid = next((result for result in results if not result["valid"]), None)
     if strict and invalid:
         raise MeasurementError(
-            f"latency of {invalid['artifact']} must not be believed", where=invalid["device"],
-            why="; ".join(invalid["doubts"]), hint="remove the cause and run again",
-        )  # fmt: skip
+            f"latency of {invalid['artifact']} must not be believed",
+            where=invalid["device"],
+            why="; ".join(invalid["doubts"]),
+            hint="remove the cause and run again",
+        )
 
 
 def _measure(path: Path, device: str, options: dict[str, Any]) -> dict[str, Any]:

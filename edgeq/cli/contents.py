@@ -21,8 +21,15 @@ def show_contents(contents: Contents, path: Path) -> None:
     title = f"{path}  {contents.format}, {contents.bytes:,} bytes"
     out.print(join_styled((title, "bold"), f"  {contents.description}".rstrip()))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name, side in (("#", "right"), ("op", "left"), ("reads", "left"), ("makes", "left"), ("scale", "left"),
-                       ("constants", "right"), ("MACs", "right")):  # fmt: skip
+    for name, side in (
+        ("#", "right"),
+        ("op", "left"),
+        ("reads", "left"),
+        ("makes", "left"),
+        ("scale", "left"),
+        ("constants", "right"),
+        ("MACs", "right"),
+    ):
         table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
     for place, op in enumerate(contents.ops):
         table.add_row(*_row(place, op))
@@ -30,8 +37,10 @@ def show_contents(contents: Contents, path: Path) -> None:
     peak = peak_memory(contents.ops, contents.inputs, contents.outputs)
     out.print(f"inputs       {_ends(contents.inputs)}")
     out.print(f"outputs      {_ends(contents.outputs)}")
-    out.print(f"constants    {contents.constant_bytes:,} bytes, the rest of the file "
-                  f"{contents.bytes - contents.constant_bytes:,}")  # fmt: skip
+    out.print(
+        f"constants    {contents.constant_bytes:,} bytes, the rest of the file "
+        f"{contents.bytes - contents.constant_bytes:,}"
+    )
     out.print(f"arithmetic   {contents.macs:,} multiply-accumulates")
     out.print(f"activations  {peak:,} bytes alive at once, at most")
     if contents.metadata:
@@ -46,9 +55,14 @@ def _row(place: int, op: Op) -> list[str]:
     read = " + ".join(_short(t) for t in op.inputs[:3]) + (f" + {len(op.inputs) - 3} more" * (len(op.inputs) > 3))
     constants = sum(t.bytes for t in op.constants)
     return [
-        str(place), op.kind, read, _short(output) if output else "", _grid(output) if output else "",
-        f"{constants:,}" if constants else "", f"{op.macs:,}" if op.macs else "",
-    ]  # fmt: skip
+        str(place),
+        op.kind,
+        read,
+        _short(output) if output else "",
+        _grid(output) if output else "",
+        f"{constants:,}" if constants else "",
+        f"{op.macs:,}" if op.macs else "",
+    ]
 
 
 def _short(tensor: Tensor) -> str:

@@ -67,9 +67,17 @@ def _table(results: list[dict[str, Any]]) -> None:
     rows = [["artifact", "device", "runtime", "images", "score", "there %", "here %", "same answers", "equal values"]]
     for facts in results:
         device, host = facts["device_accuracy"]["score"], facts["host_accuracy"]["score"]
-        rows.append([
-            facts["artifact"], facts["device"], facts["runtime"], str(facts["images"]), facts["metric"],
-            f"{device:.2f}", f"{host:.2f}", f"{100 * facts['agreement']:.2f} %",
-            f"{100 * facts['outputs']['equal']:.3f} %",
-        ])  # fmt: skip
+        rows.append(
+            [
+                facts["artifact"],
+                facts["device"],
+                facts["runtime"],
+                str(facts["images"]),
+                facts["metric"],
+                f"{device:.2f}",
+                f"{host:.2f}",
+                f"{100 * facts['agreement']:.2f} %",
+                f"{100 * facts['outputs']['equal']:.3f} %",
+            ]
+        )
     columns(rows)

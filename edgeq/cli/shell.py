@@ -36,7 +36,7 @@ __all__ = [
     "explain",
     "print_json",
     "say",
-]  # fmt: skip
+]
 
 BUG, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
 SIGNALLED = 128

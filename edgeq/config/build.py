@@ -150,9 +150,10 @@ class BuildConfig:
             other = stems.setdefault(Path(name).stem.casefold(), name)
             if other != name:
                 raise ConfigError(
-                    f"--target {other} --target {name}", why="both would write into one folder, named after the target",
+                    f"--target {other} --target {name}",
+                    why="both would write into one folder, named after the target",
                     hint="rename one of the files, or build one after the other with an --output each",
-                )  # fmt: skip
+                )
         outputs = [None if self.output is None else self.output / Path(name).stem for name in self.targets]
         return [
             dataclasses.replace(self, targets=(name,), output=output)
@@ -312,8 +313,9 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
         unused = tuple(key for key in from_file if key in _OF_THE_MODEL)
         from_file = {key: value for key, value in from_file.items() if key not in _OF_THE_MODEL}
     for kind, given, prefix, into in (
-        (BuildConfig, from_file, "", values), (Budget, limits, "budget.", budget),
-    ):  # fmt: skip
+        (BuildConfig, from_file, "", values),
+        (Budget, limits, "budget.", budget),
+    ):
         for name, setting in settings_of(kind).items():
             into[name], origin[prefix + name] = _pick(setting, flags, environment, given, path)
     if file is None and read is not None and origin["cache"] == "default":

@@ -19,10 +19,32 @@ from edgeq.errors import ConfigError
 from edgeq.registry import Registry, nearest
 
 __all__ = [
-    "AMOUNT", "BITS", "COUNT", "DEVICES", "IMAGES", "LAYER_BITS", "MOST_SECONDS", "MOST_THREADS", "NAMES", "NUMBERS",
-    "PATH", "PERCENT", "SEED", "SHAPE", "SHARE", "SIZE", "SWITCH", "TEXT", "THREADS", "Kind", "name_in", "one_of",
-    "parse_size", "some_of", "toml_value",
-]  # fmt: skip
+    "AMOUNT",
+    "BITS",
+    "COUNT",
+    "DEVICES",
+    "IMAGES",
+    "LAYER_BITS",
+    "MOST_SECONDS",
+    "MOST_THREADS",
+    "NAMES",
+    "NUMBERS",
+    "PATH",
+    "PERCENT",
+    "SEED",
+    "SHAPE",
+    "SHARE",
+    "SIZE",
+    "SWITCH",
+    "TEXT",
+    "THREADS",
+    "Kind",
+    "name_in",
+    "one_of",
+    "parse_size",
+    "some_of",
+    "toml_value",
+]
 
 MOST = 10**18
 """No count is larger."""

@@ -101,6 +101,7 @@ def _check_name(name: str) -> None:
     """Refuse a name that cannot stand in a folder's beside a model's."""
     if not name.isprintable() or name.startswith((".", "-", " ")) or len(name.encode()) > LONGEST_NAME:
         raise ConfigError(
-            f"target {name[:20]!r}", hint="rename the file",
+            f"target {name[:20]!r}",
+            hint="rename the file",
             why=f"names a folder: no control character, no dot, dash or space in front, {LONGEST_NAME} bytes at most",
-        )  # fmt: skip
+        )

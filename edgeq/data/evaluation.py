@@ -62,9 +62,10 @@ def _insist(what: str) -> None:
     during = _BARRED.get()
     if during:
         raise MeasurementError(
-            f"{what} touched during {during}", why="accuracy on images that steered training proves nothing",
+            f"{what} touched during {during}",
+            why="accuracy on images that steered training proves nothing",
             hint="this is a mistake in edgeq, or in a plug-in",
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,9 +234,10 @@ def _check(images: npt.NDArray[Any], given: Any | None, source: str, spec: Model
         raise ConfigError(f"{source} holds no images")
     if images.shape[1] == spec.input_shape[0] != images.shape[3]:
         raise ConfigError(
-            f"images of {source} are {list(images.shape)}", why="is channels first; must be (N, H, W, C)",
+            f"images of {source} are {list(images.shape)}",
+            why="is channels first; must be (N, H, W, C)",
             hint="store images.transpose(0, 2, 3, 1)",
-        )  # fmt: skip
+        )
     if spec.task != "classification":
         spec = replace(spec, resize=None, crop=None)  # pictures must not move under their masks and boxes
     channels, height, width = spec.input_shape

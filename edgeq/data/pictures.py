@@ -150,7 +150,8 @@ def fit_picture(image: Image.Image, spec: ModelSpec, source: str) -> npt.NDArray
         image = image.crop((left, top, left + width, top + height))
     if image.size != (width, height):
         raise ConfigError(
-            f"picture {source} is {image.height} x {image.width}", why=f"{spec.name} takes {height} x {width}",
+            f"picture {source} is {image.height} x {image.width}",
+            why=f"{spec.name} takes {height} x {width}",
             hint="set resize and crop under [input]",
-        )  # fmt: skip
+        )
     return np.asarray(image, np.uint8).reshape(height, width, channels)

@@ -22,8 +22,10 @@ Truths = npt.NDArray[Any]
 Detection: objects ``(N,)``, each a pair of boxes ``(n, 4)``, as fractions of the image, and labels ``(n,)`` from 0."""
 
 ARRAYS: Mapping[str, tuple[str, ...]] = {
-    "classification": ("labels",), "segmentation": ("masks",), "detection": ("boxes", "labels", "image"),
-}  # fmt: skip
+    "classification": ("labels",),
+    "segmentation": ("masks",),
+    "detection": ("boxes", "labels", "image"),
+}
 """By task, the arrays of an ``.npz`` beside ``images``.
 
 A detector's boxes are listed together, ``(M, 4)``, with their labels ``(M,)`` and the index ``(M,)`` of each box's
@@ -36,9 +38,11 @@ def check_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Truth
         return _classes(np.asarray(given), images, source, spec)
     if spec.dense is None:
         raise ConfigError(
-            f"evaluation images for {spec.task}", where=spec.name, why="nothing says what its outputs mean",
+            f"evaluation images for {spec.task}",
+            where=spec.name,
+            why="nothing says what its outputs mean",
             hint="add a [task] table to model.toml, see docs/tasks.md",
-        )  # fmt: skip
+        )
     if isinstance(spec.dense, Segmentation):
         return _masks(np.asarray(given), images, source, spec, spec.dense)
     if isinstance(given, Mapping):

@@ -23,8 +23,19 @@ MOST_SECONDS = 1e9
 MOST_BYTES = 1 << 50
 
 DTYPES = (
-    "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64",
-)  # fmt: skip
+    "bool",
+    "int8",
+    "uint8",
+    "int16",
+    "uint16",
+    "int32",
+    "uint32",
+    "int64",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
 """Types of outputs that come back from a device, by numpy's names."""
 
 Check = Callable[[Any], Any]
@@ -64,9 +75,11 @@ def read_answer(stdout: bytes, kind: str, token: str, where: str) -> dict[str, A
             failure = event
     if failure is not None:
         raise DeviceError(
-            "the model could not be run on the device", where=where,
-            why=f"{failure.get('error')}: {failure.get('message')}"[:LONGEST_TEXT], hint=f"edgeq device probe {where}",
-        )  # fmt: skip
+            "the model could not be run on the device",
+            where=where,
+            why=f"{failure.get('error')}: {failure.get('message')}"[:LONGEST_TEXT],
+            hint=f"edgeq device probe {where}",
+        )
     return None
 
 
@@ -167,42 +180,97 @@ _core = _number(0, 1 << 16, whole=True)
 _seconds = _number(-MOST_SECONDS, MOST_SECONDS)
 _bytes = _number(0, MOST_BYTES, whole=True)
 
-_MACHINE = _record({
-    "cpu": _text(), "parts": _list(_text()), "architecture": _text(r"[A-Za-z0-9_]{1,32}"),
-    "cores": _maybe(_number(1, 1 << 16, whole=True)), "big_cores": _list(_core), "flags": _list(_text()),
-    "dot_product": _flag, "system": _text(), "libc": _text(), "python": _text(r"[0-9]{1,2}\.[0-9]{1,3}\S{0,40}"),
-    "bits": _one_of(32, 64), "emulated": _maybe(_text()),
-})  # fmt: skip
+_MACHINE = _record(
+    {
+        "cpu": _text(),
+        "parts": _list(_text()),
+        "architecture": _text(r"[A-Za-z0-9_]{1,32}"),
+        "cores": _maybe(_number(1, 1 << 16, whole=True)),
+        "big_cores": _list(_core),
+        "flags": _list(_text()),
+        "dot_product": _flag,
+        "system": _text(),
+        "libc": _text(),
+        "python": _text(r"[0-9]{1,2}\.[0-9]{1,3}\S{0,40}"),
+        "bits": _one_of(32, 64),
+        "emulated": _maybe(_text()),
+    }
+)
 
-_MOMENT = _record({
-    "clock": _seconds, "own": _seconds, "busy": _maybe(_number(0, 1e12)), "load": _maybe(_number(0, 1e6)),
-    "frequency_khz": _table(r"[0-9]{1,5}", _number(0, 1e9)), "governors": _table(r"[a-z0-9]{1,16}", _maybe(_text())),
-    "temperature_c": _maybe(_number(-300, 1e4)), "throttled": _maybe(_number(0, 1 << 32, whole=True)),
-    "affinity": _list(_core), "stolen": _maybe(_number(0, 1e12)), "heat_events": _number(0, 1 << 50, whole=True),
-})  # fmt: skip
+_MOMENT = _record(
+    {
+        "clock": _seconds,
+        "own": _seconds,
+        "busy": _maybe(_number(0, 1e12)),
+        "load": _maybe(_number(0, 1e6)),
+        "frequency_khz": _table(r"[0-9]{1,5}", _number(0, 1e9)),
+        "governors": _table(r"[a-z0-9]{1,16}", _maybe(_text())),
+        "temperature_c": _maybe(_number(-300, 1e4)),
+        "throttled": _maybe(_number(0, 1 << 32, whole=True)),
+        "affinity": _list(_core),
+        "stolen": _maybe(_number(0, 1e12)),
+        "heat_events": _number(0, 1 << 50, whole=True),
+    }
+)
 
 _ops = _table(r"[^\0]{1,200}", _number(0, 1 << 31, whole=True))
 _times = _list(_number(0, 1e9, above=True), 1)
 
 _ANSWERS: Mapping[str, Check] = {
-    "probe": _record({
-        "machine": _MACHINE, "moment": _MOMENT, "free_bytes": _bytes,
-        "runtimes": _record(dict.fromkeys(RUNTIMES, _record({
-            "works": _flag, "version": _maybe(_text()), "numpy": _maybe(_text()), "why": _text(),
-        }))),
-    }),
-    "eval": _record({
-        "images": _number(0, 1 << 40, whole=True), "sha256": _text(r"[0-9a-f]{64}"),
-        "arrays": _list(_record({
-            "dtype": _one_of(*DTYPES), "shape": _list(_number(0, 1 << 40, whole=True)),
-        })),
-        "ops": _ops, "peak_bytes": _bytes, "before": _MOMENT, "after": _MOMENT, "machine": _MACHINE,
-        "runtime": _text(), "kernels": _text(),
-    }),
-    "bench": _record({
-        "samples": _record({"model": _times, "float": _times}, optional=("float",)),
-        "inferences_per_run": _number(1, 1 << 31, whole=True), "threads": _number(1, 1 << 16, whole=True),
-        "before": _MOMENT, "after": _MOMENT, "machine": _MACHINE, "affinity": _list(_core), "ops": _ops,
-        "peak_bytes": _bytes, "runtime": _text(), "kernels": _text(),
-    }),
-}  # fmt: skip
+    "probe": _record(
+        {
+            "machine": _MACHINE,
+            "moment": _MOMENT,
+            "free_bytes": _bytes,
+            "runtimes": _record(
+                dict.fromkeys(
+                    RUNTIMES,
+                    _record(
+                        {
+                            "works": _flag,
+                            "version": _maybe(_text()),
+                            "numpy": _maybe(_text()),
+                            "why": _text(),
+                        }
+                    ),
+                )
+            ),
+        }
+    ),
+    "eval": _record(
+        {
+            "images": _number(0, 1 << 40, whole=True),
+            "sha256": _text(r"[0-9a-f]{64}"),
+            "arrays": _list(
+                _record(
+                    {
+                        "dtype": _one_of(*DTYPES),
+                        "shape": _list(_number(0, 1 << 40, whole=True)),
+                    }
+                )
+            ),
+            "ops": _ops,
+            "peak_bytes": _bytes,
+            "before": _MOMENT,
+            "after": _MOMENT,
+            "machine": _MACHINE,
+            "runtime": _text(),
+            "kernels": _text(),
+        }
+    ),
+    "bench": _record(
+        {
+            "samples": _record({"model": _times, "float": _times}, optional=("float",)),
+            "inferences_per_run": _number(1, 1 << 31, whole=True),
+            "threads": _number(1, 1 << 16, whole=True),
+            "before": _MOMENT,
+            "after": _MOMENT,
+            "machine": _MACHINE,
+            "affinity": _list(_core),
+            "ops": _ops,
+            "peak_bytes": _bytes,
+            "runtime": _text(),
+            "kernels": _text(),
+        }
+    ),
+}

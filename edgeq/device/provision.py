@@ -65,8 +65,11 @@ def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) ->
     Android device, which needs none.
     """
     if not runner_of(device).can_provision:
-        raise ConfigError(f"nothing is installed on {device.name}", why=f"{device.runner} is pushed when it is used",
-                          hint=f"edgeq device probe {device.name}")  # fmt: skip
+        raise ConfigError(
+            f"nothing is installed on {device.name}",
+            why=f"{device.runner} is pushed when it is used",
+            hint=f"edgeq device probe {device.name}",
+        )
     if runtime not in RUNTIMES:
         raise DeviceError(f"no runtime {runtime!r}", hint=", ".join(RUNTIMES))
     target = f"{device.root}/{PROVISIONED}/{runtime}"
@@ -84,8 +87,12 @@ def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) ->
             f"&& mv {staging} {destination} && rm -rf {spent}"
         )
     if done.status:
-        raise DeviceError(f"{runtime} could not be unpacked on the device", where=device.name, why=done.last_words,
-                          hint="it needs about 300 MiB of free space there")  # fmt: skip
+        raise DeviceError(
+            f"{runtime} could not be unpacked on the device",
+            where=device.name,
+            why=done.last_words,
+            hint="it needs about 300 MiB of free space there",
+        )
     return target
 
 
@@ -102,14 +109,34 @@ def _download(folder: Path, machine: Mapping[str, Any], runtime: str, where: str
         "numpy" if need.startswith("numpy") and runtime != "tflite-runtime" else need for need in RUNTIMES[runtime]
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "-q", "--dest", str(folder), "--no-deps", "--only-binary", ":all:",
-         *platforms, "--python-version", version, "--implementation", "cp", *options],
-        capture_output=True, text=True, timeout=_TIMEOUT, errors="replace",
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--dest",
+            str(folder),
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            *platforms,
+            "--python-version",
+            version,
+            "--implementation",
+            "cp",
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT,
+        errors="replace",
+    )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise DeviceError(
-            f"there is no {runtime} for this device", where=where,
+            f"there is no {runtime} for this device",
+            where=where,
             why=f"Python {version}, {architecture}, {machine['libc'] or 'no glibc'}: {lines[-1] if lines else ''}",
             hint="try another of " + ", ".join(RUNTIMES),
-        )  # fmt: skip
+        )

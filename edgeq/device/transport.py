@@ -117,14 +117,18 @@ def call(
             process.wait()
             if isinstance(error, _EndlessError):
                 raise DeviceError(
-                    "the device does not stop talking", where=where, why=f"more than {limit >> 20} MiB came",
+                    "the device does not stop talking",
+                    where=where,
+                    why=f"more than {limit >> 20} MiB came",
                     hint="see what it prints: nothing of it was kept",
-                ) from error  # fmt: skip
+                ) from error
             if isinstance(error, TimeoutError):
                 raise DeviceError(
-                    "the device did not answer in time", where=where, why=f"no end after {timeout:.0f} s",
+                    "the device did not answer in time",
+                    where=where,
+                    why=f"no end after {timeout:.0f} s",
                     hint="give it more with --timeout, or see what keeps it busy",
-                ) from error  # fmt: skip
+                ) from error
             raise
     except FileNotFoundError as error:
         raise DeviceError(f"{command[0]} is not installed here", where=where, hint="install it") from error
@@ -313,9 +317,11 @@ class ShellTransport(ABC):
             folder = next((line for line in reversed(lines) if line.startswith("/")), "")
             if done.status or not folder or folder == "/":
                 raise DeviceError(
-                    "edgeq's folder on the device cannot be written", where=self.name, why=done.last_words,
+                    "edgeq's folder on the device cannot be written",
+                    where=self.name,
+                    why=done.last_words,
                     hint=self.remedy,
-                )  # fmt: skip
+                )
             self._root = folder
         return self._root
 
@@ -368,9 +374,11 @@ class ShellTransport(ABC):
             raise self._refused(f"{Path(path).name} could not be fetched", done)
         if len(data) != int(size):
             raise DeviceError(
-                f"{Path(path).name} could not be fetched", where=self.name,
-                why=f"{len(data)} of {int(size)} bytes came", hint="try again",
-            )  # fmt: skip
+                f"{Path(path).name} could not be fetched",
+                where=self.name,
+                why=f"{len(data)} of {int(size)} bytes came",
+                hint="try again",
+            )
         if to is not None:
             write_atomic(to, data)
         return data

@@ -36,10 +36,29 @@ QEMU_RELEASE = "bookworm-backports"
 """QEMU 7.2 of the release itself crashes inside current LiteRT and onnxruntime; the backport is 10.0."""
 
 PACKAGES = (
-    "libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libbz2-1.0", "liblzma5", "libffi8", "libssl3",
-    "libcrypt1", "libuuid1", "libtinfo6", "libncursesw6", "libreadline8", "libsqlite3-0", "libnsl2", "libtirpc3",
-    "libdb5.3", "python3.11", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib",
-)  # fmt: skip
+    "libc6",
+    "libgcc-s1",
+    "libstdc++6",
+    "zlib1g",
+    "libexpat1",
+    "libbz2-1.0",
+    "liblzma5",
+    "libffi8",
+    "libssl3",
+    "libcrypt1",
+    "libuuid1",
+    "libtinfo6",
+    "libncursesw6",
+    "libreadline8",
+    "libsqlite3-0",
+    "libnsl2",
+    "libtirpc3",
+    "libdb5.3",
+    "python3.11",
+    "python3.11-minimal",
+    "libpython3.11-minimal",
+    "libpython3.11-stdlib",
+)
 
 RUNTIMES: Mapping[str, tuple[str, ...]] = {
     "litert": ("ai-edge-litert", "numpy<2", "flatbuffers"),
@@ -133,9 +152,10 @@ def _check_tools() -> None:
         raise DeviceError("the emulated Arm cannot be made here", why=f"no QEMU for {os.uname().machine}")
     if not KEYRING.is_file():
         raise DeviceError(
-            "Debian's packages cannot be checked", why=f"{KEYRING} is missing",
+            "Debian's packages cannot be checked",
+            why=f"{KEYRING} is missing",
             hint="sudo apt-get install debian-archive-keyring",
-        )  # fmt: skip
+        )
 
 
 def _packages(state: Path, release: str, machine: str, names: Sequence[str], into: Path) -> dict[str, str]:
@@ -146,11 +166,16 @@ def _packages(state: Path, release: str, machine: str, names: Sequence[str], int
     archive = os.environ.get("EDGEQ_DEBIAN", ARCHIVE)
     (state / "sources.list").write_text(f"deb [signed-by={KEYRING}] {archive} {release} main\n")
     options = {
-        "Dir::State": state, "Dir::State::status": state / "status", "Dir::Cache": state,
-        "Dir::Etc::sourcelist": state / "sources.list", "Dir::Etc::sourceparts": "-",
-        "APT::Architecture": machine, "APT::Architectures": machine, "APT::Sandbox::User": "root",
+        "Dir::State": state,
+        "Dir::State::status": state / "status",
+        "Dir::Cache": state,
+        "Dir::Etc::sourcelist": state / "sources.list",
+        "Dir::Etc::sourceparts": "-",
+        "APT::Architecture": machine,
+        "APT::Architectures": machine,
+        "APT::Sandbox::User": "root",
         "Acquire::Languages": "none",
-    }  # fmt: skip
+    }
     flags = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
     _call(["apt-get", *flags, "-q", "update"], state, "fetch Debian's package index")
     _call(["apt-get", *flags, "-q", "download", *names], state, "download Debian's packages")
@@ -183,9 +208,10 @@ def _call(command: Sequence[str], cwd: Path, what: str) -> None:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise DeviceError(
-            f"could not {what}", why=lines[-1] if lines else f"exit status {done.returncode}",
+            f"could not {what}",
+            why=lines[-1] if lines else f"exit status {done.returncode}",
             hint="check the network; EDGEQ_DEBIAN names another Debian archive, pip's own settings another index",
-        )  # fmt: skip
+        )
 
 
 def _sha256(path: Path) -> str:

@@ -324,11 +324,14 @@ class _Run:
         if self.job.checkpoint is None:
             return
         state: dict[str, Any] = {
-            "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "random": self.random.get_state(), "curves": self.curves,
-            "best": [self.best, self.kept_gap, self.best_step], "kept": self.kept,
+            "student": self.student.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "random": self.random.get_state(),
+            "curves": self.curves,
+            "best": [self.best, self.kept_gap, self.best_step],
+            "kept": self.kept,
             "counts": [self.step, self.warmed, self.alike, self.worse],
-        }  # fmt: skip
+        }
         if self.player is not None:
             state |= {"generator": self.player.drawn.generator.state_dict()}
             state |= {"generator_optimiser": self.player.optimiser.state_dict()}

@@ -26,9 +26,11 @@ def check_precision(precision: Precision, device: torch.device) -> None:
     """Raise `ConfigError` for ``mixed`` on a GPU that has no bfloat16."""
     if precision == "mixed" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError(
-            "--precision mixed", where=torch.cuda.get_device_name(device), why="it computes no bfloat16",
+            "--precision mixed",
+            where=torch.cuda.get_device_name(device),
+            why="it computes no bfloat16",
             hint="--precision float32",
-        )  # fmt: skip
+        )
 
 
 def mixed_precision(precision: Precision, device: torch.device) -> torch.autocast:

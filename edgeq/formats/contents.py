@@ -16,8 +16,20 @@ from edgeq.formats.census import Census
 
 __all__ = ["Contents", "Entry", "Op", "Tensor", "check_shape", "peak_memory"]
 
-BITS = {"int4": 4, "uint4": 4, "float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "float32": 32, "int32": 32,
-        "uint32": 32, "float64": 64, "int64": 64, "uint64": 64}  # fmt: skip
+BITS = {
+    "int4": 4,
+    "uint4": 4,
+    "float16": 16,
+    "bfloat16": 16,
+    "int16": 16,
+    "uint16": 16,
+    "float32": 32,
+    "int32": 32,
+    "uint32": 32,
+    "float64": 64,
+    "int64": 64,
+    "uint64": 64,
+}
 """Bits of an element by type; every other type has 8."""
 
 

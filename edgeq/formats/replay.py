@@ -29,9 +29,10 @@ def replay(folder: Path, images: int, *, seed: int | None = None, rounding: Roun
     """
     if folder.is_file():
         raise ArtifactError(
-            f"{folder} is a file", why="the integers it is held to lie beside it in the folder of its build",
+            f"{folder} is a file",
+            why="the integers it is held to lie beside it in the folder of its build",
             hint="name that folder; edgeq inspect reads any file",
-        )  # fmt: skip
+        )
     return run_isolated(_replay, folder, images, seed=seed, rounding=rounding)
 
 

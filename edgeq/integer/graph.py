@@ -134,8 +134,10 @@ class IntegerGraph:
         if clamp.minimum > high + slack or clamp.maximum < low - slack:
             raise UnsupportedError(
                 f"a clamp to [{clamp.minimum:g}, {clamp.maximum:g}] of values from {low:g} to {high:g}",
-                where=node.name, why="it leaves one value, which their scale cannot hold", hint="leave the clamp out",
-            )  # fmt: skip
+                where=node.name,
+                why="it leaves one value, which their scale cannot hold",
+                hint="leave the clamp out",
+            )
 
     @property
     def activation_types(self) -> frozenset[str]:
@@ -145,9 +147,11 @@ class IntegerGraph:
             types = {self.quantizations[name].dtype for name in (*self.activations(node), node.name)}
             if len(types) > 1 and node.op.output_bits is None:
                 raise UnsupportedError(
-                    f"{' and '.join(sorted(types))} activations in one {type(node.op).__name__}", where=node.name,
-                    why="a kernel reads and writes one type", hint="requantize between them",
-                )  # fmt: skip
+                    f"{' and '.join(sorted(types))} activations in one {type(node.op).__name__}",
+                    where=node.name,
+                    why="a kernel reads and writes one type",
+                    hint="requantize between them",
+                )
         return frozenset(self.quantizations[name].dtype for name in (*self.inputs, *(n.name for n in self.nodes)))
 
     def narrow(self) -> tuple[str, ...]:

@@ -173,9 +173,10 @@ def check_finite(outputs: npt.NDArray[Any], whose: str) -> None:
     if not np.isfinite(outputs).all():
         kind = "NaN" if np.isnan(outputs).any() else "infinity"
         raise MeasurementError(
-            f"{whose} answers with {kind}", why="such scores say nothing",
+            f"{whose} answers with {kind}",
+            why="such scores say nothing",
             hint="are the weights, mean and std those it was trained with?",
-        )  # fmt: skip
+        )
 
 
 def agreement(one: Accuracy, other: Accuracy) -> float:

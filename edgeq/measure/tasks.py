@@ -130,8 +130,11 @@ def measure_predictions(
         return evaluate(lambda inputs: _only(run(inputs), whose), batches, done, whose)
     task = spec.dense
     if task is None:
-        raise MeasurementError(f"{spec.name} was not measured", why="nothing says what its outputs mean",
-                               hint="add a [task] table to model.toml")  # fmt: skip
+        raise MeasurementError(
+            f"{spec.name} was not measured",
+            why="nothing says what its outputs mean",
+            hint="add a [task] table to model.toml",
+        )
     predictions: list[Any] = []
     truths: list[Any] = []
     _, height, width = spec.input_shape

@@ -31,9 +31,15 @@ from edgeq.model.torchvision import import_torchvision, torchvision_model
 from edgeq.model.weights import digest, file_and_key, fit, read_weights
 
 __all__ = [
-    "DEFAULT_MODEL", "LoadedModel", "ModelSpec", "checkpoint_file", "import_torchvision", "load_model",
-    "shipped_models", "wrap_module",
-]  # fmt: skip
+    "DEFAULT_MODEL",
+    "LoadedModel",
+    "ModelSpec",
+    "checkpoint_file",
+    "import_torchvision",
+    "load_model",
+    "shipped_models",
+    "wrap_module",
+]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -239,20 +245,25 @@ def _refuse_unreadable(module: nn.Module, factory: str) -> None:
     """Raise `UnsupportedError` for networks that torch.export, or float32, cannot represent."""
     if isinstance(module, torch.jit.ScriptModule):
         raise UnsupportedError(
-            f"{factory} returned a TorchScript program", why="its Python code is lost",
+            f"{factory} returned a TorchScript program",
+            why="its Python code is lost",
             hint="name the class it was made from; its weights: torch.save(script.state_dict(), FILE)",
-        )  # fmt: skip
+        )
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             raise UnsupportedError(
-                f"{factory} returned a network with lazy layers", where=name, why="it has no shape yet",
+                f"{factory} returned a network with lazy layers",
+                where=name,
+                why="it has no shape yet",
                 hint="run the network once in the factory, on zeros of its input's shape",
-            )  # fmt: skip
+            )
         if tensor.is_meta:
             raise UnsupportedError(
-                f"{factory} returned a network without values", where=name, why="its device is meta",
+                f"{factory} returned a network without values",
+                where=name,
+                why="its device is meta",
                 hint="build it on the cpu, or fill it in the factory: module.to_empty(device='cpu'), then its weights",
-            )  # fmt: skip
+            )
         if tensor.is_complex() or tensor.layout != torch.strided or tensor.is_quantized:
             kind = tensor.layout if tensor.layout != torch.strided else tensor.dtype
             raise UnsupportedError(

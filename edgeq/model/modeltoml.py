@@ -19,8 +19,14 @@ from edgeq.model.tasks import read_task, task_table
 from edgeq.registry import nearest
 
 __all__ = [
-    "DEFAULT_MODEL", "ModelFile", "read_model_file", "read_spec", "shipped_model", "shipped_models", "spec_tables",
-]  # fmt: skip
+    "DEFAULT_MODEL",
+    "ModelFile",
+    "read_model_file",
+    "read_spec",
+    "shipped_model",
+    "shipped_models",
+    "spec_tables",
+]
 
 DEFAULT_MODEL = "signs-mobilenetv2"
 """What `edgeq build` builds where nobody names a model."""

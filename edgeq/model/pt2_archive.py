@@ -47,12 +47,19 @@ def clean_archive(path: Path) -> io.BytesIO:
         if "byteorder" in files and archive.read(files["byteorder"]) != b"little":
             raise ForeignError("its tensors are not stored in little-endian order")
         records: dict[str, bytes] = {
-            "archive_format": b"pt2", "archive_version": b"0", "byteorder": b"little", ".data/version": b"6\n",
-            _PROGRAM: _dump(clean_program(_json(archive, members[program]))), "data/sample_inputs/model.pt": b"",
-        }  # fmt: skip
+            "archive_format": b"pt2",
+            "archive_version": b"0",
+            "byteorder": b"little",
+            ".data/version": b"6\n",
+            _PROGRAM: _dump(clean_program(_json(archive, members[program]))),
+            "data/sample_inputs/model.pt": b"",
+        }
         for kind in ("weights", "constants"):
-            pickle = files.get({"weights": "serialized_state_dict.pt", "constants": "serialized_constants.pt"}[kind]
-                               if old else f"data/{kind}/model.pt")  # fmt: skip
+            pickle = files.get(
+                {"weights": "serialized_state_dict.pt", "constants": "serialized_constants.pt"}[kind]
+                if old
+                else f"data/{kind}/model.pt"
+            )
             if pickle is not None:
                 records[f"data/{kind}/model.pt"] = _tensors(archive.read(pickle))
             else:

@@ -34,15 +34,54 @@ _PATH = re.compile(r"[\w+/:-]+(\.[\w+/:-]+)*")
 _MODULES = re.compile(r"[\w.,;@\[\]()'<>:+/ -]*")
 _ATEN = re.compile(r"torch\.ops\.(aten\.[A-Za-z]\w*|aten\._[A-Za-z]\w*)\.\w+")
 _SIZE_CALLS = frozenset(
-    (*(f"_operator.{name}" for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "eq", "ne", "le", "ge", "lt",
-                                        "gt", "and_", "or_")),
-     *(f"torch.sym_{name}" for name in ("max", "min", "not", "int")))
-)  # fmt: skip
+    (
+        *(
+            f"_operator.{name}"
+            for name in (
+                "add",
+                "sub",
+                "mul",
+                "floordiv",
+                "mod",
+                "neg",
+                "eq",
+                "ne",
+                "le",
+                "ge",
+                "lt",
+                "gt",
+                "and_",
+                "or_",
+            )
+        ),
+        *(f"torch.sym_{name}" for name in ("max", "min", "not", "int")),
+    )
+)
 """Calls that compute sizes, in a program with a dynamic batch."""
 _FUNCTIONS = frozenset(
-    ("Add", "Mul", "FloorDiv", "Mod", "PythonMod", "CleanDiv", "CeilDiv", "Max", "Min", "Eq", "Ne", "Equality",
-     "Unequality", "GreaterThan", "LessThan", "StrictGreaterThan", "StrictLessThan", "And", "Or", "Not")
-)  # fmt: skip
+    (
+        "Add",
+        "Mul",
+        "FloorDiv",
+        "Mod",
+        "PythonMod",
+        "CleanDiv",
+        "CeilDiv",
+        "Max",
+        "Min",
+        "Eq",
+        "Ne",
+        "Equality",
+        "Unequality",
+        "GreaterThan",
+        "LessThan",
+        "StrictGreaterThan",
+        "StrictLessThan",
+        "And",
+        "Or",
+        "Not",
+    )
+)
 
 
 class ForeignError(ValueError):
@@ -226,9 +265,14 @@ def _element(value: Any) -> int:
 
 
 _tensor_fields = _record(
-    dtype=_element, sizes=_each(_size), requires_grad=_flag, device=_device, strides=_each(_size),
-    storage_offset=_size, layout=_whole,
-)  # fmt: skip
+    dtype=_element,
+    sizes=_each(_size),
+    requires_grad=_flag,
+    device=_device,
+    strides=_each(_size),
+    storage_offset=_size,
+    layout=_whole,
+)
 
 
 def _tensor_meta(value: Any) -> dict[str, Any]:
@@ -279,20 +323,24 @@ _graph = _record(
 )
 _constant = _one_of(as_none=_flag, as_int=_whole, as_float=_number, as_string=_text, as_bool=_flag)
 _signature = _record(
-    input_specs=_each(_one_of(
-        user_input=_record(arg=_argument),
-        parameter=_record(arg=_tensor, parameter_name=_path),
-        buffer=_record(arg=_tensor, buffer_name=_path, persistent=_flag),
-        tensor_constant=_record(arg=_tensor, tensor_constant_name=_path),
-        constant_input=_record(name=_name, value=_constant),
-    )),
-    output_specs=_each(_one_of(
-        user_output=_record(arg=_argument),
-        buffer_mutation=_record(arg=_tensor, buffer_name=_path),
-        parameter_mutation=_record(arg=_tensor, parameter_name=_path),
-        user_input_mutation=_record(arg=_tensor, user_input_name=_name),
-    )),
-)  # fmt: skip
+    input_specs=_each(
+        _one_of(
+            user_input=_record(arg=_argument),
+            parameter=_record(arg=_tensor, parameter_name=_path),
+            buffer=_record(arg=_tensor, buffer_name=_path, persistent=_flag),
+            tensor_constant=_record(arg=_tensor, tensor_constant_name=_path),
+            constant_input=_record(name=_name, value=_constant),
+        )
+    ),
+    output_specs=_each(
+        _one_of(
+            user_output=_record(arg=_argument),
+            buffer_mutation=_record(arg=_tensor, buffer_name=_path),
+            parameter_mutation=_record(arg=_tensor, parameter_name=_path),
+            user_input_mutation=_record(arg=_tensor, user_input_name=_name),
+        )
+    ),
+)
 
 
 def _symbol(value: Any) -> str:
@@ -326,10 +374,12 @@ def clean_program(data: Any) -> dict[str, Any]:
     _refuse_unknown(targets)
     no_keywords = {**_branch("dict", 0), "context": "[]"}
     signature: dict[str, Any] = {
-        "inputs": [], "outputs": [], "forward_arg_names": None,
+        "inputs": [],
+        "outputs": [],
+        "forward_arg_names": None,
         "in_spec": _spec({**_branch("tuple", 0), "children_spec": [_branch("tuple", inputs), no_keywords]}),
         "out_spec": _spec(_leaf() if outputs == 1 else _branch("tuple", outputs)),
-    }  # fmt: skip
+    }
     module |= {"module_call_graph": [{"fqn": "", "signature": signature}], "metadata": {}}
     return program | {"verifiers": ["TRAINING"], "guards_code": []}
 

@@ -125,10 +125,11 @@ def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> 
         raise error.at(where) from error
     if result.outputs != outputs:
         raise ConfigError(
-            f"classes = {list(result.classes)}", where=where,
+            f"classes = {list(result.classes)}",
+            where=where,
             why=f"makes {result.outputs} outputs{' with the background' * (kind == 'detection')}, "
             f"[output] says classes = {outputs}",
-        )  # fmt: skip
+        )
     return result
 
 

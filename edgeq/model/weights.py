@@ -125,9 +125,10 @@ def _refuse_more_than_tensors(path: Path) -> None:
 
 def _more_than_tensors(path: Path, why: str) -> ConfigError:
     return ConfigError(
-        f"weights file {path} holds more than tensors, or is corrupt", why=why,
+        f"weights file {path} holds more than tensors, or is corrupt",
+        why=why,
         hint="save model.state_dict(), or use safetensors",
-    )  # fmt: skip
+    )
 
 
 def _state_dict(data: Any, path: Path, key: str) -> dict[str, Tensor]:
@@ -148,9 +149,10 @@ def _state_dict(data: Any, path: Path, key: str) -> dict[str, Tensor]:
         raise ConfigError(f"weights file {path} holds several state dicts", why=_few(states), hint=choice)
     inside = f"{type(data).__name__} of {_few(map(str, data))}" if isinstance(data, Mapping) else type(data).__name__
     raise ConfigError(
-        f"weights file {path} holds no state dict", why=f"it is a {inside}",
+        f"weights file {path} holds no state dict",
+        why=f"it is a {inside}",
         hint="expected name: tensor, as model.state_dict() gives it",
-    )  # fmt: skip
+    )
 
 
 def _walk(data: Any, key: str) -> Any:

@@ -71,14 +71,19 @@ def _check_wide(config: BuildConfig, target: Target, *, mixed: bool) -> None:
             hint="build for a tflite target, or use a8",
         )
     if _wants_raw_pixels(config, target) and (not mixed or config.io == "int16"):
-        raise ConfigError(f"raw pixels with {config.io if mixed else config.bits}",
-                          why="pixels have 8 bits, and kernels read one type",
-                          hint="--raw-pixels no, or a8")  # fmt: skip
+        raise ConfigError(
+            f"raw pixels with {config.io if mixed else config.bits}",
+            why="pixels have 8 bits, and kernels read one type",
+            hint="--raw-pixels no, or a8",
+        )
     if mixed:
         return
     if config.io in ("int8", "uint8"):
-        raise ConfigError(f"--io {config.io} with {config.bits}", why="8 bits at the ends would waste those between",
-                          hint="int16 (the default) or float32")  # fmt: skip
+        raise ConfigError(
+            f"--io {config.io} with {config.bits}",
+            why="8 bits at the ends would waste those between",
+            hint="int16 (the default) or float32",
+        )
     if config.weight_storage == "int4":
         raise ConfigError(f"--weight-storage int4 with {config.bits}", why="TFLite's 16-bit kernels take int8 weights")
 

@@ -22,16 +22,32 @@ TRAINING = ("python", "torch", "numpy", "safetensors")
 """Packages that images, ranges and trained weights are computed with. A new runtime does not touch these."""
 
 RUNTIMES = (
-    *TRAINING, "onnx", "onnxruntime", "ai-edge-litert", "flatbuffers", "protobuf", "pillow", "torchmetrics",
+    *TRAINING,
+    "onnx",
+    "onnxruntime",
+    "ai-edge-litert",
+    "flatbuffers",
+    "protobuf",
+    "pillow",
+    "torchmetrics",
     "pycocotools",
-)  # fmt: skip
+)
 """Packages that files are written, run and measured with."""
 
 VARIABLES = (
-    "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
-    "DNNL_DEFAULT_FPMATH_MODE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES",
-    "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG",
-)  # fmt: skip
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "OPENBLAS_CORETYPE",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "CUBLAS_WORKSPACE_CONFIG",
+)
 """Environment variables that choose kernels, and so the last bit of sums."""
 
 

@@ -122,9 +122,19 @@ def _train(inputs: FinetuneInputs, space: Workspace) -> dict[str, Any]:
     decided = decide(graph, others, inputs.input_range, inputs.scheme, observer=inputs.observer, specs=inputs.specs)
     low, high = torch.from_numpy(inputs.low), torch.from_numpy(inputs.high)
     job = loop.Job(
-        decided.graph, inputs.raw, decided.calibration, images, low, high, settings, inputs.seed, source,
-        scores=inputs.scores, checkpoint=space.checkpoint, progress=space.progress,
-    )  # fmt: skip
+        decided.graph,
+        inputs.raw,
+        decided.calibration,
+        images,
+        low,
+        high,
+        settings,
+        inputs.seed,
+        source,
+        scores=inputs.scores,
+        checkpoint=space.checkpoint,
+        progress=space.progress,
+    )
     done = loop.finetune(job, inputs.device)
     frozen = freeze(done.graph, done.decided)
     facts = keep_frozen(frozen, graph, decided.graph, images, space)

@@ -73,5 +73,8 @@ def check_place(job: Job, inputs: Mapping[str, Any]) -> None:
     except (ArtifactError, LookupError, TypeError):
         return
     if other_model or other_target:
-        raise ArtifactError(f"{folder} would be replaced", why=f"it holds the build of another network or target of "
-                            f"the same name ({what})", hint="choose an --output of its own")  # fmt: skip
+        raise ArtifactError(
+            f"{folder} would be replaced",
+            why=f"it holds the build of another network or target of the same name ({what})",
+            hint="choose an --output of its own",
+        )

@@ -34,9 +34,10 @@ class Origin:
         where = self.spec.evaluation
         if where and _is_code(where):
             raise ConfigError(
-                f"the evaluation images of {folder} come from {where}", why="edgeq runs no code that a folder names",
+                f"the evaluation images of {folder} come from {where}",
+                why="edgeq runs no code that a folder names",
                 hint=f"if you trust it: --data {where}",
-            )  # fmt: skip
+            )
         if not where or not Path(where).exists():
             raise ConfigError("no labelled images", why=f"{where} is not here" if where else "", hint="--data test.npz")
         return where

@@ -39,9 +39,10 @@ def match_layer_bits(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
         if not matched:
             close = difflib.get_close_matches(one.pattern.rstrip(".*"), names, n=1, cutoff=0.3)
             raise ConfigError(
-                f"layer bits for {one.pattern!r}", why="no convolution or linear layer is called that",
+                f"layer bits for {one.pattern!r}",
+                why="no convolution or linear layer is called that",
                 hint=f"the nearest is {close[0]!r}" if close else "edgeq build --plan --json lists the layers",
-            )  # fmt: skip
+            )
         matches |= dict.fromkeys(matched, one)
     return matches
 
@@ -154,9 +155,11 @@ def _requested_of_groups(graph: Graph, groups: Mapping[str, Sequence[str]], sche
         if len(set(bits.values())) > 1:
             one, other = (next(n for n, b in bits.items() if b == value) for value in sorted(set(bits.values()))[:2])
             raise UnsupportedError(
-                f"{bits[one]}-bit and {bits[other]}-bit activations for one value", where=group,
-                why=f"{one} and {other} read the same numbers", hint="give these layers the same aM",
-            )  # fmt: skip
+                f"{bits[one]}-bit and {bits[other]}-bit activations for one value",
+                where=group,
+                why=f"{one} and {other} read the same numbers",
+                hint="give these layers the same aM",
+            )
         if any(name in requested for name in readers):
             group_bits[group] = bits[readers[0]]
     return group_bits

@@ -86,9 +86,15 @@ def calibrate(
     fitted = fit_kernels(graph, activations, weights)
     activations, weights = dict(fitted.activations), dict(fitted.weights)
     layerwise = quantize_layerwise(
-        graph, activations, weights, calibration.inputs, round_weights=compensate, correct_bias=correct_bias,
-        judged=scheme.fewest < 8, exact=values,
-    )  # fmt: skip
+        graph,
+        activations,
+        weights,
+        calibration.inputs,
+        round_weights=compensate,
+        correct_bias=correct_bias,
+        judged=scheme.fewest < 8,
+        exact=values,
+    )
     coarsened = {name: by for name, by in fitted.coarsened.items() if name in own and name not in nothing}
     return Calibration(activations, weights, layerwise.corrections, layerwise.constants, coarsened)
 

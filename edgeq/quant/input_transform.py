@@ -134,9 +134,11 @@ def choose_raw_pixels(
     why = f"{not_grid}; {not_weights}"
     if free:
         raise UnsupportedError(
-            "raw pixels without an op more", where=spec.name, why=why,
+            "raw pixels without an op more",
+            where=spec.name,
+            why=why,
             hint="--raw-pixels yes puts a 1 x 1 convolution in front",
-        )  # fmt: skip
+        )
     return InputTransform(spec, "op", pixels, why)
 
 

@@ -141,9 +141,11 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
     for node in graph.nodes:
         if node.op.tabulated and widths[node.name] == 16:
             raise UnsupportedError(
-                f"{type(node.op).__name__} of 16-bit activations", where=node.name,
-                why="no runtime has a kernel for it", hint="use a8, or GELU or SiLU",
-            )  # fmt: skip
+                f"{type(node.op).__name__} of 16-bit activations",
+                where=node.name,
+                why="no runtime has a kernel for it",
+                hint="use a8, or GELU or SiLU",
+            )
     leader = find_leaders(graph, widths)
     groups: dict[str, list[str]] = {}
     for name, first in leader.items():

@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
-    "Bar", "Chart", "Comparison", "Curve", "Tick", "Timed", "comparison_chart", "curve_chart", "gap_chart", "histogram",
+    "Bar",
+    "Chart",
+    "Comparison",
+    "Curve",
+    "Tick",
+    "Timed",
+    "comparison_chart",
+    "curve_chart",
+    "gap_chart",
+    "histogram",
     "layer_chart",
-]  # fmt: skip
+]
 
 WIDTH, HEIGHT = 640.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 12.0, 38.0

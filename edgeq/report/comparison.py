@@ -19,8 +19,9 @@ def render_comparison(results: Sequence[Result]) -> str:
     """The page of what `edgeq bench` measured, in its order: facts of `edgeq.device.job.bench`, with `artifact` and
     `device` by name."""
     rows = [{"artifact": each["artifact"], **device_row(each["device"], each)} for each in results]
-    return template("comparison.html.j2").render(rows=rows, times=[each["latency"] for each in results],
-                                                 charts=list(_charts(results)))  # fmt: skip
+    return template("comparison.html.j2").render(
+        rows=rows, times=[each["latency"] for each in results], charts=list(_charts(results))
+    )
 
 
 def _charts(results: Sequence[Result]) -> Iterator[tuple[str, Comparison]]:

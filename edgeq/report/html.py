@@ -28,7 +28,7 @@ from edgeq.report.charts import (
     curve_chart,
     histogram,
     layer_chart,
-)  # fmt: skip
+)
 from edgeq.report.lock import portable
 from edgeq.report.loss import loss_of
 from edgeq.report.schema import validate

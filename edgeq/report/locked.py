@@ -25,9 +25,14 @@ INPUTS = ("model", "evaluation", "target", "packages", "code_sha256", "platform"
 """Parts that a rebuild must agree with before it begins, in the order they are compared."""
 
 COMPARED_BY_CONTENT = (
-    "model.name", "model.checkpoint", "model.spec.name", "model.spec.evaluation", "target.name", "evaluation.name",
+    "model.name",
+    "model.checkpoint",
+    "model.spec.name",
+    "model.spec.evaluation",
+    "target.name",
+    "evaluation.name",
     "platform.platform",
-)  # fmt: skip
+)
 """Names and forms of what is compared by content, and the kernel's version, which computes nothing."""
 
 ORDER = ("calibration.npz", "integer.safetensors")
@@ -39,9 +44,10 @@ class NotReproduced(GateError):  # noqa: N818  # a verdict
 
     def __init__(self, locked: Locked, differences: list[str]) -> None:
         super().__init__(
-            f"these are not the bytes of {locked.path}", why=differences[0],
+            f"these are not the bytes of {locked.path}",
+            why=differences[0],
             hint="nothing was written; the same command without --locked keeps what it makes",
-        )  # fmt: skip
+        )
         self.differences = differences
 
 
@@ -142,9 +148,10 @@ def _refuse_python(name: str, value: Any, where: str) -> None:
         data = value is None or value.startswith(("torchvision:", "timm:")) or value.endswith(".pt2")
         if not data and value not in shipped_models():
             raise ConfigError(
-                f"{where} names the model {value!r}", why="what only a lock names is not imported",
+                f"{where} names the model {value!r}",
+                why="what only a lock names is not imported",
                 hint="name MODEL on the command line, too",
-            )  # fmt: skip
+            )
     elif name in ("method", "evaluation") and value and value.rpartition(":")[0].endswith(".py"):
         raise ConfigError(
             f"{where} names {value!r}", why="what only a lock names is not imported", hint=f"give --{name}"

@@ -38,9 +38,10 @@ def read_report(folder: Path) -> dict[str, Any]:
     schema = report.get("schema") if isinstance(report, dict) else None
     if not isinstance(report, dict) or isinstance(schema, bool) or schema != SCHEMA:
         raise ArtifactError(
-            f"{path} has schema {str(schema)[:100]!r}", why=f"this edgeq reads {SCHEMA}",
+            f"{path} has schema {str(schema)[:100]!r}",
+            why=f"this edgeq reads {SCHEMA}",
             hint="build again, or update edgeq",
-        )  # fmt: skip
+        )
     return report
 
 

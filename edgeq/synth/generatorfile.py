@@ -46,10 +46,13 @@ def generator_bytes(trained: Trained) -> bytes:
     """Serialize a generator; equal generators give equal bytes."""
     generator = trained.generator
     facts = {
-        "shape": list(generator.shape), "latent": generator.latent, "width": generator.width,
+        "shape": list(generator.shape),
+        "latent": generator.latent,
+        "width": generator.width,
         "classes": generator.classes,
-        "low": trained.low.tolist(), "high": trained.high.tolist(),
-    }  # fmt: skip
+        "low": trained.low.tolist(),
+        "high": trained.high.tolist(),
+    }
     tensors = {name: value.contiguous() for name, value in generator.state_dict().items()}
     return save(tensors, metadata={"edgeq.generator": json.dumps(facts, sort_keys=True)})
 
@@ -65,9 +68,11 @@ def load_generator(path: Path) -> Trained:
         channels, height, width = (int(n) for n in facts["shape"])
         with torch.device("meta"):  # shapes without memory: the facts may ask for any size, the tensors are there
             generator = Generator(
-                (channels, height, width), latent=int(facts["latent"]), width=int(facts["width"]),
+                (channels, height, width),
+                latent=int(facts["latent"]),
+                width=int(facts["width"]),
                 classes=int(facts["classes"]),
-            )  # fmt: skip
+            )
         if strange := [name for name, value in tensors.items() if value.dtype not in (torch.float32, torch.int64)]:
             raise ValueError(f"{strange[0]} is {tensors[strange[0]].dtype}")
         generator.load_state_dict(tensors, assign=True)

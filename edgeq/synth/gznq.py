@@ -121,9 +121,11 @@ def synthesize(request: Request, settings: Settings, method: str) -> Calibration
     teacher = Teacher(request.graph, bits=settings.teacher_bits, swung=settings.swung).to(request.device)
     if not teacher.stored:
         raise UnsupportedError(
-            f"{method} needs batch-norm statistics", where=request.graph.name,
-            why="the network has none (absent or folded)", hint="use --method gzsq, or images:PATH",
-        )  # fmt: skip
+            f"{method} needs batch-norm statistics",
+            where=request.graph.name,
+            why="the network has none (absent or folded)",
+            hint="use --method gzsq, or images:PATH",
+        )
     work = _Work(request, settings, teacher)
     if request.classes > 0:
         labels = balanced_labels(request.images, request.classes, request.seed)
@@ -200,9 +202,16 @@ class _Work:
 
         def run(source: Pixels | Latents, teacher: Teacher, steps: int, before: int) -> int:
             return distil(
-                source, teacher, pulled, steps, settings.pull, pixel=self.pixel, finished=finished, random=random,
+                source,
+                teacher,
+                pulled,
+                steps,
+                settings.pull,
+                pixel=self.pixel,
+                finished=finished,
+                random=random,
                 report=lambda done, note: report(before + done, note),
-            )  # fmt: skip
+            )
 
         source: Pixels | Latents
         done = 0

@@ -34,9 +34,10 @@ def synthesizer_of(name: str) -> Synthesizer:
     for part in parts:
         if part in ("", "auto") or part.startswith("images:"):
             raise ConfigError(
-                f"--method {name}", why=f"{part} is no method to join" if part else f"nothing stands beside a {JOINED}",
+                f"--method {name}",
+                why=f"{part} is no method to join" if part else f"nothing stands beside a {JOINED}",
                 hint="join methods that edgeq methods lists below NAME+NAME",
-            )  # fmt: skip
+            )
         SYNTHESIZERS.get(part)
         if parts.count(part) > 1:
             raise ConfigError(f"--method {name}", why=f"{part} is there twice", hint="name each method once")
@@ -48,9 +49,11 @@ def _mixture(request: Request, name: str) -> CalibrationSet:
     for part, _ in parts:  # before another one's minutes
         if needs_batch_norm(part) and not any(True for _ in request.graph.of_kind(BatchNorm)):
             raise UnsupportedError(
-                f"{part} needs batch-norm statistics", where=request.graph.name,
-                why="the network has none (absent or folded)", hint=f"leave it out of --method {name}",
-            )  # fmt: skip
+                f"{part} needs batch-norm statistics",
+                where=request.graph.name,
+                why="the network has none (absent or folded)",
+                hint=f"leave it out of --method {name}",
+            )
     effort = [max(1, passes_needed(part, request.effort, size)) for part, size in parts]
     for index, (part, size) in enumerate(parts):
         own = dataclasses.replace(

@@ -145,9 +145,11 @@ def _walk(graph: Graph, layer: Layer, activation: Callable[[Any, Statistics], St
 def _unknown(walk: _Walk, node: Node) -> UnsupportedError:
     shapes = [walk.graph.shapes[name] for name in walk.graph.activations(node)]
     return UnsupportedError(
-        f"gzsq cannot carry statistics through {type(node.op).__name__}", where=node.name, why=f"shapes {shapes}",
+        f"gzsq cannot carry statistics through {type(node.op).__name__}",
+        where=node.name,
+        why=f"shapes {shapes}",
         hint="use --method gznq on the network before its batch norms are folded",
-    )  # fmt: skip
+    )
 
 
 @RULES.rule(ops.Conv2d, ops.Linear)

@@ -62,10 +62,11 @@ def zeroq(request: Request) -> CalibrationSet:
     stored = stored_moments(request.graph)
     if not stored:
         raise UnsupportedError(
-            "zeroq needs batch-norm statistics", where=request.graph.name,
+            "zeroq needs batch-norm statistics",
+            where=request.graph.name,
             why="the network has none (absent or folded)",
             hint="use --method gzsq or moments, which read weights",
-        )  # fmt: skip
+        )
     teacher = GraphModule(request.graph).eval().requires_grad_(False)
     sizes = batch_sizes(request.images, BATCH)
     iterations = ITERATIONS[request.effort]

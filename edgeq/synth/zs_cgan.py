@@ -89,9 +89,11 @@ def train(request: Request, settings: Settings) -> Trained:
     teacher = Teacher(request.graph).to(request.device)
     if not teacher.stored:
         raise UnsupportedError(
-            "zs-cgan needs batch-norm statistics", where=request.graph.name,
-            why="the network has none (absent or folded)", hint="use --method inversion, or zaq to fine-tune",
-        )  # fmt: skip
+            "zs-cgan needs batch-norm statistics",
+            where=request.graph.name,
+            why="the network has none (absent or folded)",
+            hint="use --method inversion, or zaq to fine-tune",
+        )
     if request.classes < 2:
         raise UnsupportedError(
             "zs-cgan needs classes to condition on", where=request.graph.name, hint="use --method gznq"
@@ -161,9 +163,10 @@ class _Run:
         self.loss = float(loss.detach())
         if not math.isfinite(self.loss):
             raise MeasurementError(
-                f"training the generator diverged at step {self.step}", why=f"its loss is {self.loss}",
+                f"training the generator diverged at step {self.step}",
+                why=f"its loss is {self.loss}",
                 hint="try another --seed, or --method gznq",
-            )  # fmt: skip
+            )
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

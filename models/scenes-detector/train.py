@@ -41,9 +41,7 @@ if __name__ == "__main__":
         raise SystemExit("model.toml lacks the detector's [task]")
     anchors = task.anchors((SIZE, SIZE))
 
-    def loss(
-        network: nn.Module, x: Tensor, chosen: npt.NDArray[np.int64], mirrored: npt.NDArray[np.bool_]
-    ) -> Tensor:  # fmt: skip
+    def loss(network: nn.Module, x: Tensor, chosen: npt.NDArray[np.int64], mirrored: npt.NDArray[np.bool_]) -> Tensor:
         """`detection_loss` against the boxes of these scenes, mirrored where the scenes are."""
         wanted = []
         for index, flip in zip(chosen, mirrored, strict=True):

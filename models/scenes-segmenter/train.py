@@ -30,9 +30,7 @@ if __name__ == "__main__":
     settings = Settings(options.epochs, seed=options.seed, threads=options.threads)
     scenes = scenes_to_train_on(settings)
 
-    def loss(
-        network: nn.Module, x: Tensor, chosen: npt.NDArray[np.int64], mirrored: npt.NDArray[np.bool_]
-    ) -> Tensor:  # fmt: skip
+    def loss(network: nn.Module, x: Tensor, chosen: npt.NDArray[np.int64], mirrored: npt.NDArray[np.bool_]) -> Tensor:
         """Cross-entropy of the enlarged logits, as they are judged."""
         masks = np.where(mirrored[:, None, None], scenes.masks[chosen, :, ::-1], scenes.masks[chosen])
         logits = F.interpolate(network(x), masks.shape[1:], mode="bilinear", align_corners=False)

@@ -53,9 +53,7 @@ def scenes_to_train_on(settings: Settings) -> Scenes:
         print(f"rendered {settings.scenes} scenes in {time.perf_counter() - start:.0f} s", flush=True)
     with np.load(path) as kept:
         ends = kept["ends"][:-1]
-        return Scenes(
-            kept["images"], kept["masks"], np.split(kept["boxes"], ends), np.split(kept["labels"], ends)
-        )  # fmt: skip
+        return Scenes(kept["images"], kept["masks"], np.split(kept["boxes"], ends), np.split(kept["labels"], ends))
 
 
 def tensor(images: npt.NDArray[np.uint8]) -> Tensor:
@@ -63,9 +61,9 @@ def tensor(images: npt.NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
-def run(name: str, folder: Path, build: Callable[[], nn.Module], scenes: Scenes, loss: Loss, settings: Settings) -> (
-    nn.Module
-):  # fmt: skip
+def run(
+    name: str, folder: Path, build: Callable[[], nn.Module], scenes: Scenes, loss: Loss, settings: Settings
+) -> nn.Module:
     """Train a network from its seed, AdamW on one cycle of the learning rate; write ``<folder>/<name>.safetensors``."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -94,8 +92,10 @@ def run(name: str, folder: Path, build: Callable[[], nn.Module], scenes: Scenes,
             total += value.item()
         seconds = time.perf_counter() - start
         left = seconds / (epoch + 1) * (settings.epochs - epoch - 1)
-        print(f"{name} epoch {epoch + 1}/{settings.epochs} loss {total / steps:.4f} {seconds:.0f} s, {left:.0f} s left",
-              flush=True)  # fmt: skip
+        print(
+            f"{name} epoch {epoch + 1}/{settings.epochs} loss {total / steps:.4f} {seconds:.0f} s, {left:.0f} s left",
+            flush=True,
+        )
     network.eval()
     # step counters of the batch norms are left out: inference has no use for them
     state = {k: v.contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}

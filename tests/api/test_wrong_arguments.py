@@ -131,7 +131,7 @@ WRONG: dict[str, tuple[Callable[[Given], Any], str]] = {
     "build images": (lambda g: edgeq.build(g.model, images=np.zeros((9, 3, 8, 8))), "images .*must be a whole number"),
     "build seed": (lambda g: edgeq.build(g.model, seed=10**6000), "seed int of thousands of digits: must be"),
     "build effort": (lambda g: edgeq.build(g.model, effort=10**6000), "effort int of thousands of digits"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)

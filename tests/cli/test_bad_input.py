@@ -70,8 +70,11 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
 def test_wrong_input_shape(folder: Path) -> None:
     (folder / "model.toml").write_text(TOML.replace("[3, 8, 8]", "[1, 8, 8]").replace("0.5, 0.5, 0.5", "0.5"))
     fails(2, "std")
-    fails(2, "cannot take an input of shape [4, 8, 8]", arguments=(
-        "network.py:tiny", "--input-shape", "4,8,8", "--mean", "0,0,0,0", "--std", "1,1,1,1"))  # fmt: skip
+    fails(
+        2,
+        "cannot take an input of shape [4, 8, 8]",
+        arguments=("network.py:tiny", "--input-shape", "4,8,8", "--mean", "0,0,0,0", "--std", "1,1,1,1"),
+    )
 
 
 def test_unknown_target(folder: Path) -> None:

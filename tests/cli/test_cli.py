@@ -27,18 +27,35 @@ from tests.cli.console import one_line, run
 pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 REPORT: dict[str, Any] = {
-    "schema": 1, "model": "tiny", "target": "tflite-arm", "method": "gznq", "bits": "w8a8", "seed": 0,
+    "schema": 1,
+    "model": "tiny",
+    "target": "tflite-arm",
+    "method": "gznq",
+    "bits": "w8a8",
+    "seed": 0,
     "artifact": {"path": "tiny.tflite", "bytes": 98_304, "sha256": "0" * 64},
     "float": {"bytes": 393_216},
-    "accuracy": {"n": 500, "float": {"top1": 91.0, "top5": 99.6}, "integer": {"top1": 90.8, "top5": 99.6},
-                 "agreement": 0.986},
+    "accuracy": {
+        "n": 500,
+        "float": {"top1": 91.0, "top5": 99.6},
+        "integer": {"top1": 90.8, "top5": 99.6},
+        "agreement": 0.986,
+    },
     "exactness": {"reference": "BUILTIN_REF", "values": 4000, "equal": 4000, "max_step": 0},
     "census": {"ops": 31, "float_ops": 0, "transposes": 0, "quantize": 0, "dequantize": 0},
-    "latency": {"float_median_ms": 2.0, "integer_median_ms": 1.5, "ratio": 0.75, "p90_ms": 1.7, "runs": 50,
-                "threads": 1, "conditions": {"cpu": "Some CPU [x86]"}, "valid": True},
+    "latency": {
+        "float_median_ms": 2.0,
+        "integer_median_ms": 1.5,
+        "ratio": 0.75,
+        "p90_ms": 1.7,
+        "runs": 50,
+        "threads": 1,
+        "conditions": {"cpu": "Some CPU [x86]"},
+        "valid": True,
+    },
     "synthesis": {"method": "gznq", "images": 128, "seconds": 61.5},
     "seconds": {"capture": 0.5, "synthesize": 61.5, "calibrate": 2.0, "write": 0.1, "verify": 3.0, "measure": None},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -123,10 +140,19 @@ def test_summary_says_what_matters(pipeline: Callable[..., list[BuildConfig]]) -
     pipeline()
     text = run("build", "net.toml").stdout
     for part in (
-        "tiny for tflite-arm", "98.3 kB", "4.0 times smaller", "90.80 %, float 91.00 % (-0.20 points) on 500 images",
-        "98.60 %", "every one of 4,000 values equals BUILTIN_REF", "31 ops, 0 float, 0 transposes", "1.50 ms",
-        "ratio 0.75", "Some CPU [x86]", "128 images by gznq", "build/tiny-tflite-arm/report.html",
-    ):  # fmt: skip
+        "tiny for tflite-arm",
+        "98.3 kB",
+        "4.0 times smaller",
+        "90.80 %, float 91.00 % (-0.20 points) on 500 images",
+        "98.60 %",
+        "every one of 4,000 values equals BUILTIN_REF",
+        "31 ops, 0 float, 0 transposes",
+        "1.50 ms",
+        "ratio 0.75",
+        "Some CPU [x86]",
+        "128 images by gznq",
+        "build/tiny-tflite-arm/report.html",
+    ):
         assert part in text, text
 
 
@@ -224,7 +250,7 @@ def test_unknown_key_in_edgeq_toml(pipeline: Callable[..., list[BuildConfig]]) -
         (PermissionError(errno.EACCES, "Permission denied", "build"), 2, "build: Permission denied"),
         (ZeroDivisionError("division by zero"), 70, "bug: ZeroDivisionError: division by zero (run again with EDGEQ_"),
     ],
-)  # fmt: skip
+)
 def test_failures_are_one_line_and_a_status(
     pipeline: Callable[..., list[BuildConfig]], error: BaseException, status: int, part: str
 ) -> None:
@@ -313,8 +339,16 @@ def test_version() -> None:
 
 
 def test_plan_shows_anything(capsys: pytest.CaptureFixture[str]) -> None:
-    show_plan({"parameters": 272474, "input": [3, 32, 32], "unsupported": [], "estimate": {"seconds": 2.0}, "ok": True,
-               "ops": [{"op": "Conv2d[x]", "count": 19}, {"op": "Add", "macs": 3}]})  # fmt: skip
+    show_plan(
+        {
+            "parameters": 272474,
+            "input": [3, 32, 32],
+            "unsupported": [],
+            "estimate": {"seconds": 2.0},
+            "ok": True,
+            "ops": [{"op": "Conv2d[x]", "count": 19}, {"op": "Add", "macs": 3}],
+        }
+    )
     text = capsys.readouterr().out
     for part in ("272,474", "3x32x32", "none", "seconds 2.00", "yes", "Conv2d[x]", "19"):
         assert part in text

@@ -23,8 +23,17 @@ HOSTILE = "\x1b[32m[green]passed[/green]\x9b2J\u202e\u2028\u200b\r\x07"
 ALLOWED = ("edgeq/cli/shell.py", "edgeq/cli/terminal.py", "edgeq/device/runners/agent/__main__.py")
 """The modules that print, and the agent, which prints on the device."""
 
-PRINTS = {"click.echo", "click.secho", "print", "Console", "rich.print", "pprint", "sys.stdout.write",
-          "sys.stderr.write", "click.style"}  # fmt: skip
+PRINTS = {
+    "click.echo",
+    "click.secho",
+    "print",
+    "Console",
+    "rich.print",
+    "pprint",
+    "sys.stdout.write",
+    "sys.stderr.write",
+    "click.style",
+}
 
 
 def spelt(function: ast.expr) -> str:
@@ -116,10 +125,19 @@ def test_a_model_with_hostile_names(model: Path) -> None:
         assert harmless(done.output)
 
 
-@pytest.mark.parametrize("words", [
-    ["inspect", HOSTILE], ["inspect", "a", HOSTILE], [f"--{HOSTILE}"], [HOSTILE], ["eval", "x", "--limit", HOSTILE],
-    ["check", HOSTILE, "--max-drop", "1"], ["verify", HOSTILE], ["bench", HOSTILE, "--device", HOSTILE],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect", HOSTILE],
+        ["inspect", "a", HOSTILE],
+        [f"--{HOSTILE}"],
+        [HOSTILE],
+        ["eval", "x", "--limit", HOSTILE],
+        ["check", HOSTILE, "--max-drop", "1"],
+        ["verify", HOSTILE],
+        ["bench", HOSTILE, "--device", HOSTILE],
+    ],
+)
 def test_words_typed(words: list[str]) -> None:
     done = run(*words)
     assert done.exit_code == 2, done.output

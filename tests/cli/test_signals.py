@@ -63,8 +63,12 @@ def _ended(board: Board, number: signal.Signals, status: int, busy: Path) -> Non
     )  # as the agent does, it ends with its standard input
     cache = f"{busy}.cache"
     given = os.environ | {"EDGEQ_SSH_CONFIG": str(board.config), "TMPDIR": str(busy), "XDG_CACHE_HOME": cache}
-    command = subprocess.Popen([sys.executable, "-m", "edgeq", "device", "probe", board.host], env=given,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    command = subprocess.Popen(
+        [sys.executable, "-m", "edgeq", "device", "probe", board.host],
+        env=given,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         assert eventually(begun.exists)
         assert running(str(busy))

@@ -112,8 +112,12 @@ def test_statistics_say_what_was_measured(here: Path) -> None:
     assert row["std_gap"] == pytest.approx(float(spread), abs=1e-4)
     kept = int((answers == calibration.labels).sum())
     assert facts["answers"] == {
-        "labelled": 6, "kept": kept, "share": kept / 6, "classes": len(set(answers.tolist())), "of": 4,
-    }  # fmt: skip
+        "labelled": 6,
+        "kept": kept,
+        "share": kept / 6,
+        "classes": len(set(answers.tolist())),
+        "of": 4,
+    }
     assert facts["gaps"]["noise_mean_gap"] > 0
     page = (folder / "statistics.html").read_text()
     assert "calibration set" in page
@@ -151,9 +155,11 @@ def test_unlabelled_images_beyond_pixels_say_so(here: Path) -> None:
 
 def test_without_batch_norm_and_with_odd_channels(here: Path) -> None:
     text = model_toml(
-        channels=2, network="arguments = { norm = false, channels = 2 }", picture="resize = 20\ncrop = 16",
+        channels=2,
+        network="arguments = { norm = false, channels = 2 }",
+        picture="resize = 20\ncrop = 16",
         evaluation=False,
-    )  # fmt: skip
+    )
     (here / "plain.toml").write_text(text)
     result = run(
         "plain.toml", "--weights", "random", "--method", "uniform", "-n", "5", "--cache", "cache", "-o", "o", "--json"
@@ -282,8 +288,12 @@ def test_methods_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["gzsq"]["batch_norm"] is False
     assert found["noise"]["data"] == "none"
     assert found["plugin"] == {
-        "name": "plugin", "batch_norm": None, "labels": None, "data": "not stated", "what": "Images from elsewhere.",
-    }  # fmt: skip
+        "name": "plugin",
+        "batch_norm": None,
+        "labels": None,
+        "data": "not stated",
+        "what": "Images from elsewhere.",
+    }
     lines = CliRunner().invoke(cli, ["methods"]).stdout.splitlines()
     assert lines[0].split("  ")[0] == "method"
     assert {line.split()[0] for line in lines[1:]} == set(found)

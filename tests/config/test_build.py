@@ -58,9 +58,16 @@ def test_falsy_values_are_values() -> None:
 
 def test_command_line_says_the_same_again() -> None:
     flags = {
-        "model": "nets.py:make", "input_shape": "1,8,9", "mean": "0.5", "std": "0.25", "method": "images:my photos",
-        "targets": ("onnx-arm", "tflite-arm"), "seed": "3", "strict": True, "output": "out",
-    }  # fmt: skip
+        "model": "nets.py:make",
+        "input_shape": "1,8,9",
+        "mean": "0.5",
+        "std": "0.25",
+        "method": "images:my photos",
+        "targets": ("onnx-arm", "tflite-arm"),
+        "seed": "3",
+        "strict": True,
+        "output": "out",
+    }
     config = resolve(flags, {}).config
     words = config.arguments()
     assert words[:3] == ["edgeq", "build", "nets.py:make"]
@@ -78,19 +85,49 @@ def test_force_takes_stages_only() -> None:
 
 def test_every_setting_survives_print_config() -> None:
     flags = {
-        "model": "net.toml", "weights": 'a"b\\c.pth', "input_shape": "1,8,9", "mean": "0.5", "std": "0.25",
-        "targets": ("onnx-arm", "tflite-arm"), "method": "images:pictures", "images": "7", "seed": "3",
-        "effort": "best", "observer": "minmax", "io": "uint8", "output": "out", "threads": "2",
-        "bench_threads": "3", "cache": "c",
-        "evaluation": "e.npz", "eval_limit": "50", "strict": True, "force": ("synthesize",),
-        "bits": "w4a8", "layer_bits": ("f.*=w8a8", "g=w2a8"), "all_layers": True,
-        "finetune": "kd", "precision": "mixed", "weight_storage": "int8", "metadata": "yes", "raw_pixels": "free",
+        "model": "net.toml",
+        "weights": 'a"b\\c.pth',
+        "input_shape": "1,8,9",
+        "mean": "0.5",
+        "std": "0.25",
+        "targets": ("onnx-arm", "tflite-arm"),
+        "method": "images:pictures",
+        "images": "7",
+        "seed": "3",
+        "effort": "best",
+        "observer": "minmax",
+        "io": "uint8",
+        "output": "out",
+        "threads": "2",
+        "bench_threads": "3",
+        "cache": "c",
+        "evaluation": "e.npz",
+        "eval_limit": "50",
+        "strict": True,
+        "force": ("synthesize",),
+        "bits": "w4a8",
+        "layer_bits": ("f.*=w8a8", "g=w2a8"),
+        "all_layers": True,
+        "finetune": "kd",
+        "precision": "mixed",
+        "weight_storage": "int8",
+        "metadata": "yes",
+        "raw_pixels": "free",
         "devices": ("pi@a", "adb:R58M1"),
-        "max_device_drop": "1", "min_device_agreement": "0.9", "max_device_latency_ratio": "0.8", "max_device_ms": "20",
+        "max_device_drop": "1",
+        "min_device_agreement": "0.9",
+        "max_device_latency_ratio": "0.8",
+        "max_device_ms": "20",
         "max_device_bytes": "64M",
-        "max_drop": "0.5", "min_agreement": "0.97", "max_bytes": "4M", "max_latency_ratio": "1.1",
-        "min_score": "90", "min_device_score": "89.5", "min_images": "50", "allow_simulated": True,
-    }  # fmt: skip
+        "max_drop": "0.5",
+        "min_agreement": "0.97",
+        "max_bytes": "4M",
+        "max_latency_ratio": "1.1",
+        "min_score": "90",
+        "min_device_score": "89.5",
+        "min_images": "50",
+        "allow_simulated": True,
+    }
     first = resolve(flags, {})
     assert not [key for key, origin in first.origin.items() if origin == "default"]
     write(first.to_toml())

@@ -13,9 +13,16 @@ from edgeq.errors import ConfigError
 
 def test_the_shipped_targets() -> None:
     assert target_names() == [
-        "onnx-android", "onnx-arm", "onnx-pi5", "onnx-x86",
-        "tflite-android", "tflite-arm", "tflite-pi4", "tflite-pi5", "tflite-x86",
-    ]  # fmt: skip
+        "onnx-android",
+        "onnx-arm",
+        "onnx-pi5",
+        "onnx-x86",
+        "tflite-android",
+        "tflite-arm",
+        "tflite-pi4",
+        "tflite-pi5",
+        "tflite-x86",
+    ]
     found = {target.name: target for target in targets()}
     assert {t.format for t in found.values() if t.name.startswith("tflite")} == {"tflite"}
     assert all(t.activations == "int8" and t.io == "int8" for t in found.values() if t.format == "tflite")

@@ -149,7 +149,7 @@ def test_resize_and_crop_are_torchvision_s(tmp_path: Path, size: tuple[int, int]
         ({"images": pixels()[:0], "labels": np.zeros(0, np.int64)}, ("holds no images",)),
         ({"images": np.array([{}] * 8, object)}, ("cannot be read", "allow_pickle=False")),
     ],
-)  # fmt: skip
+)
 def test_bad_npz(tmp_path: Path, arrays: dict[str, npt.ArrayLike], parts: tuple[str, ...]) -> None:
     fails(npz(tmp_path / "a.npz", **arrays), *parts)
 
@@ -250,9 +250,14 @@ SEGMENTER = ModelSpec(
     "seg", (3, 6, 8), (0.5,) * 3, (0.25,) * 3, task="segmentation", classes=2, dense=Segmentation(("none", "sign"))
 )
 DETECTOR = ModelSpec(
-    "det", (3, 6, 8), (0.5,) * 3, (0.25,) * 3, task="detection", classes=2,
+    "det",
+    (3, 6, 8),
+    (0.5,) * 3,
+    (0.25,) * 3,
+    task="detection",
+    classes=2,
     dense=Detection(("sign",), ((3, 4),), ((2.0,),)),
-)  # fmt: skip
+)
 
 
 def test_masks_come_with_their_images(tmp_path: Path) -> None:

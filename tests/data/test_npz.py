@@ -107,9 +107,14 @@ def test_a_fifo_is_not_opened(tmp_path: Path) -> None:
 IMAGES = np.zeros((4, 6, 8, 3), np.uint8)
 SCALED = replace(SPEC, input_shape=(3, 6, 6), resize=6, crop=6)
 DETECTOR = ModelSpec(
-    "det", (3, 6, 8), (0.5,) * 3, (0.25,) * 3, task="detection", classes=2,
+    "det",
+    (3, 6, 8),
+    (0.5,) * 3,
+    (0.25,) * 3,
+    task="detection",
+    classes=2,
     dense=Detection(("sign",), ((3, 4),), ((2.0,),)),
-)  # fmt: skip
+)
 BOXES = {"boxes": np.zeros((2, 4)), "labels": np.zeros(2, np.int64), "image": np.zeros(2, np.int64)}
 
 

@@ -106,9 +106,15 @@ def test_sixteen_bits_are_refused_or_keep_their_upper_half(tmp_path: Path) -> No
 
 UPRIGHT = np.array([[10, 20, 30], [40, 50, 60]], np.uint8)
 STORED = {
-    1: UPRIGHT, 2: UPRIGHT[:, ::-1], 3: UPRIGHT[::-1, ::-1], 4: UPRIGHT[::-1], 5: UPRIGHT.T,
-    6: np.rot90(UPRIGHT, 1), 7: UPRIGHT[::-1, ::-1].T, 8: np.rot90(UPRIGHT, -1),
-}  # fmt: skip
+    1: UPRIGHT,
+    2: UPRIGHT[:, ::-1],
+    3: UPRIGHT[::-1, ::-1],
+    4: UPRIGHT[::-1],
+    5: UPRIGHT.T,
+    6: np.rot90(UPRIGHT, 1),
+    7: UPRIGHT[::-1, ::-1].T,
+    8: np.rot90(UPRIGHT, -1),
+}
 """What a camera stores for each orientation (Exif 2.3, 4.6.4 A), so that the picture is `UPRIGHT`."""
 
 

@@ -68,9 +68,14 @@ class Phone:
     def start(self, command: str) -> subprocess.Popen[bytes]:
         """A command of the phone, in a process group of its own as every shell of adbd."""
         process = subprocess.Popen(
-            [self.shell, "-c", self.here(command)], cwd=self.root, env=self.environment, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [self.shell, "-c", self.here(command)],
+            cwd=self.root,
+            env=self.environment,
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self._started.append(process)
         return process
 

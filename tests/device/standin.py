@@ -89,15 +89,19 @@ def main(words: list[str]) -> int:
     _info(f"Initialized session in {init / 1e3:g}ms.")
 
     def phase(least: int, seconds: float) -> list[float]:
-        _info(f"Running benchmark for at least {least} iterations and at least {seconds:g} seconds but terminate if "
-              f"exceeding {asked['max_secs']} seconds.")  # fmt: skip
+        _info(
+            f"Running benchmark for at least {least} iterations and at least {seconds:g} seconds but terminate if "
+            f"exceeding {asked['max_secs']} seconds."
+        )
         return _timed(session.invoke, least, seconds)
 
     warm = phase(int(asked["warmup_runs"]), float(asked["warmup_min_secs"]))
     times = phase(int(asked["num_runs"]), float(asked["min_secs"]))
     mean = statistics.fmean(times)
-    _info(f"Inference timings in us: Init: {int(init)}, First inference: {int((warm or [0])[0])}, "
-          f"Warmup (avg): {sum(warm) / max(1, len(warm)):g}, Inference (avg): {mean:g}")  # fmt: skip
+    _info(
+        f"Inference timings in us: Init: {int(init)}, First inference: {int((warm or [0])[0])}, "
+        f"Warmup (avg): {sum(warm) / max(1, len(warm)):g}, Inference (avg): {mean:g}"
+    )
     if asked.get("report_peak_memory_footprint") == "true":
         _info("Memory footprint delta from the start of the tool (MB): init=2.5 overall=8.25")
         _info("Overall peak memory footprint (MB) via periodic monitoring: 13.5")
@@ -129,9 +133,11 @@ def _timed(invoke: Callable[[], None], least: int, seconds: float) -> list[float
         _info(f"count={len(times)}" + f" curr={whole[-1]}" * bool(times))
     else:
         low, middle, high = (sorted(whole)[round(share * (len(whole) - 1))] for share in (0.05, 0.5, 0.95))
-        _info(f"count={len(times)} first={whole[0]} curr={whole[-1]} min={min(whole)} max={max(whole)} "
-              f"avg={statistics.fmean(whole):g} std={int(statistics.pstdev(whole))} p5={low} median={middle} "
-              f"p95={high}\n")  # fmt: skip
+        _info(
+            f"count={len(times)} first={whole[0]} curr={whole[-1]} min={min(whole)} max={max(whole)} "
+            f"avg={statistics.fmean(whole):g} std={int(statistics.pstdev(whole))} p5={low} median={middle} "
+            f"p95={high}\n"
+        )
     return times
 
 

@@ -121,8 +121,10 @@ def test_2020_with_a_profile() -> None:
     assert (found.runs, found.init_ms, found.first_ms) == (50, 38.467, 91.81)
     assert found.mean_ms == pytest.approx(79.7609)
     assert found.profile == (
-        OpTime("CONV_2D", 15, 1.406), OpTime("DEPTHWISE_CONV_2D", 13, 0.169), OpTime("SOFTMAX", 1, 0.0)
-    )  # fmt: skip
+        OpTime("CONV_2D", 15, 1.406),
+        OpTime("DEPTHWISE_CONV_2D", 13, 0.169),
+        OpTime("SOFTMAX", 1, 0.0),
+    )
 
 
 def test_2024_with_memory_and_delegate() -> None:

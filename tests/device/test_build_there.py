@@ -121,8 +121,10 @@ def test_an_arm_in_edgeq_toml_is_measured_and_gated(board: Board, model: str) ->
     held = CliRunner().invoke(cli, ["check", "out", "--json"])
     assert held.exit_code == 0, held.output
     assert [gate["name"] for gate in json.loads(held.stdout)["rows"][4:]] == [
-        f"min-images {board.host}", f"max-device-drop {board.host}", f"min-device-agreement {board.host}",
-    ]  # fmt: skip
+        f"min-images {board.host}",
+        f"max-device-drop {board.host}",
+        f"min-device-agreement {board.host}",
+    ]
     missed = CliRunner().invoke(cli, ["check", "out", "--max-device-latency-ratio", "9"])
     assert missed.exit_code == 1
     assert "cortex-a72 is emulated" in missed.output

@@ -23,31 +23,66 @@ from edgeq.errors import DeviceError
 WORD = "0123456789abcdef"
 
 MACHINE = {
-    "cpu": "board", "parts": ["0xd08"], "architecture": "aarch64", "cores": 4, "big_cores": [0, 1, 2, 3],
-    "flags": ["asimd"], "dot_product": False, "system": "Linux 6.1", "libc": "glibc 2.36", "python": "3.11.2",
-    "bits": 64, "emulated": None,
-}  # fmt: skip
+    "cpu": "board",
+    "parts": ["0xd08"],
+    "architecture": "aarch64",
+    "cores": 4,
+    "big_cores": [0, 1, 2, 3],
+    "flags": ["asimd"],
+    "dot_product": False,
+    "system": "Linux 6.1",
+    "libc": "glibc 2.36",
+    "python": "3.11.2",
+    "bits": 64,
+    "emulated": None,
+}
 MOMENT = {
-    "clock": 10.0, "own": 1.0, "busy": 5.0, "load": 0.5, "frequency_khz": {"0": 1_800_000}, "governors": {"cpu0": "x"},
-    "temperature_c": 50.0, "throttled": 0, "affinity": [0], "stolen": 0.0, "heat_events": 0,
-}  # fmt: skip
+    "clock": 10.0,
+    "own": 1.0,
+    "busy": 5.0,
+    "load": 0.5,
+    "frequency_khz": {"0": 1_800_000},
+    "governors": {"cpu0": "x"},
+    "temperature_c": 50.0,
+    "throttled": 0,
+    "affinity": [0],
+    "stolen": 0.0,
+    "heat_events": 0,
+}
 RUNTIME = {"works": True, "version": "2.0", "numpy": "1.26", "why": ""}
 ANSWERS: dict[str, dict[str, Any]] = {
     "probe": {
-        "machine": MACHINE, "moment": MOMENT, "free_bytes": 10**9,
+        "machine": MACHINE,
+        "moment": MOMENT,
+        "free_bytes": 10**9,
         "runtimes": {"litert": RUNTIME, "tflite-runtime": RUNTIME, "onnxruntime": RUNTIME},
     },
     "eval": {
-        "images": 2, "sha256": hashlib.sha256(bytes(8)).hexdigest(), "arrays": [{"dtype": "int8", "shape": [2, 4]}],
-        "ops": {"CONV_2D": 3}, "peak_bytes": 10**7, "before": MOMENT, "after": MOMENT | {"clock": 12.0},
-        "machine": MACHINE, "runtime": "ai-edge-litert 2.0", "kernels": "xnnpack",
+        "images": 2,
+        "sha256": hashlib.sha256(bytes(8)).hexdigest(),
+        "arrays": [{"dtype": "int8", "shape": [2, 4]}],
+        "ops": {"CONV_2D": 3},
+        "peak_bytes": 10**7,
+        "before": MOMENT,
+        "after": MOMENT | {"clock": 12.0},
+        "machine": MACHINE,
+        "runtime": "ai-edge-litert 2.0",
+        "kernels": "xnnpack",
     },
     "bench": {
-        "samples": {"model": [0.001] * 50, "float": [0.002] * 50}, "inferences_per_run": 1, "threads": 1,
-        "before": MOMENT, "after": MOMENT | {"clock": 12.0, "own": 3.0, "busy": 7.0}, "machine": MACHINE,
-        "affinity": [0], "ops": {}, "peak_bytes": 10**7, "runtime": "ai-edge-litert 2.0", "kernels": "xnnpack",
+        "samples": {"model": [0.001] * 50, "float": [0.002] * 50},
+        "inferences_per_run": 1,
+        "threads": 1,
+        "before": MOMENT,
+        "after": MOMENT | {"clock": 12.0, "own": 3.0, "busy": 7.0},
+        "machine": MACHINE,
+        "affinity": [0],
+        "ops": {},
+        "peak_bytes": 10**7,
+        "runtime": "ai-edge-litert 2.0",
+        "kernels": "xnnpack",
     },
-}  # fmt: skip
+}
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -103,22 +138,32 @@ def test_a_missing_key_is_named(kind: str) -> None:
                 read_answer(sent, kind, WORD, "board")
 
 
-@pytest.mark.parametrize("sent", [
-    f'{{"edgeq": "result", "job": "{WORD}", "images": 1, "images": 2}}'.encode(),
-    f'{{"job": "{WORD}", "a": '.encode() + b"[" * 100_000,
-    f'{{"job": "{WORD}", "edgeq": "result"'.encode(),
-    f'{{"job": "{WORD}", "edgeq": "result", "clock": NaN}}'.encode(),
-    f'{{"job": "{WORD}", "edgeq": "result", "images": 1{"0" * 5000}}}'.encode(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sent",
+    [
+        f'{{"edgeq": "result", "job": "{WORD}", "images": 1, "images": 2}}'.encode(),
+        f'{{"job": "{WORD}", "a": '.encode() + b"[" * 100_000,
+        f'{{"job": "{WORD}", "edgeq": "result"'.encode(),
+        f'{{"job": "{WORD}", "edgeq": "result", "clock": NaN}}'.encode(),
+        f'{{"job": "{WORD}", "edgeq": "result", "images": 1{"0" * 5000}}}'.encode(),
+    ],
+)
 def test_what_is_no_plain_json(sent: bytes) -> None:
     with pytest.raises(DeviceError, match="malformed"):
         read_answer(sent, "eval", WORD, "board")
 
 
-@pytest.mark.parametrize("sent", [
-    b"", b"\xff\xfe\x00", line(ANSWERS["eval"], word="of another job"), line({"a": 1}, what="progress"),
-    b'["' + WORD.encode() + b'"]', b"{" + WORD.encode()[:5],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        line(ANSWERS["eval"], word="of another job"),
+        line({"a": 1}, what="progress"),
+        b'["' + WORD.encode() + b'"]',
+        b"{" + WORD.encode()[:5],
+    ],
+)
 def test_what_is_no_answer_of_this_job(sent: bytes) -> None:
     assert read_answer(sent, "eval", WORD, "board") is None
 
@@ -155,12 +200,19 @@ def _answering(
 BATCH = np.zeros((2, 3), np.int8)
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"images": 3}, "3 images"), ({"arrays": []}, "not those it names"), ({"outputs": bytes(7)}, "not those it names"),
-    ({"outputs": b"12345678"}, "not those it names"), ({"outputs": bytes(9)}, "not those it names"),
-    ({"arrays": [{"dtype": "int8", "shape": [2, 2**40]}]}, "bytes of outputs"),
-    ({"sha256": "0" * 64}, "not those it names"), ({"status": 3}, "gave no answer"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"images": 3}, "3 images"),
+        ({"arrays": []}, "not those it names"),
+        ({"outputs": bytes(7)}, "not those it names"),
+        ({"outputs": b"12345678"}, "not those it names"),
+        ({"outputs": bytes(9)}, "not those it names"),
+        ({"arrays": [{"dtype": "int8", "shape": [2, 2**40]}]}, "bytes of outputs"),
+        ({"sha256": "0" * 64}, "not those it names"),
+        ({"status": 3}, "gave no answer"),
+    ],
+)
 def test_outputs_that_are_not_those_of_the_answer(
     changes: dict[str, Any], said: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,11 +266,24 @@ def test_what_a_program_reads_and_writes_at_once_arrives_whole() -> None:
     assert call(["true"], data=data, timeout=60, where="board").status == 0  # it reads nothing
 
 
-@pytest.mark.parametrize("text", [
-    "count=1e5 avg=5", "count=5 avg=1e999", "count=5 avg=-3", "count=" + "9" * 5000 + " avg=3", "count=1.5 avg=2",
-    "count=5 avg=nan", "Inference timings in us: Inference (avg): -5", "count=3 avg=2 std=-1", "a" * 10**6,
-    "count=5 avg=4\npeak memory footprint (MB): 1e300", "=" * 10**6, "\x00\xff", "count=٣ avg=٣",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "count=1e5 avg=5",
+        "count=5 avg=1e999",
+        "count=5 avg=-3",
+        "count=" + "9" * 5000 + " avg=3",
+        "count=1.5 avg=2",
+        "count=5 avg=nan",
+        "Inference timings in us: Inference (avg): -5",
+        "count=3 avg=2 std=-1",
+        "a" * 10**6,
+        "count=5 avg=4\npeak memory footprint (MB): 1e300",
+        "=" * 10**6,
+        "\x00\xff",
+        "count=٣ avg=٣",
+    ],
+)
 def test_what_benchmark_model_cannot_have_printed(text: str) -> None:
     with pytest.raises(DeviceError) as caught:
         benchmark_model.parse(text)

@@ -280,11 +280,21 @@ def test_a_phone_that_says_little_is_still_measured(
 
 def _moment(**changed: Any) -> dict[str, Any]:
     quiet = {
-        "clock": 0.0, "own": 0.0, "busy": 0.0, "load": 0.1, "frequency_khz": {4: 900_000}, "limit_khz": {4: 2_400_000},
-        "fastest_khz": {4: 2_400_000}, "governors": {"cpu4": "schedutil"}, "temperature_c": 40.0, "thermal_status": 0,
-        "battery": {"percent": 80, "temperature_c": 30.0, "charging": False, "source": None}, "battery_saver": False,
-        "throttled": None, "affinity": [4],
-    }  # fmt: skip
+        "clock": 0.0,
+        "own": 0.0,
+        "busy": 0.0,
+        "load": 0.1,
+        "frequency_khz": {4: 900_000},
+        "limit_khz": {4: 2_400_000},
+        "fastest_khz": {4: 2_400_000},
+        "governors": {"cpu4": "schedutil"},
+        "temperature_c": 40.0,
+        "thermal_status": 0,
+        "battery": {"percent": 80, "temperature_c": 30.0, "charging": False, "source": None},
+        "battery_saver": False,
+        "throttled": None,
+        "affinity": [4],
+    }
     return quiet | changed
 
 

@@ -43,8 +43,11 @@ def test_words_arrive_as_they_are(device: ShellTransport) -> None:
 
 def test_exit_statuses_are_the_commands(device: ShellTransport) -> None:
     assert [device.run(["sh", "-c", f"exit {status}"], timeout=120).status for status in (0, 1, 127, 254)] == [
-        0, 1, 127, 254,
-    ]  # fmt: skip
+        0,
+        1,
+        127,
+        254,
+    ]
     # 255 is what ssh says when the connection is lost; a command that says it is not a lost connection.
     assert device.run(["sh", "-c", "exit 255"], timeout=120).status in (254, 255)
 
@@ -101,11 +104,18 @@ def test_only_names_that_edgeq_makes_are_removed(own_cache: Path) -> None:
     theirs = [
         own_cache / "device" / name
         for name in (
-            "photo.jpg", "files/photo.jpg", "files/album/photo.jpg", "jobs/thesis/text.md", "files/.a.part",
-            "edgeq/files/photo.jpg", "edgeq/files/album/photo.jpg", "edgeq/files/album/.0123456789ab.party",
-            "edgeq/jobs/thesis/text.md", "edgeq/jobs/0123456789abcdef",
+            "photo.jpg",
+            "files/photo.jpg",
+            "files/album/photo.jpg",
+            "jobs/thesis/text.md",
+            "files/.a.part",
+            "edgeq/files/photo.jpg",
+            "edgeq/files/album/photo.jpg",
+            "edgeq/files/album/.0123456789ab.party",
+            "edgeq/jobs/thesis/text.md",
+            "edgeq/jobs/0123456789abcdef",
         )
-    ]  # fmt: skip
+    ]
     ours = [own_cache / "device/edgeq" / name for name in ("jobs/fedcba9876543210/x", f"files/{'a' * 64}/model.tflite")]
     part = own_cache / "device/edgeq/files" / ("b" * 64) / ".0123456789ab.part"
     for path in [*theirs, *ours, part]:

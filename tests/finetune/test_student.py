@@ -47,11 +47,17 @@ def raw():
         return rng.normal(0, 1.4 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
 
     constants = {
-        "a.w": weight(8, 3, 3, 3), "b.w": weight(8, 8, 3, 3), "b.b": rng.normal(0, 0.2, 8).astype(np.float32),
-        "c.w": weight(8, 8, 1, 1), "fc.w": weight(4, 16), "fc.b": rng.normal(0, 0.2, 4).astype(np.float32),
-        "n.g": np.ones(8, np.float32), "n.b": np.zeros(8, np.float32),
-        "n.m": np.zeros(8, np.float32), "n.v": np.ones(8, np.float32),
-    }  # fmt: skip
+        "a.w": weight(8, 3, 3, 3),
+        "b.w": weight(8, 8, 3, 3),
+        "b.b": rng.normal(0, 0.2, 8).astype(np.float32),
+        "c.w": weight(8, 8, 1, 1),
+        "fc.w": weight(4, 16),
+        "fc.b": rng.normal(0, 0.2, 4).astype(np.float32),
+        "n.g": np.ones(8, np.float32),
+        "n.b": np.zeros(8, np.float32),
+        "n.m": np.zeros(8, np.float32),
+        "n.v": np.ones(8, np.float32),
+    }
     same = (1, 1, 1, 1)
     nodes = (
         Node("a", Conv2d(padding=same), ("x", "a.w")),

@@ -54,9 +54,11 @@ def integer(graph):
 @pytest.fixture
 def files(graph, integer, tmp_path):
     made = {
-        "int.tflite": write_tflite(integer, io="int8"), "int.onnx": write_onnx(integer, activations="int8"),
-        "float.tflite": write_tflite_float(graph), "float.onnx": write_onnx_float(graph),
-    }  # fmt: skip
+        "int.tflite": write_tflite(integer, io="int8"),
+        "int.onnx": write_onnx(integer, activations="int8"),
+        "float.tflite": write_tflite_float(graph),
+        "float.onnx": write_onnx_float(graph),
+    }
     for name, data in made.items():
         (tmp_path / name).write_bytes(data)
     return tmp_path

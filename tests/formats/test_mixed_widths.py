@@ -53,9 +53,16 @@ def network() -> Graph:
     a leaky ReLU), pools of three kinds, and two heads: a map, and classes behind an average."""
     rng = np.random.default_rng(7)
     shapes = {
-        "stem": (8, 3, 3, 3), "depth": (8, 1, 3, 3), "point": (8, 8, 1, 1), "gate.fc": (8, 8, 1, 1),
-        "left": (4, 8, 1, 1), "right": (4, 8, 3, 3), "far": (8, 8, 3, 3), "box": (4, 8, 1, 1), "fc": (5, 8),
-    }  # fmt: skip
+        "stem": (8, 3, 3, 3),
+        "depth": (8, 1, 3, 3),
+        "point": (8, 8, 1, 1),
+        "gate.fc": (8, 8, 1, 1),
+        "left": (4, 8, 1, 1),
+        "right": (4, 8, 3, 3),
+        "far": (8, 8, 3, 3),
+        "box": (4, 8, 1, 1),
+        "fc": (5, 8),
+    }
     constants = {
         f"{name}.w": rng.normal(0, 1.4 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
         for name, shape in shapes.items()
@@ -113,9 +120,12 @@ def wide(integer: IntegerGraph) -> set[str]:
 
 
 @settings(max_examples=16, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(bits=st.tuples(*[st.sampled_from(["w8a8", "w4a8", "w8a16", "w4a16"])] * len(LAYERS)),
-       base=st.sampled_from(["w8a8", "w8a16"]), ends=st.sampled_from([None, 8, 16]),
-       io=st.sampled_from([None, "float32"]))  # fmt: skip
+@given(
+    bits=st.tuples(*[st.sampled_from(["w8a8", "w4a8", "w8a16", "w4a16"])] * len(LAYERS)),
+    base=st.sampled_from(["w8a8", "w8a16"]),
+    ends=st.sampled_from([None, 8, 16]),
+    io=st.sampled_from([None, "float32"]),
+)
 def test_any_widths_of_any_layers_are_exact(bits, base, ends, io) -> None:  # type: ignore[no-untyped-def]
     asked = scheme(*(f"{name}={one}" for name, one in zip(LAYERS, bits, strict=True)), bits=base, ends=ends)
     integer = frozen(network(), asked, images(4))

@@ -21,9 +21,18 @@ from edgeq.integer.graph import IntegerGraph, Quantization
 from tests.formats.residual import frozen, images, residual_network
 
 FUSED = {
-    "Concat": 1, "DequantizeLinear": 1, "Flatten": 1, "NhwcMaxPool": 1, "QGemm": 1, "QLinearAdd": 1, "QLinearConv": 5,
-    "QLinearGlobalAveragePool": 1, "QLinearLeakyRelu": 1, "QuantizeLinear": 1, "Slice": 1,
-}  # fmt: skip
+    "Concat": 1,
+    "DequantizeLinear": 1,
+    "Flatten": 1,
+    "NhwcMaxPool": 1,
+    "QGemm": 1,
+    "QLinearAdd": 1,
+    "QLinearConv": 5,
+    "QLinearGlobalAveragePool": 1,
+    "QLinearLeakyRelu": 1,
+    "QuantizeLinear": 1,
+    "Slice": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +196,14 @@ def test_census_of_files_others_made(tmp_path) -> None:  # type: ignore[no-untyp
 
     (tmp_path / "float.onnx").write_bytes(write_onnx_float(residual_network()))
     quantize_static(
-        str(tmp_path / "float.onnx"), str(tmp_path / "peer.onnx"), Images(), quant_format=QuantFormat.QDQ,
-        per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-    )  # fmt: skip
+        str(tmp_path / "float.onnx"),
+        str(tmp_path / "peer.onnx"),
+        Images(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
     written, run = census(tmp_path / "peer.onnx"), optimized_census(tmp_path / "peer.onnx", "uint8")
     assert written.kinds["Conv"] == 5
     assert written.float_convolutions == 0

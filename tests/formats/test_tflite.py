@@ -154,8 +154,10 @@ def test_mirrored_spatial_output_and_movement() -> None:
 @given(
     size=st.tuples(st.integers(13, 24), st.integers(13, 24)),
     strides=st.lists(st.integers(1, 3), min_size=2, max_size=2),
-    kernels=st.lists(st.integers(1, 5), min_size=2, max_size=2), pad=st.integers(0, 2), seed=seeds,
-)  # fmt: skip
+    kernels=st.lists(st.integers(1, 5), min_size=2, max_size=2),
+    pad=st.integers(0, 2),
+    seed=seeds,
+)
 def test_any_two_layers(size, strides, kernels, pad, seed) -> None:  # type: ignore[no-untyped-def]
     """One orientation has to serve both; whatever it costs, values stay."""
     flow = Flow((1, 3, *size), quantization(0.02, 4), seed)

@@ -163,31 +163,61 @@ SILENT = {
 
 FACTORIES: dict[str, tuple[Callable[[], Any], tuple[int, int, int], str | None]] = {
     "random: rand": (lambda: pooled(RANDOM["rand"]), (3, 8, 8), "random numbers"),
-    **{f"random: {name}": (lambda body=body: pooled(body), (3, 8, 8), "answers one image in two ways")
-       for name, body in SILENT.items()},
+    **{
+        f"random: {name}": (lambda body=body: pooled(body), (3, 8, 8), "answers one image in two ways")
+        for name, body in SILENT.items()
+    },
     "random, unread": (lambda: pooled(lambda s, y: (torch.rand(1), y)[1]), (3, 8, 8), None),
     "empty memory": (lambda: pooled(lambda s, y: y + torch.empty(1, 8, 1, 1)), (3, 8, 8), "uninitialised memory"),
     "empty memory, filled": (lambda: pooled(lambda s, y: y + torch.empty(1, 8, 1, 1).fill_(2)), (3, 8, 8), None),
     "a counter": (Counts, (3, 8, 8), "changes its own state"),
     "type_as": (lambda: pooled(lambda s, y: y * s.scale.type_as(y), scale=torch.rand(8, 1, 1)), (3, 8, 8), None),
-    "type_as of integers": (lambda: pooled(lambda s, y: y * s.scale.type_as(y), scale=torch.arange(8).view(8, 1, 1)),
-                            (3, 8, 8), None),
-    "to of another": (lambda: pooled(lambda s, y: y * s.scale.to(y), scale=torch.rand(8, 1, 1).double()), (3, 8, 8),
-                      None),
+    "type_as of integers": (
+        lambda: pooled(lambda s, y: y * s.scale.type_as(y), scale=torch.arange(8).view(8, 1, 1)),
+        (3, 8, 8),
+        None,
+    ),
+    "to of another": (
+        lambda: pooled(lambda s, y: y * s.scale.to(y), scale=torch.rand(8, 1, 1).double()),
+        (3, 8, 8),
+        None,
+    ),
     "new_tensor": (lambda: pooled(lambda s, y: y + y.new_full((1, 8, 1, 1), 2.0) + y.new_ones(1)), (3, 8, 8), None),
     "zeros_like": (lambda: pooled(lambda s, y: y + torch.zeros_like(y[:, :, :1, :1])), (3, 8, 8), None),
-    "expand_as": (lambda: pooled(lambda s, y: y * s.scale.expand_as(y), scale=torch.rand(8, 1, 1)), (3, 8, 8),
-                  "a constant of shape"),
-    "a grid of constants": (lambda: pooled(lambda s, y: y + s.grid, grid=GRID.clone()), (3, 8, 8),
-                            "a constant of shape"),
-    "meshgrid": (lambda: pooled(lambda s, y: y * torch.stack(torch.meshgrid(
-        torch.arange(2.0), torch.arange(4.0), indexing="ij")).sum(0).view(1, 8, 1, 1)), (3, 8, 8), None),
+    "expand_as": (
+        lambda: pooled(lambda s, y: y * s.scale.expand_as(y), scale=torch.rand(8, 1, 1)),
+        (3, 8, 8),
+        "a constant of shape",
+    ),
+    "a grid of constants": (
+        lambda: pooled(lambda s, y: y + s.grid, grid=GRID.clone()),
+        (3, 8, 8),
+        "a constant of shape",
+    ),
+    "meshgrid": (
+        lambda: pooled(
+            lambda s, y: (
+                y
+                * torch.stack(torch.meshgrid(torch.arange(2.0), torch.arange(4.0), indexing="ij"))
+                .sum(0)
+                .view(1, 8, 1, 1)
+            )
+        ),
+        (3, 8, 8),
+        None,
+    ),
     "one minus a sigmoid": (lambda: Net(lambda s, x: 1 - torch.sigmoid(s.fc(s.conv(x).mean((2, 3))))), (3, 8, 8), None),
-    "index by booleans": (lambda: Net(lambda s, x: s.conv(x)[:, MASK].mean((2, 3))), (3, 8, 8),
-                          "a shape that depends on values"),
+    "index by booleans": (
+        lambda: Net(lambda s, x: s.conv(x)[:, MASK].mean((2, 3))),
+        (3, 8, 8),
+        "a shape that depends on values",
+    ),
     "index by numbers": (lambda: Net(lambda s, x: s.conv(x)[:, [0, 1, 6, 3]].mean((2, 3))), (3, 8, 8), None),
-    "index_select": (lambda: Net(lambda s, x: s.conv(x).index_select(3, torch.tensor([7, 6])).mean((2, 3))), (3, 8, 8),
-                     None),
+    "index_select": (
+        lambda: Net(lambda s, x: s.conv(x).index_select(3, torch.tensor([7, 6])).mean((2, 3))),
+        (3, 8, 8),
+        None,
+    ),
     "index by values": (lambda: pooled(lambda s, y: y * y[y > 0].sum()), (3, 8, 8), "not supported"),
     "a branch on values": (lambda: pooled(lambda s, y: y if y.sum() > 0 else -y), (3, 8, 8), "cannot be traced"),
     "a huge constant": (lambda: pooled(lambda s, y: y + torch.ones(2**26, 2).sum()), (3, 8, 8), "makes a constant of"),
@@ -229,13 +259,16 @@ FACTORIES: dict[str, tuple[Callable[[], Any], tuple[int, int, int], str | None]]
     "one channel": (lambda: nn.Sequential(nn.Conv2d(1, 4, 8), nn.Flatten()), (1, 8, 8), None),
     "two channels": (lambda: nn.Sequential(nn.Conv2d(2, 4, 8), nn.Flatten()), (2, 8, 8), None),
     "forty channels": (lambda: nn.Sequential(nn.Conv2d(40, 4, (1, 8)), nn.Flatten()), (40, 1, 8), None),
-    "a reshape that moves the batch": (lambda: Net(lambda s, x: s.conv(x).view(8, -1).mean(1).view(1, 8)), (3, 8, 8),
-                                       ""),
+    "a reshape that moves the batch": (
+        lambda: Net(lambda s, x: s.conv(x).view(8, -1).mean(1).view(1, 8)),
+        (3, 8, 8),
+        "",
+    ),
     "no gradients inside": (lambda: Net(lambda s, x: s.fc(_frozen(s.conv, x).mean((2, 3)))), (3, 8, 8), ""),
     "integers inside": (lambda: pooled(lambda s, y: y * (y > 0)), (3, 8, 8), "not supported"),
     "cast to integers": (lambda: pooled(lambda s, y: y.int().float()), (3, 8, 8), "casts to torch.int32"),
     "another's kind of integers": (lambda: pooled(lambda s, y: y.type_as(MASK).float()), (3, 8, 8), "torch.bool"),
-}  # fmt: skip
+}
 """Name -> factory, input shape, and the outcome; "" where the network may be captured or refused by torch's release."""
 
 

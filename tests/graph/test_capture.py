@@ -115,7 +115,9 @@ CALLS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], tuple[int, ...], 
     "prelu": (lambda x: F.prelu(x, torch.tensor([0.1, 0.2, 0.0, 1.5])), (4, 3, 3), [Affine, Clamp, Clamp, Add]),
     "prelu with slopes within 1": (lambda x: F.prelu(x, torch.tensor([-1.0, 0.5])), (2, 3, 3), [Affine, Maximum]),
     "prelu with slopes below zero": (
-        lambda x: F.prelu(x, torch.tensor([0.1, -0.2, 1.3])), (3, 2), [Affine, Clamp, Affine, Clamp, Add],
+        lambda x: F.prelu(x, torch.tensor([0.1, -0.2, 1.3])),
+        (3, 2),
+        [Affine, Clamp, Affine, Clamp, Add],
     ),
     "add to itself": (lambda x: x + x, (4, 3, 3), [Add]),
     "add a number per channel": (lambda x: x + x.mean([2, 3], keepdim=True), (4, 3, 3), [GlobalAvgPool, Add]),
@@ -158,7 +160,9 @@ CALLS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], tuple[int, ...], 
     "adaptive max": (nn.AdaptiveMaxPool2d(1), (4, 6, 5), [MaxPool2d]),
     "mean": (lambda x: x.mean([2, 3]), (4, 6, 5), [GlobalAvgPool, Reshape]),
     "mean, channels last": (
-        lambda x: x.permute(0, 2, 3, 1).mean((1, 2)), (4, 6, 5), [Permute, Permute, GlobalAvgPool, Reshape],
+        lambda x: x.permute(0, 2, 3, 1).mean((1, 2)),
+        (4, 6, 5),
+        [Permute, Permute, GlobalAvgPool, Reshape],
     ),
     "mean, kept": (lambda x: x.mean((-1, -2), keepdim=True), (4, 6, 5), [GlobalAvgPool]),
     "mean of a flattened map": (lambda x: x.flatten(2).mean(2), (4, 6, 5), [Reshape, Reshape, GlobalAvgPool, Reshape]),
@@ -170,10 +174,14 @@ CALLS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], tuple[int, ...], 
     "transpose": (lambda x: x.transpose(-1, 1), (4, 3, 2), [Permute]),
     "movedim": (lambda x: x.movedim(1, -1), (4, 3, 2), [Permute]),
     "twice the size": (
-        lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False), (4, 3, 2), [Resize2d],
+        lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False),
+        (4, 3, 2),
+        [Resize2d],
     ),
     "to a size, corner to corner": (
-        lambda x: F.interpolate(x, (5, 7), mode="bilinear", align_corners=True), (4, 3, 2), [Resize2d],
+        lambda x: F.interpolate(x, (5, 7), mode="bilinear", align_corners=True),
+        (4, 3, 2),
+        [Resize2d],
     ),
     "nearest": (nn.Upsample(scale_factor=3), (4, 3, 2), [Resize2d]),
     "to its own size": (lambda x: F.relu(F.interpolate(x, (3, 2), mode="bilinear")), (4, 3, 2), [Clamp]),
@@ -188,7 +196,7 @@ CALLS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], tuple[int, ...], 
     "softmax of rows": (lambda x: x.flatten(2).softmax(2), (4, 3, 2), [Reshape, Softmax]),
     "nothing": (lambda x: F.relu(F.dropout(x.contiguous(), training=False).detach().clone()), (4, 2, 2), [Clamp]),
     "cast": (lambda x: F.relu(x.to(torch.float32)), (4, 2, 2), [Clamp]),
-}  # fmt: skip
+}
 
 
 WRITING = {"relu in place"}
@@ -422,8 +430,11 @@ def test_calls_behind_a_moved_batch_are_not_blamed_for_it() -> None:
 def test_all_unsupported_calls_at_once() -> None:
     errors = unsupported_calls(Gated(), (3, 4, 4), "gated")
     assert [(e.what.split(".")[1].split()[0], e.where) for e in errors] == [
-        ("rrelu", "body.1"), ("log_softmax", "last"), ("log1p", "gated"), ("erfc", "gated"),
-    ]  # fmt: skip
+        ("rrelu", "body.1"),
+        ("log_softmax", "last"),
+        ("log1p", "gated"),
+        ("erfc", "gated"),
+    ]
     assert all(e.hint for e in errors)
     with pytest.raises(UnsupportedError, match="3 more unsupported"):
         capture(Gated(), (3, 4, 4), "gated")

@@ -79,14 +79,17 @@ def block() -> Graph:
     """x -> conv (relu) -> add with x -> pool, and a second output from the conv."""
     weight = np.ones((2, 2, 1, 1), np.float32)
     return Graph(
-        "block", ("x",), ("sum", "pool"),
+        "block",
+        ("x",),
+        ("sum", "pool"),
         (
             Node("conv", Conv2d(activation=RELU), ("x", "a.weight")),
             Node("sum", Add(), ("conv", "x")),
             Node("pool", MaxPool2d(), ("sum",)),
         ),
-        {"a.weight": weight}, {"x": (1, 2, 4, 4)},
-    )  # fmt: skip
+        {"a.weight": weight},
+        {"x": (1, 2, 4, 4)},
+    )
 
 
 def test_every_op_kind_runs() -> None:

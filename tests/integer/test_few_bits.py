@@ -40,10 +40,13 @@ def network(seed: int = 5) -> Graph:
         return rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
 
     constants = {
-        "stem.w": weight(4, 3, 3, 3), "depth.w": weight(4, 1, 3, 3), "point.w": weight(4, 4, 1, 1),
+        "stem.w": weight(4, 3, 3, 3),
+        "depth.w": weight(4, 1, 3, 3),
+        "point.w": weight(4, 4, 1, 1),
         "fc.w": weight(3, 4),
-        "stem.b": rng.normal(0, 0.3, 4).astype(np.float32), "fc.b": rng.normal(0, 0.3, 3).astype(np.float32),
-    }  # fmt: skip
+        "stem.b": rng.normal(0, 0.3, 4).astype(np.float32),
+        "fc.b": rng.normal(0, 0.3, 3).astype(np.float32),
+    }
     same = (1, 1, 1, 1)
     nodes = (
         Node("stem", Conv2d(padding=same, activation=RELU), ("x", "stem.w", "stem.b")),
@@ -65,9 +68,11 @@ def images(count: int = 8, seed: int = 0, spread: float = 1.0) -> npt.NDArray[np
 def frozen(bits: str, *, all_layers: bool = False, seed: int = 5, widest: int = 8) -> IntegerGraph:
     graph, inputs = network(seed), images(16)
     decided = calibrate(
-        graph, CalibrationSet(inputs, np.full(16, -1, np.int64), "test"), RANGE,
+        graph,
+        CalibrationSet(inputs, np.full(16, -1, np.int64), "test"),
+        RANGE,
         scheme=Scheme.of(bits, all_layers=all_layers, widest=widest),
-    )  # fmt: skip
+    )
     return freeze(graph, decided).graph
 
 
@@ -119,10 +124,8 @@ def naive(graph: IntegerGraph, image: Ints, bits: int) -> dict[str, Ints]:
         parts = [scaled((int(values[n][place]) - zero[n]) << 20, float(scale[n]) / twice) for n in ("point", "stem")]
         values["sum"][place] = saturate(scaled(sum(parts), back), few, relu=True, name="sum")
     values["pool"] = np.array(
-        [
-            [[max(c[_window(i), _window(j)].flat) for j in range(3)] for i in range(3)] for c in values["sum"]
-        ]
-    )  # fmt: skip
+        [[[max(c[_window(i), _window(j)].flat) for j in range(3)] for i in range(3)] for c in values["sum"]]
+    )
     return values
 
 

@@ -25,9 +25,14 @@ LAYERS: dict[str, tuple[Op, tuple[int, ...]]] = {
     "linear": (Linear(), (5, 120)),
 }
 OTHERS: dict[str, Op] = {
-    "clamp": RELU, "leaky": LeakyReLU(0.1), "bent down": LeakyReLU(-0.3), "mean": GlobalAvgPool(), "add": Add(),
-    "mul": Mul(), "mean of squares": MeanSquare(1e-5),
-}  # fmt: skip
+    "clamp": RELU,
+    "leaky": LeakyReLU(0.1),
+    "bent down": LeakyReLU(-0.3),
+    "mean": GlobalAvgPool(),
+    "add": Add(),
+    "mul": Mul(),
+    "mean of squares": MeanSquare(1e-5),
+}
 
 
 def layer(name: str, ratio: float) -> Flow:

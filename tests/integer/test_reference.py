@@ -23,8 +23,10 @@ def test_every_node_and_nothing_else_int8() -> None:
     flow = small()
     values = run(flow.graph(), flow.entry.quantize(flow.samples(3)))
     assert {name: value.shape for name, value in values.items()} == {
-        "conv": (3, 8, 5, 4), "pool": (3, 8, 2, 2), "mean": (3, 8, 1, 1),
-    }  # fmt: skip
+        "conv": (3, 8, 5, 4),
+        "pool": (3, 8, 2, 2),
+        "mean": (3, 8, 1, 1),
+    }
     assert all(value.dtype == np.int8 for value in values.values())
 
 

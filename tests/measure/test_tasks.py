@@ -10,9 +10,7 @@ from edgeq.model.tasks import Detection, Segmentation
 
 SHAPE = {"input_shape": (3, 4, 4), "mean": (0.0,) * 3, "std": (1.0,) * 3}
 SEGMENTER = ModelSpec("seg", **SHAPE, task="segmentation", classes=2, dense=Segmentation(("none", "sign")))
-DETECTOR = ModelSpec(
-    "det", **SHAPE, task="detection", classes=2, dense=Detection(("sign",), ((2, 2),), ((2.0,),))
-)  # fmt: skip
+DETECTOR = ModelSpec("det", **SHAPE, task="detection", classes=2, dense=Detection(("sign",), ((2, 2),), ((2.0,),)))
 IMAGES = np.zeros((2, 3, 4, 4), np.float32)
 
 

@@ -96,8 +96,10 @@ def test_drift_common_to_both_leaves_the_ratio() -> None:
 
 def test_activity_of_what_cannot_be_read_is_unknown() -> None:
     assert activity(quiet(busy=None, stolen=None), quiet(clock=2.0, own=1.0), 4) == {
-        "others": None, "stolen": None, "processor_share": 0.5,
-    }  # fmt: skip
+        "others": None,
+        "stolen": None,
+        "processor_share": 0.5,
+    }
     assert set(activity(quiet(clock=2.0), quiet(clock=1.0), 4).values()) == {None}
 
 
@@ -107,8 +109,13 @@ def test_one_schema_and_one_line() -> None:
     assert (both["ratio"], both["float_p90_ms"], both["runs"], both["reason"]) == (0.5, 2.0, ENOUGH_RUNS, None)
     assert (alone["valid"], alone["reason"]) == (False, "a; b")
     assert both.keys() - alone.keys() == {
-        "ratio", "ratio_interval", "float_median_ms", "float_p90_ms", "float_min_ms", "float_spread",
-    }  # fmt: skip
+        "ratio",
+        "ratio_interval",
+        "float_median_ms",
+        "float_p90_ms",
+        "float_min_ms",
+        "float_spread",
+    }
     assert latency_text(both) == "1.00 ms, float 2.00 ms (ratio 0.50), p90 1.00 ms, 2 thread(s)"
     assert latency_text(alone | {"p90_ms": None}) == "1.00 ms, 2 thread(s)"
 

@@ -214,7 +214,7 @@ def test_every_shipped_model_file_is_valid() -> None:
         ("tiny.safetensors", "net.py", ("is none of .safetensors",)),
         ("tiny.safetensors", "${EDGEQ_NOT_SET}/tiny.safetensors", ("environment variable EDGEQ_NOT_SET is not set",)),
     ],
-)  # fmt: skip
+)
 def test_mistakes_in_model_toml(folder: Path, before: str, after: str, parts: tuple[str, ...]) -> None:
     fails(edited(folder, before, after), *parts)
 

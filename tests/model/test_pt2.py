@@ -130,10 +130,12 @@ def test_the_older_form_of_archive_is_read_as_well(tmp_path: Path) -> None:
     program = exported(False)
     old = serialize(program)
     files = {
-        "version": b"8.8", "serialized_exported_program.json": old.exported_program,
-        "serialized_state_dict.pt": old.state_dict, "serialized_constants.pt": old.constants,
+        "version": b"8.8",
+        "serialized_exported_program.json": old.exported_program,
+        "serialized_state_dict.pt": old.state_dict,
+        "serialized_constants.pt": old.constants,
         "serialized_example_inputs.pt": old.example_inputs,
-    }  # fmt: skip
+    }
     x, graph = torch.rand(1, 3, 8, 8), opened(write(tmp_path / "old.pt2", files))
     assert torch.allclose(GraphModule(graph)(x), program.module()(x), atol=1e-6)
     for name in ("serialized_state_dict.pt", "serialized_constants.pt"):
@@ -179,9 +181,14 @@ def test_sizes_are_arithmetic(tmp_path: Path, archives: Mapping[bool, dict[str, 
 
 @pytest.mark.parametrize(
     "expression",
-    ["Symbol('s77', positive=True, integer=True)", "s77", "Mul(Integer(64), Symbol('s77', integer=True))",
-     "FloorDiv(Add(Symbol('s77'), Integer(-1)), Integer(2))", "4*s77 + 3"],
-)  # fmt: skip
+    [
+        "Symbol('s77', positive=True, integer=True)",
+        "s77",
+        "Mul(Integer(64), Symbol('s77', integer=True))",
+        "FloorDiv(Add(Symbol('s77'), Integer(-1)), Integer(2))",
+        "4*s77 + 3",
+    ],
+)
 def test_plain_arithmetic_of_open_sizes_is_kept(archives: Mapping[bool, dict[str, bytes]], expression: str) -> None:
     data = json.loads(archives[True][place_of(archives[True], "model.json")])
     data["graph_module"]["graph"]["sym_int_values"]["sym_size_int_1"] = {"as_expr": {"expr_str": expression}}
@@ -194,12 +201,24 @@ def _node(data: Any, call: str) -> Any:
 
 
 TARGETS = (
-    "torch.os.mkdir", "torch.hub.load", "torch.ops.load_library", "torch.ops.aten.__class__.mro",
-    "_operator.attrgetter", "_operator.call", "math.factorial", "#extension:op", "torch.ops.higher_order.cond",
-    "torch.ops.prims.add.default", "torch.ops.aten.from_file.default", "torch.ops.aten.conv2d.default.__call__",
-    "torch.ops.aten.resize_.default", "torch.ops.aten.record_stream.default", "torch.ops.aten.set_.source_Storage",
-    "torch.load", 3,
-)  # fmt: skip
+    "torch.os.mkdir",
+    "torch.hub.load",
+    "torch.ops.load_library",
+    "torch.ops.aten.__class__.mro",
+    "_operator.attrgetter",
+    "_operator.call",
+    "math.factorial",
+    "#extension:op",
+    "torch.ops.higher_order.cond",
+    "torch.ops.prims.add.default",
+    "torch.ops.aten.from_file.default",
+    "torch.ops.aten.conv2d.default.__call__",
+    "torch.ops.aten.resize_.default",
+    "torch.ops.aten.record_stream.default",
+    "torch.ops.aten.set_.source_Storage",
+    "torch.load",
+    3,
+)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -217,10 +236,12 @@ def test_files_are_not_made_by_a_call_on_constants(tmp_path: Path, archives: Map
     def edit(data: Any) -> None:
         _node(data, "torch.ops.aten.type_as").update(
             target="torch.ops.aten.from_file.default",
-            inputs=[{"name": "filename", "arg": {"as_string": "ran"}, "kind": 1},
-                    {"name": "shared", "arg": {"as_bool": True}, "kind": 1},
-                    {"name": "size", "arg": {"as_int": 4}, "kind": 1}],
-        )  # fmt: skip
+            inputs=[
+                {"name": "filename", "arg": {"as_string": "ran"}, "kind": 1},
+                {"name": "shared", "arg": {"as_bool": True}, "kind": 1},
+                {"name": "size", "arg": {"as_int": 4}, "kind": 1},
+            ],
+        )
 
     assert "aten.from_file is not supported" in refusal(
         edited(tmp_path / "net.pt2", archives[False], "model.json", edit)
@@ -236,9 +257,11 @@ def test_constants_are_measured_before_they_are_made(
         "full": [{"name": "size", "arg": size, "kind": 1}, {"name": "fill_value", "arg": {"as_float": 1.0}, "kind": 1}],
         "zeros": [{"name": "size", "arg": size, "kind": 1}],
         "arange": [{"name": "end", "arg": size, "kind": 1}],
-        "expand and copy": [{"name": "self", "arg": {"as_tensor": {"name": "b_scale"}}, "kind": 1},
-                            {"name": "repeats", "arg": {"as_ints": [1024, 1024, 1024]}, "kind": 1}],
-    }[call]  # fmt: skip
+        "expand and copy": [
+            {"name": "self", "arg": {"as_tensor": {"name": "b_scale"}}, "kind": 1},
+            {"name": "repeats", "arg": {"as_ints": [1024, 1024, 1024]}, "kind": 1},
+        ],
+    }[call]
 
     def edit(data: Any) -> None:
         target = "repeat" if "expand" in call else call
@@ -300,9 +323,13 @@ def test_what_capture_does_not_need_is_left_out(tmp_path: Path, archives: Mappin
         signature.update(in_spec=spec, out_spec=other, forward_arg_names=[f"x={CODE}"])
         node = _node(data, "torch.ops.aten.conv2d")
         node["metadata"] = {
-            "stack_trace": f"File\n{CODE}", "nn_module_stack": f"a,b,c\n{CODE}", "source_fn_stack": f"a,{CODE}",
-            "custom": CODE, "from_node": CODE, "torch_fn": CODE,
-        }  # fmt: skip
+            "stack_trace": f"File\n{CODE}",
+            "nn_module_stack": f"a,b,c\n{CODE}",
+            "source_fn_stack": f"a,{CODE}",
+            "custom": CODE,
+            "from_node": CODE,
+            "torch_fn": CODE,
+        }
 
     for open_batch in (False, True):
         assert opened(edited(tmp_path / "net.pt2", archives[open_batch], "model.json", edit)).outputs == ("fc",)

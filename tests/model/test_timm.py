@@ -16,8 +16,11 @@ from edgeq.errors import ConfigError
 from edgeq.model.load import load_model
 
 SETTINGS = {
-    "input_size": (3, 20, 20), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4), "crop_pct": 0.875,
-}  # fmt: skip
+    "input_size": (3, 20, 20),
+    "mean": (0.5, 0.4, 0.3),
+    "std": (0.2, 0.3, 0.4),
+    "crop_pct": 0.875,
+}
 
 
 class Named(nn.Sequential):

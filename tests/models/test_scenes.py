@@ -62,10 +62,19 @@ def test_families_follow_outline_and_colour() -> None:
     scenes = module("scenes")
     families = {name: scenes.FAMILIES[family] for name, family in zip(scenes.SIGNS, scenes._families(), strict=True)}
     expected = {
-        "no-entry": "prohibition", "end-of-limits": "prohibition", "danger": "warning", "cattle": "warning",
-        "yield": "priority", "stop": "priority", "ducks": "priority", "go-straight": "order", "bicycle-path": "order",
-        "footpath": "order", "parking": "information", "dead-end": "information",
-    }  # fmt: skip
+        "no-entry": "prohibition",
+        "end-of-limits": "prohibition",
+        "danger": "warning",
+        "cattle": "warning",
+        "yield": "priority",
+        "stop": "priority",
+        "ducks": "priority",
+        "go-straight": "order",
+        "bicycle-path": "order",
+        "footpath": "order",
+        "parking": "information",
+        "dead-end": "information",
+    }
     assert {name: families[name] for name in expected} == expected
     tasks = [read_model_file(shipped_model(name)).spec.dense for name in NETWORKS]
     assert [task.classes for task in tasks if task is not None] == [("background", *scenes.FAMILIES), scenes.FAMILIES]

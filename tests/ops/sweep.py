@@ -199,18 +199,20 @@ def batch_norm(d: Draw, shape: Shape) -> Step:
 @draws("Clamp")
 def limits(d: Draw, shape: Shape) -> Step:
     low, high = sorted((d.real(-2, 1), d.real(-1, 2)))
-    name, body = d.one([
-        ("relu", lambda m, x: F.relu(x)),
-        ("relu6", lambda m, x: F.relu6(x)),
-        ("hardsigmoid", lambda m, x: F.hardsigmoid(x)),
-        (f"hardtanh({low}, {high})", lambda m, x: F.hardtanh(x, low, high)),
-        (f"clamp(min={low})", lambda m, x: x.clamp(min=low)),
-        (f"clamp(max={high})", lambda m, x: x.clamp(max=high)),
-        (f"clamp(max={low})", lambda m, x: x.clamp(max=low)),
-        (f"clamp(min={high})", lambda m, x: x.clamp(min=high)),
-        ("clip(-1, 1)", lambda m, x: x.clip(-1, 1)),
-        ("clamp(0, 1)", lambda m, x: x.clamp(0, 1)),
-    ])  # fmt: skip
+    name, body = d.one(
+        [
+            ("relu", lambda m, x: F.relu(x)),
+            ("relu6", lambda m, x: F.relu6(x)),
+            ("hardsigmoid", lambda m, x: F.hardsigmoid(x)),
+            (f"hardtanh({low}, {high})", lambda m, x: F.hardtanh(x, low, high)),
+            (f"clamp(min={low})", lambda m, x: x.clamp(min=low)),
+            (f"clamp(max={high})", lambda m, x: x.clamp(max=high)),
+            (f"clamp(max={low})", lambda m, x: x.clamp(max=low)),
+            (f"clamp(min={high})", lambda m, x: x.clamp(min=high)),
+            ("clip(-1, 1)", lambda m, x: x.clip(-1, 1)),
+            ("clamp(0, 1)", lambda m, x: x.clamp(0, 1)),
+        ]
+    )
     return Step(body, name)
 
 
@@ -261,12 +263,14 @@ def _other(d: Draw, shape: Shape) -> tuple[Body, str]:
 def addition(d: Draw, shape: Shape) -> Step:
     body, name = _other(d, shape)
     alpha = d.one([1, 1, 2, -0.5])
-    how, said = d.one([
-        (lambda m, x: torch.add(x, body(m, x), alpha=alpha), f"x + {alpha} {name}"),
-        (lambda m, x: torch.sub(body(m, x), x, alpha=alpha), f"{name} - {alpha} x"),
-        (lambda m, x: F.relu(x + body(m, x)), f"relu(x + {name})"),
-        (lambda m, x: F.relu6(x + body(m, x)), f"relu6(x + {name})"),
-    ])  # fmt: skip
+    how, said = d.one(
+        [
+            (lambda m, x: torch.add(x, body(m, x), alpha=alpha), f"x + {alpha} {name}"),
+            (lambda m, x: torch.sub(body(m, x), x, alpha=alpha), f"{name} - {alpha} x"),
+            (lambda m, x: F.relu(x + body(m, x)), f"relu(x + {name})"),
+            (lambda m, x: F.relu6(x + body(m, x)), f"relu6(x + {name})"),
+        ]
+    )
     return Step(how, said, layer=d.layer(nn.Conv2d(shape[0], shape[0], 1)))
 
 
@@ -280,14 +284,16 @@ def product(d: Draw, shape: Shape) -> Step:
 def affine(d: Draw, shape: Shape) -> Step:
     one = (shape[0], *[1] * (len(shape) - 1))
     number, factor = d.real(-2, 2), d.one([2.0, -1.7, 0.25, 1.0, -1.0, 1e-3])
-    how, said = d.one([
-        (lambda m, x: x * m.scale + m.shift, "x * scale + shift"),
-        (lambda m, x: m.shift - x, "shift - x"),
-        (lambda m, x: (x - m.shift) / m.divisor, "(x - shift) / divisor"),
-        (lambda m, x: number - factor * x, f"{number:g} - {factor} x"),
-        (lambda m, x: (x + number) / factor, f"(x + {number:g}) / {factor}"),
-        (lambda m, x: -x, "-x"),
-    ])  # fmt: skip
+    how, said = d.one(
+        [
+            (lambda m, x: x * m.scale + m.shift, "x * scale + shift"),
+            (lambda m, x: m.shift - x, "shift - x"),
+            (lambda m, x: (x - m.shift) / m.divisor, "(x - shift) / divisor"),
+            (lambda m, x: number - factor * x, f"{number:g} - {factor} x"),
+            (lambda m, x: (x + number) / factor, f"(x + {number:g}) / {factor}"),
+            (lambda m, x: -x, "-x"),
+        ]
+    )
     parts = {"scale": d.rng.normal(0, 1, one), "shift": d.rng.normal(0, 1, one)}
     return Step(how, said, **parts, divisor=d.rng.uniform(0.3, 3, one))
 
@@ -372,14 +378,16 @@ def cut(d: Draw, shape: Shape) -> Step:
     parts = d.whole(1, size)
     place = d.whole(0, len(range(0, size, -(-size // parts))) - 1)
     everything = [slice(None)] * dim
-    how, said = d.one([
-        (lambda m, x: x[(*everything, slice(first, last, step))], f"[{first}:{last}:{step}] of {dim}"),
-        (lambda m, x: x[(*everything, slice(first - size, None, step))], f"[{first - size}::{step}] of {dim}"),
-        (lambda m, x: x.narrow(signed, first, last - first), f"narrow({signed}, {first}, {last - first})"),
-        (lambda m, x: x.select(signed, first), f"select({signed}, {first})"),
-        (lambda m, x: x.chunk(parts, signed)[place], f"chunk({parts}, {signed})[{place}]"),
-        (lambda m, x: x.split(step, signed)[-1], f"split({step}, {signed})[-1]"),
-    ])  # fmt: skip
+    how, said = d.one(
+        [
+            (lambda m, x: x[(*everything, slice(first, last, step))], f"[{first}:{last}:{step}] of {dim}"),
+            (lambda m, x: x[(*everything, slice(first - size, None, step))], f"[{first - size}::{step}] of {dim}"),
+            (lambda m, x: x.narrow(signed, first, last - first), f"narrow({signed}, {first}, {last - first})"),
+            (lambda m, x: x.select(signed, first), f"select({signed}, {first})"),
+            (lambda m, x: x.chunk(parts, signed)[place], f"chunk({parts}, {signed})[{place}]"),
+            (lambda m, x: x.split(step, signed)[-1], f"split({step}, {signed})[-1]"),
+        ]
+    )
     return Step(how, said)
 
 
@@ -407,11 +415,13 @@ def shuffle(d: Draw, shape: Shape) -> Step:
     blocks = [n for n in (1, 2, 3) if shape[0] % n**2 == 0]
     whole = [n for n in (1, 2, 3) if shape[1] % n == 0 and shape[2] % n == 0]
     up, down = d.one(blocks), d.one(whole)
-    how, said = d.one([
-        (lambda m, x: F.channel_shuffle(x, groups), f"channel_shuffle({groups})"),
-        (lambda m, x: F.pixel_shuffle(x, up), f"pixel_shuffle({up})"),
-        (lambda m, x: F.pixel_unshuffle(x, down), f"pixel_unshuffle({down})"),
-    ])  # fmt: skip
+    how, said = d.one(
+        [
+            (lambda m, x: F.channel_shuffle(x, groups), f"channel_shuffle({groups})"),
+            (lambda m, x: F.pixel_shuffle(x, up), f"pixel_shuffle({up})"),
+            (lambda m, x: F.pixel_unshuffle(x, down), f"pixel_unshuffle({down})"),
+        ]
+    )
     return Step(how, said)
 
 

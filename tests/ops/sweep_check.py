@@ -204,8 +204,11 @@ def _whole(graph: IntegerGraph, inputs: np.ndarray, activations: Literal["uint8"
     shapes = {tensors[name]: graph.shapes[name] for name in tensors}
     pieces = OrtPieces(cut_at_integers(data, shapes, tensors[entry], activations))
     first = graph.quantizations[entry].quantize(inputs).astype(np.int16) + (128 if activations == "uint8" else 0)
-    values = {tensors[name]: np.zeros((len(inputs), *shape[1:]), activations) for name, shape in graph.shapes.items()
-              if name in tensors}  # fmt: skip
+    values = {
+        tensors[name]: np.zeros((len(inputs), *shape[1:]), activations)
+        for name, shape in graph.shapes.items()
+        if name in tensors
+    }
     values[tensors[entry]] = first.astype(activations)
     for _ in graph.nodes:  # each round makes at least one more node's inputs right
         values |= pieces.run({name + FED: array for name, array in values.items()})

@@ -11,9 +11,15 @@ from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, s
 
 @EXAMPLES
 @given(
-    a=scales, b=scales, y=scales, az=zero_points, bz=zero_points, yz=zero_points,
-    activation=st.sampled_from([None, RELU, RELU6]), seed=seeds,
-)  # fmt: skip
+    a=scales,
+    b=scales,
+    y=scales,
+    az=zero_points,
+    bz=zero_points,
+    yz=zero_points,
+    activation=st.sampled_from([None, RELU, RELU6]),
+    seed=seeds,
+)
 def test_tflite(a, b, y, az, bz, yz, activation, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 3, 5, 4), quantization(a, az), seed)
     flow.add("other", Clamp(0.0), q=quantization(b, bz))

@@ -36,8 +36,17 @@ EVERY = np.arange(-128, 128).reshape(1, 256)
 
 
 @EXAMPLES
-@given(a=scales, b=scales, y=scales, az=zero_points, bz=zero_points, yz=zero_points, kind=st.sampled_from([Mul, Add]),
-       repeated=st.sampled_from(["", "pixels", "channels"]), seed=seeds)  # fmt: skip
+@given(
+    a=scales,
+    b=scales,
+    y=scales,
+    az=zero_points,
+    bz=zero_points,
+    yz=zero_points,
+    kind=st.sampled_from([Mul, Add]),
+    repeated=st.sampled_from(["", "pixels", "channels"]),
+    seed=seeds,
+)
 def test_two_values(a, b, y, az, bz, yz, kind, repeated, seed) -> None:  # type: ignore[no-untyped-def]
     """Of one shape, or one of them a number per channel, or per pixel."""
     flow = Flow((1, 3, 5, 4), quantization(a, az), seed)
@@ -69,8 +78,14 @@ FIXED = {HardSigmoid(): UNIT_GRID, Sigmoid(): quantization(1 / 256, -128), Tanh(
 
 
 @EXAMPLES
-@given(op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSigmoid(), *LOOKED_UP]),
-       x=scales, y=scales, xz=zero_points, yz=zero_points, seed=seeds)  # fmt: skip
+@given(
+    op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSigmoid(), *LOOKED_UP]),
+    x=scales,
+    y=scales,
+    xz=zero_points,
+    yz=zero_points,
+    seed=seeds,
+)
 def test_every_input_of_a_function(op, x, y, xz, yz, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 256), quantization(x, xz), seed)
     flow.add("y", op, q=FIXED.get(op, quantization(max(y, x / 100), yz)))

@@ -38,9 +38,11 @@ FIXED = {
 }
 LOOKED_UP = [ELU(), ELU(1.67, 1.05), ELU(2.0, 1.0, 0.5), Mish(), Softplus()]
 KERNELS = {
-    Sigmoid: {"QLinearSigmoid"}, Tanh: {"QLinearSigmoid"}, HardSigmoid: {"QLinearAdd"},
+    Sigmoid: {"QLinearSigmoid"},
+    Tanh: {"QLinearSigmoid"},
+    HardSigmoid: {"QLinearAdd"},
     **{kind: {"Cast", "GatherElements", "Reshape"} for kind in (ELU, GELU, Mish, Softplus)},
-}  # fmt: skip
+}
 TYPES = st.sampled_from(["uint8", "int8"])
 
 
@@ -58,8 +60,18 @@ def assert_near(flow: Flow, activations: str, expected: set[str], count: int = 5
 
 
 @EXAMPLES
-@given(a=scales, b=scales, y=scales, az=zero_points, bz=zero_points, yz=zero_points, kind=st.sampled_from([Mul, Add]),
-       repeated=st.sampled_from(["", "pixels", "channels"]), seed=seeds, activations=TYPES)  # fmt: skip
+@given(
+    a=scales,
+    b=scales,
+    y=scales,
+    az=zero_points,
+    bz=zero_points,
+    yz=zero_points,
+    kind=st.sampled_from([Mul, Add]),
+    repeated=st.sampled_from(["", "pixels", "channels"]),
+    seed=seeds,
+    activations=TYPES,
+)
 def test_two_values(a, b, y, az, bz, yz, kind, repeated, seed, activations) -> None:  # type: ignore[no-untyped-def]
     """Of one shape, or one of them a number per channel, or per pixel."""
     flow = Flow((1, 3, 5, 4), quantization(a, az), seed)
@@ -80,8 +92,15 @@ def test_square(a, y, az, yz, seed, activations) -> None:  # type: ignore[no-unt
 
 
 @EXAMPLES
-@given(op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSigmoid(), *LOOKED_UP]),
-       x=scales, y=scales, xz=zero_points, yz=zero_points, seed=seeds, activations=TYPES)  # fmt: skip
+@given(
+    op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSigmoid(), *LOOKED_UP]),
+    x=scales,
+    y=scales,
+    xz=zero_points,
+    yz=zero_points,
+    seed=seeds,
+    activations=TYPES,
+)
 def test_every_input_of_a_function(op, x, y, xz, yz, seed, activations) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 256), quantization(x, xz), seed)
     flow.add("y", op, q=FIXED.get(op, quantization(max(y, x / 100), yz)))

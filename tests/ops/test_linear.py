@@ -13,9 +13,17 @@ from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, s
 
 @EXAMPLES
 @given(
-    features=st.integers(1, 40), rows=st.integers(1, 20), x=scales, y=scales, xz=zero_points, yz=zero_points,
-    bias=st.booleans(), tie=st.booleans(), activation=st.sampled_from([None, RELU, RELU6]), seed=seeds,
-)  # fmt: skip
+    features=st.integers(1, 40),
+    rows=st.integers(1, 20),
+    x=scales,
+    y=scales,
+    xz=zero_points,
+    yz=zero_points,
+    bias=st.booleans(),
+    tie=st.booleans(),
+    activation=st.sampled_from([None, RELU, RELU6]),
+    seed=seeds,
+)
 def test_tflite(features, rows, x, y, xz, yz, bias, tie, activation, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, features), quantization(x, xz), seed)
     flow.weighted("fc", Linear(activation), (rows, features), quantization(y, yz), bias=bias, tie=tie)

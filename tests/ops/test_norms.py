@@ -54,8 +54,15 @@ def assert_near(flow: Flow, activations: str, expected: set[str]) -> None:
 
 
 @EXAMPLES
-@given(shape=shapes, x=scales, zero=zero_points, finer=st.floats(0.3, 8), eps=st.floats(0, 300), seed=seeds,
-       activations=TYPES)  # fmt: skip
+@given(
+    shape=shapes,
+    x=scales,
+    zero=zero_points,
+    finer=st.floats(0.3, 8),
+    eps=st.floats(0, 300),
+    seed=seeds,
+    activations=TYPES,
+)
 def test_mean_square(shape, x, zero, finer, eps, seed, activations) -> None:  # type: ignore[no-untyped-def]
     """On grids that it fills, leaves almost empty and overruns, with an epsilon of no step to all there are."""
     scale = x * x * 90.0 / finer
@@ -75,8 +82,9 @@ def test_mean_square_of_int16(shape, x, finer, eps, seed) -> None:  # type: igno
 
 
 @EXAMPLES
-@given(x=st.floats(1e-6, 10), largest=st.floats(0.5, 30), zero=st.sampled_from([-128, -128, -100, 5]),
-       activations=TYPES)  # fmt: skip
+@given(
+    x=st.floats(1e-6, 10), largest=st.floats(0.5, 30), zero=st.sampled_from([-128, -128, -100, 5]), activations=TYPES
+)
 def test_every_input_of_an_inverse_square_root(x, largest, zero, activations) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 128 - zero), quantization(x, zero))
     flow.add("y", Rsqrt(), q=quantization(x**-0.5 / largest, -128))

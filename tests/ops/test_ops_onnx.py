@@ -176,8 +176,12 @@ def test_a_grid_reaching_beyond_six_is_clipped_in_integers() -> None:
     graph = flow.graph()
     data = write_onnx(graph, activations="int8")
     assert optimized_census(data).kinds == {
-        "Clip": 1, "DequantizeLinear": 1, "QLinearConv": 1, "QuantizeLinear": 1, "Transpose": 2,
-    }  # fmt: skip
+        "Clip": 1,
+        "DequantizeLinear": 1,
+        "QLinearConv": 1,
+        "QuantizeLinear": 1,
+        "Transpose": 2,
+    }
     assert verify_onnx(graph, data, flow.samples(8), "int8", rounding="onnxruntime").exact
 
 

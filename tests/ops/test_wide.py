@@ -44,8 +44,9 @@ from tests.ops.flow import EXAMPLES, Flow, assert_exact, quantization, scales, s
 EVERY = np.arange(-(1 << 15), 1 << 15).reshape(1, 1 << 16)
 UNIT_GRID = Quantization(np.asarray(1 / 32767, np.float32), np.asarray(0, np.int32), "int16")
 FIXED = {op: wide(256 / 32768) for op in (Sigmoid(), Tanh(), Softmax())} | {
-    UNIT: UNIT_GRID, HardSigmoid(): UNIT_GRID,
-}  # fmt: skip
+    UNIT: UNIT_GRID,
+    HardSigmoid(): UNIT_GRID,
+}
 
 
 def every(flow: Flow) -> Flow:
@@ -55,10 +56,18 @@ def every(flow: Flow) -> Flow:
 
 @pytest.mark.parametrize("kind", ["dense", "depthwise", "multiplied", "grouped"])
 @EXAMPLES
-@given(x=scales, y=scales, seed=seeds, padding=st.tuples(*[st.integers(0, 3)] * 4), kernel=st.sampled_from([1, 2, 3]),
-       stride=st.tuples(st.integers(1, 2), st.integers(1, 2)), dilation=st.sampled_from([(1, 1), (2, 1)]),
-       activation=st.sampled_from([None, RELU, RELU6, Clamp(-1.0, 1.0)]), bias=st.booleans(),
-       tie=st.booleans())  # fmt: skip
+@given(
+    x=scales,
+    y=scales,
+    seed=seeds,
+    padding=st.tuples(*[st.integers(0, 3)] * 4),
+    kernel=st.sampled_from([1, 2, 3]),
+    stride=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    dilation=st.sampled_from([(1, 1), (2, 1)]),
+    activation=st.sampled_from([None, RELU, RELU6, Clamp(-1.0, 1.0)]),
+    bias=st.booleans(),
+    tie=st.booleans(),
+)
 def test_convolution(kind, x, y, seed, padding, kernel, stride, dilation, activation, bias, tie) -> None:  # type: ignore[no-untyped-def]
     groups = {"dense": 1, "depthwise": 3, "multiplied": 3, "grouped": 2}[kind]
     channels, filters = {"dense": (3, 5), "depthwise": (3, 3), "multiplied": (3, 6), "grouped": (4, 6)}[kind]
@@ -69,8 +78,14 @@ def test_convolution(kind, x, y, seed, padding, kernel, stride, dilation, activa
 
 
 @EXAMPLES
-@given(x=scales, y=scales, seed=seeds, activation=st.sampled_from([None, RELU, RELU6]), bias=st.booleans(),
-       tie=st.booleans())  # fmt: skip
+@given(
+    x=scales,
+    y=scales,
+    seed=seeds,
+    activation=st.sampled_from([None, RELU, RELU6]),
+    bias=st.booleans(),
+    tie=st.booleans(),
+)
 def test_linear(x, y, seed, activation, bias, tie) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 24), wide(x), seed)
     flow.weighted("fc", Linear(activation), (7, 24), wide(y), bias=bias, tie=tie)
@@ -87,8 +102,14 @@ def test_sums_beyond_32_bits() -> None:
 
 
 @EXAMPLES
-@given(a=scales, b=scales, y=scales, kind=st.sampled_from([Mul(), Add(), Add(RELU), Add(RELU6)]), gate=st.booleans(),
-       seed=seeds)  # fmt: skip
+@given(
+    a=scales,
+    b=scales,
+    y=scales,
+    kind=st.sampled_from([Mul(), Add(), Add(RELU), Add(RELU6)]),
+    gate=st.booleans(),
+    seed=seeds,
+)
 def test_two_values(a, b, y, kind, gate, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, 3, 5, 4), wide(a), seed)
     flow.add("other", GlobalAvgPool() if gate else LeakyReLU(0.5), q=wide(b))
@@ -97,8 +118,11 @@ def test_two_values(a, b, y, kind, gate, seed) -> None:  # type: ignore[no-untyp
 
 
 @EXAMPLES
-@given(op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSigmoid(), LeakyReLU(0.1), RELU, RELU6, UNIT]),
-       x=scales, y=scales)  # fmt: skip
+@given(
+    op=st.sampled_from([Sigmoid(), Tanh(), GELU(), GELU(True), HardSigmoid(), LeakyReLU(0.1), RELU, RELU6, UNIT]),
+    x=scales,
+    y=scales,
+)
 def test_every_input_of_a_function(op, x, y) -> None:  # type: ignore[no-untyped-def]
     flow = every(Flow((1, 1 << 16), wide(x)))
     flow.add("y", op, q=FIXED.get(op, wide(max(y, x / 100))))
@@ -157,9 +181,10 @@ MOVES = {
     "nearest": lambda f: f.add("y", Resize2d((8, 12), "nearest")),
     "bilinear": lambda f: f.add("y", Resize2d((8, 12), "bilinear")),
     "corners": lambda f: f.add("y", Resize2d((7, 9), "bilinear", True)),
-    "shuffle": lambda f: f.add("y", Reshape((1, 8, 12)), f.add("p", Permute((0, 3, 1, 4, 2)),
-                               f.add("r", Reshape((2, 2, 4, 6))))),
-}  # fmt: skip
+    "shuffle": lambda f: f.add(
+        "y", Reshape((1, 8, 12)), f.add("p", Permute((0, 3, 1, 4, 2)), f.add("r", Reshape((2, 2, 4, 6))))
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", MOVES)

@@ -124,10 +124,15 @@ def test_some_layers_have_sixteen_bits_and_the_report_says_which(config: BuildCo
 
 @pytest.mark.parametrize(
     ("asked", "ends"),
-    [({}, ("int8", "int16")), ({"io": "int8"}, ("int8", "int8")), ({"io": "uint8"}, ("uint8", "uint8")),
-     ({"io": "int16"}, ("int16", "int16")), ({"io": "float32"}, ("float32", "float32")),
-     ({"raw_pixels": "yes", "layer_bits": ("0=w8a16",)}, ("uint8", "uint8"))],
-)  # fmt: skip
+    [
+        ({}, ("int8", "int16")),
+        ({"io": "int8"}, ("int8", "int8")),
+        ({"io": "uint8"}, ("uint8", "uint8")),
+        ({"io": "int16"}, ("int16", "int16")),
+        ({"io": "float32"}, ("float32", "float32")),
+        ({"raw_pixels": "yes", "layer_bits": ("0=w8a16",)}, ("uint8", "uint8")),
+    ],
+)
 def test_ends_of_a_mixture_are_their_ops_or_as_asked(
     config: BuildConfig, asked: dict[str, Any], ends: tuple[str, str]
 ) -> None:

@@ -31,9 +31,15 @@ def test_tflite_build_writes_a_proven_folder(config: BuildConfig) -> None:
     folder = config.output
     assert folder is not None
     assert {path.name for path in folder.iterdir()} == {
-        "model.tflite", "float.tflite", "integer.safetensors", "calibration.npz", "calibration.png",
-        "report.json", "report.html", "edgeq.lock",
-    }  # fmt: skip
+        "model.tflite",
+        "float.tflite",
+        "integer.safetensors",
+        "calibration.npz",
+        "calibration.png",
+        "report.json",
+        "report.html",
+        "edgeq.lock",
+    }
     assert json.loads((folder / "report.json").read_text()) == report
     assert validate(report) == []
     data = (folder / "model.tflite").read_bytes()
@@ -71,8 +77,12 @@ def test_second_build_is_cached_and_equal(config: BuildConfig) -> None:
     second = build(config, spy)
     assert second | {"seconds": None} == first | {"seconds": None}
     assert {name for name, cached in spy.cached.items() if cached} == {
-        "synthesize", "calibrate", "write", "verify", "measure",
-    }  # fmt: skip
+        "synthesize",
+        "calibrate",
+        "write",
+        "verify",
+        "measure",
+    }
     build(replace(config, force=("write",)), spy)
     assert spy.cached["write"] is False
     build(replace(config, seed=1), spy)

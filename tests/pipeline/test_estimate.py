@@ -69,9 +69,12 @@ def test_evaluation_images_are_counted_without_being_read(seconds, tmp_path: Pat
     (tmp_path / "broken.npz").write_bytes(b"nonsense")
     np.savez(tmp_path / "many.npz", images=np.zeros((3000, 2, 2, 3), np.uint8))
     counts = {
-        "test.npz": 24, "many.npz": 3000, "folders": 2,
-        "broken.npz": module.UNCOUNTED, "mine.py:images": module.UNCOUNTED,
-    }  # fmt: skip
+        "test.npz": 24,
+        "many.npz": 3000,
+        "folders": 2,
+        "broken.npz": module.UNCOUNTED,
+        "mine.py:images": module.UNCOUNTED,
+    }
     assert {where: module._count(where, None) for where in counts} == counts
     assert module._count("many.npz", 100) == 100
     none, some, limited = (

@@ -57,8 +57,14 @@ def test_every_field_of_every_stage_is_in_its_key(config: BuildConfig, seen: See
     build(replace(config, method=f"images:{images}"))
     stages = {(stage, type(inputs).__name__): inputs for stage, inputs, _ in seen}
     assert {stage for stage, _ in stages} == {
-        "synthesize", "statistics", "calibrate", "finetune", "write", "verify", "measure",
-    }  # fmt: skip
+        "synthesize",
+        "statistics",
+        "calibrate",
+        "finetune",
+        "write",
+        "verify",
+        "measure",
+    }
     for (stage, _), inputs in stages.items():
         key, changed = key_of(inputs), {field.name: 0 for field in dataclasses.fields(inputs)}
         assert key_of(inputs) == key
@@ -129,9 +135,16 @@ def test_another_target_of_one_name_is_measured_anew(
 ) -> None:
     target = tmp_path / "mine.toml"
     facts: dict[str, Any] = {
-        "description": "mine", "format": "tflite", "machine": "x86_64", "runtime": "litert", "kernels": "xnnpack",
-        "activations": "int8", "io": "int8", "weight_bits": 8, "threads": 1,
-    }  # fmt: skip
+        "description": "mine",
+        "format": "tflite",
+        "machine": "x86_64",
+        "runtime": "litert",
+        "kernels": "xnnpack",
+        "activations": "int8",
+        "io": "int8",
+        "weight_bits": 8,
+        "threads": 1,
+    }
     told = replace(config, targets=(str(target),), method="noise")
     cached = []
     for table in (facts, facts, facts | change):

@@ -29,14 +29,24 @@ SPECS = [
     ModelSpec("grey", (1, 8, 6), (0.5,), (0.25,), classes=2),
     ModelSpec("unknown", (3, 8, 8), (0.5,) * 3, (0.25,) * 3, task="segmentation"),
     ModelSpec(
-        "seg", (3, 8, 8), (0.5,) * 3, (0.25,) * 3, task="segmentation", classes=2,
+        "seg",
+        (3, 8, 8),
+        (0.5,) * 3,
+        (0.25,) * 3,
+        task="segmentation",
+        classes=2,
         dense=Segmentation(("none", "sign"), ignore=200),
     ),
     ModelSpec(
-        "det", (3, 8, 8), (0.5,) * 3, (0.25,) * 3, task="detection", classes=3,
+        "det",
+        (3, 8, 8),
+        (0.5,) * 3,
+        (0.25,) * 3,
+        task="detection",
+        classes=3,
         dense=Detection(("a", "b"), ((4, 4), (2, 2)), ((2.0, 3.0), (4.5,)), 0.3, 0.4, (0.2, 0.1)),
     ),
-]  # fmt: skip
+]
 
 EVIL = """
 from pathlib import Path
@@ -56,9 +66,18 @@ def locked(folder: Path, spec: ModelSpec | None, evaluation: str | None = None, 
     folder.mkdir(exist_ok=True)
     (folder / "model.tflite").write_bytes(model_bytes())
     inputs = inputs_lock(
-        model="net", weights_sha256="", graph_sha256="", checkpoint=None, evaluation=None, config=config, target={},
-        packages={}, code_sha256="", machine={}, spec=None if spec is None else origin_facts(spec, evaluation),
-    )  # fmt: skip
+        model="net",
+        weights_sha256="",
+        graph_sha256="",
+        checkpoint=None,
+        evaluation=None,
+        config=config,
+        target={},
+        packages={},
+        code_sha256="",
+        machine={},
+        spec=None if spec is None else origin_facts(spec, evaluation),
+    )
     contents = build_lock(inputs, stages={}, integer_sha256="", calibration={}, artifact={}, files={}, runtime="")
     (folder / "edgeq.lock").write_text(lock_text(contents))
     return folder

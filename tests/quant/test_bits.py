@@ -28,9 +28,12 @@ def graph() -> Graph:
         return rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
 
     constants = {
-        "stem.w": weight(8, 3, 3, 3), "one.w": weight(8, 8, 3, 3), "two.w": weight(8, 8, 3, 3), "fc.w": weight(5, 8),
+        "stem.w": weight(8, 3, 3, 3),
+        "one.w": weight(8, 8, 3, 3),
+        "two.w": weight(8, 8, 3, 3),
+        "fc.w": weight(5, 8),
         "stem.b": rng.normal(0, 0.3, 8).astype(np.float32),
-    }  # fmt: skip
+    }
     same = (1, 1, 1, 1)
     nodes = (
         Node("stem", Conv2d(padding=same, activation=RELU), ("x", "stem.w", "stem.b")),

@@ -157,10 +157,18 @@ def scaled_with_bias(factor: float) -> Callable[[nn.Module], None]:
 
 
 CHANGES = {
-    "dead": dead, "very dead": very_dead, "one alive": one_alive, "zero weights": zero_weights, "zero row": zero_row,
-    "all zero": all_zero, "denormal": scaled(1e-39), "1e-9": scaled(1e-9), "1e9": scaled(1e9),
-    "1e30": scaled_with_bias(1e30), "tiny values": scaled_with_bias(1e-9),
-}  # fmt: skip
+    "dead": dead,
+    "very dead": very_dead,
+    "one alive": one_alive,
+    "zero weights": zero_weights,
+    "zero row": zero_row,
+    "all zero": all_zero,
+    "denormal": scaled(1e-39),
+    "1e-9": scaled(1e-9),
+    "1e9": scaled(1e9),
+    "1e30": scaled_with_bias(1e30),
+    "tiny values": scaled_with_bias(1e-9),
+}
 
 
 @pytest.mark.parametrize("kind", ["conv", "depthwise", "transposed", "linear"])

@@ -28,10 +28,14 @@ def graph():
         return rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
 
     constants = {
-        "a.w": weight(8, 3, 3, 3), "a.b": rng.normal(0, 0.3, 8).astype(np.float32),
-        "b.w": weight(8, 1, 3, 3), "b.b": rng.normal(0, 0.3, 8).astype(np.float32),
-        "c.w": weight(8, 8, 1, 1), "fc.w": weight(5, 8), "fc.b": rng.normal(0, 0.3, 5).astype(np.float32),
-    }  # fmt: skip
+        "a.w": weight(8, 3, 3, 3),
+        "a.b": rng.normal(0, 0.3, 8).astype(np.float32),
+        "b.w": weight(8, 1, 3, 3),
+        "b.b": rng.normal(0, 0.3, 8).astype(np.float32),
+        "c.w": weight(8, 8, 1, 1),
+        "fc.w": weight(5, 8),
+        "fc.b": rng.normal(0, 0.3, 5).astype(np.float32),
+    }
     nodes = (
         Node("a", Conv2d(stride=(2, 2), padding=(0, 1, 0, 1), activation=RELU6), ("x", "a.w", "a.b")),
         Node("b", Conv2d(padding=(1, 1, 1, 1), groups=8, activation=RELU), ("a", "b.w", "b.b")),

@@ -92,15 +92,25 @@ def test_a_mixture_is_exact_and_stored_as_said(graph: Graph) -> None:
     integer = frozen(graph, Scheme.of("w8a8", layers=("block.*=w4a8", "left=w6a8")))
     limits = {name: int(np.abs(array.astype(int)).max()) for name, array in integer.constants.items() if ".w" in name}
     assert limits == {
-        "stem.w": 127, "block.0.one.w": 7, "block.0.two.w": 7, "left.w": 31, "right.w": 127, "fc.w": 127,
-    }  # fmt: skip
+        "stem.w": 127,
+        "block.0.one.w": 7,
+        "block.0.two.w": 7,
+        "left.w": 31,
+        "right.w": 127,
+        "fc.w": 127,
+    }
     data = write_tflite(integer, weights="int4")
     found = verify_tflite(integer, data, images())
     assert found.exact, found.first_difference
     types = {op.outputs[0].name.split(":")[1]: op.constants[0].type for op in read_tflite(data).ops if op.macs}
     assert types == {
-        "stem": "int8", "block.0.one": "int4", "block.0.two": "int4", "left": "int8", "right": "int8", "fc": "int8",
-    }  # fmt: skip
+        "stem": "int8",
+        "block.0.one": "int4",
+        "block.0.two": "int4",
+        "left": "int8",
+        "right": "int8",
+        "fc": "int8",
+    }
 
 
 def test_activations_of_a_named_layer_are_those_it_reads(graph: Graph) -> None:

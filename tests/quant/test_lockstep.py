@@ -90,9 +90,7 @@ def test_the_float_twin_is_not_touched_by_its_partner(graph):
 
 
 def test_without_either_nothing_is_settled(graph):
-    decided = calibrate(
-        graph, images(8, 1), RANGE, scheme=Scheme.of("w4a8"), compensate=False, correct_bias=False
-    )  # fmt: skip
+    decided = calibrate(graph, images(8, 1), RANGE, scheme=Scheme.of("w4a8"), compensate=False, correct_bias=False)
     assert decided.constants == {}
     assert decided.bias_corrections == {}
 

@@ -53,9 +53,13 @@ def test_range_is_chosen_by_what_the_next_op_makes_of_it():
 
 def test_collect_counts_every_value_of_a_group_once():
     graph = Graph(
-        "net", ("x",), ("sum",), (Node("up", Clamp(0.0), ("x",)), Node("sum", Add(), ("up", "x"))),
-        {}, {"x": (1, 1, 2, 2)},
-    )  # fmt: skip
+        "net",
+        ("x",),
+        ("sum",),
+        (Node("up", Clamp(0.0), ("x",)), Node("sum", Add(), ("up", "x"))),
+        {},
+        {"x": (1, 1, 2, 2)},
+    )
     inputs = np.arange(-8, 12, dtype=np.float32).reshape(5, 1, 2, 2)
     found = collect(graph, {"g": ("up", "sum")}, CalibrationSet(inputs, np.full(5, -1), "test"), batch=2)["g"]
     assert (found.low, found.high) == (-8.0, 22.0)

@@ -77,10 +77,13 @@ def test_nothing_is_clipped_before_a_global_average():
 
 def test_input_is_fixed_by_preprocessing_and_softmax_by_definition():
     graph = Graph(
-        "net", ("x",), ("soft",),
+        "net",
+        ("x",),
+        ("soft",),
         (Node("flat", Reshape((64,)), ("x",)), Node("fc", Linear(), ("flat", "w")), Node("soft", Softmax(), ("fc",))),
-        {"w": np.ones((2, 64), np.float32)}, {"x": (1, 1, 8, 8)},
-    )  # fmt: skip
+        {"w": np.ones((2, 64), np.float32)},
+        {"x": (1, 1, 8, 8)},
+    )
     specs = specify(graph, (-2.0, 2.0), Scheme())
     assert specs["x"] == FixedSpec(grid(-2.0, 2.0))
     assert specs["flat"] == SharedSpec("x")
@@ -89,9 +92,13 @@ def test_input_is_fixed_by_preprocessing_and_softmax_by_definition():
 
 def test_two_fixed_values_cannot_be_joined():
     graph = Graph(
-        "net", ("x",), ("join",), (Node("soft", Softmax(), ("x",)), Node("join", Concat(1), ("x", "soft"))),
-        {}, {"x": (1, 5)},
-    )  # fmt: skip
+        "net",
+        ("x",),
+        ("join",),
+        (Node("soft", Softmax(), ("x",)), Node("join", Concat(1), ("x", "soft"))),
+        {},
+        {"x": (1, 5)},
+    )
     with pytest.raises(UnsupportedError, match="two values of fixed scale"):
         specify(graph, (-2.0, 2.0), Scheme())
 

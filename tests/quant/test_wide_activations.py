@@ -60,16 +60,23 @@ def network(gate: Op | None = None) -> Graph:
         return rng.normal(0, 1.4 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
 
     constants = {
-        "stem.w": weight(8, 3, 3, 3), "depth.w": weight(8, 1, 3, 3), "point.w": weight(8, 8, 1, 1),
-        "side.w": weight(4, 8, 1, 1), "fc.w": weight(5, 12),
-        "stem.b": rng.normal(0, 0.3, 8).astype(np.float32), "side.b": rng.normal(0, 0.3, 4).astype(np.float32),
-    }  # fmt: skip
+        "stem.w": weight(8, 3, 3, 3),
+        "depth.w": weight(8, 1, 3, 3),
+        "point.w": weight(8, 8, 1, 1),
+        "side.w": weight(4, 8, 1, 1),
+        "fc.w": weight(5, 12),
+        "stem.b": rng.normal(0, 0.3, 8).astype(np.float32),
+        "side.b": rng.normal(0, 0.3, 4).astype(np.float32),
+    }
     same = (1, 1, 1, 1)
     nodes = (
         Node("stem", Conv2d((2, 2), same, activation=RELU), ("x", "stem.w", "stem.b")),
         Node("depth", Conv2d(padding=same, groups=8), ("stem", "depth.w")),
-        *((Node("sigmoid", Sigmoid(), ("depth",)), Node("gated", Mul(), ("depth", "sigmoid"))) if gate is None
-          else (Node("gated", gate, ("depth",)),)),
+        *(
+            (Node("sigmoid", Sigmoid(), ("depth",)), Node("gated", Mul(), ("depth", "sigmoid")))
+            if gate is None
+            else (Node("gated", gate, ("depth",)),)
+        ),
         Node("point", Conv2d(), ("gated", "point.w")),
         Node("sum", Add(RELU), ("point", "stem")),
         Node("side", Conv2d(activation=UNIT), ("sum", "side.w", "side.b")),
@@ -79,7 +86,7 @@ def network(gate: Op | None = None) -> Graph:
         Node("both", Concat(1), ("mean", "side.mean")),
         Node("flat", Reshape((12,)), ("both",)),
         Node("fc", Linear(), ("flat", "fc.w")),
-    )  # fmt: skip
+    )
     return Graph("net", ("x",), ("fc",), nodes, constants, {"x": (1, 3, 12, 12)})
 
 
@@ -177,9 +184,13 @@ def test_a_grid_too_fine_for_its_kernel_is_made_coarser(name: str) -> None:
 
 def test_the_finest_grids_that_pass_are_exact() -> None:
     """Just inside the limits; `check_kernels` holds what `freeze` lets through to them."""
-    for op, inputs, ratio in ((Mul(), ("x", "x"), 0.99), (Add(), ("x", "x"), 2.0**14 * 0.99),
-                              (LeakyReLU(0.1), ("x",), 2.0**14 * 0.99), (RELU, ("x",), 2.0**14 * 0.99),
-                              (GlobalAvgPool(), ("x",), 2.0**14 * 0.99)):  # fmt: skip
+    for op, inputs, ratio in (
+        (Mul(), ("x", "x"), 0.99),
+        (Add(), ("x", "x"), 2.0**14 * 0.99),
+        (LeakyReLU(0.1), ("x",), 2.0**14 * 0.99),
+        (RELU, ("x",), 2.0**14 * 0.99),
+        (GlobalAvgPool(), ("x",), 2.0**14 * 0.99),
+    ):
         flow = Flow((1, 3, 5, 4), wide(0.2), 3)
         made = float(flow.entry.scale) ** 2 if isinstance(op, Mul) else float(flow.entry.scale)
         made *= 2 if isinstance(op, Add) else 1

@@ -58,9 +58,14 @@ def peer_answers(data: bytes, images: Array, inputs: Array, folder: Path) -> Arr
     (folder / "float.onnx").write_bytes(data)
     name = ort.InferenceSession(data).get_inputs()[0].name
     peer.quantize_static(
-        folder / "float.onnx", folder / "peer.onnx", Reader(name, images), per_channel=True, reduce_range=True,
-        activation_type=peer.QuantType.QUInt8, weight_type=peer.QuantType.QInt8,
-    )  # fmt: skip
+        folder / "float.onnx",
+        folder / "peer.onnx",
+        Reader(name, images),
+        per_channel=True,
+        reduce_range=True,
+        activation_type=peer.QuantType.QUInt8,
+        weight_type=peer.QuantType.QInt8,
+    )
     session = ort.InferenceSession(folder / "peer.onnx")
     return np.concatenate([session.run(None, {name: image[None]})[0] for image in inputs])
 

@@ -49,14 +49,27 @@ def sample(**changes: Any) -> dict[str, Any]:
     times = rng.gamma(4.0, 0.05, (2, 120))
     samples = {"float": (6.1 + times[0]).tolist(), "model": (3.9 + times[1]).tolist()}
     quiet = {
-        "clock": 0.0, "own": 0.0, "busy": 0.0, "stolen": 0.0, "load": 0.2, "frequency_khz": {"0": 2_400_000},
-        "governors": {}, "temperature_c": 48.0, "throttled": None, "heat_events": 0, "affinity": [0],
-    }  # fmt: skip
+        "clock": 0.0,
+        "own": 0.0,
+        "busy": 0.0,
+        "stolen": 0.0,
+        "load": 0.2,
+        "frequency_khz": {"0": 2_400_000},
+        "governors": {},
+        "temperature_c": 48.0,
+        "throttled": None,
+        "heat_events": 0,
+        "affinity": [0],
+    }
     timed = {
         "latency": latency_facts(samples["float"], samples["model"], inferences=1, threads=1, doubts=()),
-        "samples": samples, "machine": {"cores": 4}, "runtime": "ai-edge-litert 2.3.0", "kernels": "xnnpack",
-        "before": quiet, "after": quiet | {"clock": 4.0, "own": 4.0, "busy": 4.2, "temperature_c": 51.0},
-    }  # fmt: skip
+        "samples": samples,
+        "machine": {"cores": 4},
+        "runtime": "ai-edge-litert 2.3.0",
+        "kernels": "xnnpack",
+        "before": quiet,
+        "after": quiet | {"clock": 4.0, "own": 4.0, "busy": 4.2, "temperature_c": 51.0},
+    }
     latency = host_section(timed, MACHINE)
     layers = [
         {
@@ -84,7 +97,10 @@ def sample(**changes: Any) -> dict[str, Any]:
         "float_bytes": 9_050_000,
         "accuracy": accuracy,
         "exactness": {
-            "reference": "LiteRT's reference kernels", "values": 39_183_360, "equal": 39_183_360, "max_step": 0,
+            "reference": "LiteRT's reference kernels",
+            "values": 39_183_360,
+            "equal": 39_183_360,
+            "max_step": 0,
             "images": 32,
         },
         "census": Census(KINDS, 0, 0, 0, 0),
@@ -99,7 +115,7 @@ def sample(**changes: Any) -> dict[str, Any]:
             {"method": "noise", "images": 128, "top1": 61.3, "top5": 88.0, "agreement": 0.63},
         ],
         "warnings": ["The input range was taken from mean and std, which nobody stated for this model."],
-    }  # fmt: skip
+    }
     return build_report(**(given | changes))
 
 

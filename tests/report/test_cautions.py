@@ -39,9 +39,11 @@ def row(name: str, op: str, db: float, low: float, high: float, *reads: str) -> 
 
 def test_a_join_of_pixels_and_shares_is_named_first() -> None:
     rows = [
-        row("box", "Mul", 40.0, 0.0, 320.0), row("cls", "Sigmoid", 40.0, 0.0, 1.0),
-        row("cat", "Concat", 39.0, 0.0, 320.0, "box", "cls"), row("cat.grid1", "LeakyReLU", 1.2, 0.0, 1.0, "cls"),
-    ]  # fmt: skip
+        row("box", "Mul", 40.0, 0.0, 320.0),
+        row("cls", "Sigmoid", 40.0, 0.0, 1.0),
+        row("cat", "Concat", 39.0, 0.0, 320.0, "box", "cls"),
+        row("cat.grid1", "LeakyReLU", 1.2, 0.0, 1.0, "cls"),
+    ]
     join, op = layer_cautions(rows)
     assert "cat joins 0..320 with 0..1, which keeps 1 of 256 steps: return them apart" in join
     assert op.startswith("cat.grid1 (LeakyReLU) keeps 1.2 dB")

@@ -65,8 +65,14 @@ def test_a_good_build_holds(build: Build) -> None:
     result = check(build(), max_drop=2.0, min_score=90, min_agreement=0.97, max_bytes=4_000_000, max_latency_ratio=1.0)
     assert result.held
     assert [gate.name for gate in result.gates] == [
-        *ALWAYS, "min-images", "max-drop", "min-score", "min-agreement", "max-bytes", "max-latency-ratio"
-    ]  # fmt: skip
+        *ALWAYS,
+        "min-images",
+        "max-drop",
+        "min-score",
+        "min-agreement",
+        "max-bytes",
+        "max-latency-ratio",
+    ]
     assert all(gate.reason is None for gate in result.gates)
     assert gate_of(result, "max-bytes").margin == 4_000_000 - 2_400_000
     shown = result.to_json()
@@ -91,10 +97,15 @@ def test_a_drop_is_in_points_and_exact_at_its_limit(build: Build, before: float,
 
 @pytest.mark.parametrize(
     "limits",
-    [{"max_drop": 1.0}, {"min_score": 99.0}, {"min_agreement": 0.999}, {"max_bytes": 2_399_999},
-     {"max_latency_ratio": 0.5}],
+    [
+        {"max_drop": 1.0},
+        {"min_score": 99.0},
+        {"min_agreement": 0.999},
+        {"max_bytes": 2_399_999},
+        {"max_latency_ratio": 0.5},
+    ],
     ids=lambda limits: next(iter(limits)),
-)  # fmt: skip
+)
 def test_each_gate_can_fail(build: Build, limits: dict[str, Any]) -> None:
     gate = only(build(), **limits)
     assert not gate.held

@@ -28,10 +28,18 @@ ATTACK = "<script>alert(1)</script>"
 
 def moment(**changes: Any) -> dict[str, Any]:
     return {
-        "clock": 1.0, "own": 0.5, "busy": 2.0, "load": 0.2, "frequency_khz": {0: 1_500_000, 1: 1_800_000},
-        "governors": {"cpu0": "ondemand", "cpu1": "ondemand"}, "temperature_c": 51.0, "throttled": 0, "affinity": [1],
-        "stolen": 0.0, "heat_events": 0,
-    } | changes  # fmt: skip
+        "clock": 1.0,
+        "own": 0.5,
+        "busy": 2.0,
+        "load": 0.2,
+        "frequency_khz": {0: 1_500_000, 1: 1_800_000},
+        "governors": {"cpu0": "ondemand", "cpu1": "ondemand"},
+        "temperature_c": 51.0,
+        "throttled": 0,
+        "affinity": [1],
+        "stolen": 0.0,
+        "heat_events": 0,
+    } | changes
 
 
 def bench(**changes: Any) -> dict[str, Any]:
@@ -39,26 +47,48 @@ def bench(**changes: Any) -> dict[str, Any]:
     times = latency_facts([8.0] * 400, [3.9, *[4.0] * 398, 4.4], inferences=1, threads=1, doubts=())
     return {
         "machine": {
-            "cpu": "Raspberry Pi 4", "parts": ["0xd08"], "architecture": "aarch64", "cores": 4, "big_cores": [],
-            "flags": ["asimd"], "dot_product": False, "system": "Linux 6.6", "libc": "glibc 2.36", "python": "3.11.2",
-            "bits": 64, "emulated": None,
+            "cpu": "Raspberry Pi 4",
+            "parts": ["0xd08"],
+            "architecture": "aarch64",
+            "cores": 4,
+            "big_cores": [],
+            "flags": ["asimd"],
+            "dot_product": False,
+            "system": "Linux 6.6",
+            "libc": "glibc 2.36",
+            "python": "3.11.2",
+            "bits": 64,
+            "emulated": None,
         },
-        "runtime": "ai-edge-litert 2.3.0", "kernels": "xnnpack", "ops": {"DELEGATE": 1}, "threads": 1,
-        "latency": times, "valid": True, "doubts": [], "affinity": [1], "peak_bytes": 60_000_000, "before": moment(),
+        "runtime": "ai-edge-litert 2.3.0",
+        "kernels": "xnnpack",
+        "ops": {"DELEGATE": 1},
+        "threads": 1,
+        "latency": times,
+        "valid": True,
+        "doubts": [],
+        "affinity": [1],
+        "peak_bytes": 60_000_000,
+        "before": moment(),
         "after": moment(frequency_khz={}, clock=5.0, own=4.5, busy=7.0, stolen=0.4),
         "samples": {"model": [4.0]},
-    } | changes  # fmt: skip
+    } | changes
 
 
 def answers(report: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """What `eval_on` gives for the images the build was measured on."""
     score = report["accuracy"]["integer"]["score"]
     return {
-        "metric": "top-1", "images": 2000, "device_accuracy": {"score": score - 0.5}, "host_accuracy": {"score": score},
-        "agreement": 0.99, "host_runtime": "litert", "sha256": "same",
+        "metric": "top-1",
+        "images": 2000,
+        "device_accuracy": {"score": score - 0.5},
+        "host_accuracy": {"score": score},
+        "agreement": 0.99,
+        "host_runtime": "litert",
+        "sha256": "same",
         "outputs": {"values": 40_000, "equal": 0.9, "integer": True, "one_step": 0.1, "max_difference": 1.0},
         "ops": {},
-    } | changes  # fmt: skip
+    } | changes
 
 
 @pytest.fixture
@@ -104,8 +134,17 @@ def test_a_file_that_ran_where_it_is_meant_for_is_no_longer_warned_about(report:
 
 def test_the_page_says_what_the_device_said(measured: Callable[..., dict[str, Any]]) -> None:
     text = render(measured())
-    for said in ("pi@board", "Raspberry Pi 4", "no dot-product instructions", "1 DELEGATE", "glibc 2.36", "60.00 MB",
-                 "90.00 % of 40,000 values", "this machine: integer", "pi@board: integer 4 ms"):  # fmt: skip
+    for said in (
+        "pi@board",
+        "Raspberry Pi 4",
+        "no dot-product instructions",
+        "1 DELEGATE",
+        "glibc 2.36",
+        "60.00 MB",
+        "90.00 % of 40,000 values",
+        "this machine: integer",
+        "pi@board: integer 4 ms",
+    ):
         assert said in text, said
     assert "doubted" not in text.partition("</style>")[2]
 
@@ -144,9 +183,13 @@ def test_bars_are_as_long_as_what_they_stand_for() -> None:
 
 
 LIMITS: dict[str, float] = {
-    "max_device_drop": 2.0, "min_device_agreement": 0.98, "max_device_latency_ratio": 0.6, "max_device_ms": 4.0,
-    "max_device_bytes": 64_000_000, "min_device_score": 93.0,
-}  # fmt: skip
+    "max_device_drop": 2.0,
+    "min_device_agreement": 0.98,
+    "max_device_latency_ratio": 0.6,
+    "max_device_ms": 4.0,
+    "max_device_bytes": 64_000_000,
+    "min_device_score": 93.0,
+}
 
 
 def _checked(build: Build, made: dict[str, Any], **limits: Any) -> dict[str, Any]:

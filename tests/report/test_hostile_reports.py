@@ -17,15 +17,32 @@ from tests.report.conftest import sample
 from tests.report.test_devices import answers, bench
 
 LIMITS: dict[str, float] = {
-    "max_drop": 2.0, "min_score": 90.0, "min_agreement": 0.9, "max_bytes": 10**9, "max_latency_ratio": 2.0,
-    "max_device_drop": 5.0, "min_device_score": 80.0, "min_device_agreement": 0.9, "max_device_latency_ratio": 2.0,
-    "max_device_ms": 50.0, "max_device_bytes": 10**9,
-}  # fmt: skip
+    "max_drop": 2.0,
+    "min_score": 90.0,
+    "min_agreement": 0.9,
+    "max_bytes": 10**9,
+    "max_latency_ratio": 2.0,
+    "max_device_drop": 5.0,
+    "min_device_score": 80.0,
+    "min_device_agreement": 0.9,
+    "max_device_latency_ratio": 2.0,
+    "max_device_ms": 50.0,
+    "max_device_bytes": 10**9,
+}
 
 WRONG = {
-    "null": None, "text": "93.0", "huge text": "9" * 20_000, "list": [1], "object": {"a": 1}, "yes": True,
-    "NaN": math.nan, "infinity": math.inf, "1e308": 1e308, "a huge integer": 10**400, "less than nothing": -1e17,
-}  # fmt: skip
+    "null": None,
+    "text": "93.0",
+    "huge text": "9" * 20_000,
+    "list": [1],
+    "object": {"a": 1},
+    "yes": True,
+    "NaN": math.nan,
+    "infinity": math.inf,
+    "1e308": 1e308,
+    "a huge integer": 10**400,
+    "less than nothing": -1e17,
+}
 """Values that fit no field, or few."""
 
 DELETED = object()

@@ -100,13 +100,19 @@ def test_markup_in_names_stays_text(report: Report) -> None:
     layers = [{"name": ATTACK, "op": ATTACK, "sqnr_db": 3.0}]
     conditions = report()["conditions"] | {"machine": ATTACK, "platform": ATTACK, "packages": {ATTACK: ATTACK}}
     hostile = report(
-        model=ATTACK, target=ATTACK, method=ATTACK, method_reason=ATTACK, layers=layers, warnings=[ATTACK],
-        conditions=conditions, synthesis={"method": ATTACK, "images": 1, "seconds": 1.0},
+        model=ATTACK,
+        target=ATTACK,
+        method=ATTACK,
+        method_reason=ATTACK,
+        layers=layers,
+        warnings=[ATTACK],
+        conditions=conditions,
+        synthesis={"method": ATTACK, "images": 1, "seconds": 1.0},
         census={"ops": 1, "kinds": {ATTACK: 1}, "float_ops": 0, "transposes": 0, "quantize": 0, "dequantize": 0},
         exactness={"reference": ATTACK, "values": 2, "equal": 1, "max_step": 2, "first_difference": ATTACK},
         baselines=[{"method": ATTACK, "images": 1, "top1": 1.0}],
         artifact={"path": ATTACK, "bytes": 1, "sha256": ATTACK},
-    )  # fmt: skip
+    )
     made = page(hostile)
     assert made.all("script") == []
     assert made.all("img") == []
@@ -200,18 +206,27 @@ def test_no_setting_is_promised_to_be_better(report: Report) -> None:
 def scores(before: float, after: float, n: int = 1000) -> dict[str, Any]:
     """An accuracy section of two scores without counted images."""
     return {
-        "n": n, "float": {"score": before}, "integer": {"score": after}, "agreement": 0.5,
+        "n": n,
+        "float": {"score": before},
+        "integer": {"score": after},
+        "agreement": 0.5,
         "difference": {"points": after - before},
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
     ("before", "after", "high", "grade"),
     [
-        (93.4, 15.2, -70.0, "poor"), (93.4, 15.2, None, "poor"), (93.4, 93.2, -0.1, "fair"), (93.4, 92.0, 0.5, "fair"),
-        (93.4, 93.3, 0.4, "good"), (93.4, 93.4, 0.4, "good"), (93.4, 94.0, 1.0, "good"), (93.4, 93.2, None, "good"),
+        (93.4, 15.2, -70.0, "poor"),
+        (93.4, 15.2, None, "poor"),
+        (93.4, 93.2, -0.1, "fair"),
+        (93.4, 92.0, 0.5, "fair"),
+        (93.4, 93.3, 0.4, "good"),
+        (93.4, 93.4, 0.4, "good"),
+        (93.4, 94.0, 1.0, "good"),
+        (93.4, 93.2, None, "good"),
     ],
-)  # fmt: skip
+)
 def test_the_loss_stands_first_in_its_colour(
     report: Report, before: float, after: float, high: float | None, grade: str
 ) -> None:

@@ -21,11 +21,28 @@ def facts(**changes: Any) -> dict[str, Any]:
     gaps = {"mean_gap": 0.1, "std_gap": 0.2, "noise_mean_gap": 1.0, "noise_std_gap": 2.0}
     answers = {"labelled": 8, "kept": 8, "share": 1.0, "classes": 4, "of": 4}
     whole = {
-        "schema": 1, "edgeq": "0", "model": "net", "input": [3, 8, 8], "mean": [0.5] * 3, "std": [0.5] * 3,
-        "assumed": [], "method": "gznq", "method_reason": "as asked", "images": 8, "seed": 0, "effort": "fast",
-        "seconds": 1.0, "sha256": "0" * 64, "notes": {"rejected": 0.25}, "reference": "batch norm",
-        "reference_why": "", "gaps": gaps, "layers": [row("bn1", 0.1, 1.0)], "answers": answers, "outside": 0.0,
-    }  # fmt: skip
+        "schema": 1,
+        "edgeq": "0",
+        "model": "net",
+        "input": [3, 8, 8],
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "assumed": [],
+        "method": "gznq",
+        "method_reason": "as asked",
+        "images": 8,
+        "seed": 0,
+        "effort": "fast",
+        "seconds": 1.0,
+        "sha256": "0" * 64,
+        "notes": {"rejected": 0.25},
+        "reference": "batch norm",
+        "reference_why": "",
+        "gaps": gaps,
+        "layers": [row("bn1", 0.1, 1.0)],
+        "answers": answers,
+        "outside": 0.0,
+    }
     return whole | changes
 
 

@@ -17,8 +17,13 @@ from edgeq.synth.generatorfile import Trained, generator_bytes, load_generator
 from edgeq.synth.generators import Generator
 
 FACTS: dict[str, Any] = {
-    "shape": [3, 8, 8], "latent": 4, "width": 8, "classes": 2, "low": [-1.0, -1.0, -1.0], "high": [1.0, 1.0, 1.0],
-}  # fmt: skip
+    "shape": [3, 8, 8],
+    "latent": 4,
+    "width": 8,
+    "classes": 2,
+    "low": [-1.0, -1.0, -1.0],
+    "high": [1.0, 1.0, 1.0],
+}
 
 
 def trained() -> Trained:
@@ -37,10 +42,19 @@ def test_a_generator_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("shape", [3, 10**6, 10**6]), ("shape", [3, 8]), ("latent", 10**12), ("width", 10**9), ("classes", 10**12),
-        ("classes", -1), ("low", [0.0]), ("high", "x"), ("high", 10**400), ("shape", [3, -8, 8]), ("latent", None),
+        ("shape", [3, 10**6, 10**6]),
+        ("shape", [3, 8]),
+        ("latent", 10**12),
+        ("width", 10**9),
+        ("classes", 10**12),
+        ("classes", -1),
+        ("low", [0.0]),
+        ("high", "x"),
+        ("high", 10**400),
+        ("shape", [3, -8, 8]),
+        ("latent", None),
     ],
-)  # fmt: skip
+)
 def test_facts_that_ask_for_more_than_the_tensors_have(tmp_path: Path, name: str, value: object) -> None:
     facts = json.dumps(FACTS | {name: value})
     (tmp_path / "g.safetensors").write_bytes(save(load(generator_bytes(trained())), {"edgeq.generator": facts}))

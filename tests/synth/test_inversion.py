@@ -17,9 +17,10 @@ from edgeq.synth.pictures import dead_leaves
 def request_():
     rng = np.random.default_rng(0)
     constants = {
-        "w": rng.normal(0, 0.4, (12, 3, 3, 3)).astype(np.float32), "b": np.zeros(12, np.float32),
+        "w": rng.normal(0, 0.4, (12, 3, 3, 3)).astype(np.float32),
+        "b": np.zeros(12, np.float32),
         "fc.w": rng.normal(0, 1.0, (4, 12)).astype(np.float32),
-    }  # fmt: skip
+    }
     nodes = (
         Node("c", Conv2d(padding=(1, 1, 1, 1), activation=RELU), ("x", "w", "b")),
         Node("m", GlobalAvgPool(), ("c",)),
@@ -79,8 +80,9 @@ def test_how_far_pixels_move_does_not_depend_on_their_units(request_):
     scale = np.float32(255 / 4)
     weight = request_.graph.constants["w"]
     constants = dict(request_.graph.constants) | {
-        "w": weight / scale, "b": request_.graph.constants["b"],
-    }  # fmt: skip
+        "w": weight / scale,
+        "b": request_.graph.constants["b"],
+    }
     request_, low, high = replace(request_, images=4), np.zeros(3, np.float32), np.full(3, 255.0, np.float32)
     one = SYNTHESIZERS.get("inversion")(
         replace(request_, low=np.full(3, 0.0, np.float32), high=np.full(3, 4.0, np.float32))

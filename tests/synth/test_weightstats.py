@@ -73,8 +73,9 @@ def test_moments_agree_with_sampling(activation):
     """One layer of independent Gaussian inputs, its activation, and another layer: within sampling error."""
     rng = np.random.default_rng(0)
     constants = {
-        "w0": rng.normal(0, 0.2, (16, 64)).astype(np.float32), "b0": rng.normal(1, 2, 16).astype(np.float32),
-    }  # fmt: skip
+        "w0": rng.normal(0, 0.2, (16, 64)).astype(np.float32),
+        "b0": rng.normal(1, 2, 16).astype(np.float32),
+    }
     nodes = [Node("a", Linear(activation=activation), ("x", "w0", "b0"))]
     graph = Graph("net", ("x",), ("a",), tuple(nodes), constants, {"x": (1, 64)})
     found = estimate_moments(graph)["a"]
@@ -107,10 +108,14 @@ def test_a_silu_is_no_product_of_independent_values_but_a_gate_is():
         "i": np.eye(2, dtype=np.float32).reshape(2, 2, 1, 1),
     }
     nodes = (
-        Node("a", Conv2d(), ("x", "w")), Node("s", Sigmoid(), ("a",)), Node("silu", Mul(), ("s", "a")),
-        Node("c", Conv2d(), ("silu", "i")), Node("gate", Slice((0, 0, 0, 0), (1, 2, 1, 1), (1, 1, 1, 1)), ("x",)),
-        Node("gated", Mul(), ("gate", "x")), Node("d", Conv2d(), ("gated", "i")),
-    )  # fmt: skip
+        Node("a", Conv2d(), ("x", "w")),
+        Node("s", Sigmoid(), ("a",)),
+        Node("silu", Mul(), ("s", "a")),
+        Node("c", Conv2d(), ("silu", "i")),
+        Node("gate", Slice((0, 0, 0, 0), (1, 2, 1, 1), (1, 1, 1, 1)), ("x",)),
+        Node("gated", Mul(), ("gate", "x")),
+        Node("d", Conv2d(), ("gated", "i")),
+    )
     graph = Graph("net", ("x",), ("c", "d"), nodes, constants, {"x": (1, 2, 8, 8)})
     found = estimate_moments(graph)
     sample = torch.randn(20_000, 2, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -128,9 +133,11 @@ def test_a_prelu_is_the_larger_of_dependent_values():
         "i": np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1),
     }
     nodes = (
-        Node("a", Conv2d(), ("x", "w", "b")), Node("times", Conv2d(groups=3), ("a", "slope")),
-        Node("prelu", Maximum(), ("a", "times")), Node("c", Conv2d(), ("prelu", "i")),
-    )  # fmt: skip
+        Node("a", Conv2d(), ("x", "w", "b")),
+        Node("times", Conv2d(groups=3), ("a", "slope")),
+        Node("prelu", Maximum(), ("a", "times")),
+        Node("c", Conv2d(), ("prelu", "i")),
+    )
     graph = Graph("net", ("x",), ("c",), nodes, constants, {"x": (1, 3, 4, 4)})
     found = estimate_moments(graph)["c"]
     sample = torch.randn(20_000, 3, 4, 4, generator=torch.Generator().manual_seed(0))

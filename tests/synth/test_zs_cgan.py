@@ -25,10 +25,16 @@ QUICK = Settings(steps=60, batch=24, latent=16, width=16, rate=3e-3)
 def graph():
     torch.manual_seed(3)
     module = nn.Sequential(
-        nn.Conv2d(3, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.Conv2d(8, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 3),
-    ).train()  # fmt: skip
+        nn.Conv2d(3, 8, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 12, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(12, 3),
+    ).train()
     with torch.no_grad():
         for _ in range(40):
             module(nn.functional.interpolate(torch.randn(16, 3, 3, 3), 12, mode="bilinear"))

@@ -101,9 +101,11 @@ class Program:
         """Raises `DeviceError` when a device of these ABIs cannot run it."""
         if self.abi and abis and self.abi not in abis:
             raise DeviceError(
-                "benchmark_model is built for another processor", where=where,
-                why=f"it is {self.abi}, the device runs {', '.join(abis)}", hint=f"use a build for {abis[0]}",
-            )  # fmt: skip
+                "benchmark_model is built for another processor",
+                where=where,
+                why=f"it is {self.abi}, the device runs {', '.join(abis)}",
+                hint=f"use a build for {abis[0]}",
+            )
 
 
 def flags(
@@ -119,11 +121,17 @@ def flags(
 ) -> list[str]:
     """The tool's arguments: at least `runs` inferences and `seconds`, at most ten times that long."""
     return [
-        f"--graph={graph}", f"--num_threads={threads}", f"--use_xnnpack={_word(xnnpack)}",
-        f"--num_runs={runs}", f"--min_secs={seconds:g}", f"--max_secs={max(10 * seconds, 1):g}",
-        f"--warmup_runs={1 if warmup else 0}", f"--warmup_min_secs={warmup:g}",
-        f"--report_peak_memory_footprint={_word(memory)}", f"--enable_op_profiling={_word(profile)}",
-    ]  # fmt: skip
+        f"--graph={graph}",
+        f"--num_threads={threads}",
+        f"--use_xnnpack={_word(xnnpack)}",
+        f"--num_runs={runs}",
+        f"--min_secs={seconds:g}",
+        f"--max_secs={max(10 * seconds, 1):g}",
+        f"--warmup_runs={1 if warmup else 0}",
+        f"--warmup_min_secs={warmup:g}",
+        f"--report_peak_memory_footprint={_word(memory)}",
+        f"--enable_op_profiling={_word(profile)}",
+    ]
 
 
 def parse(text: str) -> Benchmark:

@@ -122,9 +122,12 @@ class PhoneRunner(Runner):
         paths = {name: self.device.push(file, file.name) for name, file in files.items()}
         # As many inferences in all as the agent times pairs.
         each: dict[str, Any] = {
-            "threads": setup.threads, "xnnpack": xnnpack, "runs": -(-pace.least // PAIRS),
-            "seconds": pace.seconds / PAIRS / len(files), "warmup": WARMUP,
-        }  # fmt: skip
+            "threads": setup.threads,
+            "xnnpack": xnnpack,
+            "runs": -(-pace.least // PAIRS),
+            "seconds": pace.seconds / PAIRS / len(files),
+            "warmup": WARMUP,
+        }
         time.sleep(pace.cooldown)
         before = self._moment()
         timed: dict[str, list[Benchmark]] = {name: [] for name in paths}
@@ -181,9 +184,11 @@ class PhoneRunner(Runner):
         size, name = batch[0].nbytes, given.name.replace(":", "::")
         words = [
             *flags(path, threads=setup.threads, xnnpack=xnnpack, runs=1, seconds=0, warmup=0),
-            f"--input_layer={given.name}", f"--input_layer_shape={','.join(map(str, given.shape))}",
-            f"--input_layer_value_files={name}:{job}/in", f"--output_filepath={job}/out",
-        ]  # fmt: skip
+            f"--input_layer={given.name}",
+            f"--input_layer_shape={','.join(map(str, given.shape))}",
+            f"--input_layer_value_files={name}:{job}/in",
+            f"--output_filepath={job}/out",
+        ]
         folder = shlex.quote(job)
         loop = (
             f"cd {folder} && : > outputs && i=0 && while [ $i -lt {len(batch)} ]; do "
@@ -198,18 +203,28 @@ class PhoneRunner(Runner):
         if done.status:
             raise self._refused(done, printed)
         if ignored := self._parsed(printed).ignored:
-            raise DeviceError("this build of benchmark_model cannot be given images", where=self.device.name,
-                              why=f"it does not know {', '.join(ignored)}", hint="use a newer build")  # fmt: skip
+            raise DeviceError(
+                "this build of benchmark_model cannot be given images",
+                where=self.device.name,
+                why=f"it does not know {', '.join(ignored)}",
+                hint="use a newer build",
+            )
         shapes = [(tensor.shape, tensor.dtype) for tensor in outputs]
         expected_bytes = len(batch) * sum(int(np.prod(shape)) * kind.itemsize for shape, kind in shapes)
         data = self.device.pull(f"{job}/outputs", timeout=timeout, most=expected_bytes)
         if len(data) != expected_bytes or hashlib.sha256(data).hexdigest() not in printed:
             raise damaged_error(self.device, f"{len(data)} bytes came, {expected_bytes} should")
         facts = {
-            "images": len(batch), "sha256": hashlib.sha256(data).hexdigest(), "ops": {}, "peak_bytes": None,
-            "before": before, "after": self._moment(), "machine": self.machine, "runtime": self.program.name,
+            "images": len(batch),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "ops": {},
+            "peak_bytes": None,
+            "before": before,
+            "after": self._moment(),
+            "machine": self.machine,
+            "runtime": self.program.name,
             "kernels": "xnnpack" if xnnpack else "builtin",
-        }  # fmt: skip
+        }
         return _outputs(data, len(batch), shapes), facts
 
     def _put(self, program: Path | None) -> None:

@@ -84,12 +84,18 @@ def only_serial() -> str:
     if len(ready) == 1:
         return ready[0].serial
     if len(ready or known) > 1:
-        raise ConfigError("several Android devices are connected", why=", ".join(map(str, known)),
-                          hint=f"say which: --device adb:{known[0].serial}")  # fmt: skip
+        raise ConfigError(
+            "several Android devices are connected",
+            why=", ".join(map(str, known)),
+            hint=f"say which: --device adb:{known[0].serial}",
+        )
     if known:
         raise _unready(known[0])
-    raise DeviceError("no Android device is connected", where="adb",
-                      hint="plug one in with USB debugging switched on, or: adb connect HOST:PORT")  # fmt: skip
+    raise DeviceError(
+        "no Android device is connected",
+        where="adb",
+        hint="plug one in with USB debugging switched on, or: adb connect HOST:PORT",
+    )
 
 
 @TRANSPORTS.register("adb")
@@ -143,8 +149,9 @@ class AdbTransport(ShellTransport):
         found = next((device for device in find_attached() if device.serial == self.serial), None)
         if found is None:
             hint = f"adb connect {self.serial}" if ":" in self.serial else "adb devices lists those that are"
-            raise DeviceError("the device cannot be reached", where=self.name,
-                              why="no device of that serial is connected", hint=hint)  # fmt: skip
+            raise DeviceError(
+                "the device cannot be reached", where=self.name, why="no device of that serial is connected", hint=hint
+            )
         if found.state != "device":
             raise _unready(found)
         done = _adb(["-s", self.serial, "features"], self.name)
@@ -152,9 +159,11 @@ class AdbTransport(ShellTransport):
             raise _adb_error(self.name, done.stderr)
         if "shell_v2" not in done.stdout.decode(errors="replace").split():
             raise DeviceError(
-                "the device does not say how commands end", where=self.name,
-                why="its adb daemon lacks shell_v2", hint="Android 7 or later is needed",
-            )  # fmt: skip
+                "the device does not say how commands end",
+                where=self.name,
+                why="its adb daemon lacks shell_v2",
+                hint="Android 7 or later is needed",
+            )
 
     def execute(
         self, command: str, *, data: bytes | None = None, timeout: float = QUICK, limit: int = LONGEST_ANSWER
@@ -206,6 +215,8 @@ def _adb_error(name: str, printed: str) -> DeviceError:
             return DeviceError("the device cannot be reached", where=name, why=why, hint=hint)
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     return DeviceError(
-        "the connection to the device is lost", where=name, why=lines[-1] if lines else "",
+        "the connection to the device is lost",
+        where=name,
+        why=lines[-1] if lines else "",
         hint="check its cable and screen, then run again: nothing half-written was left",
-    )  # fmt: skip
+    )

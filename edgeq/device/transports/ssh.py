@@ -76,8 +76,11 @@ class SshTransport(ShellTransport):
         try:
             master = subprocess.Popen(
                 ["/bin/sh", "-c", _TIED, "ssh", *self._client(), "-M", "-N", "-T", self._host],
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
         except FileNotFoundError as error:
             raise DeviceError("there is no /bin/sh here") from error
         self._cleanup.callback(_end, master)
@@ -106,10 +109,17 @@ class SshTransport(ShellTransport):
 
     def _client(self) -> list[str]:
         options = {
-            "BatchMode": "yes", "StrictHostKeyChecking": "yes", "ConnectTimeout": f"{CONNECT:.0f}",
-            "ServerAliveInterval": "5", "ServerAliveCountMax": "3", "ControlPath": self._socket, "LogLevel": "ERROR",
-            "RemoteCommand": "none", "ForwardAgent": "no", "ForwardX11": "no",
-        }  # fmt: skip
+            "BatchMode": "yes",
+            "StrictHostKeyChecking": "yes",
+            "ConnectTimeout": f"{CONNECT:.0f}",
+            "ServerAliveInterval": "5",
+            "ServerAliveCountMax": "3",
+            "ControlPath": self._socket,
+            "LogLevel": "ERROR",
+            "RemoteCommand": "none",
+            "ForwardAgent": "no",
+            "ForwardX11": "no",
+        }
         config = os.environ.get("EDGEQ_SSH_CONFIG")
         return ["ssh", *(["-F", config] if config else [])] + [
             word for key, value in options.items() for word in ("-o", f"{key}={value}")
@@ -118,13 +128,16 @@ class SshTransport(ShellTransport):
     def _unreachable(self, printed: str) -> DeviceError:
         for sign, why, hint in _REMEDIES:
             if sign.lower() in printed.lower():
-                return DeviceError("the device cannot be reached", where=self.name, why=why,
-                                   hint=hint.format(host=self._host))  # fmt: skip
+                return DeviceError(
+                    "the device cannot be reached", where=self.name, why=why, hint=hint.format(host=self._host)
+                )
         lines = [line for line in printed.splitlines() if line.strip()]
         return DeviceError(
-            "the connection to the device is lost", where=self.name, why=lines[-1].strip() if lines else "",
+            "the connection to the device is lost",
+            where=self.name,
+            why=lines[-1].strip() if lines else "",
             hint="check its power and network, then run again: nothing half-written was left",
-        )  # fmt: skip
+        )
 
 
 def _quote(text: str) -> str:

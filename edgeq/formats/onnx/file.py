@@ -156,9 +156,10 @@ def read_model(source: Path | bytes) -> tuple[Model, bytes]:
     outside = next((tensor for tensor in _tensors(proto) if tensor.data_location or tensor.external_data), None)
     if outside is not None:
         raise ArtifactError(
-            f"tensor {outside.name!r} keeps its values in another file", where=where,
+            f"tensor {outside.name!r} keeps its values in another file",
+            where=where,
             hint="put them into the model: onnx.save(onnx.load(PATH), PATH)",
-        )  # fmt: skip
+        )
     model = Model(proto)
     if stuck := _in_a_cycle(model):
         raise ArtifactError("not an ONNX model", where=where, why=f"op {stuck!r} waits for its own output")

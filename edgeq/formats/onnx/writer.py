@@ -50,10 +50,11 @@ def write_onnx(
         raise UnsupportedError(f"ONNX files here have int8 or uint8 activations, not {activations} with {io} inputs")
     if graph.activation_types != {"int8"}:
         raise UnsupportedError(
-            "16-bit activations in an ONNX file", where=graph.name,
+            "16-bit activations in an ONNX file",
+            where=graph.name,
             why="onnxruntime has no 16-bit integer convolution and would compute it in float",
             hint="write a TFLite file",
-        )  # fmt: skip
+        )
     if graph.narrow():
         raise UnsupportedError(
             "activations of fewer than 8 bits", where=graph.narrow()[0], why="onnxruntime's kernels saturate at 8"

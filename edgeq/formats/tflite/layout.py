@@ -125,10 +125,11 @@ def plan(graph: Network) -> Layout:
     if math.isinf(cost):
         lost = next(name for name, carriage in carriages.items() if math.isinf(carriage.cost))
         raise UnsupportedError(
-            "average pooling that leaves padding out of its mean", where=lost,
+            "average pooling that leaves padding out of its mean",
+            where=lost,
             why="TFLite has it for SAME padding only",
             hint="set count_include_pad=True or use symmetric padding with an odd kernel and stride 1",
-        )  # fmt: skip
+        )
     flipped = frozenset(name for name in graph.inputs if _reversible(graph, name, mirror))
     return Layout(mirror, graph.shapes, moves.alias, moves.orders, moves.turns, carriages, flipped)
 

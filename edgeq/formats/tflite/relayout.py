@@ -102,7 +102,8 @@ def _is_tolerated(graph: Network, name: str, readers: Mapping[str, list[Node]]) 
 
 def _untransposable(node: Node) -> UnsupportedError:
     return UnsupportedError(
-        f"{type(node.op).__name__} cuts across the axes of what it reads", where=node.name,
+        f"{type(node.op).__name__} cuts across the axes of what it reads",
+        where=node.name,
         why="in NHWC its values lie in another order than in the model's NCHW, and no transposition joins the two",
         hint="flatten straight into a linear layer, or reshape along whole dimensions",
-    )  # fmt: skip
+    )

@@ -234,8 +234,11 @@ class LiteRTSession(Session):
     def _to_file(self, sample: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         sample = np.asarray(sample, np.float32)
         if sample.shape != self.input_shape:
-            raise ConfigError(f"sample has shape {list(sample.shape)}", where=self._where,
-                              hint=f"this model takes {list(self.input_shape)}")  # fmt: skip
+            raise ConfigError(
+                f"sample has shape {list(sample.shape)}",
+                where=self._where,
+                hint=f"this model takes {list(self.input_shape)}",
+            )
         if self._nhwc:
             sample = np.ascontiguousarray(sample.transpose(0, 2, 3, 1))
         return _quantize(sample, self._inputs[0])

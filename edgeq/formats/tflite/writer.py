@@ -42,13 +42,18 @@ def write_tflite(
     for name in (*graph.inputs, *graph.outputs):
         inner = graph.quantizations[name].dtype
         if io not in (None, inner, "float32") and (inner, io) != ("int8", "uint8"):
-            raise ConfigError(f"{io} inputs and outputs of {inner} activations", where=name,
-                              why="they would be rounded twice", hint=f"{inner} or float32")  # fmt: skip
+            raise ConfigError(
+                f"{io} inputs and outputs of {inner} activations",
+                where=name,
+                why="they would be rounded twice",
+                hint=f"{inner} or float32",
+            )
     if types == {"int16"} and weights == "int4":
         raise ConfigError("int4 storage beside 16-bit activations", why="TFLite has no such kernels", hint="int8")
     if graph.narrow():
-        raise UnsupportedError("activations of fewer than 8 bits", where=graph.narrow()[0],
-                               why="TFLite's kernels saturate at 8")  # fmt: skip
+        raise UnsupportedError(
+            "activations of fewer than 8 bits", where=graph.narrow()[0], why="TFLite's kernels saturate at 8"
+        )
     return _write(graph, io, weights, about)
 
 

@@ -38,16 +38,18 @@ def confirm(module: nn.Module, graph: Graph) -> None:
         captured = _tensors(GraphModule(graph)(image.float()))
     if _apart(first, second, REPEATED):
         raise UnsupportedError(
-            "the network answers one image in two ways", where=graph.name,
+            "the network answers one image in two ways",
+            where=graph.name,
             why="it draws random numbers, or keeps a state, outside torch's calls",
             hint="make forward depend on the image and the weights alone",
-        )  # fmt: skip
+        )
     if _apart(first, captured, CAPTURED):
         raise UnsupportedError(
-            "the captured network answers otherwise than torch", where=graph.name,
+            "the captured network answers otherwise than torch",
+            where=graph.name,
             why="a call reads what tracing has frozen, or edgeq reads a call wrongly",
             hint="if forward depends on the image and the weights alone, this is a bug in edgeq, please report it",
-        )  # fmt: skip
+        )
 
 
 def _tensors(answer: object) -> list[Tensor]:

@@ -25,36 +25,160 @@ LARGEST_RESULT = 2**28
 LARGEST_SUM = 2**30
 """Bytes of all evaluated constants of a network, beside what its weights take."""
 
-_ALSO = frozenset((
-    "_weight_norm", "_weight_norm_interface", "adaptive_max_pool2d", "all", "argsort", "argwhere", "atleast_1d",
-    "atleast_2d", "atleast_3d", "batch_norm", "block_diag", "broadcast_tensors", "bucketize", "cartesian_prod",
-    "clamp_max", "clamp_min", "column_stack", "concat", "concatenate", "conv1d", "conv2d", "conv_transpose2d",
-    "count_nonzero", "cross", "cummax", "cummin", "cumprod", "diag", "diag_embed", "diff", "divide", "dot",
-    "dstack", "einsum", "expand_copy", "eye", "fliplr", "flipud", "floor_divide", "ger", "group_norm",
-    "hamming_window", "hann_window", "hstack", "index_add", "index_fill", "inner", "instance_norm", "item", "kron",
-    "layer_norm", "lift_fresh_copy", "linalg_inv", "linalg_norm", "linalg_vector_norm", "linear", "linspace",
-    "log_softmax", "logspace", "logsumexp", "masked_fill", "masked_select", "matmul", "max_pool2d", "meshgrid",
-    "moveaxis", "msort", "multiply", "mv", "nansum", "new_full", "new_ones", "new_zeros", "norm", "numpy_T",
-    "one_hot", "ones", "ones_like", "outer", "pad", "permute_copy", "pixel_shuffle", "pixel_unshuffle", "prelu",
-    "repeat_interleave", "rms_norm", "roll", "rot90", "softmax", "stack", "std", "std_mean", "subtract", "swapaxes",
-    "swapdims", "take", "take_along_dim", "tensor_split", "tensordot", "tile", "trace", "tril", "tril_indices",
-    "triu", "triu_indices", "type_as", "unflatten", "unsafe_chunk", "unsafe_split", "upsample_bicubic2d",
-    "var_mean", "view_copy", "vstack", "zero", "zeros", "zeros_like",
-))  # fmt: skip
+_ALSO = frozenset(
+    (
+        "_weight_norm",
+        "_weight_norm_interface",
+        "adaptive_max_pool2d",
+        "all",
+        "argsort",
+        "argwhere",
+        "atleast_1d",
+        "atleast_2d",
+        "atleast_3d",
+        "batch_norm",
+        "block_diag",
+        "broadcast_tensors",
+        "bucketize",
+        "cartesian_prod",
+        "clamp_max",
+        "clamp_min",
+        "column_stack",
+        "concat",
+        "concatenate",
+        "conv1d",
+        "conv2d",
+        "conv_transpose2d",
+        "count_nonzero",
+        "cross",
+        "cummax",
+        "cummin",
+        "cumprod",
+        "diag",
+        "diag_embed",
+        "diff",
+        "divide",
+        "dot",
+        "dstack",
+        "einsum",
+        "expand_copy",
+        "eye",
+        "fliplr",
+        "flipud",
+        "floor_divide",
+        "ger",
+        "group_norm",
+        "hamming_window",
+        "hann_window",
+        "hstack",
+        "index_add",
+        "index_fill",
+        "inner",
+        "instance_norm",
+        "item",
+        "kron",
+        "layer_norm",
+        "lift_fresh_copy",
+        "linalg_inv",
+        "linalg_norm",
+        "linalg_vector_norm",
+        "linear",
+        "linspace",
+        "log_softmax",
+        "logspace",
+        "logsumexp",
+        "masked_fill",
+        "masked_select",
+        "matmul",
+        "max_pool2d",
+        "meshgrid",
+        "moveaxis",
+        "msort",
+        "multiply",
+        "mv",
+        "nansum",
+        "new_full",
+        "new_ones",
+        "new_zeros",
+        "norm",
+        "numpy_T",
+        "one_hot",
+        "ones",
+        "ones_like",
+        "outer",
+        "pad",
+        "permute_copy",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "prelu",
+        "repeat_interleave",
+        "rms_norm",
+        "roll",
+        "rot90",
+        "softmax",
+        "stack",
+        "std",
+        "std_mean",
+        "subtract",
+        "swapaxes",
+        "swapdims",
+        "take",
+        "take_along_dim",
+        "tensor_split",
+        "tensordot",
+        "tile",
+        "trace",
+        "tril",
+        "tril_indices",
+        "triu",
+        "triu_indices",
+        "type_as",
+        "unflatten",
+        "unsafe_chunk",
+        "unsafe_split",
+        "upsample_bicubic2d",
+        "var_mean",
+        "view_copy",
+        "vstack",
+        "zero",
+        "zeros",
+        "zeros_like",
+    )
+)
 _UNINITIALISED = frozenset(("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"))
 _OVERWRITES = frozenset(
     ("copy", "fill", "full_like", "new_full", "new_ones", "new_zeros", "ones_like", "sym_size", "zero", "zeros_like")
 )
 """Calls that read none of their first argument's values."""
 _PASSIVE = frozenset(
-    ("_assert_async", "_assert_scalar", "_assert_tensor_metadata", "_check_is_size", "sym_constrain_range",
-     "sym_constrain_range_for_size", "sym_numel", "sym_size", "sym_storage_offset", "sym_stride")
-)  # fmt: skip
+    (
+        "_assert_async",
+        "_assert_scalar",
+        "_assert_tensor_metadata",
+        "_check_is_size",
+        "sym_constrain_range",
+        "sym_constrain_range_for_size",
+        "sym_numel",
+        "sym_size",
+        "sym_storage_offset",
+        "sym_stride",
+    )
+)
 _NEVER = _UNINITIALISED | {"native_dropout", "resize"}
-_INNER = frozenset((
-    "_adaptive_avg_pool2d", "_conj", "_log_softmax", "_native_batch_norm_legit_no_training", "_reshape_alias",
-    "_softmax", "_to_copy", "_unsafe_view", "_weight_norm", "_weight_norm_interface",
-))  # fmt: skip
+_INNER = frozenset(
+    (
+        "_adaptive_avg_pool2d",
+        "_conj",
+        "_log_softmax",
+        "_native_batch_norm_legit_no_training",
+        "_reshape_alias",
+        "_softmax",
+        "_to_copy",
+        "_unsafe_view",
+        "_weight_norm",
+        "_weight_norm_interface",
+    )
+)
 """Calls of torch's own kitchen that programs hold; others have kernels that trust their callers."""
 _RECURRENT = frozenset(("gru", "lstm", "rnn_relu", "rnn_tanh"))
 """Calls that torch tags as random for the dropout between their layers."""
@@ -137,9 +261,10 @@ class Folding:
             target = functools.partial(_clear, target)
         elif not may_evaluate(f"aten.{_bare(node)}"):
             raise UnsupportedError(
-                f"{node.target} is not supported", why="it is called on constants, and edgeq does not evaluate it",
+                f"{node.target} is not supported",
+                why="it is called on constants, and edgeq does not evaluate it",
                 hint="compute it in __init__ and register the result as a buffer",
-            )  # fmt: skip
+            )
         self._measure(node, positional, named)
         try:
             return target(*positional, **named)

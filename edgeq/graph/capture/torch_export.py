@@ -34,9 +34,11 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
         except Exception as error:
             _run(module, example, name)
             raise UnsupportedError(
-                "the network cannot be traced", where=name + _line(error), why=_first_line(error),
+                "the network cannot be traced",
+                where=name + _line(error),
+                why=_first_line(error),
                 hint="make forward a fixed sequence of tensor calls: no branches or loops that read tensor values",
-            ) from error  # fmt: skip
+            ) from error
 
 
 @contextlib.contextmanager
@@ -75,17 +77,21 @@ def _run(module: nn.Module, example: Tensor, name: str) -> None:
         module(example)
     except Exception as error:
         raise ConfigError(
-            "the network does not run on its input", where=name, why=_first_line(error),
+            "the network does not run on its input",
+            where=name,
+            why=_first_line(error),
             hint=f"the input shape given is {list(example.shape[1:])}",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _one_input(module: nn.Module, name: str) -> None:
     if isinstance(module, torch.jit.ScriptModule):
         raise UnsupportedError(
-            "the network is a TorchScript program", where=name, why="its Python code is lost",
+            "the network is a TorchScript program",
+            where=name,
+            why="its Python code is lost",
             hint="capture the module it was made from",
-        )  # fmt: skip
+        )
     needed = [
         p.name
         for p in inspect.signature(module.forward).parameters.values()
@@ -144,9 +150,9 @@ _MAKES_NEW = frozenset(
     f"aten.{name}" for name in ("conv2d", "conv_transpose2d", "linear", "batch_norm", "add", "sub", "mul", "cat")
 )
 _WRITES = frozenset(
-    f"aten.{name}_" for name in ("relu", "relu6", "hardtanh", "leaky_relu", "silu", "hardswish", "hardsigmoid",
-                                 "sigmoid", "add", "mul")
-)  # fmt: skip
+    f"aten.{name}_"
+    for name in ("relu", "relu6", "hardtanh", "leaky_relu", "silu", "hardswish", "hardsigmoid", "sigmoid", "add", "mul")
+)
 """In-place calls whose result is the tensor they wrote, which rules read like the call without underscore."""
 
 

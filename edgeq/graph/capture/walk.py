@@ -37,9 +37,20 @@ OPEN = -1
 """Stands for a size that depends on values."""
 MODELS = {
     **{f"aten.{name}": "other" for name in ("expand_as", "reshape_as", "to", "type_as", "view_as")},
-    **{f"aten.{name}": "self" for name in ("empty_like", "full_like", "new_empty", "new_full", "new_ones", "new_zeros",
-                                           "ones_like", "zeros_like")},
-}  # fmt: skip
+    **{
+        f"aten.{name}": "self"
+        for name in (
+            "empty_like",
+            "full_like",
+            "new_empty",
+            "new_full",
+            "new_ones",
+            "new_zeros",
+            "ones_like",
+            "zeros_like",
+        )
+    },
+}
 """Arguments that a call reads for their shape and type alone."""
 
 
@@ -94,9 +105,11 @@ def _report_errors(name: str) -> Iterator[None]:
 def _internal(what: object, where: str, error: Exception) -> UnsupportedError:
     line = " ".join(str(error).split())[:200]
     return UnsupportedError(
-        f"internal error while reading {what}", where=where, why=f"{type(error).__name__}: {line}",
+        f"internal error while reading {what}",
+        where=where,
+        why=f"{type(error).__name__}: {line}",
         hint="this is a bug in edgeq, please report it",
-    )  # fmt: skip
+    )
 
 
 def _walk_program(program: ExportedProgram, name: str) -> _Capture:
@@ -177,10 +190,13 @@ class _Capture:
             if spec.kind is OutputKind.USER_INPUT_MUTATION:
                 continue  # an in-place first call; nobody sees the caller's tensor again
             if spec.kind is not OutputKind.USER_OUTPUT:
-                self.errors.append(UnsupportedError(
-                    f"the network changes its own state ({spec.target})", where=self._name,
-                    hint="call model.eval() before exporting",
-                ))  # fmt: skip
+                self.errors.append(
+                    UnsupportedError(
+                        f"the network changes its own state ({spec.target})",
+                        where=self._name,
+                        hint="call model.eval() before exporting",
+                    )
+                )
                 continue
             if isinstance(spec.arg, ConstantArgument) and spec.arg.value is None:
                 continue  # nothing, where others return a second answer
@@ -188,14 +204,21 @@ class _Capture:
             if isinstance(value, Value):
                 self._outputs.append(value.key)
                 if value.key in self._inputs:
-                    self.errors.append(UnsupportedError(
-                        "an output is the input itself", where=self._name, hint="leave it out: the app has the image"
-                    ))  # fmt: skip
+                    self.errors.append(
+                        UnsupportedError(
+                            "an output is the input itself",
+                            where=self._name,
+                            hint="leave it out: the app has the image",
+                        )
+                    )
             else:
-                self.errors.append(UnsupportedError(
-                    "an output does not depend on the input", where=self._name,
-                    hint="return what is computed from the image alone",
-                ))  # fmt: skip
+                self.errors.append(
+                    UnsupportedError(
+                        "an output does not depend on the input",
+                        where=self._name,
+                        hint="return what is computed from the image alone",
+                    )
+                )
 
         if not self._outputs and not self.errors:
             self.errors.append(UnsupportedError("the network returns nothing", where=self._name))
@@ -235,9 +258,10 @@ class _Capture:
             )
         if is_random(name, bound):
             raise UnsupportedError(
-                f"{node.target} draws random numbers", why="a file gives one answer to one image",
+                f"{node.target} draws random numbers",
+                why="a file gives one answer to one image",
                 hint="call model.eval() before exporting, and draw what stays in __init__, as a buffer",
-            )  # fmt: skip
+            )
         try:
             read = _without_models(node, args)
             if not any(isinstance(leaf, Value) for leaf in pytree.tree_leaves(read)):

@@ -69,9 +69,11 @@ def _affine(graph: Graph, node: Node) -> tuple[Doubles, Doubles]:
         shift = beta - mean * scale
     if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
         raise UnsupportedError(
-            "batch norm has statistics that are not finite", where=node.name,
-            why="a running variance is negative or a value is NaN", hint="is the checkpoint whole?",
-        )  # fmt: skip
+            "batch norm has statistics that are not finite",
+            where=node.name,
+            why="a running variance is negative or a value is NaN",
+            hint="is the checkpoint whole?",
+        )
     return scale, shift
 
 

@@ -45,9 +45,11 @@ def refuse_infinite(graph: Graph) -> Graph:
     for node in graph.of_kind(Pad):
         if isinstance(node.op, Pad) and node.op.lowest:
             raise UnsupportedError(
-                "padding with minus infinity", where=node.name, why="it is not the padding of max pools alone",
+                "padding with minus infinity",
+                where=node.name,
+                why="it is not the padding of max pools alone",
                 hint="pad with zeros, or right before F.max_pool2d and by less than its kernel",
-            )  # fmt: skip
+            )
     return graph
 
 

@@ -70,9 +70,10 @@ class GraphModule(nn.Module):
         (entry,) = self.graph.inputs
         if x.shape[1:] != self.graph.input_shapes[entry][1:]:
             raise ConfigError(
-                f"input has shape {list(x.shape)}", where=self.graph.name,
+                f"input has shape {list(x.shape)}",
+                where=self.graph.name,
                 hint=f"expected (N, {', '.join(map(str, self.graph.input_shapes[entry][1:]))})",
-            )  # fmt: skip
+            )
         needed = {*self.graph.outputs, *keep}
         values: dict[str, Tensor] = {name: self.constant(name) for name in self.graph.constants}
         values.update(constants or {})

@@ -39,9 +39,10 @@ def softmax(x: npt.NDArray[np.int64], scale: np.float32, axis: int) -> npt.NDArr
     headroom = 31 - np.floor(np.log2(total.astype(np.float64))).astype(np.int64)
     if np.any(headroom < SMALLEST_HEADROOM):
         raise UnsupportedError(
-            "softmax over very many nearly equal classes", why="LiteRT's reference kernel aborts on it",
+            "softmax over very many nearly equal classes",
+            why="LiteRT's reference kernel aborts on it",
             hint="leave the softmax out of the model: it changes no ranking",
-        )  # fmt: skip
+        )
     reciprocal = _reciprocal((total << headroom) - (1 << 31))
     product = high_product(reciprocal, exponentials)
     probability = rounding_shift(product, SUM_BITS - headroom + 31 - 8)

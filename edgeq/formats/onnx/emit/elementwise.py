@@ -43,8 +43,11 @@ def _check_grid(context: QuantizedContext, node: Node) -> None:
     """The forms below make integers of one grid."""
     q, demanded = context.grid(node.name), node.op.fixed_grid()
     if (float(q.scale), int(q.zero_point)) != demanded:
-        raise UnsupportedError(f"{type(node.op).__name__} with a scale of its own", where=node.name,
-                               hint=f"its scale and zero point are {demanded}")  # fmt: skip
+        raise UnsupportedError(
+            f"{type(node.op).__name__} with a scale of its own",
+            where=node.name,
+            hint=f"its scale and zero point are {demanded}",
+        )
 
 
 @EMITTERS.rule(Add)

@@ -68,8 +68,14 @@ def _resize(context: Context, node: Node, op: Resize2d) -> None:
         return
     scales = [_scale(size, out) for size, out in zip(before, op.size, strict=True)]
     corners = "align_corners" if op.align_corners else "half_pixel"
-    context.move(node, "Resize", [node.inputs[0]], _scales(context, scales),
-                 mode="linear", coordinate_transformation_mode=corners)  # fmt: skip
+    context.move(
+        node,
+        "Resize",
+        [node.inputs[0]],
+        _scales(context, scales),
+        mode="linear",
+        coordinate_transformation_mode=corners,
+    )
 
 
 def _resize_nearest(context: Context, node: Node, op: Resize2d) -> None:

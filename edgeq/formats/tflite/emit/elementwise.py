@@ -61,8 +61,11 @@ def fused_activation_code(e: Emitter, node: Node, clamp: Clamp | None) -> int:
             if clamp.minimum == 0:
                 return int(_FUSED.RELU)
     if clamp is not None and clamp not in FUSED:
-        raise UnsupportedError(f"{type(node.op).__name__} with a fused clamp to [{clamp.minimum}, {clamp.maximum}]",
-                               where=node.name, hint="leave the clamp a node of its own")  # fmt: skip
+        raise UnsupportedError(
+            f"{type(node.op).__name__} with a fused clamp to [{clamp.minimum}, {clamp.maximum}]",
+            where=node.name,
+            hint="leave the clamp a node of its own",
+        )
     return FUSED[clamp]
 
 
@@ -97,8 +100,11 @@ def _clamp(e: Emitter, node: Node, op: Clamp) -> None:
         e.operator(STANDALONE[op], (x,), e.output(node), None, 1 if op not in (ops.RELU, ops.RELU6) else 0)
         return
     if grid_key(e.quantizations.get(node.inputs[0])) != grid_key(e.quantizations.get(node.name)):
-        raise UnsupportedError(f"Clamp to [{op.minimum}, {op.maximum}] would have to rescale", where=node.name,
-                               hint="use ReLU or ReLU6, or give input and output one quantization")  # fmt: skip
+        raise UnsupportedError(
+            f"Clamp to [{op.minimum}, {op.maximum}] would have to rescale",
+            where=node.name,
+            hint="use ReLU or ReLU6, or give input and output one quantization",
+        )
     limits = [(_CODE.MAXIMUM, op.minimum, "minimum"), (_CODE.MINIMUM, op.maximum, "maximum")]
     limits = [limit for limit in limits if math.isfinite(limit[1])]
     if not limits:
@@ -138,8 +144,9 @@ def _requantize(e: Emitter, node: Node, op: ops.Requantize) -> None:
 def _maximum(e: Emitter, node: Node, op: ops.Maximum) -> None:
     """XNNPACK takes no integer one, but the plain kernel is quicker than what else a PReLU can be made of: 7
     microseconds for 28 x 28 x 32 with the product before it, where two halves and their sum take 11, or 17."""
-    e.operator(_CODE.MAXIMUM, tuple(e.index[name] for name in node.inputs), e.output(node),
-               options_of("MaximumMinimumOptions"))  # fmt: skip
+    e.operator(
+        _CODE.MAXIMUM, tuple(e.index[name] for name in node.inputs), e.output(node), options_of("MaximumMinimumOptions")
+    )
 
 
 def _plain(e: Emitter, node: Node, code: int, choices: Any = None, version: int = 0) -> None:
@@ -189,9 +196,16 @@ def _hard_sigmoid(e: Emitter, node: Node, op: ops.HardSigmoid) -> None:
     biases = Quantization(source.scale * layer.scale, zero, e.sums)
     b = e.constant("bias", np.full(channels, layer.bias, e.sums), biases)
     y = e.output(node) if image == shape else e.activation(f"{node.name}/image", image, e.quantizations[node.name])
-    chosen = options_of("DepthwiseConv2DOptions", padding=schema.Padding.VALID, strideH=1, strideW=1,
-                        depthMultiplier=1, dilationHFactor=1, dilationWFactor=1,
-                        fusedActivationFunction=int(e.wide))  # fmt: skip
+    chosen = options_of(
+        "DepthwiseConv2DOptions",
+        padding=schema.Padding.VALID,
+        strideH=1,
+        strideW=1,
+        depthMultiplier=1,
+        dilationHFactor=1,
+        dilationWFactor=1,
+        fusedActivationFunction=int(e.wide),
+    )
     e.operator(_CODE.DEPTHWISE_CONV_2D, (e.shaped(x, image, f"{node.name}/in"), w, b), y, chosen, 3, wide=5)
     if image != shape:
         e.operator(_CODE.RESHAPE, (y, e.numbers(shape)), e.output(node), None, 1)
@@ -244,8 +258,12 @@ def _mish(e: Emitter, node: Node, op: ops.Mish) -> None:
 def _look_up(e: Emitter, node: Node, op: ops.Unary) -> None:
     """Places from 0 to 255, and a gathering of them."""
     if e.wide:
-        raise UnsupportedError(f"{type(op).__name__} of 16-bit activations", where=node.name,
-                               why="TFLite has no such kernel", hint="use a8, or GELU or SiLU")  # fmt: skip
+        raise UnsupportedError(
+            f"{type(op).__name__} of 16-bit activations",
+            where=node.name,
+            why="TFLite has no such kernel",
+            hint="use a8, or GELU or SiLU",
+        )
     x = e.index[node.inputs[0]]
     shape = e.file.tensors[x].shape
     signed = e.activation(f"{node.name}/signed", shape, None, "int32")

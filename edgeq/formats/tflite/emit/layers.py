@@ -44,10 +44,12 @@ def _conv(e: Emitter, node: Node, op: ops.Conv2d) -> None:
     b = _bias(e, node)
     options = {
         "padding": _padding(carriage.window.padding),
-        "strideH": op.stride[0], "strideW": op.stride[1],
-        "dilationHFactor": op.dilation[0], "dilationWFactor": op.dilation[1],
+        "strideH": op.stride[0],
+        "strideW": op.stride[1],
+        "dilationHFactor": op.dilation[0],
+        "dilationWFactor": op.dilation[1],
         "fusedActivationFunction": fused_activation_code(e, node, op.activation),
-    }  # fmt: skip
+    }
     dilated = max(op.dilation) > 1
     version = (2 if depthwise and dilated else 1) if e.dtype == "float32" else 3
     if depthwise:
@@ -111,8 +113,14 @@ def _pool(e: Emitter, node: Node, op: ops.MaxPool2d | ops.AvgPool2d) -> None:
     carriage = e.layout.carriages[node.name]
     x = _prepare_input(e, node, carriage)
     padding, (height, width) = _padding(carriage.window.padding), op.kernel
-    options = options_of("Pool2DOptions", padding=padding, strideH=op.stride[0], strideW=op.stride[1],
-                         filterHeight=height, filterWidth=width)  # fmt: skip
+    options = options_of(
+        "Pool2DOptions",
+        padding=padding,
+        strideH=op.stride[0],
+        strideW=op.stride[1],
+        filterHeight=height,
+        filterWidth=width,
+    )
     code = _CODE.MAX_POOL_2D if isinstance(op, ops.MaxPool2d) else _CODE.AVERAGE_POOL_2D
     e.operator(code, (x,), e.output(node), options)
 

@@ -103,8 +103,15 @@ def _pick(e: Emitter, x: int, picked: int, picks: tuple[ops.Pair, ops.Pair], str
     # XNNPACK takes no int8 depthwise convolution without a bias, and the builtin kernel crashes on one.
     zeros = np.zeros(channels, e.sums)
     b = e.constant("bias", zeros, None if q is None else Quantization(q.scale, ONE.zero_point, e.sums))
-    options = options_of("DepthwiseConv2DOptions", padding=int(schema.Padding.VALID), strideH=stride[0],
-                       strideW=stride[1], depthMultiplier=1, dilationHFactor=1, dilationWFactor=1)  # fmt: skip
+    options = options_of(
+        "DepthwiseConv2DOptions",
+        padding=int(schema.Padding.VALID),
+        strideH=stride[0],
+        strideW=stride[1],
+        depthMultiplier=1,
+        dilationHFactor=1,
+        dilationWFactor=1,
+    )
     e.operator(_CODE.DEPTHWISE_CONV_2D, (x, w, b), picked, options, 1 if q is None else 3, wide=5)
 
 
