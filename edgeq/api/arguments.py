@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeq.config.settings import MOST_SECONDS, MOST_THREADS
+from edgeq.config.settings import MOST_SECONDS, MOST_THREADS, read_path
 from edgeq.config.typed import shown
 from edgeq.errors import ConfigError
 from edgeq.registry import nearest
@@ -41,9 +41,6 @@ Array = npt.NDArray[Any]
 
 MOST = 10**18
 """No count is larger."""
-
-LONGEST_PART, LONGEST_PATH = 255, 4095
-"""Bytes of a name in a path, and of a whole path, that file systems take."""
 
 
 def expect(value: Any, kinds: type | tuple[type, ...], name: str, must: str, hint: str = "") -> None:
@@ -85,14 +82,7 @@ def path(value: Any, name: str) -> Path:
     """A path that the file system can hold; whether anything is there is not checked."""
     if not isinstance(value, str | os.PathLike) or not (given := os.fspath(value)) or not isinstance(given, str):
         raise _refuse(name, value, "must be a path: a string or a pathlib.Path")
-    if "\0" in given:
-        raise _refuse(name, value, "must hold no NUL character")
-    if (
-        len(os.fsencode(given)) > LONGEST_PATH
-        or max(len(os.fsencode(part)) for part in given.split("/")) > LONGEST_PART
-    ):
-        raise _refuse(name, value, f"is too long: a name has {LONGEST_PART} bytes at most, a path {LONGEST_PATH:,}")
-    return Path(given)
+    return read_path(given, name)
 
 
 def optional_path(value: Any, name: str) -> Path | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from edgeq.api.arguments import count, expect, names, optional_text
+from edgeq.api.arguments import count, expect, names, optional_text, path
 from edgeq.api.options import parse_option, settings
 from edgeq.config.build import BuildConfig
 from edgeq.graph.ir import Graph
@@ -66,6 +66,7 @@ def load(
     """
     given = {"weights": weights, "input_shape": input_shape, "mean": mean, "std": std}
     expect(ref, (str, Path), "ref", "must be the name of a model, or a path", "edgeq.trace takes a module")
+    path(ref, "ref")  # for what no file system could hold
     config = settings({"model": ref, **given}).config
     loaded = load_model(
         str(ref), weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std

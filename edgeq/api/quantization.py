@@ -230,5 +230,9 @@ def _calibration(images: Images, model: Model) -> CalibrationSet:
     given = images.inputs if isinstance(images, CalibrationSet) else images
     inputs = real_images(given, model.spec.input_shape, model.spec.name)
     if isinstance(images, CalibrationSet):
+        if np.shape(images.labels) != (len(inputs),):
+            raise ConfigError(
+                f"labels of the images are {list(np.shape(images.labels))}", why=f"must be ({len(inputs)},)"
+            )
         return replace(images, inputs=inputs)
     return CalibrationSet(inputs, np.full(len(inputs), -1, np.int64), "given")

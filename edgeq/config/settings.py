@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -42,12 +43,16 @@ __all__ = [
     "name_in",
     "one_of",
     "parse_size",
+    "read_path",
     "some_of",
     "toml_value",
 ]
 
 MOST = 10**18
 """No count is larger."""
+
+LONGEST_PART, LONGEST_PATH = 255, 4095
+"""Bytes of a name in a path, and of a whole path, that file systems take."""
 
 MOST_SECONDS = 1e6
 """Longest time that a device may be given: eleven days. Beyond 24 days systems cannot wait for an answer."""
@@ -151,8 +156,17 @@ def some_of(*choices: str) -> Kind:
     return Kind("NAME", parse, repeated=True)
 
 
+def read_path(value: Any, where: str) -> Path:
+    """A path that file systems can hold; whether anything is there is not checked. Raises `ConfigError`."""
+    text = _text(value, where)
+    encoded = os.fsencode(text)
+    if b"\0" in encoded or len(encoded) > LONGEST_PATH or max(map(len, encoded.split(b"/"))) > LONGEST_PART:
+        raise _bad(value, where, f"a path of names of {LONGEST_PART} bytes at most, without NUL characters")
+    return Path(text)
+
+
 def _path(value: Any, where: str) -> Path:
-    return Path(_text(value, where)).expanduser()
+    return read_path(value, where).expanduser()
 
 
 def one_of(*choices: str) -> Kind:

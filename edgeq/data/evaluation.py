@@ -177,7 +177,11 @@ def check_images(path: str) -> None:
         if not Path(module).exists():
             raise ConfigError(f"images {path}", why=f"Python file {module} does not exist")
         return
-    if not source.exists():
+    try:
+        exists = source.exists()
+    except OSError as error:  # a name that is too long
+        raise ConfigError(f"images {path[:100]}", why=error.strerror or str(error)) from error
+    if not exists:
         raise ConfigError(f"images {path} do not exist")
     if not (source.suffix in (".npz", ".csv") or source.is_dir()):
         raise ConfigError(f"images {path}", why="must be an .npz, a .csv, a folder, or file.py:function")
