@@ -41,6 +41,9 @@ class FileSession(ABC):
 class Format(ABC):
     """A file format as a build uses it, for one target. What needs no target is a class method."""
 
+    MAGIC: ClassVar[tuple[int, bytes]]
+    """An offset, and the bytes that every file of the format has there; empty where no bytes tell the format apart."""
+
     def __init__(self, target: Target, weight_bits: int) -> None:
         self.target, self.weight_bits = target, weight_bits
 
@@ -69,9 +72,6 @@ class Format(ABC):
     @abstractmethod
     def census(self, data: bytes) -> Census:
         """What the runtime makes of the file."""
-
-    MAGIC: ClassVar[tuple[int, bytes]]
-    """Where bytes stand that every file of the format has, and which. Empty bytes where nothing tells it apart."""
 
     @classmethod
     def may_hold(cls, data: bytes) -> bool:

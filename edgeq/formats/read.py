@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeq.config.formats import FORMATS, FormatFacts, by_suffix, model_names, suffixes
+from edgeq.config.formats import FORMATS, by_suffix, model_names, suffixes
 from edgeq.errors import ArtifactError
 from edgeq.formats.base import format_class
 from edgeq.formats.contents import Contents, Entry
@@ -47,25 +47,20 @@ def read_entry(path: Path) -> Entry:
 
 def _inspect(file: Path, run: bool) -> Contents:
     data = read_bytes(file)
+    formats = [(facts, format_class(facts)) for facts in FORMATS.entries()]
+    why = ""
     with read_untrusted(f"{file} cannot be read"):
-        facts = next((facts for facts in _told_apart() if format_class(facts).may_hold(data)), None)
-        if facts is not None:
-            return format_class(facts).read(data, run=run)
-        own, why = by_suffix(file), ""
-        for facts in FORMATS.entries():  # without bytes that tell it apart: whatever can be read as one is one
-            if not format_class(facts).MAGIC[1]:
-                try:
-                    return format_class(facts).read(data, run=run)
-                except ArtifactError as error:
-                    if facts == own:
-                        raise
-                    why = error.what
-        titles = " or ".join(facts.title for facts in FORMATS.entries())
+        for facts, form in sorted(formats, key=lambda each: not each[1].MAGIC[1]):  # those that bytes tell apart first
+            if not form.may_hold(data):
+                continue
+            try:
+                return form.read(data, run=run)
+            except ArtifactError as error:
+                if form.MAGIC[1] or facts == by_suffix(file):
+                    raise
+                why = error.what
+        titles = " or ".join(facts.title for facts, _ in formats)
         raise ArtifactError(f"{file} is no {titles} model", why=why)
-
-
-def _told_apart() -> list[FormatFacts]:
-    return [facts for facts in FORMATS.entries() if format_class(facts).MAGIC[1]]
 
 
 def _entry(file: Path) -> Entry:
