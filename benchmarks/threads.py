@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+from edgeq.synth.memory import keep_freed_memory
 from edgeq.threads import BATCH, SMALL, available, sleep_while_waiting
 
 sleep_while_waiting(os.environ)  # as the command line does, before torch is imported
@@ -22,7 +23,7 @@ sleep_while_waiting(os.environ)  # as the command line does, before torch is imp
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-SIZES = ((8, 8), (16, 8), (16, 16), (24, 16), (32, 16), (32, 32), (48, 32), (64, 32), (64, 64))
+SIZES = ((8, 8), (16, 16), (24, 16), (32, 16), (32, 20), (32, 24), (32, 32), (48, 32), (64, 32), (64, 64))
 """Channels and side of the square images of each network."""
 
 DEPTH = 20
@@ -59,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--busy", action="store_true", help="run one busy loop a core meanwhile")
     options = parser.parse_args()
+    keep_freed_memory()  # as synthesis and fine-tuning do; page faults would hide what threads gain
     numbers = sorted({1, *(n for n in (2, 4, 8) if n < available()), available()})
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.busy * available())]
     try:

@@ -34,11 +34,11 @@ __all__ = [
 
 ROOT = Path("/")
 
-SMALL = 1_000_000_000
+SMALL = 100_000_000
 """Multiply-accumulates of one batch below which a second thread costs about what it saves.
 
-A forward and backward pass of this size takes about 0.1 s on one core, in some hundred parallel regions, and a sleeping
-thread takes up to 0.1 ms to wake in each. `benchmarks/threads.py` measures it.
+A forward and backward pass of this size takes about 40 ms on one core, in some hundred parallel regions, and a
+sleeping thread takes up to 0.1 ms to wake in each. Measured: benchmarks/results/threads.md.
 """
 
 BATCH = 32
