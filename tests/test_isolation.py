@@ -45,6 +45,20 @@ def _loop():
         time.sleep(1)
 
 
+class Beating:
+    """A connection to work that gives `signs` signs of life before its result."""
+
+    def __init__(self, signs):
+        self.messages, self.waited = [("alive", None)] * signs + [("result", "done")], []
+
+    def poll(self, patience):
+        self.waited.append(patience)
+        return True
+
+    def recv(self):
+        return self.messages.pop(0)
+
+
 def _work(seconds):
     isolation._HEARTBEAT = 0.05  # in the other process alone
     until = time.monotonic() + seconds
@@ -78,8 +92,11 @@ class Counter:
 
 
 def test_what_is_stuck_is_ended_and_what_gets_on_is_not(monkeypatch):
-    monkeypatch.setattr(isolation, "PATIENCE", 1.0)
-    assert run_isolated(_work, 1.5) == "done"
+    assert run_isolated(_work, 0.5) == "done"  # with signs of life in between
+    process = object.__new__(isolation._Process)
+    process._ours = Beating(3)  # type: ignore[assignment]
+    assert process._receive() == ("result", "done")
+    assert process._ours.waited == [isolation.PATIENCE] * 4  # type: ignore[attr-defined]  # anew after every sign
     monkeypatch.setattr(isolation, "PATIENCE", 0.3)
     with pytest.raises(ArtifactError, match="got stuck on this file: no sign of life"):
         run_isolated(_loop)
