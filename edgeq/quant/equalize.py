@@ -4,8 +4,11 @@ Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Corre
 lets scales through, so a layer may make a channel s times as large, and the layers that read it take it s times
 smaller: the network computes what it did. Weights have a scale per output channel here, so that making a channel larger
 costs nothing. What there is to win is the grid of the activation, one for all its channels; what it costs is the
-weights that read them, one grid for all inputs of a channel. Of a family of scales, every activation takes those with
-the least error expected of both.
+weights that read them, one grid for all inputs of a channel.
+
+Activations of few bits take, of a family of scales, those with the least error expected of both in the layers that read
+them. Activations of eight bits are nearly always fine as they are; the few that are not are found, and scaled, by what
+their rounding does to the network's outputs (`edgeq.quant.sensitivity`, `edgeq.quant.channel_scales`).
 """
 
 from __future__ import annotations
@@ -24,17 +27,23 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.run import GraphModule
 from edgeq.quant.bits import weight_bits
+from edgeq.quant.channel_scales import Grid, Reader, best_scales
 from edgeq.quant.fakequant import quantize_weight, weight_integers
 from edgeq.quant.observe import not_finite_error
 from edgeq.quant.scheme import Scheme
-from edgeq.quant.specify import OwnSpec, SharedSpec, Spec, specify
+from edgeq.quant.sensitivity import measure_sensitivity
+from edgeq.quant.specify import OwnSpec, SharedSpec, Spec, keeps_grid, specify
 
 __all__ = ["EQUALIZED", "Joint", "equalize", "find_joints", "find_rescaled_layers"]
 
 EQUALIZED = 6
-"""The most bits of an activation that is equalized. On held-out synthetic images MobileNetV2 comes 11 % nearer to float
-at four bits and 7 % at six; two networks without depthwise layers end 1 to 3 % further off
-(`benchmarks/equalization.py`)."""
+"""The most bits of an activation that is equalized by the errors of the layers that read it. On held-out synthetic
+images MobileNetV2 comes 11 % nearer to float at four bits and 7 % at six; two networks without depthwise layers end 1
+to 3 % further off (`benchmarks/equalization.py`)."""
+
+SAVED = 5e-5
+"""What scales of eight-bit channels must save, as a share of the outputs' variance. Less is not worth clipping what
+other images show more of. Tried on held-out synthetic images of five networks: from here on nothing more is won."""
 
 EVENED = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Exponents of a channel's own size that are tried: with 1, all channels become equally large."""
@@ -96,18 +105,28 @@ def equalize(
 ) -> Graph:
     """Change weights and biases of an optimised `graph` so that it computes the same and loses less under `scheme`.
 
-    Only activations of `EQUALIZED` bits and fewer are equalized. `calibration` and `input_range` are as in `calibrate`.
-    Half of the images measure how large channels are; the other half judge the scales that follow, because a channel
-    that fills the grid is clipped in all images where it is larger. Behind a ReLU6, or any clamp from 0, an equalized
-    channel is cut between its largest observed value and the old limit: only beyond the observed values does the
-    network compute something else. `specs` is what `specify` returns for the same graph, range and scheme,
-    where the caller has it already. Raises `UnsupportedError` for values that are not finite.
+    `calibration` and `input_range` are as in `calibrate`. For activations of few bits half of the images measure how
+    large channels are; the other half judge the scales that follow, because a channel that fills the grid is clipped in
+    all images where it is larger. Activations of eight bits are scaled where that saves the outputs `SAVED`. Behind a
+    ReLU6, or any clamp from 0, an equalized channel is cut between its largest observed value and the old limit: only
+    beyond the observed values does the network compute something else. `specs` is what `specify` returns for the same
+    graph, range and scheme, where the caller has it already. Raises `UnsupportedError` for values that are not finite.
     """
     specs = specify(graph, input_range, scheme) if specs is None else specs
-    chosen = {joint: own for joint in find_joints(graph) if (own := _grids(joint, specs))}
-    if not chosen:
-        return graph
     images = np.clip(calibration.inputs, *input_range)
+    grids = {joint: own for joint in find_joints(graph) if (own := _grids(joint, specs))}
+    fewest = {joint: min(spec.bits for spec in own.values()) for joint, own in grids.items()}
+    graph = _equalize_few([joint for joint in grids if fewest[joint] <= EQUALIZED], grids, graph, images, scheme)
+    return _equalize_eight([joint for joint in grids if EQUALIZED < fewest[joint] <= 8], graph, images, scheme, specs)
+
+
+def _equalize_few(
+    joints: Sequence[Joint], grids: Mapping[Joint, Mapping[str, OwnSpec]], graph: Graph, images: Array, scheme: Scheme
+) -> Graph:
+    """Scale the channels of `joints` by the errors of the layers that read them."""
+    if not joints:
+        return graph
+    chosen = {joint: grids[joint] for joint in joints}
     names = {name for joint in chosen for name in joint.values}
     shown = _see(graph, images[::2], names)
     judging = _see(graph, images[1::2], names) if len(images) > 1 else shown
@@ -118,6 +137,42 @@ def equalize(
         if (scales != 1).any():
             constants |= _absorb(constants, joint, scales)
     return graph.replace(constants=constants)
+
+
+def _equalize_eight(
+    joints: Sequence[Joint], graph: Graph, images: Array, scheme: Scheme, specs: Mapping[str, Spec]
+) -> Graph:
+    """Scale the channels of those `joints` whose rounding the outputs notice."""
+    rounded: dict[Joint, dict[str, list[str]]] = {}
+    for joint in joints:
+        for name in joint.values:
+            node = graph.node(name)
+            if node is not None and not keeps_grid(node, 8) and isinstance(specs[_leader(specs, name)], OwnSpec):
+                rounded.setdefault(joint, {}).setdefault(_leader(specs, name), []).append(name)
+    if not rounded:
+        return graph
+    names = {name for groups in rounded.values() for members in groups.values() for name in members}
+    found = measure_sensitivity(graph, images, names)
+    worth = SAVED * sum(math.prod(graph.shapes[name][1:]) for name in graph.outputs)
+    bits, constants = weight_bits(graph, scheme), dict(graph.constants)
+    for joint, groups in rounded.items():
+        seen = {leader: [found.activations[name] for name in members] for leader, members in groups.items()}
+        own = {leader: spec for leader in groups if isinstance(spec := specs[leader], OwnSpec)}
+        rounding = [Grid(seen[leader], min(joint.cap, spec.cap), spec.bits) for leader, spec in own.items()]
+        weights = [node.inputs[1] for node in joint.readers]
+        readers = [Reader(graph.constants[name], found.weights[name], bits[name]) for name in weights]
+        scales = best_scales(rounding, readers, joint.cap, worth)
+        if (scales != 1).any():
+            constants |= _absorb(constants, joint, scales)
+    return (
+        graph.replace(constants=constants) if any(constants[n] is not graph.constants[n] for n in constants) else graph
+    )
+
+
+def _leader(specs: Mapping[str, Spec], name: str) -> str:
+    """The value whose quantization `name` has."""
+    spec = specs[name]
+    return spec.source if isinstance(spec, SharedSpec) else name
 
 
 def find_rescaled_layers(graph: Graph, equalized: Graph) -> list[str]:
@@ -171,15 +226,14 @@ def _passes_on(graph: Graph, node: Node) -> bool:
 
 
 def _grids(joint: Joint, specs: Mapping[str, Spec]) -> dict[str, OwnSpec]:
-    """The specification of every value that layers read; empty where none has few bits, or one is not calibrated."""
+    """The specification of every value that layers read; empty where one is not calibrated."""
     grids = {}
     for node in joint.readers:
-        spec = specs[node.inputs[0]]
-        spec = specs[spec.source] if isinstance(spec, SharedSpec) else spec
+        spec = specs[_leader(specs, node.inputs[0])]
         if not isinstance(spec, OwnSpec):
             return {}
         grids[node.inputs[0]] = spec
-    return grids if min(spec.bits for spec in grids.values()) <= EQUALIZED else {}
+    return grids
 
 
 def _see(graph: Graph, images: Array, names: Iterable[str]) -> dict[str, _Seen]:

@@ -34,6 +34,7 @@ __all__ = [
     "find_leaders",
     "fixed_output",
     "grid",
+    "keeps_grid",
     "specify",
     "widen_grid",
 ]
@@ -176,7 +177,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
     return specs
 
 
-def _shares(node: Node, bits: int) -> bool:
+def keeps_grid(node: Node, bits: int) -> bool:
     """Whether the output of `node`, of `bits` bits, has the grid of its input."""
     clamp = node.op.clamp
     if clamp is node.op:
@@ -186,7 +187,7 @@ def _shares(node: Node, bits: int) -> bool:
 
 def _widened_from(graph: Graph, members: Sequence[str]) -> str | None:
     """The 8-bit value whose 16-bit copy is all that a group of 16-bit `members` comes from, if it does."""
-    makers = [node for node in graph.nodes if node.name in members and not _shares(node, 16)]
+    makers = [node for node in graph.nodes if node.name in members and not keeps_grid(node, 16)]
     if len(makers) == 1 and makers[0].op.output_bits is not None and not {*members} & {*graph.inputs}:
         return makers[0].inputs[0]
     return None
@@ -203,7 +204,7 @@ def find_leaders(graph: Graph, widths: Mapping[str, int]) -> dict[str, str]:
 
     order = {name: place for place, name in enumerate(parent)}
     for node in graph.nodes:
-        if _shares(node, widths[node.name]):
+        if keeps_grid(node, widths[node.name]):
             for name in graph.activations(node):
                 ends = sorted((find(name), find(node.name)), key=order.__getitem__)
                 parent[ends[1]] = ends[0]

@@ -106,10 +106,62 @@ def test_uneven_channels_of_few_bits_lose_less(bits):
     assert even < 0.8 * plain
 
 
-@pytest.mark.parametrize("bits", ["w8a8", "w4a8", "w8a16"])
-def test_eight_bit_activations_are_left_alone(bits):
-    graph = graph_of(nn.ReLU())
+def lost(graph, of, shown, scheme, unseen):
+    """Relative squared error of the quantized answers of `of`, which computes what `graph` does."""
+    want = answers(GraphModule(graph), unseen)
+    have = answers(Student(of, calibrate(of, shown, RANGE, scheme=scheme)), unseen)
+    return float(np.square(have - want).mean()) / float(want.var(axis=0).mean())
+
+
+@pytest.mark.parametrize("bits", ["w8a8", "w4a8"])
+def test_uneven_channels_of_eight_bits_that_the_outputs_notice_lose_less(bits):
+    """A faint channel carries the answer: it is made larger, until its steps are fine enough."""
+    graph, scheme, shown = faint_graph(), Scheme.of(bits), images(16, 0)
+    even = equalize(graph, shown, RANGE, scheme)
+    unseen = images(16, 1).inputs
+    want = answers(GraphModule(graph), unseen)
+    assert np.abs(answers(GraphModule(even), unseen) - want).max() < 1e-4 * np.abs(want).max()
+    ratio = even.constants["stem.bias"][0] / graph.constants["stem.bias"][0]
+    assert ratio > 8 * even.constants["stem.bias"][1] / graph.constants["stem.bias"][1]
+    assert lost(graph, even, shown, scheme, unseen) < 0.2 * lost(graph, graph, shown, scheme, unseen)
+
+
+def faint_graph():
+    """The first of eight channels is a hundredth of the others, and all that the last layer reads of them."""
+    torch.manual_seed(0)
+    net = nn.Sequential()
+    net.add_module("stem", nn.Conv2d(3, 8, 3, padding=1))
+    net.add_module("act", nn.ReLU())
+    net.add_module("deep", nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    net.add_module("flat", nn.Flatten())
+    net.add_module("head", nn.Linear(8 * 256, 5))
+    with torch.no_grad():
+        for tensor in (net.stem.weight, net.stem.bias):
+            tensor[0] /= 100
+        net.deep.weight[0] *= 100
+        net.head.weight[:, 256:] /= 100
+    return optimize(capture(net.eval(), (3, 16, 16), name="net"))
+
+
+@pytest.mark.parametrize("bits", ["w8a8", "w4a8"])
+def test_eight_bit_activations_that_the_outputs_do_not_notice_are_left_alone(bits):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1152, 5))
+    graph = optimize(capture(net.eval(), (3, 16, 16), name="net"))
     assert equalize(graph, images(8, 0), RANGE, Scheme.of(bits)) is graph
+
+
+def test_sixteen_bit_activations_are_left_alone():
+    graph = faint_graph()
+    assert equalize(graph, images(8, 0), RANGE, Scheme.of("w8a16")) is graph
+
+
+def test_a_cut_at_six_leaves_what_was_seen():
+    graph = graph_of(nn.ReLU6())
+    shown = images(16, 0)
+    even = equalize(graph, shown, RANGE, Scheme.of("w8a8"))
+    want = answers(GraphModule(graph), shown.inputs)
+    assert np.abs(answers(GraphModule(even), shown.inputs) - want).max() < 1e-4 * np.abs(want).max()
 
 
 def test_one_layer_of_few_bits_moves_what_it_reads_alone():
