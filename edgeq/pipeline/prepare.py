@@ -40,6 +40,10 @@ from edgeq.threads import Choice, choose, work_with
 __all__ = ["Job", "Opened", "capture_model", "load_configured", "open_job", "prepare"]
 
 
+RANKED = ("classification", "segmentation")
+"""Tasks whose outputs are scores of classes, read for the best of them."""
+
+
 @dataclass(frozen=True)
 class Opened:
     """What settings name, read but not captured.
@@ -113,7 +117,7 @@ def prepare(opened: Opened | BuildConfig, progress: Progress | None = None, raw:
     input_transform = choose_input_transform(config, opened.target, scheme, graph, spec, opened.tuning)
     quantized_graph = input_transform.graph(graph)
     input_range = (input_transform.spec if input_transform.form == "weights" else spec).input_range()
-    specs = specify(quantized_graph, input_range, scheme)
+    specs = specify(quantized_graph, input_range, scheme, ranked=spec.task in RANKED)
     config = with_images(config, opened.tuning, graph)
     seconds = time.monotonic() - started
     progress.done("capture", seconds, cached=False)

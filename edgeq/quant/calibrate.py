@@ -70,13 +70,15 @@ def calibrate(
     own = {name: spec for name, spec in specs.items() if isinstance(spec, OwnSpec)}
     values = keep_values(graph, calibration)
     groups = {name: spec.members for name, spec in own.items()}
-    extremes = own if rule is minmax else {name for name, spec in own.items() if spec.exact}
+    ranked = {name for name, spec in own.items() if spec.ranked}
+    extremes = {name for name, spec in own.items() if (rule is minmax or spec.exact) and name not in ranked}
     histograms = collect(graph, groups, calibration, uncounted=extremes, values=values)
     activations: dict[str, Quantization] = {}
     for name, spec in own.items():
         consumer = consumer_function(graph, name) if len(spec.members) == 1 else None
         chosen = "minmax" if spec.exact else observer
         low, high = pick_range(chosen, histograms[name], 2**spec.bits, consumer)
+        low = max(low, _lowest_score(histograms[name])) if spec.ranked else low
         activations[name] = grid(*_bound(histograms[name], low, high, spec.cap), spec.bits)
     nothing = {name for name in own if histograms[name].nothing}
     _refine(nothing, activations)
@@ -114,6 +116,16 @@ def _follow(specs: Mapping[str, Spec], activations: dict[str, Quantization]) -> 
     for name, source in widen.items():
         activations[name] = widen_grid(activations[shared.get(source, source)])
     activations |= {name: activations[source] for name, source in shared.items()}
+
+
+def _lowest_score(histogram: Histogram) -> float:
+    """Where scores of classes may saturate: as far below their mean as the best score is above it.
+
+    What is not the answer to any image needs no steps of its own, and a grid that ends higher has finer ones. It is the
+    same for scores that are all shifted, as by a log-softmax.
+    """
+    mean = float(histogram.centres() @ histogram.counts / histogram.counts.sum())
+    return 2 * mean - histogram.high
 
 
 def _bound(histogram: Histogram, low: float, high: float, cap: float) -> tuple[float, float]:

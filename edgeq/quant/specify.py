@@ -59,6 +59,7 @@ class OwnSpec:
     cap: float = float("inf")
     exact: bool = False
     bits: int = 8
+    ranked: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,13 @@ def fixed_output(op: Op, bits: int = 8) -> Quantization | None:
     return Quantization(np.float32(scale), np.int32(zero), "int16" if bits == 16 else "int8")  # type: ignore[arg-type]
 
 
-def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> dict[str, Spec]:
+def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme, *, ranked: bool = False) -> dict[str, Spec]:
     """A specification for every activation and bias of an optimised `graph` (weights: per channel, from themselves).
 
     Values joined by ops that only move or select (pooling, concat, reshape ...) form one group with one quantization,
-    named after its first member. Raises `UnsupportedError` where two fixed quantizations would have to be one, for
+    named after its first member. `ranked` says that the outputs are scores of classes, read for the best of them.
+
+    Raises `UnsupportedError` where two fixed quantizations would have to be one, for
     layers whose own bits cannot be (`edgeq.quant.bits`), for 8-bit and 16-bit values that meet without a
     requantization, and for functions that 16 bits have no kernel for.
     """
@@ -170,7 +173,9 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme) -> d
         if source is not None:
             specs[first] = WidenedSpec(source)
         else:
-            specs[first] = FixedSpec(rules[0]) if rules else OwnSpec(tuple(members), max(caps), exact, bits[first])
+            scores = ranked and bits[first] != 16 and _are_only_outputs(graph, members)
+            own = OwnSpec(tuple(members), max(caps), exact, bits[first], scores)
+            specs[first] = FixedSpec(rules[0]) if rules else own
     for node in graph.layers():
         if len(node.inputs) == 3:
             specs[node.inputs[2]] = DerivedSpec(node.inputs[0], node.inputs[1])
@@ -209,6 +214,14 @@ def find_leaders(graph: Graph, widths: Mapping[str, int]) -> dict[str, str]:
                 ends = sorted((find(name), find(node.name)), key=order.__getitem__)
                 parent[ends[1]] = ends[0]
     return {name: find(name) for name in parent}
+
+
+def _are_only_outputs(graph: Graph, members: Sequence[str]) -> bool:
+    """Whether the group ends in outputs of two channels or more, and nothing else in the network reads it."""
+    consumers = graph.consumers()
+    read = any(node.name not in members for name in members for node in consumers[name])
+    ends = [name for name in members if name in graph.outputs]
+    return not read and bool(ends) and all(graph.shapes[name][1] > 1 for name in ends)
 
 
 def _is_averaged(graph: Graph, members: list[str]) -> bool:
