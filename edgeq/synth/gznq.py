@@ -21,6 +21,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import keep, read_images, read_notes
 from edgeq.synth.distil import Pixel, Pull, distil
+from edgeq.synth.inversion import shapes
 from edgeq.synth.sources import Latents, Pixels
 from edgeq.synth.teacher import RunningMoments, Teacher, resize_input
 
@@ -49,6 +50,10 @@ PULL = Pull(
 )
 
 
+LOOSE = 0.25
+"""Share of a set that stays random shapes. `benchmarks/image_fit.py` compares it with none."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of `gznq`, which optimises pixels. benchmarks/gznq_ablation.py compares them.
@@ -69,6 +74,7 @@ class Settings:
     retries: int = 1
     depth: int = 5
     chroma: float = 0.2
+    loose: float = 0.0
     pull: Pull = PULL
 
 
@@ -84,8 +90,8 @@ class GeneratorSettings(Settings):
 
 def settings_for(effort: str) -> Settings:
     """Settings for an effort: `fast`, `balanced` or `best`. More iterations give closer moments."""
-    coarse, fine = {"fast": (40, 40), "balanced": (60, 90), "best": (150, 300)}[effort]
-    return Settings(coarse=coarse, fine=fine)
+    coarse, fine = {"fast": (30, 10), "balanced": (40, 20), "best": (60, 90)}[effort]
+    return Settings(coarse=coarse, fine=fine, loose=LOOSE)
 
 
 def generator_settings(effort: str) -> GeneratorSettings:
@@ -93,7 +99,7 @@ def generator_settings(effort: str) -> GeneratorSettings:
     return GeneratorSettings(fine={"fast": 60, "balanced": 120, "best": 400}[effort])
 
 
-PASSES["gznq"] = lambda effort, images: images * _passes(settings_for(effort))
+PASSES["gznq"] = lambda effort, images: (images - round(LOOSE * images)) * _passes(settings_for(effort))
 PASSES["gznq-generator"] = lambda effort, images: images * _passes(generator_settings(effort))
 
 
@@ -127,11 +133,13 @@ def synthesize(request: Request, settings: Settings, method: str) -> Calibration
             hint="use --method gzsq, or images:PATH",
         )
     work = _Work(request, settings, teacher)
+    loose = round(settings.loose * request.images)
+    pulled = request.images - loose
     if request.classes > 0:
-        labels = balanced_labels(request.images, request.classes, request.seed)
+        labels = balanced_labels(pulled, request.classes, request.seed)
     else:
-        labels = torch.full((request.images,), -1)
-    sizes = batch_sizes(request.images, settings.batch)
+        labels = torch.full((pulled,), -1)
+    sizes = batch_sizes(pulled, settings.batch)
     steps, parts, notes = settings.coarse + settings.fine, list[npt.NDArray[np.float32]](), list[dict[str, float]]()
     moments = RunningMoments(0, {})
     for index, labelled in enumerate(torch.split(labels, sizes)):
@@ -154,7 +162,14 @@ def synthesize(request: Request, settings: Settings, method: str) -> Calibration
     facts = {"iterations": total["iterations"] / len(sizes)}
     if request.classes > 0:
         facts |= {"rejected": total["rejected"] / len(labels), "wrong": total["wrong"] / len(labels)}
-    return CalibrationSet(np.concatenate(parts), labels.numpy().astype(np.int64), method, facts)
+    inputs, answers = np.concatenate(parts), labels.numpy().astype(np.int64)
+    if loose:
+        places = (
+            np.linspace(0, pulled, loose + 1)[1:].round().astype(int)
+        )  # spread: a first part of the set has its share
+        inputs = np.insert(inputs, places, shapes(request, loose, len(sizes)).numpy(), axis=0)
+        answers = np.insert(answers, places, -1)
+    return CalibrationSet(inputs, answers, method, facts)
 
 
 class _Work:

@@ -26,7 +26,7 @@ from edgeq.synth.distil import Pixel
 from edgeq.synth.losses import total_variation
 from edgeq.synth.pictures import dead_leaves
 
-__all__ = ["Settings", "inversion", "invert", "leaves"]
+__all__ = ["Settings", "inversion", "invert", "leaves", "shapes"]
 
 ITERATIONS = {"fast": 80, "balanced": 160, "best": 400}
 PASSES["inversion"] = lambda effort, images: images * ITERATIONS[effort]
@@ -56,7 +56,7 @@ class Settings:
 @SYNTHESIZERS.register("leaves")
 def leaves(request: Request) -> CalibrationSet:
     """Dead-leaves images (`edgeq.synth.pictures`), not optimised."""
-    images = _leaves(request, request.images, 0)
+    images = shapes(request, request.images, 0)
     return CalibrationSet(images.numpy(), np.full(len(images), -1, np.int64), "leaves")
 
 
@@ -90,7 +90,9 @@ def invert(request: Request, settings: Settings) -> CalibrationSet:
     return CalibrationSet(np.concatenate(parts), torch.cat(labels).numpy().astype(np.int64), "inversion")
 
 
-def _leaves(request: Request, count: int, index: int) -> Tensor:
+def shapes(request: Request, count: int, index: int) -> Tensor:
+    """`count` dead-leaves images in the range of the request's pixels, ``(count, C, H, W)``; other ones for another
+    `index`."""
     low, high = request.limits()
     pictures = dead_leaves(count, request.shape, (request.seed * 1_000_003 + index) % 2**31)
     return low + (high - low) * torch.from_numpy(pictures)
@@ -103,11 +105,11 @@ def _batch(
     index, batches = place
     generator = batch_generator(request.seed, index)
     low, high = request.limits()
-    shapes = _leaves(request, kept + len(labels), index)
+    drawn = shapes(request, kept + len(labels), index)
     if not len(labels):
-        return shapes.numpy()
+        return drawn.numpy()
     pixel = Pixel((low + high) / 2, (high - low) / 2).to(request.device)
-    start = (shapes[kept:].to(request.device) - pixel.middle) / pixel.reach
+    start = (drawn[kept:].to(request.device) - pixel.middle) / pixel.reach
     images = start.to(memory_format=torch.channels_last).requires_grad_()
     optimiser = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
     doubts = [-math.log(c) for c in settings.confidence]
@@ -130,7 +132,7 @@ def _batch(
         )
     with torch.no_grad():
         clipped = torch.minimum(torch.maximum(pixel.normalised(images).cpu(), low), high)
-    return torch.cat([shapes[:kept], clipped]).contiguous().numpy().astype(np.float32)
+    return torch.cat([drawn[:kept], clipped]).contiguous().numpy().astype(np.float32)
 
 
 def _shift(images: Tensor, shift: float, generator: torch.Generator) -> Tensor:

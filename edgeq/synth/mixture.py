@@ -16,7 +16,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ops import BatchNorm
 from edgeq.progress import Progress
-from edgeq.synth.base import JOINED, SYNTHESIZERS, Request, Synthesizer, passes_needed, shares, synthesize_by
+from edgeq.synth.base import JOINED, PASSES, SYNTHESIZERS, Request, Synthesizer, passes_needed, shares, synthesize_by
 from edgeq.synth.methods import needs_batch_norm
 
 __all__ = ["synthesizer_of"]
@@ -64,6 +64,8 @@ def _mixture(request: Request, name: str) -> CalibrationSet:
             progress=_Part(request.progress, sum(effort[:index]), effort[index], sum(effort)),
         )
         sets.append(synthesize_by(part, own))
+        if part not in PASSES:  # it only draws images, and reports nothing
+            own.progress.step(1, 1)
     random = np.random.default_rng(request.seed)
     shuffled = [random.permutation(len(some)) for some in sets]
     order = _turns([len(some) for some in sets])

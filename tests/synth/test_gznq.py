@@ -10,7 +10,7 @@ from torch import nn
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ArtifactError, UnsupportedError
 from edgeq.graph.capture.walk import capture
-from edgeq.synth.base import SYNTHESIZERS, Request
+from edgeq.synth.base import SYNTHESIZERS, Request, passes_needed
 from edgeq.synth.distil import Stall, schedule, smooth
 from edgeq.synth.gznq import GeneratorSettings, Settings, generator_settings, settings_for, synthesize
 from edgeq.synth.losses import batch_moments, squared_gaps
@@ -299,6 +299,24 @@ def test_more_effort_is_more_iterations():
     for of in (settings_for, generator_settings):
         fast, balanced, best = (of(effort) for effort in ("fast", "balanced", "best"))
         assert fast.fine < balanced.fine < best.fine
+
+
+def test_a_share_of_the_set_stays_loose_and_is_spread(graph):
+    whole = synthesize(request(graph, images=12), dataclasses.replace(QUICK, loose=0.25), "gznq")
+    free = np.flatnonzero(whole.labels == -1)
+    assert len(whole) == 12
+    assert len(free) == 3
+    assert np.diff(free).min() > 1
+    pulled = synthesize(request(graph, images=9), QUICK, "gznq")
+    np.testing.assert_array_equal(np.delete(whole.inputs, free, axis=0), pulled.inputs)
+    low, high = (end.numpy() for end in request(graph).limits())
+    assert (whole.inputs >= low).all()
+    assert (whole.inputs <= high).all()
+    assert len(synthesize(request(graph, images=1), dataclasses.replace(QUICK, loose=0.25), "gznq")) == 1
+
+
+def test_passes_are_those_of_images_that_are_pulled():
+    assert passes_needed("gznq", "fast", 32) == 24 * passes_needed("gznq", "fast", 1)
 
 
 def test_notes_travel_with_the_set(graph, tmp_path):
