@@ -68,8 +68,8 @@ class Request:
     folder `products`.
 
     `device` is where methods that run the network hundreds of times (gznq, gzsq, inversion, zs-cgan) compute; they
-    return images on the CPU. Random numbers are always drawn on the CPU. A GPU may add in another order each time, so equal
-    requests there give images that are alike but not equal.
+    return images on the CPU. Random numbers are always drawn on the CPU. A GPU may add in another order each time, so
+    equal requests there give images that are alike but not equal.
     """
 
     graph: Graph

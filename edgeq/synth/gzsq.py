@@ -6,9 +6,9 @@ The paper's own estimate and loss are in `edgeq.synth.gzsq_literal`. The estimat
 `edgeq.synth.learnedstats`. The loss counts means and spreads. Images start as dead leaves and stay within the range of
 pixels.
 
-Pictures of random shapes hold no objects and leave the last layers too quiet. So the head's rows count as learned
-weights too: most images of a batch are also pulled towards a class, in every degree of doubt, as in `inversion`. The
-statistics are estimated again as the images change. docs/methods/gzsq.md has the ablation.
+Random shapes hold no objects and leave the last layers too quiet. So half of the images of a batch are also pulled
+towards a class, in every degree of doubt, as in `inversion`, and the statistics are estimated again as the images
+change. docs/methods/gzsq.md has the ablation.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edgeq.synth.losses import Moments, batch_moments, total_variation
 
 __all__ = ["Settings", "gzsq", "synthesize"]
 
-ITERATIONS = {"fast": 40, "balanced": 80, "best": 240}
+ITERATIONS = {"fast": 30, "balanced": 60, "best": 200}
 PASSES["gzsq"] = lambda effort, images: images * ITERATIONS[effort]
 BATCH = 32
 
@@ -62,10 +62,10 @@ class Settings:
     statistics: float = 1.0
     answers: float = 1.0
     confidence: tuple[float, float] = (0.5, 0.999)
-    free: float = 0.25
+    free: float = 0.5
     smoothness: float = 0.02
     shift: float = 0.06
-    estimates: int = 4
+    estimates: int = 3
     bend: float = 1.0
 
 

@@ -218,11 +218,13 @@ def _spread_out(taps: Array, node: Node, read: Statistics) -> tuple[Array, Array
     return dense, size
 
 
-def _likeliest(factors: Array, off: Array, usual: npt.NDArray[np.bool_], common: float, prior: Prior) -> Array:
+def _likeliest(
+    factors: Array, off: Array, usual: npt.NDArray[np.bool_], common: float, prior: Prior
+) -> tuple[float, float]:
     """(s, a) of the largest posterior density among the candidates, given outputs that are no outliers."""
     off, factors = off[usual], factors[usual]
-    ones = np.ones(len(off))
-    rest: Array = np.zeros(3)
+    ones: Array = np.ones(len(off))
+    rest, power = np.zeros(3), np.square(off)
     if factors.ndim == 1:
         power, along, constant = factors**2, off, ones
     else:
@@ -230,7 +232,7 @@ def _likeliest(factors: Array, off: Array, usual: npt.NDArray[np.bool_], common:
         power, along, constant = singular**2, axes.T @ off, axes.T @ ones
         rest = np.array([off @ off - along @ along, ones @ ones - constant @ constant, off @ ones - along @ constant])
     hidden = len(off) - len(power)
-    best, found = -np.inf, np.array([prior.scatter[0], prior.error[0]])
+    best, found = -np.inf, (prior.scatter[0], prior.error[0])
     for scatter in _SHIFTS:
         for error in _ERRORS:
             variance = scatter**2 + error**2 * power
@@ -246,7 +248,7 @@ def _likeliest(factors: Array, off: Array, usual: npt.NDArray[np.bool_], common:
             )
             density = -0.5 * (fit + size + unlikely)
             if density > best:
-                best, found = density, np.array([scatter, error])
+                best, found = density, (scatter, error)
     return found
 
 
