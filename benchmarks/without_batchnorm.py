@@ -28,7 +28,7 @@ from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.inversion import Settings, invert
 from edgeq.synth.statistics import layer_gaps, observe_moments, references
 
-METHODS = ("noise", "uniform", "gzsq", "moments", "leaves", "inversion")
+METHODS = ("noise", "uniform", "gzsq-literal", "leaves", "inversion", "gzsq")
 VARIANTS = {
     "inversion, 80 iterations": Settings(iterations=80),
     "inversion, 320 iterations": Settings(iterations=320),

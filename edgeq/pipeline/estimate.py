@@ -51,7 +51,7 @@ VERIFY_VALUE, VERIFY_MAC, VERIFY_LEAST = 6e-8, 5e-10, 0.2
 WRITE, WRITE_LEAST = 5e-7, 0.15
 RUNTIME = 1.0  # times a forward pass in torch: integer and float file over the evaluation images
 LATENCY = 400  # pairs of timings of at least 2 ms each, or 4 s
-PASS_COSTS = {"gznq": 2.2, "gznq-generator": 2.2, "inversion": 1.0}
+PASS_COSTS = {"gznq": 2.2, "gznq-generator": 2.2, "gzsq": 1.4, "inversion": 1.0}
 """What a method's pass costs in plain forward and backward passes: its losses, and images that are made anew."""
 
 PACE = 2.95e-3

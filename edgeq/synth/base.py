@@ -40,6 +40,7 @@ SYNTHESIZERS: Registry[Synthesizer] = Registry(
         "edgeq.synth.baselines",
         "edgeq.synth.gznq",
         "edgeq.synth.gzsq",
+        "edgeq.synth.gzsq_literal",
         "edgeq.synth.zeroq",
         "edgeq.synth.inversion",
         "edgeq.synth.zs_cgan",
@@ -66,9 +67,9 @@ class Request:
     so that an interrupted run continues and ends with the same bytes. Anything made beside the images goes to the
     folder `products`.
 
-    `device` is where methods that run the network hundreds of times (gznq, inversion, zs-cgan) compute; they return
-    images on the CPU. Random numbers are always drawn on the CPU. A GPU may add in another order each time, so equal
-    requests there give images that are alike but not equal.
+    `device` is where methods that run the network hundreds of times (gznq, gzsq, inversion, zs-cgan) compute; they
+    return images on the CPU. Random numbers are always drawn on the CPU. A GPU may add in another order each time, so
+    equal requests there give images that are alike but not equal.
     """
 
     graph: Graph

@@ -21,7 +21,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import keep, read_images, read_notes
 from edgeq.synth.distil import Pixel, Pull, distil
-from edgeq.synth.inversion import shapes
+from edgeq.synth.inversion import draw_leaves
 from edgeq.synth.sources import Latents, Pixels
 from edgeq.synth.teacher import RunningMoments, Teacher, resize_input
 
@@ -167,7 +167,7 @@ def synthesize(request: Request, settings: Settings, method: str) -> Calibration
         places = (
             np.linspace(0, pulled, loose + 1)[1:].round().astype(int)
         )  # spread: a first part of the set has its share
-        inputs = np.insert(inputs, places, shapes(request, loose, len(sizes)).numpy(), axis=0)
+        inputs = np.insert(inputs, places, draw_leaves(request, loose, len(sizes)).numpy(), axis=0)
         answers = np.insert(answers, places, -1)
     return CalibrationSet(inputs, answers, method, facts)
 

@@ -26,7 +26,7 @@ from edgeq.synth.distil import Pixel
 from edgeq.synth.losses import total_variation
 from edgeq.synth.pictures import dead_leaves
 
-__all__ = ["Settings", "inversion", "invert", "leaves", "shapes"]
+__all__ = ["Settings", "degrees_of_doubt", "draw_leaves", "inversion", "invert", "leaves", "random_view"]
 
 ITERATIONS = {"fast": 80, "balanced": 160, "best": 400}
 PASSES["inversion"] = lambda effort, images: images * ITERATIONS[effort]
@@ -56,7 +56,7 @@ class Settings:
 @SYNTHESIZERS.register("leaves")
 def leaves(request: Request) -> CalibrationSet:
     """Dead-leaves images (`edgeq.synth.pictures`), not optimised."""
-    images = shapes(request, request.images, 0)
+    images = draw_leaves(request, request.images, 0)
     return CalibrationSet(images.numpy(), np.full(len(images), -1, np.int64), "leaves")
 
 
@@ -90,9 +90,8 @@ def invert(request: Request, settings: Settings) -> CalibrationSet:
     return CalibrationSet(np.concatenate(parts), torch.cat(labels).numpy().astype(np.int64), "inversion")
 
 
-def shapes(request: Request, count: int, index: int) -> Tensor:
-    """`count` dead-leaves images in the range of the request's pixels, ``(count, C, H, W)``; other ones for another
-    `index`."""
+def draw_leaves(request: Request, count: int, index: int) -> Tensor:
+    """`count` dead-leaves images ``(N, C, H, W)`` within the request's pixel range; `index` is the batch."""
     low, high = request.limits()
     pictures = dead_leaves(count, request.shape, (request.seed * 1_000_003 + index) % 2**31)
     return low + (high - low) * torch.from_numpy(pictures)
@@ -105,21 +104,20 @@ def _batch(
     index, batches = place
     generator = batch_generator(request.seed, index)
     low, high = request.limits()
-    drawn = shapes(request, kept + len(labels), index)
+    drawn = draw_leaves(request, kept + len(labels), index)
     if not len(labels):
         return drawn.numpy()
     pixel = Pixel((low + high) / 2, (high - low) / 2).to(request.device)
     start = (drawn[kept:].to(request.device) - pixel.middle) / pixel.reach
     images = start.to(memory_format=torch.channels_last).requires_grad_()
     optimiser = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
-    doubts = [-math.log(c) for c in settings.confidence]
-    enough = torch.logspace(math.log10(doubts[0]), math.log10(doubts[1]), len(labels)).to(request.device)
+    enough = degrees_of_doubt(settings.confidence, len(labels)).to(request.device)
     target = labels.to(request.device)
     total = settings.iterations
     for step in range(total):
         optimiser.param_groups[0]["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * step / total))
         optimiser.zero_grad()
-        view = _shift(images, settings.shift, generator)
+        view = random_view(images, settings.shift, generator)
         answers = network.run(pixel.normalised(view))[request.graph.outputs[0]].flatten(1)
         doubt = F.cross_entropy(answers, target, reduction="none")
         loss = F.relu(doubt - enough).mean() + settings.smoothness * total_variation(view)
@@ -135,8 +133,14 @@ def _batch(
     return torch.cat([drawn[:kept], clipped]).contiguous().numpy().astype(np.float32)
 
 
-def _shift(images: Tensor, shift: float, generator: torch.Generator) -> Tensor:
-    """The batch rolled by a random distance, and mirrored half of the time."""
+def degrees_of_doubt(confidence: tuple[float, float], count: int) -> Tensor:
+    """`count` cross-entropies ``(count,)`` at which an image is left alone, from the lower to the upper confidence."""
+    doubts = [-math.log(share) for share in confidence]
+    return torch.logspace(math.log10(doubts[0]), math.log10(doubts[1]), count)
+
+
+def random_view(images: Tensor, shift: float, generator: torch.Generator) -> Tensor:
+    """The batch rolled by a random distance of at most `shift` sides, and mirrored half of the time."""
     reach = [max(1, round(shift * side)) for side in images.shape[-2:]]
     view = torch.roll(images, [int(torch.randint(-r, r + 1, (), generator=generator)) for r in reach], (-2, -1))
     return view.flip(-1) if bool(torch.rand((), generator=generator) < 0.5) else view

@@ -23,12 +23,13 @@ class Method:
 
 _STATISTICS = "batch-norm statistics and answers of the network"
 _WEIGHTS = "weights of the network"
+_LEARNED = "weights and answers of the network"
 
 _KNOWN: dict[str, tuple[bool, bool, str, str]] = {
     "gznq": (True, False, _STATISTICS, "images of every class that give batch norms the statistics they remember"),
     "gznq-generator": (True, False, _STATISTICS, "the same, made by a small generator optimised with its latents"),
-    "gzsq": (False, False, _WEIGHTS, "images that match statistics estimated from the weights, as published"),
-    "moments": (False, False, _WEIGHTS, "images that match moments carried correctly through the weights"),
+    "gzsq": (False, False, _LEARNED, "random shapes, optimised until layers show what the weights imply they saw"),
+    "gzsq-literal": (False, False, _WEIGHTS, "images that match statistics estimated from the weights, as published"),
     "zeroq": (True, False, "batch-norm statistics", "ZeroQ's distillation: the same statistics, without labels"),
     "zs-cgan": (True, False, _STATISTICS, "drawn by a conditional generator trained against the network alone"),
     "inversion": (False, False, "answers of the network", "random shapes, optimised until each has its class"),

@@ -65,7 +65,7 @@ def zeroq(request: Request) -> CalibrationSet:
             "zeroq needs batch-norm statistics",
             where=request.graph.name,
             why="the network has none (absent or folded)",
-            hint="use --method gzsq or moments, which read weights",
+            hint="use --method gzsq, which reads weights",
         )
     teacher = GraphModule(request.graph).eval().requires_grad_(False)
     sizes = batch_sizes(request.images, BATCH)

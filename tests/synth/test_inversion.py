@@ -9,7 +9,7 @@ import torch
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import RELU, Conv2d, GlobalAvgPool, Linear, Reshape
 from edgeq.graph.run import GraphModule
-from edgeq.synth import SYNTHESIZERS, Request, gzsq, inversion
+from edgeq.synth import SYNTHESIZERS, Request, gzsq, gzsq_literal, inversion
 from edgeq.synth.pictures import dead_leaves
 
 
@@ -34,7 +34,7 @@ def request_():
 
 @pytest.fixture
 def few_iterations(monkeypatch):
-    for module in (inversion, gzsq):
+    for module in (inversion, gzsq, gzsq_literal):
         monkeypatch.setitem(module.ITERATIONS, "fast", 10)
 
 
@@ -48,7 +48,7 @@ def test_leaves_are_pictures_and_repeat():
     assert np.abs(np.diff(one, axis=-1)).mean() < 0.5 * np.abs(np.diff(shuffled, axis=-1)).mean()
 
 
-@pytest.mark.parametrize("method", ["leaves", "inversion", "gzsq", "moments", "noise", "uniform"])
+@pytest.mark.parametrize("method", ["leaves", "inversion", "gzsq", "gzsq-literal", "noise", "uniform"])
 def test_methods_without_batch_norm_repeat_and_fit(request_, method, few_iterations):
     make, request_ = SYNTHESIZERS.get(method), replace(request_, images=4)
     one, other = make(request_), make(request_)
@@ -56,7 +56,7 @@ def test_methods_without_batch_norm_repeat_and_fit(request_, method, few_iterati
     assert one.inputs.shape == (4, 3, 24, 20)
     assert one.inputs.dtype == np.float32
     assert make(replace(request_, seed=4)).digest() != one.digest()
-    if method in ("leaves", "inversion", "uniform"):
+    if method in ("leaves", "inversion", "gzsq", "uniform"):
         assert one.inputs.min() >= -2
         assert one.inputs.max() <= 2
 

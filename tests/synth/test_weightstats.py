@@ -27,7 +27,7 @@ from edgeq.graph.ops import (
     Tanh,
 )
 from edgeq.graph.run import GraphModule
-from edgeq.synth.gzsq import z_score
+from edgeq.synth.gzsq_literal import z_score
 from edgeq.synth.losses import Moments
 from edgeq.synth.weightstats import ADJUSTMENTS, estimate_faithful, estimate_moments
 
