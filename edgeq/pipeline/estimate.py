@@ -45,7 +45,7 @@ UNCOUNTED = 500
 """Evaluation images assumed where counting them would mean running the user's code."""
 
 # Seconds of one core per value, multiply-accumulate or parameter, each with what the stage costs at least.
-CALIBRATE_VALUE, CALIBRATE_PASSES, CALIBRATE_LEAST = 2.8e-8, 5.0, 0.3
+CALIBRATE_VALUE, CALIBRATE_PASSES, CALIBRATE_LEAST = 2.8e-8, 8.0, 0.3
 ROUNDED_VALUE = 6e-7  # more, where the rounding of every weight is chosen
 VERIFY_VALUE, VERIFY_MAC, VERIFY_LEAST = 6e-8, 5e-10, 0.2
 WRITE, WRITE_LEAST = 5e-7, 0.15

@@ -82,6 +82,7 @@ ABOUT = {
     "graph/ir.py": "finds nodes by the class of their op",
     "graph/patterns.py": "gates and their products",
     "finetune/kernels.py": "the student's rule for each op",
+    "synth/learnedstats.py": "which layers an activation stands between",
     "synth/weightstats.py": "statistics behind each op",
     "formats/tflite/relayout.py": "reshapes and permutations",
 }
