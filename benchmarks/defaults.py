@@ -1,0 +1,126 @@
+"""What a plain `edgeq build MODEL --evaluation IMAGES` gets: accuracy of the written file, by seed; resumable.
+
+    python benchmarks/defaults.py                                          # all networks, seeds 0 1 2; prints the table
+    python benchmarks/defaults.py --networks mobilenetv1-0.25 --efforts fast balanced --write
+    python benchmarks/defaults.py --networks mobilenetv2-folded --methods gzsq --seeds 0 --write
+
+Every setting but the named ones is the default that a user gets. `--write` also writes benchmarks/results/defaults.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from cases import COLUMNS, ROOT, ROWS, commit, data_folder
+from latency import machine_line
+
+FOLDER = ROWS / "defaults"
+PAGE = ROOT / "benchmarks" / "results" / "defaults.md"
+HEAD = (
+    "| network | method | effort | seeds | float | integer | drop, points | drop of each seed | as float "
+    "| s: images | processor s: whole build |"
+)
+
+
+def main() -> None:
+    """Build what is selected and missing, and print the table of all that is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=list(COLUMNS), default=list(COLUMNS))
+    parser.add_argument("--methods", nargs="+", default=["auto"])
+    parser.add_argument("--efforts", nargs="+", default=["balanced"], choices=("fast", "balanced", "best"))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--write", action="store_true", help=f"also write {PAGE.relative_to(ROOT)}")
+    options = parser.parse_args()
+    data_folder()
+    for network in options.networks:
+        for method in options.methods:
+            for effort in options.efforts:
+                for seed in options.seeds:
+                    measure(network, method, effort, seed)
+    page = "\n".join(table(json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))))
+    print(page)
+    if options.write:
+        PAGE.write_text(page + "\n")
+
+
+def measure(network: str, method: str, effort: str, seed: int) -> None:
+    """Build once, with an empty cache, and keep the row; nothing where it is there already."""
+    from edgeq.config.build import BuildConfig
+    from edgeq.pipeline.build import build
+
+    path = FOLDER / f"{network}--{method}--{effort}--{seed}.json"
+    if path.exists():
+        return
+    column = COLUMNS[network]
+    folder = FOLDER / "builds" / path.stem
+    config = BuildConfig(
+        model=str(column.model),
+        method=method,
+        effort=effort,
+        seed=seed,
+        evaluation=column.evaluation_images(),
+        output=folder,
+        cache=folder.with_suffix(".cache"),
+    )
+    started = time.process_time()
+    report = build(config)
+    row = {
+        "network": network,
+        "method": report["synthesis"]["method"],
+        "effort": effort,
+        "seed": seed,
+        "accuracy": report["accuracy"],
+        "exactness": report["exactness"],
+        "seconds": report["seconds"],
+        "processor": time.process_time() - started,
+        "commit": commit(),
+        "machine": machine_line(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(row) + "\n")
+    print(f"{path.stem}: {row['accuracy']['integer']['top1']:.2f}", flush=True)
+
+
+def table(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """The page: one line a network, method and effort."""
+    cells: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["network"], row["method"], row["effort"]), []).append(row)
+    known = [row for seeds in cells.values() for row in seeds]
+    lines = [
+        "# What a plain build gets",
+        "",
+        "Printed by `benchmarks/defaults.py`: `edgeq build MODEL --evaluation IMAGES`, w8a8, 32 images, no data. Top-1",
+        "in percent of the written TFLite file, run by its own runtime, on every evaluation image; *as float*: share of",
+        "them with the float network's answer. Mean and standard deviation of the seeds. Seconds of the stage that makes",
+        "the images, and of the processor for the whole build (without its child processes), beside other work.",
+        "",
+        f"Machine: {'; '.join(sorted({row['machine'] for row in known}))}. "
+        f"Commit: {', '.join(sorted({row['commit'] for row in known}))}.",
+        "",
+        HEAD,
+        "|---" * (HEAD.count("|") - 1) + "|",
+    ]
+    order = {name: place for place, name in enumerate(COLUMNS)}
+    for (network, method, effort), seeds in sorted(cells.items(), key=lambda cell: (order[cell[0][0]], cell[0])):
+        accuracy = [row["accuracy"] for row in seeds]
+        tops = np.array([one["integer"]["top1"] for one in accuracy])
+        whole = accuracy[0]["float"]["top1"]
+        agreed = np.mean([one["agreement"] for one in accuracy])
+        images = np.mean([row["seconds"].get("synthesize", 0.0) for row in seeds])
+        processor = np.mean([row["processor"] for row in seeds])
+        drops = ", ".join(f"{whole - top:+.2f}" for top in tops)
+        lines.append(
+            f"| {network} | {method} | {effort} | {len(seeds)} | {whole:.2f} | {tops.mean():.2f} ± {tops.std():.2f} | "
+            f"{whole - tops.mean():+.2f} | {drops} | {100 * agreed:.1f} % | {images:.0f} | {processor:.0f} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()
