@@ -95,10 +95,10 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
     lines = [
         "# What a plain build gets",
         "",
-        "Printed by `benchmarks/defaults.py`: `edgeq build MODEL --evaluation IMAGES`, w8a8, 32 images, no data. Top-1",
-        "in percent of the written TFLite file, run by its own runtime, on every evaluation image; *as float*: share of",
-        "them with the float network's answer. Mean and standard deviation of the seeds. Seconds of the stage that makes",
-        "the images, and of the processor for the whole build (without its child processes), beside other work.",
+        "Printed by `benchmarks/defaults.py`: `edgeq build MODEL --evaluation IMAGES`, w8a8, 32 images, no data.",
+        "Top-1 in percent of the written TFLite file, run by its own runtime, on every evaluation image; *as float*:",
+        "share of them with the float network's answer. Mean and standard deviation of the seeds. Seconds of the stage",
+        "that makes the images, and of the processor for the whole build (without child processes), beside other work.",
         "",
         f"Machine: {'; '.join(sorted({row['machine'] for row in known}))}. "
         f"Commit: {', '.join(sorted({row['commit'] for row in known}))}.",
