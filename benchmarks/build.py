@@ -30,11 +30,6 @@ TARGETS = ("tflite-arm", "onnx-x86", "onnx-arm")
 PEER_OF = {"tflite-arm": ("litert_int8_nhwc.tflite", "litert_int8_nchw.tflite"), "onnx-x86": ("ort_u8s8.onnx",)}
 """The peers' files each target's file is timed against, where they exist."""
 
-IMAGES = 64
-IMAGES_AT_224 = 32
-"""Calibration images; fewer where one costs fifty times as much."""
-
-
 def row_path(case: Case, target: str, method: str) -> Path:
     return ROWS / f"{case.name}-{target}-{method}.json"
 
@@ -52,7 +47,6 @@ def build_row(case: Case, target: str, method: str, *, measure_again: bool) -> d
             model=str(case.toml),
             targets=(target,),
             method=source,
-            images=IMAGES if load_model(str(case.toml)).spec.input_shape[1] < 224 else IMAGES_AT_224,
             evaluation=str(data_folder() / images),
             output=folder,
             cache=ROOT / ".edgeq-cache",
