@@ -30,6 +30,7 @@ TARGETS = ("tflite-arm", "onnx-x86", "onnx-arm")
 PEER_OF = {"tflite-arm": ("litert_int8_nhwc.tflite", "litert_int8_nchw.tflite"), "onnx-x86": ("ort_u8s8.onnx",)}
 """The peers' files each target's file is timed against, where they exist."""
 
+
 def row_path(case: Case, target: str, method: str) -> Path:
     return ROWS / f"{case.name}-{target}-{method}.json"
 
