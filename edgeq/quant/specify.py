@@ -97,6 +97,10 @@ class WidenedSpec:
 
 Spec = OwnSpec | SharedSpec | DerivedSpec | FixedSpec | WidenedSpec
 
+FEWEST_SCORES = 5
+"""Fewest outputs that count as scores of classes. Fewer may be a point, a box or a quaternion, whose every value
+counts; and among the scores of few classes none is far below the others."""
+
 SMALLEST_SCALE = 1e-18
 """The smallest scale of an activation. The product of two such scales is still a normal float32 number, which XNNPACK
 demands of a scale. `edgeq.quant.fit_kernels` raises scales that kernels cannot reach from those of their inputs."""
@@ -217,11 +221,11 @@ def find_leaders(graph: Graph, widths: Mapping[str, int]) -> dict[str, str]:
 
 
 def _are_only_outputs(graph: Graph, members: Sequence[str]) -> bool:
-    """Whether the group ends in outputs of two channels or more, and nothing else in the network reads it."""
+    """Whether the group ends in outputs of `FEWEST_SCORES` channels or more, and nothing else reads it."""
     consumers = graph.consumers()
     read = any(node.name not in members for name in members for node in consumers[name])
     ends = [name for name in members if name in graph.outputs]
-    return not read and bool(ends) and all(graph.shapes[name][1] > 1 for name in ends)
+    return not read and bool(ends) and all(graph.shapes[name][1] >= FEWEST_SCORES for name in ends)
 
 
 def _is_averaged(graph: Graph, members: list[str]) -> bool:

@@ -63,11 +63,25 @@ def test_scores_that_are_all_negative_keep_those_near_the_best():
     assert low < -50  # the best are at -39, most at -40
 
 
-def test_one_score_and_values_that_others_read_are_kept_whole():
-    def spec(net):
-        graph = optimize(capture(net.eval(), (3, 4, 4), name="net"))
-        found = specify(graph, RANGE, SCHEME, ranked=True)
-        return [found[name] for name in graph.outputs]
+@pytest.mark.parametrize(("outputs", "ranked"), [(1, False), (4, False), (5, True)])
+def test_few_outputs_may_be_a_box_and_are_kept_whole(outputs, ranked):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, outputs)).eval()
+    graph = optimize(capture(net, (3, 4, 4), name="net"))
+    spec = specify(graph, RANGE, SCHEME, ranked=True)[graph.outputs[0]]
+    assert isinstance(spec, OwnSpec)
+    assert spec.ranked == ranked
 
-    assert not any(s.ranked for s in spec(nn.Sequential(nn.Flatten(), nn.Linear(48, 1))) if isinstance(s, OwnSpec))
-    assert any(s.ranked for s in spec(nn.Sequential(nn.Flatten(), nn.Linear(48, 2))) if isinstance(s, OwnSpec))
+
+def test_scores_that_something_reads_are_kept_whole():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(48, 20), nn.Linear(20, 20)
+
+        def forward(self, x):
+            scores = self.first(x.flatten(1))
+            return scores, self.second(scores)
+
+    graph = optimize(capture(Both().eval(), (3, 4, 4), name="net"))
+    specs = specify(graph, RANGE, SCHEME, ranked=True)
+    assert [bool(getattr(specs[name], "ranked", False)) for name in graph.outputs] == [False, True]
