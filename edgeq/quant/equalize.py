@@ -154,7 +154,7 @@ def _equalize_eight(
     names = {name for groups in rounded.values() for members in groups.values() for name in members}
     found = measure_sensitivity(graph, images, names)
     worth = SAVED * sum(math.prod(graph.shapes[name][1:]) for name in graph.outputs)
-    bits, constants = weight_bits(graph, scheme), dict(graph.constants)
+    bits, scaled = weight_bits(graph, scheme), dict[str, Array]()
     for joint, groups in rounded.items():
         seen = {leader: [found.activations[name] for name in members] for leader, members in groups.items()}
         own = {leader: spec for leader in groups if isinstance(spec := specs[leader], OwnSpec)}
@@ -163,10 +163,8 @@ def _equalize_eight(
         readers = [Reader(graph.constants[name], found.weights[name], bits[name]) for name in weights]
         scales = best_scales(rounding, readers, joint.cap, worth)
         if (scales != 1).any():
-            constants |= _absorb(constants, joint, scales)
-    return (
-        graph.replace(constants=constants) if any(constants[n] is not graph.constants[n] for n in constants) else graph
-    )
+            scaled |= _absorb({**graph.constants, **scaled}, joint, scales)
+    return graph.replace(constants={**graph.constants, **scaled}) if scaled else graph
 
 
 def _leader(specs: Mapping[str, Spec], name: str) -> str:

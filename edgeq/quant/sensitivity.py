@@ -77,13 +77,11 @@ def measure_sensitivity(graph: Graph, images: npt.NDArray[np.float32], names: Co
         outputs = module.run(some, visit=keep, constants=copies)
         joined = torch.stack([_join(outputs[name], random) for name in graph.outputs]).sum()
         wanted = [*values.values(), *copies.values()]
-        gradients = torch.autograd.grad(joined, wanted, allow_unused=True)
+        gradients = torch.autograd.grad(joined, wanted, materialize_grads=True)
         for (name, value), gradient in zip(values.items(), gradients, strict=False):
-            if gradient is not None:
-                totals[name] += _errors(value.detach(), gradient, *spans[name])
+            totals[name] += _errors(value.detach(), gradient, *spans[name])
         for name, gradient in zip(copies, gradients[len(values) :], strict=True):
-            if gradient is not None:
-                weights[name] = weights.get(name, torch.zeros(())) + gradient.square()
+            weights[name] = weights.get(name, torch.zeros(())) + gradient.square()
     count = len(chosen)
     activations = {
         name: ChannelErrors(spans[name][0].double().numpy(), spans[name][1].double().numpy(), (total / count).numpy())

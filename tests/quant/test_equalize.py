@@ -18,6 +18,7 @@ from edgeq.quant.calibrate import calibrate
 from edgeq.quant.equalize import AT_ONCE, equalize, find_joints, find_rescaled_layers
 from edgeq.quant.freeze import freeze
 from edgeq.quant.scheme import Scheme
+from edgeq.quant.sensitivity import measure_sensitivity
 
 RANGE = (-2.0, 2.0)
 FEW = Scheme.of("w4a4", all_layers=True)
@@ -148,6 +149,14 @@ def test_eight_bit_activations_that_the_outputs_do_not_notice_are_left_alone():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1152, 5))
     graph = optimize(capture(net.eval(), (3, 16, 16), name="net"))
     assert equalize(graph, images(8, 0), RANGE, Scheme.of("w8a8")) is graph
+
+
+def test_weights_that_no_output_reads_have_no_say():
+    graph = faint_graph()
+    deep = next(node.name for node in graph.nodes if node.inputs[1:2] == ("deep.weight",))
+    found = measure_sensitivity(graph.replace(outputs=(deep,)), images(4, 0).inputs, {deep})
+    assert not found.weights["head.weight"].any()
+    assert found.weights["deep.weight"].all()
 
 
 def test_sixteen_bit_activations_are_left_alone():
