@@ -149,6 +149,7 @@ COLUMNS = {
         _pretrained("mobilenetv1-0.25", _IMAGENET, _VAL1000, 200),
         _pretrained("mobilenetv2-folded", _IMAGENET, _VAL1000, 50),
         _pretrained("squeezenet1.1", _IMAGENET, _VAL1000, 100),
+        _pretrained("efficientnet-lite0", _IMAGENET, _VAL1000, 50),
         Column("signs-mobilenetv2", ROOT / "models" / "signs-mobilenetv2" / "model.toml", None, None, 250),
         Column("signs-fixup", ROOT / "models" / "signs-fixup" / "model.toml", None, None, 250),
     )

@@ -3,13 +3,16 @@
     python benchmarks/defaults.py                                          # all networks, seeds 0 1 2; prints the table
     python benchmarks/defaults.py --networks mobilenetv1-0.25 --efforts fast balanced --write
     python benchmarks/defaults.py --networks mobilenetv2-folded --methods gzsq --seeds 0 --write
+    python benchmarks/defaults.py --networks squeezenet1.1 --bits w4a8 --seeds 0 --write
 
 Every setting but the named ones is the default that a user gets. `--write` also writes benchmarks/results/defaults.md.
+`efficientnet-lite0` needs two packages beside edgeq's own (benchmarks/networks/efficientnet_lite0.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Iterable
@@ -22,7 +25,7 @@ from latency import machine_line
 FOLDER = ROWS / "defaults"
 PAGE = ROOT / "benchmarks" / "results" / "defaults.md"
 HEAD = (
-    "| network | method | effort | seeds | float | integer | drop, points | drop of each seed | as float "
+    "| network | bits | method | effort | seeds | float | integer | drop, points | drop of each seed | as float "
     "| s: images | processor s: whole build |"
 )
 
@@ -30,7 +33,9 @@ HEAD = (
 def main() -> None:
     """Build what is selected and missing, and print the table of all that is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=list(COLUMNS), default=list(COLUMNS))
+    tabled = [name for name in COLUMNS if name != "efficientnet-lite0"]
+    parser.add_argument("--networks", nargs="+", choices=list(COLUMNS), default=tabled)
+    parser.add_argument("--bits", nargs="+", default=["w8a8"])
     parser.add_argument("--methods", nargs="+", default=["auto"])
     parser.add_argument("--efforts", nargs="+", default=["balanced"], choices=("fast", "balanced", "best"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -38,28 +43,29 @@ def main() -> None:
     options = parser.parse_args()
     data_folder()
     for network in options.networks:
-        for method in options.methods:
-            for effort in options.efforts:
-                for seed in options.seeds:
-                    measure(network, method, effort, seed)
+        for bits, method, effort in itertools.product(options.bits, options.methods, options.efforts):
+            for seed in options.seeds:
+                measure(network, bits, method, effort, seed)
     page = "\n".join(table(json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))))
     print(page)
     if options.write:
         PAGE.write_text(page + "\n")
 
 
-def measure(network: str, method: str, effort: str, seed: int) -> None:
+def measure(network: str, bits: str, method: str, effort: str, seed: int) -> None:
     """Build once, with an empty cache, and keep the row; nothing where it is there already."""
     from edgeq.config.build import BuildConfig
     from edgeq.pipeline.build import build
 
-    path = FOLDER / f"{network}--{method}--{effort}--{seed}.json"
+    few = "" if bits == "w8a8" else f"--{bits}"
+    path = FOLDER / f"{network}{few}--{method}--{effort}--{seed}.json"
     if path.exists():
         return
     column = COLUMNS[network]
     folder = FOLDER / "builds" / path.stem
     config = BuildConfig(
         model=str(column.model),
+        bits=bits,
         method=method,
         effort=effort,
         seed=seed,
@@ -71,6 +77,7 @@ def measure(network: str, method: str, effort: str, seed: int) -> None:
     report = build(config)
     row = {
         "network": network,
+        "bits": bits,
         "method": report["synthesis"]["method"],
         "effort": effort,
         "seed": seed,
@@ -87,15 +94,18 @@ def measure(network: str, method: str, effort: str, seed: int) -> None:
 
 
 def table(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """The page: one line a network, method and effort."""
-    cells: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    """The page: one line for each network, bits, method and effort."""
+    from edgeq.quant.scheme import parse_bits
+
+    cells: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        cells.setdefault((row["network"], row["method"], row["effort"]), []).append(row)
+        bits = row.get("bits", "w8a8")
+        cells.setdefault((row["network"], bits, row["method"], row["effort"]), []).append(row)
     known = [row for seeds in cells.values() for row in seeds]
     lines = [
         "# What a plain build gets",
         "",
-        "Printed by `benchmarks/defaults.py`: `edgeq build MODEL --evaluation IMAGES`, w8a8, 32 images, no data.",
+        "Printed by `benchmarks/defaults.py`: `edgeq build MODEL --evaluation IMAGES --bits BITS`, 32 images, no data.",
         "Top-1 in percent of the written TFLite file, run by its own runtime, on every evaluation image; *as float*:",
         "share of them with the float network's answer. Mean and standard deviation of the seeds. Seconds of the stage",
         "that makes the images, and of the processor for the whole build (without child processes), beside other work.",
@@ -106,8 +116,13 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
         HEAD,
         "|---" * (HEAD.count("|") - 1) + "|",
     ]
-    order = {name: place for place, name in enumerate(COLUMNS)}
-    for (network, method, effort), seeds in sorted(cells.items(), key=lambda cell: (order[cell[0][0]], cell[0])):
+    order = {name: index for index, name in enumerate(COLUMNS)}
+
+    def place(cell: tuple[str, str, str, str]) -> tuple[Any, ...]:
+        weights, activations = parse_bits(cell[1])
+        return -weights, -activations, order[cell[0]], cell
+
+    for (network, bits, method, effort), seeds in sorted(cells.items(), key=lambda cell: place(cell[0])):
         accuracy = [row["accuracy"] for row in seeds]
         tops = np.array([one["integer"]["top1"] for one in accuracy])
         whole = accuracy[0]["float"]["top1"]
@@ -116,8 +131,8 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
         processor = np.mean([row["processor"] for row in seeds])
         drops = ", ".join(f"{whole - top:+.2f}" for top in tops)
         lines.append(
-            f"| {network} | {method} | {effort} | {len(seeds)} | {whole:.2f} | {tops.mean():.2f} ± {tops.std():.2f} | "
-            f"{whole - tops.mean():+.2f} | {drops} | {100 * agreed:.1f} % | {images:.0f} | {processor:.0f} |"
+            f"| {network} | {bits} | {method} | {effort} | {len(seeds)} | {whole:.2f} | "
+            f"{tops.mean():.2f} ± {tops.std():.2f} | {whole - tops.mean():+.2f} | {drops} | {100 * agreed:.1f} % | {images:.0f} | {processor:.0f} |"
         )
     return lines
 
