@@ -130,10 +130,9 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
         images = np.mean([row["seconds"].get("synthesize", 0.0) for row in seeds])
         processor = np.mean([row["processor"] for row in seeds])
         drops = ", ".join(f"{whole - top:+.2f}" for top in tops)
-        lines.append(
-            f"| {network} | {bits} | {method} | {effort} | {len(seeds)} | {whole:.2f} | "
-            f"{tops.mean():.2f} ± {tops.std():.2f} | {whole - tops.mean():+.2f} | {drops} | {100 * agreed:.1f} % | {images:.0f} | {processor:.0f} |"
-        )
+        named = (network, bits, method, effort, len(seeds), f"{whole:.2f}", f"{tops.mean():.2f} ± {tops.std():.2f}")
+        measured = (f"{whole - tops.mean():+.2f}", drops, f"{100 * agreed:.1f} %", f"{images:.0f}", f"{processor:.0f}")
+        lines.append(f"| {' | '.join(map(str, (*named, *measured)))} |")
     return lines
 
 
