@@ -50,6 +50,7 @@ class BuildOptions(TypedDict, total=False):
     all_layers: bool
     seed: int
     effort: str
+    recipe: str | Sequence[str] | Mapping[str, Any]
     observer: str
     io: str | None
     weight_storage: str | None

@@ -30,6 +30,7 @@ from edgeq.integer.storage import drop_unstorable_bits
 from edgeq.pipeline.choices import check_method, choose_method, file_types
 from edgeq.pipeline.finetune import check_tuning, finetune_graph
 from edgeq.pipeline.prepare import Job, open_job, prepare
+from edgeq.pipeline.recipe import whole_recipe
 from edgeq.pipeline.synth import forbidden_images, synth
 from edgeq.pipeline.synthesis import synthesize as run_synthesis
 from edgeq.progress import Logged
@@ -40,6 +41,7 @@ __all__ = ["Images", "finetune", "quantize", "synthesize", "write"]
 
 
 Images = CalibrationSet | npt.NDArray[np.float32]
+Recipe = str | Sequence[str] | Mapping[str, Any]
 """Calibration images: a `CalibrationSet`, or normalised float32 ``(N, C, H, W)``."""
 
 
@@ -50,6 +52,7 @@ def synthesize(
     *,
     seed: int = 0,
     effort: str = "balanced",
+    recipe: Recipe = (),
     threads: int | None = None,
     cache: str | Path | None = None,
     output: str | Path | None = None,
@@ -57,13 +60,15 @@ def synthesize(
     """Make `count` calibration images from the network alone, or take them from ``images:PATH``.
 
     `edgeq methods` lists the methods; ``auto`` chooses by whether there are batch norms. `effort` is ``fast``,
-    ``balanced`` or ``best``. `cache` is a folder of finished stages, shared with builds; None keeps nothing. With
+    ``balanced`` or ``best``; `recipe` replaces settings of it, as ``{"gznq": {"fine": 60}}`` or as ``edgeq build
+    --recipe`` takes them. `cache` is a folder of finished stages, shared with builds; None keeps nothing. With
     `output`, the folder that ``edgeq synth`` writes is written there, too. Raises `ConfigError`, `UnsupportedError`.
 
     >>> images = edgeq.synthesize(model, "gznq", count=128)
     """
     _expect_model(model)
-    given = {"method": method, "images": count, "seed": seed, "effort": effort, "threads": threads, "output": output}
+    given = {"method": method, "images": count, "seed": seed, "effort": effort, "recipe": recipe, "threads": threads}
+    given["output"] = output
     with workspace(cache) as folder:
         config = replace(settings({**model.given, **given}).config, cache=folder)
         if config.output is not None:
@@ -73,6 +78,7 @@ def synthesize(
         torch.manual_seed(config.seed)
         work_with(choose(config.threads, model.graph.macs(), config.images))
         chosen, _ = choose_method(config.method, model.graph)
+        whole_recipe(config, chosen, "", model.graph)
         forbidden = forbidden_images(config, model.loaded, chosen)
         stages = StageCache(folder, Logged())
         return run_synthesis(config, model.loaded, model.graph, chosen, stages, forbidden=forbidden)[1]
@@ -129,6 +135,7 @@ def finetune(
     *,
     method: str = "kd",
     effort: str = "balanced",
+    recipe: Recipe = (),
     precision: str = "float32",
     layer_bits: Sequence[str] | Mapping[str, str] = (),
     all_layers: bool = False,
@@ -153,6 +160,7 @@ def finetune(
         "target": target,
         "finetune": choice(method, "method", METHODS),
         "effort": effort,
+        "recipe": recipe,
         "precision": precision,
         "layer_bits": layer_bits,
         "all_layers": all_layers,

@@ -37,6 +37,7 @@ __all__ = ["build"]
 )
 @click.option("--plan", is_flag=True, help="print stages, shapes, sizes and unsupported ops; do no work")
 @click.option("--print-config", is_flag=True, help="print every setting and where it came from; do no work")
+@click.option("--print-recipe", is_flag=True, help="print what the effort is made of, as TOML for --recipe")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
 @click.option("--quiet", "-q", is_flag=True, help="no progress, no summary")
 def build(
@@ -45,6 +46,7 @@ def build(
     lock: Path | None,
     plan: bool,
     print_config: bool,
+    print_recipe: bool,
     as_json: bool,
     quiet: bool,
     **flags: Any,
@@ -58,6 +60,7 @@ def build(
     edgeq build --target tflite-arm
     edgeq build resnet20/model.toml --target onnx-x86 --effort best
     edgeq build torchvision:mobilenet_v2 --weights mine.pth --method images:photos/ --target tflite-arm
+    edgeq build resnet20/model.toml --recipe gznq.fine=60
     edgeq build resnet20/model.toml --locked theirs/edgeq.lock -o again
     """
     # These load numpy, which help does without.
@@ -80,6 +83,9 @@ def build(
         say(f"edgeq: no MODEL and no model in edgeq.toml: building the shipped default, {DEFAULT_MODEL}")
         config = dataclasses.replace(config, model=DEFAULT_MODEL)
     targets = [load_target(name) for name in config.targets]  # a misspelt one is found before the first is built
+    if print_recipe:
+        _print_recipe(config.split()[0], as_json)
+        return
     if config.devices and not plan:
         from edgeq.pipeline.ondevice import expect_device
 
@@ -112,6 +118,21 @@ def build(
     elif config.strict:
         for report in results:
             check_believable(report)
+
+
+def _print_recipe(config: BuildConfig, as_json: bool) -> None:
+    """Every setting of the methods that the build would use; the same for all targets."""
+    from edgeq.config.recipe import recipe_toml
+    from edgeq.pipeline.prepare import prepare
+    from edgeq.threads import threads_restored
+
+    with threads_restored():
+        job = prepare(config)
+    if as_json:
+        print_json(job.recipe)
+        return
+    echo(f"# What --effort {config.effort} is made of here. Change it and give it back: edgeq build --recipe FILE")
+    echo(recipe_toml(job.recipe))
 
 
 def _check_outputs(configs: list[BuildConfig]) -> None:

@@ -18,7 +18,7 @@ from edgeq.threads import one_operation_at_a_time
 __all__ = ["synth"]
 
 # The rest says what a build does with the images. `images` and `output` have words and a default of their own here.
-_SETTINGS = ("weights", "input_shape", "mean", "std", "method", "seed", "effort", "threads", "cache", "force")
+_SETTINGS = ("weights", "input_shape", "mean", "std", "method", "seed", "effort", "recipe", "threads", "cache", "force")
 
 
 @click.command()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from edgeq.config import settings
 from edgeq.config.find import CONFIG_FILE, find_config
+from edgeq.config.recipe import RECIPE
 from edgeq.config.settings import Kind
 from edgeq.config.tomlfile import read_toml
 from edgeq.config.typed import refuse_unknown
@@ -94,6 +95,9 @@ class BuildConfig:
     )
     seed: int = _setting(0, settings.SEED, "seed of everything random")
     effort: str = _setting("balanced", settings.one_of(*EFFORTS), "how long synthesis and fine-tuning may take")
+    recipe: tuple[str, ...] = _setting(
+        (), RECIPE, "settings that replace those of the effort, see --print-recipe; may be repeated"
+    )
     observer: str = _setting(
         "mse", settings.name_in(OBSERVERS), "how ranges are picked: minmax, percentile, mse or another package's"
     )

@@ -23,13 +23,18 @@ from edgeq.errors import ConfigError
 from edgeq.registry import nearest
 
 __all__ = [
+    "Above",
+    "Amount",
     "Bits",
     "Count",
     "Fault",
+    "Inside",
     "Keys",
     "Name",
     "Number",
     "Positive",
+    "Share",
+    "Width",
     "describe",
     "find_faults",
     "members",
@@ -57,6 +62,11 @@ Number = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Bits = Annotated[int, Meta(ge=2, le=8)]
+Amount = Annotated[float, Meta(ge=0, le=FAR)]
+Above = Annotated[float, Meta(ge=1e-6, le=FAR)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Inside = Annotated[float, Meta(ge=1e-6, le=1 - 1e-6)]
+Width = Annotated[int, Meta(ge=1, le=4096)]
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ class Fault:
         what, words = f"{key} = {shown(self.value)}", inspect.type_info(self.kind)
         if isinstance(words, inspect.LiteralType):
             return ConfigError(what, where=where, hint=nearest(shown(self.value), [str(each) for each in words.values]))
-        return ConfigError(what, where=where, why=f"must be {_article(describe(self.kind))}".replace("object", "table"))
+        return ConfigError(what, where=where, why=f"must be {_article(describe(self.kind).replace('object', 'table'))}")
 
 
 def shown(value: Any) -> str:
@@ -174,7 +184,7 @@ def _is_union(kind: Any) -> bool:
 
 @functools.cache
 def struct_of(kind: Any) -> tuple[Any, bool]:
-    """The struct that `kind` is, may be, or is a list of (then True); None for plain values."""
+    """The struct or dataclass that `kind` is, may be, or is a list of (then True); None for plain values."""
     if typing.get_origin(kind) is Annotated:
         return struct_of(typing.get_args(kind)[0])
     if _is_union(kind):
@@ -183,7 +193,8 @@ def struct_of(kind: Any) -> tuple[Any, bool]:
     if typing.get_origin(kind) is list:
         inner = struct_of(typing.get_args(kind)[0])[0]
         return inner, inner is not None
-    return (kind, False) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else (None, False)
+    holds = isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind))
+    return (kind, False) if holds else (None, False)
 
 
 def _culprit(value: Any, kind: Any) -> tuple[str, Any, Any]:

@@ -20,7 +20,6 @@ from edgeq.config.build import FORCEABLE, BuildConfig
 from edgeq.data.evaluation import check_images, load_images
 from edgeq.finetune.budget import minutes_for
 from edgeq.finetune.precision import training_device
-from edgeq.finetune.settings import settings_for
 from edgeq.graph.capture.walk import unsupported_calls
 from edgeq.integer.storage import drop_unstorable_bits
 from edgeq.model.load import LoadedModel
@@ -32,6 +31,7 @@ from edgeq.pipeline.locking import check_place, lock_inputs
 from edgeq.pipeline.measure import measure_files
 from edgeq.pipeline.ondevice import measure_build
 from edgeq.pipeline.prepare import Job, load_configured, open_job, prepare
+from edgeq.pipeline.recipe import tuning_settings
 from edgeq.pipeline.synthesis import synthesize
 from edgeq.pipeline.write import verify_file, write_files
 from edgeq.progress import Progress, Silent
@@ -190,7 +190,7 @@ def plan(config: BuildConfig, loaded: LoadedModel | None = None) -> dict[str, An
     capturing = max(first, job.capture_seconds)
     estimated = estimate(config, job.raw, graph, job.method, job.scheme, tuning, where, capture_seconds=capturing)
     if tuning:
-        settings = settings_for(tuning, config.effort, graph)
+        settings = tuning_settings(tuning, config, graph)
         minutes = minutes_for(graph, tuning, settings.steps)
         facts["finetune"] = {"method": tuning, "steps": settings.steps, "batch": settings.batch, "minutes": minutes}
     return facts | {

@@ -23,10 +23,10 @@ from edgeq.data.pictures import find_plain
 from edgeq.errors import EdgeqError
 from edgeq.finetune.budget import minutes_for, values_of
 from edgeq.finetune.precision import training_device
-from edgeq.finetune.settings import settings_for
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.limits import read_text
+from edgeq.pipeline.recipe import synthesis_recipe, tuning_settings
 from edgeq.quant.rounding import COMPENSATED
 from edgeq.quant.scheme import Scheme
 from edgeq.synth import passes_needed
@@ -100,18 +100,18 @@ def estimate(
     busy = look()
     threads, images = torch.get_num_threads(), config.images
     pace = _pace()
-    forward, both = _pass_seconds(raw, min(images, BATCH), backward=passes_needed(method, config.effort, images) > 0)
+    forward, both = _pass_seconds(raw, min(images, BATCH), backward=_passes(method, config, images) > 0)
     values, macs = values_of(graph), graph.macs()
     rounded = scheme.fewest_weights <= COMPENSATED
     measured = _count(evaluation, config.eval_limit) if evaluation else 0
     seconds = {
         "capture": capture_seconds,
-        "synthesize": both * _passes(method, config.effort, images),
+        "synthesize": both * _passes(method, config, images),
         "calibrate": pace * (CALIBRATE_LEAST + (CALIBRATE_VALUE + ROUNDED_VALUE * rounded) * images * values)
         + CALIBRATE_PASSES * forward * images,
     }
     if tuning:
-        minutes = minutes_for(graph, tuning, settings_for(tuning, config.effort, graph).steps)
+        minutes = minutes_for(graph, tuning, tuning_settings(tuning, config, graph).steps)
         seconds["finetune"] = pace * 60 * minutes / (1 if threads == 1 else 0.9 * threads)
     reference = pace * (VERIFY_VALUE * values + VERIFY_MAC * macs)
     simulated = min(measured, SIMULATED) if scheme.fewest_activations < 8 else 0
@@ -123,12 +123,12 @@ def estimate(
     return Estimate(seconds, busy.slowdown(threads))
 
 
-def _passes(method: str, effort: str, images: int) -> float:
+def _passes(method: str, config: BuildConfig, images: int) -> float:
     """Plain forward and backward passes that making the images is worth."""
     if JOINED in method and not method.startswith("images:"):
         parts = method.split(JOINED)
-        return sum(_passes(part, effort, round(images / len(parts))) for part in parts)
-    return PASS_COSTS.get(method, 1.2) * passes_needed(method, effort, images)
+        return sum(_passes(part, config, round(images / len(parts))) for part in parts)
+    return PASS_COSTS.get(method, 1.2) * passes_needed(method, config.effort, images, synthesis_recipe(method, config))
 
 
 def _pass_seconds(raw: Graph, batch: int, *, backward: bool) -> tuple[float, float]:

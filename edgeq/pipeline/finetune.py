@@ -17,13 +17,14 @@ from edgeq.cache import Result, StageCache, Workspace
 from edgeq.data.calibration import CalibrationSet
 from edgeq.finetune import loop
 from edgeq.finetune.precision import check_precision, training_device
-from edgeq.finetune.settings import Settings, settings_for
+from edgeq.finetune.settings import Settings
 from edgeq.finetune.sources import Drawn, Source
 from edgeq.finetune.student import agreement
 from edgeq.graph.ir import Graph
 from edgeq.pipeline.calibrate import keep_frozen, read_integers
 from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.pipeline.prepare import Job
+from edgeq.pipeline.recipe import tuning_settings
 from edgeq.quant.freeze import freeze
 from edgeq.quant.observe import OBSERVERS
 from edgeq.quant.quantize import decide
@@ -48,10 +49,6 @@ def check_tuning(job: Job) -> None:
     """Raise `ConfigError`, before minutes of synthesis, where this machine cannot fine-tune as the job says."""
     if job.tuning:
         check_precision(job.config.precision, training_device())
-
-
-def _settings(job: Job) -> Settings:
-    return dataclasses.replace(settings_for(job.tuning, job.config.effort, job.graph), precision=job.config.precision)
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def finetune_graph(job: Job, images: CalibrationSet, cache: StageCache, generato
         specs=job.specs,
         observer=job.config.observer,
         plugins=OBSERVERS.files(job.config.observer),
-        settings=_settings(job),
+        settings=tuning_settings(job.tuning, job.config, job.graph),
         seed=job.config.seed,
         generator=generator if job.tuning == "kd" else None,
         scores=spec.task in SCORED and spec.classes > 1,

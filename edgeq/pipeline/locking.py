@@ -35,6 +35,7 @@ def lock_inputs(job: Job, evaluation: EvaluationSet | None) -> dict[str, Any]:
         if evaluation is None
         else {"name": Path(evaluation.source).name, "images": len(evaluation), "sha256": evaluation.sha256},
         config=dataclasses.asdict(config),
+        recipe=job.recipe,
         target=dataclasses.asdict(job.target),
         packages=package_versions(("edgeq", *RUNTIMES)),
         code_sha256=source_digest(),

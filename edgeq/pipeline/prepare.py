@@ -29,6 +29,7 @@ from edgeq.pipeline.choices import (
     scheme_of,
     with_images,
 )
+from edgeq.pipeline.recipe import Tables, whole_recipe
 from edgeq.products import BUILD
 from edgeq.progress import Progress, Silent
 from edgeq.quant.input_transform import InputTransform
@@ -70,7 +71,8 @@ class Job(Opened):
     `raw` is the network as captured, with its batch norms; `graph` is the optimised one in float. `input_transform`
     says what the file's input stands for. `quantized_graph` is what is calibrated, on images whose values lie in
     `input_range`; `specs` says where each of its values gets its quantization from. `method` makes the calibration
-    images, `why` says why that one. `threads` is what torch works with; `capture_seconds` is how long capturing took.
+    images, `why` says why that one, and `recipe` holds every setting of it and of fine-tuning. `threads` is what torch
+    works with; `capture_seconds` is how long capturing took.
     """
 
     raw: Graph
@@ -81,6 +83,7 @@ class Job(Opened):
     specs: Mapping[str, Spec]
     method: str
     why: str
+    recipe: Tables
     threads: Choice
     capture_seconds: float
 
@@ -122,6 +125,7 @@ def prepare(opened: Opened | BuildConfig, progress: Progress | None = None, raw:
     seconds = time.monotonic() - started
     progress.done("capture", seconds, cached=False)
     method, why = choose_method(config.method, raw)
+    recipe = whole_recipe(config, method, opened.tuning, graph)
     threads = work_with(choose(config.threads, graph.macs(), config.images))
     progress.note(str(threads))
     return Job(
@@ -134,6 +138,7 @@ def prepare(opened: Opened | BuildConfig, progress: Progress | None = None, raw:
         specs=specs,
         method=method,
         why=why,
+        recipe=recipe,
         threads=threads,
         capture_seconds=seconds,
     )

@@ -38,6 +38,7 @@ from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.choices import check_method, choose_method
 from edgeq.pipeline.environment import TRAINING, Environment, environment
 from edgeq.pipeline.prepare import capture_model, load_configured
+from edgeq.pipeline.recipe import whole_recipe
 from edgeq.pipeline.synthesis import synthesize
 from edgeq.products import CALIBRATION_SET, MARKER
 from edgeq.progress import Progress, Silent
@@ -63,7 +64,7 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
     """Make the calibration set of one network and write its folder. Returns what statistics.json holds.
 
     The network is `loaded`, or the one that `config` names. Of `config` this also reads method, images, seed, effort,
-    cache and output. The folder is the earlier one or the new one, never half. Raises `EdgeqError` for everything
+    recipe, cache and output. The folder is the earlier one or the new one, never half. Raises `EdgeqError` for everything
     foreseen.
     """
     progress = progress or Silent()
@@ -79,6 +80,7 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
     progress.note(str(work_with(choose(config.threads, raw.macs(), config.images))))
     cache = StageCache(config.cache, progress, frozenset(STAGES if "all" in config.force else config.force))
     method, why = choose_method(config.method, raw)
+    recipe = whole_recipe(config, method, "", raw)
     folder = config.output or Path("build") / f"{loaded.spec.name}-{_file_name(method)}"
     check_replaceable(folder, CALIBRATION_SET)
     result, calibration = synthesize(
@@ -98,6 +100,7 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
         "images": len(calibration),
         "seed": config.seed,
         "effort": config.effort,
+        "recipe": recipe,
         "seconds": result.seconds,
         "sha256": calibration.digest(),
         "notes": dict(calibration.notes),

@@ -23,6 +23,7 @@ from edgeq.finetune.precision import training_device, whole_float32
 from edgeq.graph.ir import Graph
 from edgeq.model.load import LoadedModel
 from edgeq.pipeline.environment import TRAINING, Environment, environment
+from edgeq.pipeline.recipe import Tables, synthesis_recipe
 from edgeq.synth import SYNTHESIZERS, Request, synthesizer_of
 from edgeq.synth.base import JOINED
 from edgeq.synth.memory import keep_freed_memory
@@ -48,6 +49,7 @@ class SynthesisInputs:
     images: int
     seed: int
     effort: str
+    recipe: Tables
     device: torch.device
     plugins: tuple[Path, ...]
     environment: Environment
@@ -72,7 +74,7 @@ def synthesize(
 ) -> tuple[Result, CalibrationSet]:
     """The stage: images by `method` (never ``auto``), from the cache where an equal run has finished before.
 
-    Reads `images`, `seed`, `effort` and `threads` of `config`. `forbidden` are images that measure, which
+    Reads `images`, `seed`, `effort`, `recipe` and `threads` of `config`. `forbidden` are images that measure, which
     ``images:PATH`` must not hold. An interrupted synthesis leaves its finished batches and continues with the same
     bytes. Methods that go through the network often do so on `training_device`.
     """
@@ -95,6 +97,7 @@ def synthesize(
         images=config.images,
         seed=config.seed,
         effort=config.effort,
+        recipe=synthesis_recipe(method, config),
         device=training_device(),
         plugins=_plugins(method),
         environment=around,
@@ -113,6 +116,7 @@ def _synthesize(inputs: SynthesisInputs, space: Workspace) -> dict[str, Any]:
         images=inputs.images,
         seed=inputs.seed,
         effort=inputs.effort,
+        recipe=inputs.recipe,
         checkpoint=space.checkpoint,
         progress=space.progress,
         products=space.folder,

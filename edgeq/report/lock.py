@@ -75,6 +75,7 @@ def inputs_lock(
     checkpoint: Mapping[str, str] | None,
     evaluation: Mapping[str, Any] | None,
     config: Mapping[str, Any],
+    recipe: Mapping[str, Any],
     target: Mapping[str, Any],
     packages: Mapping[str, str],
     code_sha256: str,
@@ -84,8 +85,9 @@ def inputs_lock(
     """What is known of a build before it begins: the part of its lock that a rebuild is compared with first.
 
     `checkpoint` holds name and sha256 of the file that weights came from, `evaluation` name, number and sha256 of
-    evaluation images; None for none. `packages` are versions by name, ``python`` among them. `code_sha256` is
-    `edgeq.versions.source_digest`. Of `machine`, which `Machine.to_json` gives, only what decides kernels is kept.
+    evaluation images; None for none. `recipe` holds every setting of the methods used. `packages` are versions by name,
+    ``python`` among them. `code_sha256` is `edgeq.versions.source_digest`. Of `machine`, which `Machine.to_json` gives,
+    only what decides kernels is kept.
     `spec` says how images become the network's input and what its outputs mean (`edgeq.pipeline.origin.origin_facts`);
     its hash stands beside it, so that a change by hand is noticed. Absolute paths lose their folders.
     """
@@ -100,6 +102,7 @@ def inputs_lock(
         },
         "evaluation": portable(evaluation),
         "config": {key: portable(value) for key, value in config.items() if key not in NOT_THE_BUILD},
+        "recipe": portable(recipe),
         "target": portable(target),
         "packages": dict(packages),
         "code_sha256": code_sha256,

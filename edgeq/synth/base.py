@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgeq.config.recipe import replaced
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError
 from edgeq.graph.ir import Graph
@@ -20,14 +22,16 @@ from edgeq.registry import Registry
 
 __all__ = [
     "JOINED",
-    "PASSES",
+    "RECIPES",
     "SYNTHESIZERS",
+    "Recipe",
     "Request",
     "Synthesizer",
     "balanced_labels",
     "batch_generator",
     "batch_sizes",
     "passes_needed",
+    "settled",
     "shares",
     "synthesize_by",
 ]
@@ -50,10 +54,22 @@ SYNTHESIZERS: Registry[Synthesizer] = Registry(
 JOINED = "+"
 """Separator in the name of a mixture of methods: ``gznq+inversion``."""
 
-PASSES: dict[str, Callable[[str, int], int]] = {}
-"""For each method that optimises: forward and backward passes per image, as a function of effort and number of images.
 
-The estimate of ``edgeq build --plan`` reads it. Each method's module adds its own entry."""
+@dataclass(frozen=True)
+class Recipe:
+    """What a method that optimises is made of.
+
+    `settings` gives the method's settings, a frozen dataclass, for an effort (``fast``, ``balanced``, ``best``).
+    `passes` counts forward and backward passes of one image for such settings and a number of images; the estimate of
+    ``edgeq build --plan`` reads it.
+    """
+
+    settings: Callable[[str], Any]
+    passes: Callable[[Any, int], int]
+
+
+RECIPES: dict[str, Recipe] = {}
+"""Recipes by name of the method. Each method's module adds its own."""
 
 CPU = torch.device("cpu")
 
@@ -65,7 +81,7 @@ class Request:
     `graph` still holds its batch norms. `low` and `high` are the normalised values of pixel 0 and pixel 255 per channel
     ``(C,)``. `classes` is 0 when the network is no classifier. Finished batches are kept in the folder `checkpoint`,
     so that an interrupted run continues and ends with the same bytes. Anything made beside the images goes to the
-    folder `products`.
+    folder `products`. `recipe` holds settings that replace those of `effort`, by name of the method.
 
     `device` is where methods that run the network hundreds of times (gznq, gzsq, inversion, zs-cgan) compute; they
     return images on the CPU. Random numbers are always drawn on the CPU. A GPU may add in another order each time, so
@@ -79,6 +95,7 @@ class Request:
     images: int
     seed: int
     effort: str = "balanced"
+    recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     checkpoint: Path | None = None
     progress: Progress = field(default_factory=Silent)
     products: Path | None = None
@@ -89,6 +106,10 @@ class Request:
         """One input image, ``(C, H, W)``."""
         _, c, h, w = self.graph.shapes[self.graph.inputs[0]]
         return c, h, w
+
+    def settings(self, method: str) -> Any:
+        """The settings of `method` for this request's effort and recipe. Raises `ConfigError` for what is none."""
+        return settled(method, self.effort, self.recipe)
 
     def limits(self) -> tuple[Tensor, Tensor]:
         """Pixel range as tensors ``(1, C, 1, 1)``, on the processor whatever `device` is."""
@@ -142,7 +163,18 @@ def synthesize_by(name: str, request: Request) -> CalibrationSet:
     return made
 
 
-def passes_needed(method: str, effort: str, images: int) -> int:
+def settled(method: str, effort: str, recipe: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The settings of `method`, one of `RECIPES`, for an effort, with those that `recipe` replaces.
+
+    Raises `ConfigError` for a setting that there is none of, and for a value that is none.
+    """
+    return replaced(RECIPES[method].settings(effort), recipe.get(method, {}), f"recipe {method}")
+
+
+def passes_needed(
+    method: str, effort: str, images: int, recipe: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> int:
     """Forward and backward passes of one image that a method needs; 0 for methods that optimise nothing."""
-    list(SYNTHESIZERS)  # the modules that add to PASSES are imported on first use
-    return sum(PASSES[part](effort, size) for part, size in shares(images, method) if part in PASSES and size)
+    list(SYNTHESIZERS)  # the modules that add to RECIPES are imported on first use
+    parts = [(part, size) for part, size in shares(images, method) if part in RECIPES and size]
+    return sum(RECIPES[part].passes(settled(part, effort, recipe), size) for part, size in parts)

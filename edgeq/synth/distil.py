@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgeq.config.typed import Amount, Count, Share
 from edgeq.synth.losses import squared_gaps, total_variation
 from edgeq.synth.sources import Source
 from edgeq.synth.teacher import RunningMoments, Teacher
@@ -31,17 +32,17 @@ class Pull:
     never stop early).
     """
 
-    rate: float
-    class_weight: float
-    statistics_weight: float
-    variation_weight: float
-    size_weight: float
-    shift: float
+    rate: Amount
+    class_weight: Amount
+    statistics_weight: Amount
+    variation_weight: Amount
+    size_weight: Amount
+    shift: Share
     flip: bool
-    smooth: float
-    warm_up: int
-    cooling: float
-    patience: int
+    smooth: Amount
+    warm_up: Count
+    cooling: Share
+    patience: Count
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgeq.config.typed import Amount, Bits, Count, Positive, Share, Width
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
-from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
+from edgeq.synth.base import RECIPES, SYNTHESIZERS, Recipe, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import keep, read_images, read_notes
 from edgeq.synth.distil import Pixel, Pull, distil
 from edgeq.synth.inversion import draw_leaves
@@ -64,17 +65,17 @@ class Settings:
     `retries`: how often images of the wrong class are made anew.
     """
 
-    coarse: int = 60
-    fine: int = 90
-    batch: int = 64
+    coarse: Count = 60
+    fine: Positive = 90
+    batch: Positive = 64
     small: bool = True
-    teacher_bits: tuple[int, ...] = ()
+    teacher_bits: tuple[Bits, ...] = ()
     swung: bool = False
     aggregate: bool = False
-    retries: int = 1
-    depth: int = 5
-    chroma: float = 0.2
-    loose: float = 0.0
+    retries: Count = 1
+    depth: Positive = 5
+    chroma: Amount = 0.2
+    loose: Share = 0.0
     pull: Pull = PULL
 
 
@@ -82,10 +83,10 @@ class Settings:
 class GeneratorSettings(Settings):
     """GZNQ with a generator: `latent` numbers per image, `width` channels at its start."""
 
-    coarse: int = 0
+    coarse: Count = 0
     swung: bool = True
-    latent: int = 256
-    width: int = 128
+    latent: Width = 256
+    width: Width = 128
 
 
 def settings_for(effort: str) -> Settings:
@@ -99,12 +100,13 @@ def generator_settings(effort: str) -> GeneratorSettings:
     return GeneratorSettings(fine={"fast": 60, "balanced": 120, "best": 400}[effort])
 
 
-PASSES["gznq"] = lambda effort, images: (images - round(LOOSE * images)) * _passes(settings_for(effort))
-PASSES["gznq-generator"] = lambda effort, images: images * _passes(generator_settings(effort))
+def _passes(settings: Settings, images: int) -> int:
+    pulled = images - round(settings.loose * images)
+    return pulled * (settings.fine + settings.coarse // (4 if settings.small else 1))
 
 
-def _passes(settings: Settings) -> int:
-    return settings.fine + settings.coarse // (4 if settings.small else 1)
+RECIPES["gznq"] = Recipe(settings_for, _passes)
+RECIPES["gznq-generator"] = Recipe(generator_settings, _passes)
 
 
 @SYNTHESIZERS.register("gznq")
@@ -113,13 +115,13 @@ def gznq(request: Request) -> CalibrationSet:
 
     Raises `UnsupportedError` where the network has no batch norm to remember anything.
     """
-    return synthesize(request, settings_for(request.effort), "gznq")
+    return synthesize(request, request.settings("gznq"), "gznq")
 
 
 @SYNTHESIZERS.register("gznq-generator")
 def gznq_generator(request: Request) -> CalibrationSet:
     """The same losses on latents and a small generator, optimised together for each batch."""
-    return synthesize(request, generator_settings(request.effort), "gznq-generator")
+    return synthesize(request, request.settings("gznq-generator"), "gznq-generator")
 
 
 def synthesize(request: Request, settings: Settings, method: str) -> CalibrationSet:

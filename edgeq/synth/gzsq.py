@@ -23,11 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgeq.config.typed import Above, Amount, Inside, Positive, Share
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.run import GraphModule
-from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
+from edgeq.synth.base import RECIPES, SYNTHESIZERS, Recipe, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import keep, read_images
 from edgeq.synth.distil import Pixel
 from edgeq.synth.inversion import degrees_of_doubt, draw_leaves, random_view
@@ -37,7 +38,6 @@ from edgeq.synth.losses import Moments, batch_moments, total_variation
 __all__ = ["Settings", "gzsq", "synthesize"]
 
 ITERATIONS = {"fast": 30, "balanced": 60, "best": 200}
-PASSES["gzsq"] = lambda effort, images: images * ITERATIONS[effort]
 BATCH = 32
 
 FIELDS = 16
@@ -57,16 +57,21 @@ class Settings:
     gap counts by its square up to `bend` standard deviations, and by its logarithm far beyond.
     """
 
-    iterations: int = ITERATIONS["balanced"]
-    rate: float = 0.04
-    statistics: float = 1.0
-    answers: float = 1.0
-    confidence: tuple[float, float] = (0.5, 0.999)
-    free: float = 0.5
-    smoothness: float = 0.02
-    shift: float = 0.06
-    estimates: int = 3
-    bend: float = 1.0
+    iterations: Positive = ITERATIONS["balanced"]
+    rate: Amount = 0.04
+    statistics: Amount = 1.0
+    answers: Amount = 1.0
+    confidence: tuple[Inside, Inside] = (0.5, 0.999)
+    free: Share = 0.5
+    smoothness: Amount = 0.02
+    shift: Share = 0.06
+    estimates: Positive = 3
+    bend: Above = 1.0
+
+
+RECIPES["gzsq"] = Recipe(
+    lambda effort: Settings(ITERATIONS[effort]), lambda settings, images: images * int(settings.iterations)
+)
 
 
 @SYNTHESIZERS.register("gzsq")
@@ -75,7 +80,7 @@ def gzsq(request: Request) -> CalibrationSet:
 
     Without classes (no classifier) nothing but the statistics is matched.
     """
-    return synthesize(request, Settings(ITERATIONS[request.effort]))
+    return synthesize(request, request.settings("gzsq"))
 
 
 def synthesize(request: Request, settings: Settings) -> CalibrationSet:

@@ -16,11 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgeq.config.typed import Amount, Count, Positive
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.run import GraphModule
-from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, batch_generator, batch_sizes
+from edgeq.synth.base import RECIPES, SYNTHESIZERS, Recipe, Request, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import keep, read_images
 from edgeq.synth.losses import Moments, batch_moments
 from edgeq.synth.weightstats import Statistics, estimate_faithful
@@ -34,14 +35,16 @@ Loss = Callable[[Mapping[str, Moments], Tensor], Tensor]
 class Settings:
     """Schedule of the distillation, per batch. The paper's optimiser could not be read, so this is ZeroQ's."""
 
-    iterations: int
-    rate: float
-    batch: int = 32
-    patience: int = 100
+    iterations: Positive
+    rate: Amount = 0.5
+    batch: Positive = 32
+    patience: Count = 100
 
 
 ITERATIONS = {"fast": 30, "balanced": 100, "best": 500}
-PASSES["gzsq-literal"] = lambda effort, images: images * ITERATIONS[effort]
+RECIPES["gzsq-literal"] = Recipe(
+    lambda effort: Settings(ITERATIONS[effort]), lambda settings, images: images * int(settings.iterations)
+)
 
 
 def z_score(have: Moments, want: Moments, epsilon: float = 1e-6) -> Tensor:
@@ -63,11 +66,7 @@ def gzsq_literal(request: Request) -> CalibrationSet:
             total = total + z_score(seen[name], want).mean()
         return total
 
-    return _distil(request, graph, _settings(request), frozenset(targets), loss, "gzsq-literal")
-
-
-def _settings(request: Request) -> Settings:
-    return Settings(ITERATIONS[request.effort], rate=0.5)
+    return _distil(request, graph, request.settings("gzsq-literal"), frozenset(targets), loss, "gzsq-literal")
 
 
 def _tensors(statistics: Mapping[str, Statistics]) -> dict[str, Moments]:

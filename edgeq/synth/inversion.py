@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgeq.config.typed import Amount, Inside, Positive, Share
 from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.run import GraphModule
-from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator, batch_sizes
+from edgeq.synth.base import RECIPES, SYNTHESIZERS, Recipe, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import keep, read_images
 from edgeq.synth.distil import Pixel
 from edgeq.synth.losses import total_variation
@@ -29,7 +30,6 @@ from edgeq.synth.pictures import dead_leaves
 __all__ = ["Settings", "degrees_of_doubt", "draw_leaves", "inversion", "invert", "leaves", "random_view"]
 
 ITERATIONS = {"fast": 80, "balanced": 160, "best": 400}
-PASSES["inversion"] = lambda effort, images: images * ITERATIONS[effort]
 BATCH = 32
 
 
@@ -45,12 +45,17 @@ class Settings:
     is tied to one position in the kernels.
     """
 
-    iterations: int = ITERATIONS["balanced"]
-    rate: float = 0.04
-    confidence: tuple[float, float] = (0.5, 0.999)
-    smoothness: float = 0.02
-    shift: float = 0.06
-    untouched: float = 0.25
+    iterations: Positive = ITERATIONS["balanced"]
+    rate: Amount = 0.04
+    confidence: tuple[Inside, Inside] = (0.5, 0.999)
+    smoothness: Amount = 0.02
+    shift: Share = 0.06
+    untouched: Share = 0.25
+
+
+RECIPES["inversion"] = Recipe(
+    lambda effort: Settings(ITERATIONS[effort]), lambda settings, images: images * int(settings.iterations)
+)
 
 
 @SYNTHESIZERS.register("leaves")
@@ -66,7 +71,7 @@ def inversion(request: Request) -> CalibrationSet:
 
     Without classes (no classifier) the images stay as `leaves` makes them.
     """
-    return invert(request, Settings(ITERATIONS[request.effort]))
+    return invert(request, request.settings("inversion"))
 
 
 def invert(request: Request, settings: Settings) -> CalibrationSet:

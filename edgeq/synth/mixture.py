@@ -16,7 +16,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ops import BatchNorm
 from edgeq.progress import Progress
-from edgeq.synth.base import JOINED, PASSES, SYNTHESIZERS, Request, Synthesizer, passes_needed, shares, synthesize_by
+from edgeq.synth.base import JOINED, RECIPES, SYNTHESIZERS, Request, Synthesizer, passes_needed, shares, synthesize_by
 from edgeq.synth.methods import needs_batch_norm
 
 __all__ = ["synthesizer_of"]
@@ -54,7 +54,7 @@ def _mixture(request: Request, name: str) -> CalibrationSet:
                 why="the network has none (absent or folded)",
                 hint=f"leave it out of --method {name}",
             )
-    effort = [max(1, passes_needed(part, request.effort, size)) for part, size in parts]
+    effort = [max(1, passes_needed(part, request.effort, size, request.recipe)) for part, size in parts]
     for index, (part, size) in enumerate(parts):
         own = dataclasses.replace(
             request,
@@ -64,7 +64,7 @@ def _mixture(request: Request, name: str) -> CalibrationSet:
             progress=_Part(request.progress, sum(effort[:index]), effort[index], sum(effort)),
         )
         sets.append(synthesize_by(part, own))
-        if part not in PASSES:  # it only draws images, and reports nothing
+        if part not in RECIPES:  # it only draws images, and reports nothing
             own.progress.step(1, 1)
     random = np.random.default_rng(request.seed)
     shuffled = [random.permutation(len(some)) for some in sets]

@@ -14,34 +14,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgeq.config.typed import Amount, Count, Positive
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
 from edgeq.graph.run import GraphModule
-from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, batch_generator, batch_sizes
+from edgeq.synth.base import RECIPES, SYNTHESIZERS, Recipe, Request, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import keep, read_images
 from edgeq.synth.losses import Moments, batch_moments, stored_moments
 
 __all__ = ["image_gap", "zeroq"]
 
 BATCH = 32
-RATE = 0.5
 MEAN, DEVIATION = 0.45, 0.225
 """Mean and deviation of pixels on the 0..1 scale that ImageNet's usual normalisation turns into 0 and 1."""
 
-PATIENCE = 100
 EPSILON = 1e-6
 """Added to variances before the square root, as in the published code."""
 
 ITERATIONS = {"fast": 60, "balanced": 200, "best": 500}
 """Iterations per batch; 500 is the published number."""
 
-PASSES["zeroq"] = lambda effort, images: images * ITERATIONS[effort]
+
+@dataclass(frozen=True)
+class Settings:
+    """Schedule of the distillation, per batch: Adam at `rate`, divided by ten after `patience` steps without gain."""
+
+    iterations: Positive
+    rate: Amount = 0.5
+    patience: Count = 100
+
+
+RECIPES["zeroq"] = Recipe(
+    lambda effort: Settings(ITERATIONS[effort]), lambda settings, images: images * int(settings.iterations)
+)
 
 
 def image_gap(value: Tensor, want: Moments) -> Tensor:
@@ -69,12 +81,12 @@ def zeroq(request: Request) -> CalibrationSet:
         )
     teacher = GraphModule(request.graph).eval().requires_grad_(False)
     sizes = batch_sizes(request.images, BATCH)
-    iterations = ITERATIONS[request.effort]
+    settings = request.settings("zeroq")
     parts = []
     for index, size in enumerate(sizes):
         images = read_images(request.checkpoint, index)
         if images is None:
-            images = _batch(request, teacher, stored, size, index, (index * iterations, len(sizes) * iterations))
+            images = _batch(request, teacher, stored, settings, (size, index, len(sizes)))
             keep(request.checkpoint, index, images)
         parts.append(images)
     inputs = np.concatenate(parts)
@@ -82,18 +94,24 @@ def zeroq(request: Request) -> CalibrationSet:
 
 
 def _batch(
-    request: Request, teacher: GraphModule, stored: Mapping[str, Moments], size: int, index: int, span: tuple[int, int]
+    request: Request,
+    teacher: GraphModule,
+    stored: Mapping[str, Moments],
+    settings: Settings,
+    place: tuple[int, int, int],
 ) -> npt.NDArray[np.float32]:
+    """One batch of so many images; which, of how many batches."""
+    size, index, batches = place
     generator = batch_generator(request.seed, index)
     # Contiguous and not channels-last: moments over space alone want each plane in one piece.
     images = torch.randn((size, *request.shape), generator=generator).requires_grad_()
     low, high = request.limits()
     middle, unit = low + MEAN * (high - low), DEVIATION * (high - low)
     standard = Moments(torch.zeros(request.shape[0]), torch.ones(request.shape[0]))
-    optimiser = torch.optim.Adam([images], lr=RATE)
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=PATIENCE, min_lr=1e-4)
+    optimiser = torch.optim.Adam([images], lr=settings.rate)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=settings.patience, min_lr=1e-4)
     best, least = images.detach().clone(), math.inf
-    for step in range(ITERATIONS[request.effort]):
+    for step in range(settings.iterations):
         gaps: list[Tensor] = []
 
         def tap(name: str, value: Tensor, gaps: list[Tensor] = gaps) -> None:
@@ -109,5 +127,6 @@ def _batch(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         plateau.step(value)
-        request.progress.step(span[0] + step + 1, span[1], f"statistics gap {value:.3f}")
+        done = index * settings.iterations + step + 1
+        request.progress.step(done, batches * settings.iterations, f"statistics gap {value:.3f}")
     return (middle + unit * best).numpy().astype(np.float32)

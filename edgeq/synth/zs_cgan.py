@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgeq.config.typed import Amount, Count, Positive, Width
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import MeasurementError, UnsupportedError
 from edgeq.files import write_atomic
-from edgeq.synth.base import PASSES, SYNTHESIZERS, Request, balanced_labels, batch_generator
+from edgeq.synth.base import RECIPES, SYNTHESIZERS, Recipe, Request, balanced_labels, batch_generator
 from edgeq.synth.checkpoint import read_tensors
 from edgeq.synth.distil import Pixel
 from edgeq.synth.generatorfile import GENERATOR, Trained, generator_bytes
@@ -45,15 +46,15 @@ class Settings:
     `retries`: further rounds of drawing for images the network gives another class than the one asked for.
     """
 
-    steps: int
-    batch: int = 64
-    latent: int = 128
-    width: int = 64
-    rate: float = 3e-3
-    statistics_weight: float = 10.0
-    class_weight: float = 0.1
+    steps: Positive
+    batch: Positive = 64
+    latent: Width = 128
+    width: Width = 64
+    rate: Amount = 3e-3
+    statistics_weight: Amount = 10.0
+    class_weight: Amount = 0.1
     conditional: bool = True
-    retries: int = 10
+    retries: Count = 10
 
 
 def settings_for(effort: str) -> Settings:
@@ -61,7 +62,7 @@ def settings_for(effort: str) -> Settings:
     return Settings(steps={"fast": 100, "balanced": 600, "best": 3000}[effort])
 
 
-PASSES["zs-cgan"] = lambda effort, images: settings_for(effort).steps * settings_for(effort).batch
+RECIPES["zs-cgan"] = Recipe(settings_for, lambda settings, images: int(settings.steps * settings.batch))
 """Training costs the same for any number of images."""
 
 
@@ -71,7 +72,7 @@ def zs_cgan(request: Request) -> CalibrationSet:
 
     Leaves the generator in `request.products`. Raises `UnsupportedError` without batch norms or without classes.
     """
-    settings = settings_for(request.effort)
+    settings = request.settings("zs-cgan")
     trained = train(request, settings)
     if request.products is not None:
         write_atomic(request.products / GENERATOR, generator_bytes(trained))

@@ -107,6 +107,7 @@ def test_every_setting_survives_print_config() -> None:
         "force": ("synthesize",),
         "bits": "w4a8",
         "layer_bits": ("f.*=w8a8", "g=w2a8"),
+        "recipe": ("gznq.fine=3",),
         "all_layers": True,
         "finetune": "kd",
         "precision": "mixed",

@@ -22,6 +22,7 @@ def made(**changes: Any) -> dict[str, Any]:
         "checkpoint": {"name": "net.safetensors", "sha256": "f" * 64},
         "evaluation": {"name": "/home/someone/test.npz", "images": 24, "sha256": "1" * 64},
         "config": {"model": Path("/home/someone/net.toml"), "seed": 3, "output": Path("/home/x"), "images": None},
+        "recipe": {"gznq": {"fine": 20}},
         "target": {"name": "tflite-arm", "session": {}},
         "packages": {"edgeq": "1", "torch": "2", "python": "3.11.7"},
         "code_sha256": "2" * 64,

@@ -111,10 +111,10 @@ def test_registered_and_counted() -> None:
 def test_passes_are_counted_before_any_method_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unloaded:
         def __iter__(self) -> Iterator[str]:
-            base.PASSES["late"] = lambda effort, images: 7 * images
+            base.RECIPES["late"] = base.Recipe(lambda effort: None, lambda settings, images: 7 * images)
             yield "late"
 
-    monkeypatch.setattr(base, "PASSES", {})
+    monkeypatch.setattr(base, "RECIPES", {})
     monkeypatch.setattr(base, "SYNTHESIZERS", Unloaded())
     assert passes_needed("late", "fast", 2) == 14
     assert passes_needed("another", "fast", 2) == 0
