@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from edgeq.progress import Silent
+from edgeq.synth.base import RECIPES, SYNTHESIZERS
 
-__all__ = ["Spy", "keep", "made", "model_toml"]
+__all__ = ["Spy", "keep", "made", "model_toml", "use_settings"]
 
 
 def model_toml(
@@ -63,3 +66,9 @@ class Spy(Silent):
 
     def done(self, name: str, seconds: float, cached: bool) -> None:
         self.cached[name] = cached
+
+
+def use_settings(monkeypatch: pytest.MonkeyPatch, method: str, settings: Any) -> None:
+    """Let every effort of a synthesis method stand for these settings, for the length of a test."""
+    list(SYNTHESIZERS)
+    monkeypatch.setitem(RECIPES, method, replace(RECIPES[method], settings=lambda effort: settings))

@@ -64,8 +64,8 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
     """Make the calibration set of one network and write its folder. Returns what statistics.json holds.
 
     The network is `loaded`, or the one that `config` names. Of `config` this also reads method, images, seed, effort,
-    recipe, cache and output. The folder is the earlier one or the new one, never half. Raises `EdgeqError` for everything
-    foreseen.
+    recipe, cache and output. The folder is the earlier one or the new one, never half. Raises `EdgeqError` for
+    everything foreseen.
     """
     progress = progress or Silent()
     check_method(config.method)

@@ -19,7 +19,7 @@ def test_the_examples_run_in_order(
     def quick(method: str, effort: str, graph: Graph) -> Settings:
         return replace(settings_for(method, effort, graph), steps=2, batch=8, warm_up=1)
 
-    monkeypatch.setattr("edgeq.pipeline.finetune.settings_for", quick)
+    monkeypatch.setattr("edgeq.pipeline.recipe.settings_for", quick)
     monkeypatch.setattr("logging.basicConfig", lambda: None)
     monkeypatch.chdir(tmp_path)
     text = DOCS.read_text(encoding="utf-8")

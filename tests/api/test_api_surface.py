@@ -67,7 +67,8 @@ def test_finetune_is_the_function_whatever_was_imported() -> None:
 
 
 def test_a_build_takes_every_option_of_the_command_line() -> None:
-    assert flags(build, {"plan", "print_config", "json", "quiet"}) == set(edgeq.BuildOptions.__annotations__)
+    only_there = {"plan", "print_config", "print_recipe", "json", "quiet"}
+    assert flags(build, only_there) == set(edgeq.BuildOptions.__annotations__)
 
 
 def test_a_check_takes_every_option_of_the_command_line() -> None:

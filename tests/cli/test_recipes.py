@@ -1,4 +1,4 @@
-"""`--print-recipe` and `--recipe`: printed, changed, given back, kept in the lock, and refused where nobody reads it."""
+"""`--print-recipe` and `--recipe`: printed, changed, given back, kept in the lock, refused where nobody reads it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from edgeq.pipeline.prepare import prepare
 from edgeq.pipeline.recipe import tuning_settings
 from edgeq.synth import passes_needed
 from edgeq.synth.base import RECIPES, SYNTHESIZERS, settled
-
 
 pytestmark = pytest.mark.usefixtures("here")
 

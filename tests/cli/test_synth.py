@@ -25,7 +25,7 @@ from edgeq.model.load import load_model
 from edgeq.pipeline.build import build
 from edgeq.pipeline.synth import synth
 from edgeq.synth import gznq
-from tests.tinymodel import Spy, model_toml
+from tests.tinymodel import Spy, model_toml, use_settings
 
 FILES = {"calibration.npz", "images.npz", "contact.png", "statistics.html", "statistics.json", "edgeq.lock", "png"}
 
@@ -198,7 +198,7 @@ def test_a_build_has_the_same_images(here: Path, kept: Path) -> None:
 
 def test_interrupted_synthesis_continues_to_the_same_bytes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = gznq.Settings(coarse=4, fine=6, batch=4)
-    monkeypatch.setattr("edgeq.synth.gznq.settings_for", lambda effort: quick)
+    use_settings(monkeypatch, "gznq", quick)
     config = BuildConfig(model="model.toml", images=12, effort="fast", cache=here / "cache", output=here / "out")
     whole = replace(config, cache=here / "whole", output=here / "other")
     synth(whole)

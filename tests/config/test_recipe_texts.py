@@ -77,7 +77,7 @@ def test_what_is_no_setting_is_named(table: dict[str, object], words: str) -> No
 
 @pytest.mark.parametrize("text", ["=1", "steps=1", "made.=1", ".a=1", "a.b.c.d=1", "a..b=1"])
 def test_what_says_no_setting_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="must be METHOD.SETTING=VALUE"):
+    with pytest.raises(ConfigError, match=r"must be METHOD\.SETTING=VALUE"):
         resolve({"recipe": (text,)}, {})
 
 

@@ -23,7 +23,7 @@ from edgeq.pipeline.build import build, plan
 from edgeq.pipeline.choices import choose_method
 from edgeq.report.schema import validate
 from edgeq.synth import gznq, zs_cgan
-from tests.tinymodel import Spy
+from tests.tinymodel import Spy, use_settings
 
 
 def test_tflite_build_writes_a_proven_folder(config: BuildConfig) -> None:
@@ -116,7 +116,7 @@ def test_interrupted_synthesis_continues_to_the_same_bytes(
     config: BuildConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = gznq.Settings(coarse=4, fine=6, batch=4)
-    monkeypatch.setattr("edgeq.synth.gznq.settings_for", lambda effort: quick)
+    use_settings(monkeypatch, "gznq", quick)
     config = replace(config, method="gznq", images=12)  # three batches
     whole = build(replace(config, cache=tmp_path / "whole"))["synthesis"]["sha256"]
 
@@ -156,8 +156,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     def quick(method: str, effort: str, graph: Graph) -> Settings:
         return replace(settings_for(method, effort, graph), steps=6, batch=8, warm_up=2, latent=8, width=8)
 
-    monkeypatch.setattr("edgeq.pipeline.finetune.settings_for", quick)
-    monkeypatch.setattr("edgeq.synth.gznq.settings_for", lambda effort: gznq.Settings(coarse=4, fine=6, batch=8))
+    monkeypatch.setattr("edgeq.pipeline.recipe.settings_for", quick)
+    use_settings(monkeypatch, "gznq", gznq.Settings(coarse=4, fine=6, batch=8))
 
 
 @pytest.mark.usefixtures("short")
@@ -174,7 +174,7 @@ def test_fine_tuning_is_a_cached_stage_whose_student_is_what_was_frozen(
     config: BuildConfig, monkeypatch: pytest.MonkeyPatch, how: dict[str, str], tuned: str, images: str
 ) -> None:
     quick = zs_cgan.Settings(steps=3, batch=8, latent=8, width=8, retries=1)
-    monkeypatch.setattr("edgeq.synth.zs_cgan.settings_for", lambda effort: quick)
+    use_settings(monkeypatch, "zs-cgan", quick)
     told = replace(config, bits="w4a4", all_layers=True, **how)
     report = build(told)
     facts = report["finetune"]

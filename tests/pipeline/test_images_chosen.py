@@ -20,6 +20,7 @@ from edgeq.pipeline.prepare import capture_model, load_configured
 from edgeq.pipeline.synthesis import synthesize
 from edgeq.progress import Silent
 from edgeq.synth import SYNTHESIZERS, Request, zs_cgan
+from tests.tinymodel import use_settings
 
 
 def test_a_build_says_what_it_took_and_where_it_was_computed(config: BuildConfig) -> None:
@@ -39,7 +40,7 @@ def test_a_generator_of_some_of_the_images_draws_no_others(
         raise KeyboardInterrupt
 
     quick = zs_cgan.Settings(steps=3, batch=8, latent=8, width=8, retries=1)
-    monkeypatch.setattr(zs_cgan, "settings_for", lambda effort: quick)
+    use_settings(monkeypatch, "zs-cgan", quick)
     monkeypatch.setattr(choices, "IMAGES", 16)
     monkeypatch.setattr(pipeline_build, "finetune_graph", stop)
     for method in ("zs-cgan", "leaves+zs-cgan"):

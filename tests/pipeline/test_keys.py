@@ -22,7 +22,7 @@ from edgeq.pipeline.environment import TRAINING, environment
 from edgeq.pipeline.synth import synth
 from edgeq.synth import gznq, zs_cgan
 from tests.pipeline.variants import variants
-from tests.tinymodel import Spy
+from tests.tinymodel import Spy, use_settings
 
 Seen = list[tuple[str, Any, Callable[..., Any]]]
 
@@ -43,9 +43,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     def quick(method: str, effort: str, graph: Graph) -> Settings:
         return replace(settings_for(method, effort, graph), steps=2, batch=8, warm_up=1, latent=8, width=8)
 
-    monkeypatch.setattr("edgeq.pipeline.finetune.settings_for", quick)
+    monkeypatch.setattr("edgeq.pipeline.recipe.settings_for", quick)
     few = zs_cgan.Settings(steps=2, batch=8, latent=8, width=8, retries=1)
-    monkeypatch.setattr("edgeq.synth.zs_cgan.settings_for", lambda effort: few)
+    use_settings(monkeypatch, "zs-cgan", few)
     return found
 
 
@@ -115,7 +115,7 @@ def test_an_edited_kernel_makes_everything_anew(tmp_path: Path, monkeypatch: pyt
 
 def test_another_task_makes_other_images(config: BuildConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network taken for a segmenter has no classes to draw."""
-    monkeypatch.setattr("edgeq.synth.gznq.settings_for", lambda effort: gznq.Settings(coarse=4, fine=6, batch=8))
+    use_settings(monkeypatch, "gznq", gznq.Settings(coarse=4, fine=6, batch=8))
     text = (tmp_path / "model.toml").read_text()
     (tmp_path / "plain.toml").write_text(
         text.replace('"classification"', '"segmentation"').partition("[evaluation]")[0]

@@ -209,7 +209,7 @@ def test_a_student_trained_on_normalised_images_takes_pixels_behind_an_op(
 ) -> None:
     monkeypatch.setattr("edgeq.pipeline.choices.IMAGES", 16)
     monkeypatch.setattr(
-        "edgeq.pipeline.finetune.settings_for",
+        "edgeq.pipeline.recipe.settings_for",
         lambda *asked: replace(settings_for(*asked), steps=4, batch=8, warm_up=2),
     )
     describe(IMAGENET | {"padding": 0})

@@ -15,6 +15,7 @@ from edgeq.graph.passes import optimize
 from edgeq.synth import SYNTHESIZERS, Request, gznq, inversion, mixture, passes_needed, synthesizer_of
 from edgeq.synth.base import balanced_labels
 from edgeq.synth.mixture import _turns
+from tests.tinymodel import use_settings
 
 
 @contextlib.contextmanager
@@ -51,7 +52,7 @@ class Seen:
 @pytest.fixture(autouse=True)
 def few_iterations(monkeypatch):
     """What methods make of each other's shares is the subject here, not how good their images are."""
-    monkeypatch.setattr(gznq, "settings_for", lambda effort: gznq.Settings(coarse=8, fine=20))
+    use_settings(monkeypatch, "gznq", gznq.Settings(coarse=8, fine=20))
     monkeypatch.setitem(inversion.ITERATIONS, "fast", 10)
 
 

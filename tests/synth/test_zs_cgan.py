@@ -16,6 +16,7 @@ from edgeq.synth.generators import Generator
 from edgeq.synth.losses import Moments, gaussian_kl
 from edgeq.synth.teacher import Teacher
 from edgeq.synth.zs_cgan import Settings, sample, train, zs_cgan
+from tests.tinymodel import use_settings
 
 LOW, HIGH = np.full(3, -2.0, np.float32), np.full(3, 2.5, np.float32)
 QUICK = Settings(steps=60, batch=24, latent=16, width=16, rate=3e-3)
@@ -70,7 +71,7 @@ def test_images_of_another_class_are_drawn_anew(graph):
 
 
 def test_set_is_balanced_inside_the_pixel_range_and_repeatable(graph, monkeypatch):
-    monkeypatch.setattr("edgeq.synth.zs_cgan.settings_for", lambda effort: dataclasses.replace(QUICK, steps=5))
+    use_settings(monkeypatch, "zs-cgan", dataclasses.replace(QUICK, steps=5))
     made, again = (SYNTHESIZERS.get("zs-cgan")(request(graph)) for _ in range(2))
     assert sorted(np.bincount(made.labels)) == [4, 4, 4]
     assert made.inputs.shape == (12, 3, 12, 12)
@@ -99,7 +100,7 @@ def test_interrupted_training_ends_with_the_same_bytes(graph, tmp_path, monkeypa
 
 
 def test_the_generator_is_a_file_that_draws_the_same(graph, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgeq.synth.zs_cgan.settings_for", lambda effort: dataclasses.replace(QUICK, steps=3))
+    use_settings(monkeypatch, "zs-cgan", dataclasses.replace(QUICK, steps=3))
     zs_cgan(request(graph, products=tmp_path))
     trained = train(request(graph), dataclasses.replace(QUICK, steps=3))
     labels = torch.arange(6) % 3
