@@ -138,7 +138,7 @@ def build_settings(model: Model | str, options: Mapping[str, Any]) -> tuple[Effe
         name: given.pop(name) for name in ("config", "benchmark_model", "locked") if name in given
     }
     if isinstance(model, Model):
-        stated = sorted({"weights", "input_shape", "mean", "std"} & set(given))
+        stated = sorted({"weights", "input_shape", "mean", "std", "task"} & set(given))
         if stated:
             raise ConfigError(f"{stated[0]} of a loaded model", hint="give it to edgeq.load or edgeq.trace")
         return settings({**model.given, **given}, optional_path(others.get("config"), "config")), others

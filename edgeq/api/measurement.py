@@ -16,6 +16,7 @@ from edgeq.api.quantization import Images
 from edgeq.config.formats import REFERENCE, Rounding
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, evaluation_from_arrays, load_images
+from edgeq.data.stated import with_stated_task
 from edgeq.errors import ConfigError
 from edgeq.formats.contents import Contents
 from edgeq.formats.exactness import Exactness
@@ -25,8 +26,7 @@ from edgeq.formats.replay import replay, verify_against
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.storage import drop_unstorable_bits
-from edgeq.measure.accuracy import Accuracy
-from edgeq.measure.tasks import Predictions, make_predictor, measure_predictions
+from edgeq.measure.tasks import Measured, make_predictor, measure_predictions
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.bench import bench_artifact
 from edgeq.pipeline.evaluate import evaluate_artifact, prepare_evaluation
@@ -79,13 +79,14 @@ def evaluate(
     model: Model | str | None = None,
     limit: int | None = None,
     raw_pixels: bool = False,
-) -> Accuracy | Predictions:
+) -> Measured:
     """Measure the accuracy of a float network, of exact integers, or of a file or build on this machine.
 
     `data` are labelled images; None takes those that the model or the build names. `model` says how images become the
     input where `what` does not: for an `IntegerGraph` and for a file alone. `limit` takes that many images, evenly
     spaced. `raw_pixels`: the file takes pixels as they are. The result has `score` in percent, and for a classifier
-    `top1`, `top5` and the `predictions`. Raises `ConfigError`, `ArtifactError`, `MeasurementError`.
+    `top1`, `top5` and the `predictions`; of a regressor or an embedding, `to_json()` has the errors. Raises
+    `ConfigError`, `ArtifactError`, `MeasurementError`.
 
     >>> edgeq.evaluate(net, "test.npz", model=model).top1
     91.2
@@ -100,6 +101,7 @@ def evaluate(
         file = arguments.path(what, "what")
         artifact = find_artifact(file)
         spec, where = _preparation(file, known, data)
+        spec = _stated(spec, where)
         spec = input_spec(artifact, spec, raw_pixels)
         labelled = _evaluation(where, spec, limit)
         with ForeignSession(artifact.model, spec.input_shape[0]) as session:
@@ -112,13 +114,14 @@ def evaluate(
     if known is None:
         raise ConfigError("no model", why="integers do not say how images become their input", hint="give model=")
     where = data if data is not None else known.spec.evaluation
-    labelled = _evaluation(where, known.spec, limit)
+    spec = _stated(known.spec, where)
+    labelled = _evaluation(where, spec, limit)
     if isinstance(what, Model):
         module = what.loaded.module
         run = make_predictor(module if isinstance(module, nn.Module) else GraphModule(what.graph).eval())
     else:
         run = make_predictor(what)
-    return measure_predictions(run, labelled.batches(known.spec), known.spec)
+    return measure_predictions(run, labelled.batches(spec), spec)
 
 
 def evaluate_on(
@@ -210,6 +213,13 @@ def _preparation(path: Path, known: Model | None, data: Data | None) -> tuple[Mo
     if data is None or isinstance(data, str | Path):
         return prepare_evaluation(path, None, None if data is None else str(data))
     return prepare_evaluation(path, None, "given")[0], data
+
+
+def _stated(spec: ModelSpec, data: Data | None) -> ModelSpec:
+    """`spec` with the task that `data` is for, where its own was only assumed."""
+    if isinstance(data, str | Path):
+        return with_stated_task(spec, data)
+    return with_stated_task(spec, data[1]) if isinstance(data, tuple | list) and len(data) == 2 else spec
 
 
 def _evaluation(data: Data | None, spec: ModelSpec, limit: int | None) -> EvaluationSet:

@@ -40,6 +40,7 @@ class BuildOptions(TypedDict, total=False):
     input_shape: Sequence[int] | None
     mean: Sequence[float] | None
     std: Sequence[float] | None
+    task: str | None
     target: str
     method: str
     finetune: str
@@ -76,6 +77,10 @@ class Limits(TypedDict, total=False):
     max_drop: float | None
     min_score: float | None
     min_agreement: float | None
+    max_error: float | None
+    max_mae: float | None
+    min_snr_db: float | None
+    min_cosine: float | None
     max_bytes: int | str | None
     max_latency_ratio: float | None
     max_device_drop: float | None

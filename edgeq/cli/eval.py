@@ -52,10 +52,20 @@ def _evaluate_one(path: Path, device: str, options: dict[str, Any]) -> dict[str,
 
 def _tell(facts: dict[str, Any]) -> None:
     device, host, outputs = facts["device_accuracy"], facts["host_accuracy"], facts["outputs"]
-    metric, score = facts["metric"], f"{device['score']:.2f} %, here {host['score']:.2f} %"
-    echo(f"{facts['runtime']} on {facts['device']}: {metric} {score}")
-    what = {"mIoU": "pixels", "mAP@0.5": "the boxes"}.get(metric, f"{facts['images']} images")
-    echo(f"same answer to {100 * facts['agreement']:.2f} % of {what}")
+    metric, where = facts["metric"], f"{facts['runtime']} on {facts['device']}"
+    if "score" in device:
+        echo(f"{where}: {metric} {device['score']:.2f} %, here {host['score']:.2f} %")
+        pictures = f"{facts['images']} images"
+        counted = {"mIoU": "pixels", "mAP@0.5": "the boxes", "verification": "the pairs"}
+        echo(f"same answer to {100 * facts['agreement']:.2f} % of {counted.get(metric, pictures)}")
+    else:
+        echo(f"{where}: {metric} on {facts['images']} images")
+    for there, here in zip(device.get("outputs", ()), host.get("outputs", ()), strict=True):
+        unit = f" {there['unit']}" if there["unit"] else ""
+        text = f"{there['name']}: answers {there['low']:.4g} to {there['high']:.4g}{unit}"
+        if "mae" in there:
+            text += f", mean error {there['mae']:.4g}{unit}, here {here['mae']:.4g}"
+        echo(text)
     unit = "step" if outputs["integer"] else ""
     echo(
         f"{100 * outputs['equal']:.3f} % of {outputs['values']:,} output values equal, "
@@ -66,7 +76,8 @@ def _tell(facts: dict[str, Any]) -> None:
 def _table(results: list[dict[str, Any]]) -> None:
     rows = [["artifact", "device", "runtime", "images", "score", "there %", "here %", "same answers", "equal values"]]
     for facts in results:
-        device, host = facts["device_accuracy"]["score"], facts["host_accuracy"]["score"]
+        scores = [facts[key].get("score") for key in ("device_accuracy", "host_accuracy")]
+        device, host = ("-" if score is None else f"{score:.2f}" for score in scores)
         rows.append(
             [
                 facts["artifact"],
@@ -74,8 +85,8 @@ def _table(results: list[dict[str, Any]]) -> None:
                 facts["runtime"],
                 str(facts["images"]),
                 facts["metric"],
-                f"{device:.2f}",
-                f"{host:.2f}",
+                device,
+                host,
                 f"{100 * facts['agreement']:.2f} %",
                 f"{100 * facts['outputs']['equal']:.3f} %",
             ]

@@ -16,6 +16,9 @@ from edgeq.report.metric import metric_of, score_of
 
 __all__ = ["check_command", "model_name", "show_check", "show_plan", "show_report", "show_synthesis"]
 
+MOST_OUTPUTS = 8
+"""Outputs of a regressor that a summary lists."""
+
 WIDTH = 110  # where there is no terminal to ask
 
 _STYLES = {"good": "", "fair": "bold yellow", "poor": "bold red"}
@@ -57,8 +60,13 @@ def model_name(report: Mapping[str, Any]) -> str:
 
 def check_command(report: Mapping[str, Any], folder: Path) -> str:
     """The gate to try on this build: the command, with thresholds that suit what can be checked."""
-    judged = score_of(report.get("accuracy"), "integer") is not None and not report.get("simulated")
+    judged = score_of(report.get("accuracy"), "integer") is not None
     drop = " --max-drop 1.0" if judged else ""
+    if report.get("regression"):
+        drop = " --min-snr-db 30"
+    elif report.get("embedding") and not judged:
+        drop = " --min-cosine 0.99"
+    drop = "" if report.get("simulated") else drop
     return (
         f"edgeq check {folder}{drop}" if drop else f"edgeq check {folder} --max-bytes {_at(report, 'artifact.bytes')}"
     )
@@ -114,14 +122,39 @@ def _accuracy(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     images = _at(report, "accuracy.n")
     rows = []
     if before is not None and after is not None:
-        change = f"{after:.2f} %, float {before:.2f} % ({after - before:+.2f} points) on {images} images"
+        what = "pairs" if metric_of(accuracy) == "verification" else "images"
+        change = f"{after:.2f} %, float {before:.2f} % ({after - before:+.2f} points) on {images} {what}"
         itself = _at(report, "simulated.file_score")
         if itself is not None:
             change += f"; simulated, the file itself {itself:.2f} %"
         rows.append((metric_of(accuracy), change))
     if agreement is not None:
         rows.append(("agreement", f"{100 * agreement:.2f} % of answers are the float network's"))
+    rows += _values(report)
     return rows or [("accuracy", "not measured: no evaluation images (--evaluation PATH)")]
+
+
+def _values(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How far real values and embeddings are from the float network's; of many outputs the worst ones."""
+    rows = []
+    outputs = sorted(_at(report, "regression.outputs") or (), key=lambda row: float(row["snr_db"]))
+    for row in outputs[:MOST_OUTPUTS]:
+        unit = f" {row['unit']}" if row["unit"] else ""
+        text = f"off by {row['mean_difference']:.3g}{unit}, 95 % within {row['p95_difference']:.3g}, "
+        text += f"{row['snr_db']:.1f} dB, of answers {row['low']:.4g} to {row['high']:.4g}"
+        if "integer" in row:
+            text += f"; mean error {row['integer']['mae']:.3g}{unit}, float {row['float']['mae']:.3g}"
+        rows.append((str(row["name"]), text))
+    if more := len(outputs) - MOST_OUTPUTS:
+        rows += [("", f"and {more} more outputs, all with less noise: see the report")] if more > 0 else []
+    if section := report.get("embedding"):
+        text = f"mean {section['cosine_mean']:.5f}, 95 % above {section['cosine_p5']:.5f}, least "
+        rows.append(("cosine to float", f"{text}{section['cosine_min']:.5f}, on {section['n']} images"))
+        if "threshold_float" in section:
+            text = f"same from a cosine of {section['threshold_integer']:.3f}, float {section['threshold_float']:.3f}; "
+            text += f"{section['score_at_float_threshold']:.2f} % right with the float threshold"
+            rows.append(("threshold", text))
+    return rows
 
 
 def _latency(report: Mapping[str, Any]) -> list[Row]:
@@ -140,10 +173,9 @@ def _device(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     parts = []
     answers, times = row["accuracy"], row["latency"]
     if answers:
-        parts.append(
-            f"{answers['metric']} {answers['score']:.2f} %, here {answers['host_score']:.2f} %, "
-            f"{100 * answers['equal']:.2f} % of output values equal"
-        )
+        score, here = answers["score"], answers["host_score"]
+        scored = f"{answers['metric']} {score:.2f} %, here {here:.2f} %, " if score is not None is not here else ""
+        parts.append(f"{scored}{100 * answers['equal']:.2f} % of output values equal")
     if times:
         parts.append(latency_text(times))
     before = ", by an earlier build of this very file" if row.get("earlier") else ""

@@ -18,7 +18,20 @@ from edgeq.threads import one_operation_at_a_time
 __all__ = ["synth"]
 
 # The rest says what a build does with the images. `images` and `output` have words and a default of their own here.
-_SETTINGS = ("weights", "input_shape", "mean", "std", "method", "seed", "effort", "recipe", "threads", "cache", "force")
+_SETTINGS = (
+    "weights",
+    "input_shape",
+    "mean",
+    "std",
+    "task",
+    "method",
+    "seed",
+    "effort",
+    "recipe",
+    "threads",
+    "cache",
+    "force",
+)
 
 
 @click.command()
@@ -58,7 +71,9 @@ def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **
 
 def _command(config: BuildConfig, folder: str, images: int) -> str:
     """The build of the same network on all `images` in `folder`."""
-    options = {name: getattr(config, name) for name in ("model", "weights", "input_shape", "mean", "std", "targets")}
+    options = {
+        name: getattr(config, name) for name in ("model", "weights", "input_shape", "mean", "std", "task", "targets")
+    }
     return shlex.join(BuildConfig(**options, method=f"images:{folder}/images.npz", images=images).arguments())
 
 

@@ -16,6 +16,7 @@ from edgeq.config import settings
 from edgeq.config.find import CONFIG_FILE, find_config
 from edgeq.config.recipe import RECIPE
 from edgeq.config.settings import Kind
+from edgeq.config.tasks import KINDS
 from edgeq.config.tomlfile import read_toml
 from edgeq.config.typed import refuse_unknown
 from edgeq.errors import ConfigError
@@ -71,6 +72,9 @@ class BuildConfig:
     )
     mean: tuple[float, ...] | None = _setting(None, settings.NUMBERS, "per channel, on the 0..1 scale")
     std: tuple[float, ...] | None = _setting(None, settings.NUMBERS, "per channel, on the 0..1 scale")
+    task: str | None = _setting(
+        None, settings.one_of(*KINDS), "what the outputs mean, where the model does not say or says otherwise"
+    )
     targets: tuple[str, ...] = _setting(
         ("tflite-arm",), settings.NAMES, "target to build for; may be repeated", "--target"
     )
@@ -192,6 +196,16 @@ class Budget:
     min_score: float | None = _setting(None, settings.PERCENT, "smallest score of the integer model, in percent")
     min_agreement: float | None = _setting(
         None, settings.SHARE, "smallest share of images with the float network's answer"
+    )
+    max_error: float | None = _setting(
+        None,
+        settings.AMOUNT,
+        "largest difference to the float network that 95 % of the answers keep, in the output's unit",
+    )
+    max_mae: float | None = _setting(None, settings.AMOUNT, "largest mean absolute error of an output, in its unit")
+    min_snr_db: float | None = _setting(None, settings.AMOUNT, "smallest signal to noise of an output, in decibels")
+    min_cosine: float | None = _setting(
+        None, settings.SHARE, "smallest cosine to the float network's embedding that 95 % of the images reach"
     )
     max_bytes: int | None = _setting(None, settings.SIZE, "largest file, e.g. 300k or 4M")
     max_latency_ratio: float | None = _setting(None, settings.AMOUNT, "largest integer / float latency")
@@ -355,7 +369,7 @@ def _pick(
 _SINGULAR = {"target": "targets", "device": "devices"}
 """Keys of a file that may also stand in the singular."""
 
-_OF_THE_MODEL = ("weights", "input_shape", "mean", "std", "evaluation", "output", "layer_bits")
+_OF_THE_MODEL = ("weights", "input_shape", "mean", "std", "task", "evaluation", "output", "layer_bits")
 _FILES = ("model", "weights", "evaluation", "method")
 
 

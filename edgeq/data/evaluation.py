@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.config.tasks import UNSCORED
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.npz import read_npz
 from edgeq.data.pictures import PICTURES, find_labelled, find_plain, read_picture
 from edgeq.data.truths import ARRAYS, Truths, check_truths, truths_sha256
+from edgeq.data.values import check_pairs, check_values, no_truths, read_pair_table, read_value_table
 from edgeq.errors import ConfigError, MeasurementError
 from edgeq.model.pycode import call, import_callable
 from edgeq.model.spec import ModelSpec
@@ -108,12 +110,15 @@ def load_images(path: str | Path, spec: ModelSpec, limit: int | None = None) -> 
     """The labelled images at `path`, every one decoded and checked now rather than after hours of work.
 
     `path` is an ``.npz`` (uint8 NHWC ``images``, and the arrays `ARRAYS` names for the task), a folder of class folders
-    (see `number_folders`), a ``.csv`` with columns filename,label, or ``file.py:function`` returning (images, truths)
-    or a dictionary of both. Labels are class indices, or names where the model has `labels`. `limit` takes that many,
-    evenly spaced, so that sets sorted by class keep every class. Raises `ConfigError`.
+    (see `number_folders`), a ``.csv`` (see docs/tasks.md for its columns), or ``file.py:function`` returning (images,
+    truths) or a dictionary of both. Labels are class indices, or names where the model has `labels`. Regressors and
+    embeddings also take images of which nothing is known. `limit` takes that many, evenly spaced, so that sets sorted
+    by class keep every class. Raises `ConfigError`.
     """
     _insist(f"evaluation images {path}")
     pixels, labels, note = _read(str(path), spec, lambda total: _spread(total, limit))
+    if labels is None and spec.task in UNSCORED:
+        labels = no_truths(spec, len(pixels))
     if labels is None:
         raise ConfigError(
             f"{path} holds pictures without labels",
@@ -131,6 +136,8 @@ def evaluation_from_arrays(images: Pixels, truths: Any, spec: ModelSpec) -> Eval
     """
     _insist("evaluation images")
     pixels, labels = _check(np.asarray(images), truths, "the given images", spec)
+    if labels is None and spec.task in UNSCORED:
+        labels = no_truths(spec, len(pixels))
     if labels is None:
         raise ConfigError("the given images have no labels")
     return _make_set(pixels, labels, "the given images", spec, "")
@@ -242,7 +249,7 @@ def _check(images: npt.NDArray[Any], given: Any | None, source: str, spec: Model
             why="is channels first; must be (N, H, W, C)",
             hint="store images.transpose(0, 2, 3, 1)",
         )
-    if spec.task != "classification":
+    if spec.task in ("segmentation", "detection"):
         spec = replace(spec, resize=None, crop=None)  # pictures must not move under their masks and boxes
     channels, height, width = spec.input_shape
     fits = images.shape[3] == channels in (1, 3) and 0 not in images.shape
@@ -263,6 +270,8 @@ def _check(images: npt.NDArray[Any], given: Any | None, source: str, spec: Model
 
 
 def _from_files(path: Path, spec: ModelSpec, choose: Choice, numbered: bool) -> tuple[Pixels, Truths | None, str]:
+    if spec.task in UNSCORED:
+        return _from_unscored(path, spec, choose)
     files, labels, note = find_labelled(path, spec, numbered=numbered)
     files = files or find_plain(path)
     if not files:
@@ -270,6 +279,23 @@ def _from_files(path: Path, spec: ModelSpec, choose: Choice, numbered: bool) -> 
     chosen = choose(len(files))
     pixels = _decode([files[i] for i in chosen], spec)
     return pixels, np.array([labels[i] for i in chosen], np.int64) if labels else None, note
+
+
+def _from_unscored(path: Path, spec: ModelSpec, choose: Choice) -> tuple[Pixels, Truths | None, str]:
+    """As `_from_files`, for tasks without classes: folders in a folder mean nothing, and tables hold no labels."""
+    truths = None
+    if path.suffix != ".csv":
+        files = find_plain(path) or find_labelled(path, replace(spec, labels=()), numbered=False)[0]
+    elif spec.task == "regression":
+        files, values = read_value_table(path, spec)
+        truths = check_values(values, len(files), str(path), spec)
+    else:
+        files, pairs = read_pair_table(path)
+        truths = check_pairs(pairs, len(files), str(path))
+    if not files:
+        raise ConfigError(f"{path} holds no pictures", hint=f"they end in {', '.join(PICTURES)}")
+    chosen = choose(len(files))
+    return _decode([files[i] for i in chosen], spec), None if truths is None else truths[chosen], ""
 
 
 def _decode(files: Sequence[Path], spec: ModelSpec) -> Pixels:

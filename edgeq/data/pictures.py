@@ -16,7 +16,7 @@ from edgeq.errors import ConfigError
 from edgeq.limits import check_regular, read_text
 from edgeq.model.spec import ModelSpec
 
-__all__ = ["PICTURES", "find_labelled", "find_plain", "fit_picture", "read_picture"]
+__all__ = ["PICTURES", "beside", "find_labelled", "find_plain", "fit_picture", "read_picture"]
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 """Formats that Pillow may open, whatever the file's name; others, such as EPS, would start another program."""
@@ -68,7 +68,7 @@ def _csv(path: Path, spec: ModelSpec) -> tuple[list[Path], list[int]]:
         for row in rows:
             where = f"{path} line {rows.line_num}"
             labels.append(_label(row["label"], known, where))
-            files.append(_beside(path, row["filename"] or "", where))
+            files.append(beside(path, row["filename"] or "", where))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read", why=str(error)) from error
     return files, labels
@@ -86,7 +86,8 @@ def _label(text: str | None, known: ClassNames, where: str) -> int:
         raise ConfigError(f"label {text!r}", where=where, why=why) from error
 
 
-def _beside(path: Path, name: str, where: str) -> Path:
+def beside(path: Path, name: str, where: str) -> Path:
+    """The picture `name` beside the table at `path`, or in ``images/`` there. Raises `ConfigError`."""
     for folder in (path.parent, path.parent / "images"):
         if name and (folder / name).is_file():
             return folder / name

@@ -1,4 +1,4 @@
-"""Ground truth of evaluation images, by task: a class, a mask, or boxes for each image."""
+"""Ground truth of evaluation images, by task: a class, a mask, boxes, values or pairs for each image."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.data.classnames import ClassNames
+from edgeq.data.values import check_pairs, check_values
 from edgeq.errors import ConfigError
 from edgeq.model.spec import ModelSpec
-from edgeq.model.tasks import Segmentation
+from edgeq.model.tasks import Detection, Segmentation
 
 __all__ = ["ARRAYS", "Truths", "check_truths", "truths_sha256"]
 
 Truths = npt.NDArray[Any]
 """Ground truth of N images. Classification: int64 classes ``(N,)``. Segmentation: uint8 masks ``(N, H, W)``.
 
-Detection: objects ``(N,)``, each a pair of boxes ``(n, 4)``, as fractions of the image, and labels ``(n,)`` from 0."""
+Detection: objects ``(N,)``, each a pair of boxes ``(n, 4)``, as fractions of the image, and labels ``(n,)`` from 0.
+Regression: float64 values ``(N, K)``. Embedding: pairs by image (`check_pairs`)."""
 
 ARRAYS: Mapping[str, tuple[str, ...]] = {
     "classification": ("labels",),
     "segmentation": ("masks",),
     "detection": ("boxes", "labels", "image"),
+    "regression": ("values",),
+    "embedding": ("pairs", "same"),
 }
 """By task, the arrays of an ``.npz`` beside ``images``.
 
@@ -36,7 +40,11 @@ def check_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Truth
     """`given` as `Truths` of `images` images, or `ConfigError` saying what is wrong with it."""
     if spec.task == "classification":
         return _classes(np.asarray(given), images, source, spec)
-    if spec.dense is None:
+    if spec.task == "regression":
+        return check_values(given, images, source, spec)
+    if spec.task == "embedding":
+        return check_pairs(given, images, source)
+    if not isinstance(spec.dense, Segmentation | Detection):
         raise ConfigError(
             f"evaluation images for {spec.task}",
             where=spec.name,

@@ -1,7 +1,8 @@
 """One interface to measure every task: a network's answers, their score, and the agreement of two networks.
 
 Classifiers are counted right or wrong (`edgeq.measure.accuracy`). Segmenters and detectors are scored by `Dense`:
-their scores are not averages over images, so a difference has no interval.
+their scores are not averages over images, so a difference has no interval. Regressors and embeddings are compared
+value by value (`edgeq.measure.values`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.config.tasks import UNSCORED
 from edgeq.decode import Detections, count_matches
 from edgeq.errors import MeasurementError
 from edgeq.formats.session import Session
@@ -20,13 +22,22 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run as run_reference
 from edgeq.measure.accuracy import Accuracy, check_finite, compare, evaluate
 from edgeq.measure.dense import Boxes, Dense, chance_score, detection_score, enlarge, masks_score
+from edgeq.measure.values import Embeddings, Values, compare_embeddings, compare_values
 from edgeq.model.spec import ModelSpec
-from edgeq.model.tasks import Detection, Segmentation
+from edgeq.model.tasks import Detection, Regression, Segmentation
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["METRICS", "Predictions", "Predictor", "compare_predictions", "make_predictor", "measure_predictions"]
+__all__ = [
+    "METRICS",
+    "Measured",
+    "Predictions",
+    "Predictor",
+    "compare_predictions",
+    "make_predictor",
+    "measure_predictions",
+]
 
 METRICS = {"classification": "top-1", "segmentation": "mIoU", "detection": "mAP@0.5"}
 
@@ -77,6 +88,10 @@ class Predictions:
         return {"score": self.score, "per_class": per_class}
 
 
+Measured = Accuracy | Predictions | Values | Embeddings
+"""What a network answered, by task."""
+
+
 def make_predictor(model: Session | torch.nn.Module | IntegerGraph) -> Predictor:
     """Make a function to all outputs, from a runtime's session, a torch module, or a frozen graph's exact reference."""
     if isinstance(model, Session):
@@ -120,7 +135,7 @@ def measure_predictions(
     spec: ModelSpec,
     done: Callable[[int], None] | None = None,
     whose: str = "the network",
-) -> Accuracy | Predictions:
+) -> Measured:
     """What `run` answers to all `batches` of images and truths; `done` hears how many images are finished.
 
     Raises `MeasurementError`, which names the network as `whose`, for no images, or for outputs that are not what the
@@ -128,8 +143,10 @@ def measure_predictions(
     """
     if spec.task == "classification":
         return evaluate(lambda inputs: _only(run(inputs), whose), batches, done, whose)
+    if spec.task in UNSCORED:
+        return _measure_values(run, batches, spec, done, whose)
     task = spec.dense
-    if task is None:
+    if not isinstance(task, Segmentation | Detection):
         raise MeasurementError(
             f"{spec.name} was not measured",
             why="nothing says what its outputs mean",
@@ -159,11 +176,45 @@ def measure_predictions(
     return Predictions(task, predictions, masks_score(predictions, truths, len(task.classes), task.ignore), truths)
 
 
-def compare_predictions(before: Accuracy | Predictions, after: Accuracy | Predictions) -> dict[str, Any]:
-    """The `accuracy` section of a report: float `before`, integer `after`, on the same images in the same order."""
+def _measure_values(
+    run: Predictor, batches: Batches, spec: ModelSpec, done: Callable[[int], None] | None, whose: str
+) -> Values | Embeddings:
+    parts: list[list[Array]] = []
+    truths: list[Any] = []
+    for inputs, expected in batches:
+        outputs = run(inputs)
+        for output in outputs:
+            check_finite(output, whose)
+        parts.append([np.asarray(output, np.float64).reshape(len(inputs), -1) for output in outputs])
+        truths += list(expected)
+        if done is not None:
+            done(len(truths))
+    if not parts:
+        raise MeasurementError("answers were not measured", why="there are no images")
+    whole = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    if spec.task == "embedding":
+        return Embeddings.of(np.asarray(_only(whole, whose), np.float64), truths)
+    task = spec.dense if isinstance(spec.dense, Regression) else Regression()
+    return Values(task, whole, np.array(truths, np.float64).reshape(len(truths), -1))
+
+
+def compare_predictions(before: Measured, after: Measured) -> dict[str, Any]:
+    """Sections of a report: float `before`, integer `after`, on the same images in the same order.
+
+    `accuracy` is None for what has no score; `regression` and `embedding` are there for these tasks only.
+    """
+    if isinstance(before, Values) and isinstance(after, Values):
+        return {"accuracy": None, "regression": compare_values(before, after)}
+    if isinstance(before, Embeddings) and isinstance(after, Embeddings):
+        section, accuracy = compare_embeddings(before, after)
+        return {"accuracy": accuracy, "embedding": section}
+    return {"accuracy": _compare_scores(before, after)}
+
+
+def _compare_scores(before: Measured, after: Measured) -> dict[str, Any]:
     if isinstance(before, Accuracy) and isinstance(after, Accuracy):
         return {"metric": METRICS["classification"]} | compare(before, after).to_json()
-    if isinstance(before, Accuracy) or isinstance(after, Accuracy) or before.n != after.n:
+    if not isinstance(before, Predictions) or not isinstance(after, Predictions) or before.n != after.n:
         raise MeasurementError("two accuracies cannot be compared", why="they were measured on different images")
     detector = isinstance(before.task, Detection)
     task = before.task

@@ -20,12 +20,13 @@ from torch.export import ExportedProgram
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from edgeq.config.formats import suffixes
+from edgeq.config.tasks import FEWEST_SCORES, UNSCORED
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.model.elsewhere import suggest
 from edgeq.model.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
 from edgeq.model.pycode import aside, call, import_callable, last_line
 from edgeq.model.spec import ModelSpec
-from edgeq.model.tasks import Detection, Task
+from edgeq.model.tasks import Detection, Segmentation, Task, task_kind
 from edgeq.model.timm import timm_model
 from edgeq.model.torchvision import import_torchvision, torchvision_model
 from edgeq.model.weights import digest, file_and_key, fit, read_weights
@@ -67,6 +68,7 @@ class _Request:
     input_shape: tuple[int, int, int] | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    task: str | None = None
 
 
 def load_model(
@@ -76,11 +78,12 @@ def load_model(
     input_shape: Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    task: str | None = None,
 ) -> LoadedModel:
     """Load MODEL. `weights` is a file, or ``random`` (seeded, for structure tests), or None for the model's own.
 
-    `input_shape` ``(C, H, W)``, `mean` and `std` replace what the model states. The network has run once on zeros when
-    this returns, so its input shape and number of classes are right. Raises `ConfigError`, `UnsupportedError`.
+    `input_shape` ``(C, H, W)``, `mean`, `std` and `task` replace what the model states. The network has run once
+    on zeros when this returns, so its input shape and outputs are right. Raises `ConfigError`, `UnsupportedError`.
     """
     shape = None if input_shape is None else tuple(int(v) for v in input_shape)
     if shape is not None and len(shape) != 3:
@@ -91,6 +94,7 @@ def load_model(
         shape,
         None if mean is None else tuple(mean),
         None if std is None else tuple(std),
+        task,
     )
     if shape is not None and min(shape) < 1:
         raise ConfigError(f"input shape {list(shape)}", why="sizes must be at least 1")
@@ -100,9 +104,13 @@ def load_model(
         # Another size than the file's: its resize and crop belong to the old one.
         spec = replace(spec, input_shape=request.input_shape, resize=None, crop=None)
     spec = replace(spec, mean=request.mean or spec.mean, std=request.std or spec.std)
+    if task is not None:
+        spec = spec.with_task(task, spec.classes)
     if isinstance(module, nn.Module):
         module = _ready(module, reference)
         spec = _try_network(spec, module)
+    elif "task" in spec.assumed and spec.classes < FEWEST_SCORES:
+        spec = replace(spec, task="regression")
     return LoadedModel(spec, module, reference)
 
 
@@ -115,13 +123,13 @@ def wrap_module(
     std: Sequence[float] | None = None,
     classes: int = 0,
     labels: Sequence[str] = (),
-    task: Task | None = None,
+    task: Task | str | None = None,
 ) -> LoadedModel:
     """Make a model of a network that exists in Python: of a copy, in eval mode, float32 and on the CPU.
 
     `input_shape` is ``(C, H, W)``. `mean` and `std` are guessed as for a factory where they are None, and `classes` is
-    not checked where it is 0. `task` says what the outputs of a segmenter or detector mean. Raises `ConfigError`,
-    `UnsupportedError`.
+    not checked where it is 0. `task` says what the outputs mean; without it, `classes` or `labels` make a classifier,
+    and else it is assumed from the outputs. Raises `ConfigError`, `UnsupportedError`.
     """
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{type(module).__name__} is no torch.nn.Module", hint="edgeq.load takes names and files")
@@ -135,10 +143,14 @@ def wrap_module(
     if len(shape) != 3:
         raise ConfigError(f"input shape {list(shape)}", why="must be channels, height, width")
     spec = _guess_spec(_Request(name, None, shape, means, stds), name, module)
-    if task is not None:
-        kind = "detection" if isinstance(task, Detection) else "segmentation"
-        spec = replace(spec, task=kind, dense=task, classes=len(task.classes))
-    spec = replace(spec, classes=classes or spec.classes, labels=tuple(labels))
+    if task is not None or classes or labels:
+        kind = "classification" if task is None else task if isinstance(task, str) else task_kind(task)
+        spec = spec.with_task(kind)
+    if isinstance(task, Segmentation | Detection):
+        spec = replace(spec, dense=task, classes=len(task.classes))
+    elif task is not None and not isinstance(task, str):
+        spec = replace(spec, dense=task)
+    spec = replace(spec, classes=classes or len(labels) or spec.classes, labels=tuple(labels))
     module = _ready(module, name)
     return LoadedModel(_try_network(spec, module), module, name)
 
@@ -285,7 +297,9 @@ def _guess_spec(request: _Request, name: str, module: nn.Module | None) -> Model
         raise ConfigError(
             f"{request.reference} does not say its input shape", hint="give --input-shape C,H,W, or write a model.toml"
         )
-    assumed = tuple(field for field in ("mean", "std") if field not in stated and getattr(request, field) is None)
+    assumed = tuple(
+        field for field in ("mean", "std", "task") if field not in stated and getattr(request, field) is None
+    )
     mean, std = ((0.5,), (0.5,)) if shape[0] == 1 else (IMAGENET_MEAN, IMAGENET_STD)
     return ModelSpec(
         name=name,
@@ -341,7 +355,11 @@ def _other_order(spec: ModelSpec, module: nn.Module) -> str:
 
 
 def _try_network(spec: ModelSpec, module: nn.Module) -> ModelSpec:
-    """Run the network once: its input must fit, and a classifier must have as many outputs as the spec has classes."""
+    """Run the network once: its input must fit, and its outputs must be what the task says.
+
+    Where nobody states the task, one output ``(1, C)`` of `FEWEST_SCORES` values or more, or of as many as the
+    network's own ``num_classes``, is taken for scores of classes, and everything else for real values.
+    """
     try:
         inspect.signature(module.forward).bind(None)
     except TypeError as error:
@@ -359,6 +377,16 @@ def _try_network(spec: ModelSpec, module: nn.Module) -> ModelSpec:
             why=last_line(error),
             hint=_other_order(spec, module),
         ) from error
+    row = output.numel() if isinstance(output, Tensor) and 0 < output.numel() == output.shape[-1:].numel() else 0
+    if "task" in spec.assumed:
+        told = row > 1 and getattr(module, "num_classes", 0) == row
+        spec = replace(spec, task="classification" if told or row >= FEWEST_SCORES else "regression")
+        spec = replace(spec, assumed=tuple(field for field in spec.assumed if field != "task" or not told))
+    if spec.task == "embedding" and not (isinstance(output, Tensor) and output.numel() == output.shape[1] > 1):
+        got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ConfigError(f"{spec.name} is no embedding", why=f"it returns {got}, not (1, D)", hint="--task regression")
+    if spec.task in UNSCORED:
+        return replace(spec, classes=row)
     if spec.task != "classification":
         return spec
     if not isinstance(output, Tensor) or output.dim() == 0 or not 0 < output.numel() == output.shape[-1]:
@@ -367,7 +395,7 @@ def _try_network(spec: ModelSpec, module: nn.Module) -> ModelSpec:
         raise ConfigError(
             f"{spec.name} is no classifier",
             why=f"it returns {got}, not (1, classes)",
-            hint="state [output] task in a model.toml" if one else "wrap it to return one tensor",
+            hint="say what it is: --task regression, segmentation, ..." if one else "wrap it to return one tensor",
         )
     one_logit = (spec.classes, output.numel()) == (2, 1)
     if spec.classes not in (0, output.numel()) and not one_logit:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from edgeq.config.resources import data_folder
+from edgeq.config.tasks import UNSCORED, Kind
 from edgeq.config.tomlfile import expand, read_toml
 from edgeq.config.typed import Count, Name, Number, Positive, read
 from edgeq.errors import ArtifactError, ConfigError
@@ -75,16 +76,18 @@ class _Input(msgspec.Struct):
 
 
 class _Output(msgspec.Struct):
-    task: Literal["classification", "segmentation", "detection"]
-    classes: Positive
+    """Regression and embeddings have no classes; the others must say how many."""
+
+    task: Kind
+    classes: Positive | None = None
     labels: tuple[Name, ...] | Name = ()
 
 
 class _SpecOutput(msgspec.Struct):
     """A network of no known number of outputs has ``classes = 0``."""
 
-    task: Literal["classification", "segmentation", "detection"]
-    classes: Count
+    task: Kind
+    classes: Count = 0
     labels: tuple[Name, ...] = ()
 
 
@@ -134,6 +137,9 @@ def read_spec(tables: Mapping[str, Any], where: str) -> ModelSpec:
 
 def _spec_of(file: _File | _Spec, where: str, labels: tuple[str, ...], evaluation: str | None) -> ModelSpec:
     pixels, task, classes = file.input, file.output.task, file.output.classes
+    if classes is None and task not in UNSCORED:
+        raise ConfigError(f"task = {task!r} without classes", where=f"{where} [output]", hint="add classes = N")
+    classes = classes or 0
     try:
         return ModelSpec(
             name=file.name,

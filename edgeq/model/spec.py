@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.config.tasks import KINDS
 from edgeq.errors import ConfigError
 from edgeq.model.tasks import Task
 
-__all__ = ["TASKS", "ModelSpec"]
-
-TASKS = ("classification", "segmentation", "detection")
+__all__ = ["ModelSpec"]
 
 BRIGHTEST = 2.0
 """A mean above it is none of values from 0 to 1, but of pixels from 0 to 255."""
@@ -34,8 +33,8 @@ class ModelSpec:
 
     `input_shape` is one image, ``(C, H, W)``. `mean` and `std` are per channel on the 0..1 scale. `resize` (short side)
     and `crop` (centre) bring pictures to that size; None leaves pictures as they are. `evaluation` is where labelled
-    images are (a path, or ``file.py:function``): read by measuring only. `dense` says what the outputs of a segmenter
-    or detector mean, where its file does, `labels` what the classes are called. `assumed` names fields nobody stated,
+    images are (a path, or ``file.py:function``): read by measuring only. `dense` says what the outputs mean, where a
+    ``[task]`` table does, `labels` what the classes are called. `assumed` names fields nobody stated,
     filled with the field's usual values. Raises `ConfigError` for values that contradict each other.
     """
 
@@ -101,8 +100,27 @@ class ModelSpec:
             )
         if self.labels and len(self.labels) != self.decisions:
             raise ConfigError(f"{len(self.labels)} labels of {self.name}", why=f"it has {self.decisions} classes")
-        if self.task not in TASKS:
-            raise ConfigError(f"task {self.task!r} of {self.name}", hint=f"choose from {', '.join(TASKS)}")
+        if self.task not in KINDS:
+            raise ConfigError(f"task {self.task!r} of {self.name}", hint=f"choose from {', '.join(KINDS)}")
+
+    def with_task(self, task: str, classes: int = 0) -> ModelSpec:
+        """This spec with a `task` that somebody stated. What it says of another task goes; `classes` are the new
+        one's."""
+        assumed = tuple(field for field in self.assumed if field != "task")
+        if task == self.task:
+            return replace(self, assumed=assumed)
+        return replace(self, task=task, assumed=assumed, classes=classes, labels=(), dense=None)
+
+    @property
+    def assumption(self) -> str:
+        """What was assumed of the task, and how to say otherwise; "" where somebody stated it."""
+        if "task" not in self.assumed:
+            return ""
+        if self.task == "classification":
+            what, other = f"the {self.classes} outputs were taken for scores of classes", "regression or embedding"
+        else:
+            what, other = "the outputs were taken for real values, not for scores of classes", "classification"
+        return f"nobody stated the task: {what} (--task {other} says otherwise)"
 
     @property
     def decisions(self) -> int:

@@ -1,20 +1,30 @@
-"""The ``[task]`` table of a model.toml: what the outputs of a dense network mean. Imports no torch."""
+"""The ``[task]`` table of a model.toml: what the outputs of a network mean. Imports no torch."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.config.tasks import Kind
 from edgeq.config.typed import Count, Name, Number, read
 from edgeq.decode import Detections, detect, priors
 from edgeq.errors import ConfigError
 
-__all__ = ["Detection", "Segmentation", "Task", "read_task", "task_table"]
+__all__ = [
+    "Detection",
+    "Embedding",
+    "Regression",
+    "Segmentation",
+    "Task",
+    "read_task",
+    "task_kind",
+    "task_table",
+]
 
 
 @dataclass(frozen=True)
@@ -101,12 +111,54 @@ class Detection:
         ]
 
 
-Task = Segmentation | Detection
+@dataclass(frozen=True)
+class Regression:
+    """Real values: all outputs of one image in order, each flattened.
+
+    `names` and `units` are those of each value (or one unit for all); a report uses them. Raises `ConfigError` for
+    two values of one name, or another number of units.
+    """
+
+    names: tuple[Name, ...] = ()
+    units: tuple[Name, ...] | Name = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names):
+            raise ConfigError(f"names = {list(self.names)}", why="two values have one name")
+        if isinstance(self.units, tuple) and self.units and self.names and len(self.units) != len(self.names):
+            raise ConfigError(f"units = {list(self.units)}", why=f"must be one text, or {len(self.names)}, as names")
+
+    def unit(self, place: int) -> str:
+        """The unit of value number `place`, "" where nothing says."""
+        if isinstance(self.units, str):
+            return self.units
+        return self.units[place] if place < len(self.units) else ""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One vector per image, ``(N, D)``; of two vectors only the angle counts."""
+
+
+Task = Segmentation | Detection | Regression | Embedding
+
+
+_TABLES: dict[str, type[Task]] = {
+    "segmentation": Segmentation,
+    "detection": Detection,
+    "regression": Regression,
+    "embedding": Embedding,
+}
+
+
+def task_kind(task: Task) -> str:
+    """The word that ``[output] task`` has for `task`."""
+    return next(kind for kind, table in _TABLES.items() if isinstance(task, table))
 
 
 @dataclass(frozen=True)
 class _Kind:
-    kind: Literal["segmentation", "detection"]
+    kind: Kind
 
 
 def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> Task:
@@ -115,14 +167,18 @@ def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> 
     Raises `ConfigError`.
     """
     kind = read({key: value for key, value in table.items() if key == "kind"}, _Kind, where).kind
+    if kind == "classification":
+        raise ConfigError("[task] of a classifier", where=where, hint="leave it out; [output] labels names classes")
     if kind != task:
         raise ConfigError(f"kind = {kind!r}", where=where, why=f"[output] says task = {task!r}")
     rest = {key: value for key, value in table.items() if key != "kind"}
     result: Task
     try:
-        result = read(rest, Segmentation, where) if kind == "segmentation" else read(rest, Detection, where)
+        result = read(rest, _TABLES[kind], where)
     except ConfigError as error:
         raise error.at(where) from error
+    if isinstance(result, Regression | Embedding):
+        return result
     if result.outputs != outputs:
         raise ConfigError(
             f"classes = {list(result.classes)}",

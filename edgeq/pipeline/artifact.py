@@ -30,7 +30,7 @@ from edgeq.pipeline.prepare import Job
 from edgeq.products import BUILD, MARKER
 from edgeq.quant.input_transform import FORMS, describe_raw_input
 from edgeq.quant.scheme import parse_bits
-from edgeq.report.cautions import accuracy_cautions, layer_cautions
+from edgeq.report.cautions import accuracy_cautions, layer_cautions, regression_cautions
 from edgeq.report.device import elsewhere, slow_here
 from edgeq.report.html import render
 from edgeq.report.lock import build_lock, lock_text, portable
@@ -100,7 +100,10 @@ def report_of(output: BuildOutput) -> dict[str, Any]:
         float_bytes=output.baseline.stat().st_size,
         census=output.facts["census"],
         exactness=output.facts["exactness"],
+        task=job.loaded.spec.task,
         accuracy=_portable(output.facts["accuracy"]),
+        regression=_portable(output.facts.get("regression")),
+        embedding=_portable(output.facts.get("embedding")),
         latency=latency,
         synthesis={
             "method": output.calibration.method,
@@ -150,14 +153,20 @@ def _warnings(output: BuildOutput) -> list[str]:
     """What a person should know before believing or shipping this: what makes its numbers worthless first."""
     job = output.job
     spec, facts, form = job.loaded.spec, output.facts, FORMATS.get(job.target.format)
-    warnings = [*accuracy_cautions(facts["accuracy"]), *layer_cautions(facts["layers"])]
+    warnings = [
+        *accuracy_cautions(facts["accuracy"]),
+        *regression_cautions(facts.get("regression")),
+        *layer_cautions(facts["layers"]),
+    ]
     if note := facts.get("labels"):
         warnings.insert(0, note)
     exactness = facts["exactness"]
     if form.exact and exactness["equal"] != exactness["values"]:
         warnings.insert(0, f"the file differs from the reference first at {exactness['first_difference']}")
-    if spec.assumed:
-        warnings.append(f"nobody stated {' and '.join(spec.assumed)}: ImageNet's values were assumed")
+    if pixels := [field for field in spec.assumed if field != "task"]:
+        warnings.append(f"nobody stated {' and '.join(pixels)}: ImageNet's values were assumed")
+    if spec.assumption:
+        warnings.append(spec.assumption)
     if set(job.method.split(JOINED)) <= {"noise", "uniform"}:
         warnings.append(f"calibrated on {job.method}: ranges of noise are not ranges of pictures")
     wrong = output.calibration.notes.get("wrong", 0.0)
@@ -190,7 +199,7 @@ def _warnings(output: BuildOutput) -> list[str]:
         warnings.append(
             f"activations have 16 bits{some}: XNNPACK has no such kernels, LiteRT's own run them, and are slower"
         )
-    if facts["accuracy"] is None:
+    if not any(facts.get(section) for section in ("accuracy", "regression", "embedding")):
         warnings.append("accuracy was not measured: the model names no evaluation images")
     if job.target.machine != this_machine().architecture:
         warnings.append(elsewhere(this_machine().architecture, job.target.machine))

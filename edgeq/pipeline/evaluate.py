@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.data.evaluation import load_images
+from edgeq.data.stated import with_stated_task
 from edgeq.device.open import full_name, open_device
 from edgeq.errors import ConfigError
 from edgeq.model.load import load_model
@@ -60,7 +61,7 @@ def prepare_evaluation(path: Path, model: str | None, data: str | None) -> tuple
         where = data or spec.evaluation
         if not where:
             raise ConfigError("no labelled images", hint="--data test.npz")
-        return spec, where
+        return with_stated_task(spec, where), where
     origin = read_origin(path) if path.is_dir() else None
     if origin is None:
         raise ConfigError(f"{path} does not say how its images are prepared", hint="name the model: --model model.toml")

@@ -23,7 +23,14 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.accuracy import Accuracy
 from edgeq.measure.conditions import Machine, this_machine
 from edgeq.measure.latency import host_section
-from edgeq.measure.tasks import Predictions, Predictor, compare_predictions, make_predictor, measure_predictions
+from edgeq.measure.tasks import (
+    Measured,
+    Predictions,
+    Predictor,
+    compare_predictions,
+    make_predictor,
+    measure_predictions,
+)
 from edgeq.model.load import LoadedModel
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.environment import RUNTIMES, Environment, environment
@@ -120,9 +127,12 @@ def _measure(inputs: MeasureInputs, space: Workspace) -> dict[str, Any]:
             before = answer(make_predictor(inputs.network.module), inputs.network_spec, "float network")
             after = answer(make_predictor(session), inputs.file_spec, session.runtime)
             if exact is not None:
-                facts["simulated"] = {"values": len(exact.narrow()), "images": len(images), "file_score": after.score}
+                score = {"file_score": after.score} if isinstance(after, Accuracy | Predictions) else {}
+                facts["simulated"] = {"values": len(exact.narrow()), "images": len(images)} | score
                 after = answer(make_predictor(exact), inputs.file_spec, "exact reference")
-            facts["accuracy"] = compare_predictions(before, after) | {"images": images.source, "sha256": images.sha256}
+            about = {"images": images.source, "sha256": images.sha256}
+            for name, section in compare_predictions(before, after).items():
+                facts[name] = section and section | about
         elif inputs.simulated is not None:
             facts["simulated"] = {"values": len(inputs.simulated.narrow())}
         options = dict(FORMATS.get(inputs.target.format).session) if inputs.target.activations == "int8" else {}
@@ -144,7 +154,7 @@ class _Answering:
     images: EvaluationSet
     progress: Progress
 
-    def __call__(self, run: Predictor, spec: ModelSpec, whose: str) -> Accuracy | Predictions:
+    def __call__(self, run: Predictor, spec: ModelSpec, whose: str) -> Measured:
         def report(done: int) -> None:
             self.progress.step(done, len(self.images), whose)
 

@@ -30,8 +30,7 @@ from edgeq.formats.contents import Entry
 from edgeq.formats.foreign import ForeignSession
 from edgeq.formats.read import find_model, read_entry
 from edgeq.limits import read_json
-from edgeq.measure.accuracy import Accuracy
-from edgeq.measure.tasks import Predictions, compare_predictions, measure_predictions
+from edgeq.measure.tasks import Measured, compare_predictions, measure_predictions
 from edgeq.model.spec import ModelSpec
 from edgeq.products import BUILD
 from edgeq.report.check import read_report
@@ -126,10 +125,11 @@ def eval_on(
 ) -> dict[str, Any]:
     """The task's figure on the device and here, agreement of answers, and the share of equal output values.
 
-    `agreement` is the share of images, pixels or boxes answered alike (see `edgeq.measure.tasks`). `equal` and
-    `one_step` are shares of all values of all outputs; for float outputs `max_difference` says more. `outputs` compares
-    with the same runtime on this machine, `host_runtime`. tflite-runtime, an older relative of LiteRT with kernels of
-    its own rounding, is compared with LiteRT too (`outputs_litert`). Raises `EdgeqError`.
+    `agreement` is the share of images, pixels or boxes answered alike (see `edgeq.measure.tasks`); for what has no
+    score it is `equal`. `equal` and `one_step` are shares of all values of all outputs; for float outputs
+    `max_difference` says more. `outputs` compares with the same runtime on this machine, `host_runtime`.
+    tflite-runtime, an older relative of LiteRT with kernels of its own rounding, is compared with LiteRT too
+    (`outputs_litert`). Raises `EdgeqError`.
     """
     inputs = np.concatenate([batch for batch, _ in images.batches(spec)])
     with ForeignSession(artifact.model, spec.input_shape[0]) as session:
@@ -144,19 +144,19 @@ def eval_on(
             except DeviceError:  # not installed here
                 ran_here = "litert"
         on_host, on_device = (_answers(session.real_outputs(outputs), images, spec) for outputs in (here, there))
-    compared = compare_predictions(on_host, on_device)
+    compared, outputs = compare_predictions(on_host, on_device)["accuracy"], _difference(here, there)
     kept = {key: facts[key] for key in ("machine", "before", "after", "runtime", "kernels", "ops", "peak_bytes")}
     return {
         "device": device.name,
         "artifact": artifact.name,
         "images": len(images),
         "sha256": images.sha256,
-        "metric": compared["metric"],
+        "metric": compared["metric"] if compared else spec.task,
         "device_accuracy": on_device.to_json(),
         "host_accuracy": on_host.to_json(),
-        "agreement": compared["agreement"],
+        "agreement": compared["agreement"] if compared else outputs["equal"],
         "host_runtime": ran_here,
-        "outputs": _difference(here, there),
+        "outputs": outputs,
         "outputs_litert": _difference(litert, there) if litert is not None else None,
     } | kept
 
@@ -224,9 +224,7 @@ def _raw(folder: Path) -> Facts:
     return table if isinstance(table, dict) else {}
 
 
-def _answers(
-    outputs: Sequence[npt.NDArray[np.float32]], images: EvaluationSet, spec: ModelSpec
-) -> Accuracy | Predictions:
+def _answers(outputs: Sequence[npt.NDArray[np.float32]], images: EvaluationSet, spec: ModelSpec) -> Measured:
     """What `outputs`, real values of all images in logical order, say about them."""
     parts = ([output[start : start + BATCH] for output in outputs] for start in range(0, len(images), BATCH))
     return measure_predictions(lambda _: next(parts), images.batches(spec, BATCH), spec)

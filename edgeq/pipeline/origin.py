@@ -92,7 +92,7 @@ def _read_model_file(lock: Mapping[str, Any]) -> Origin | None:
     model = config.get("model") if isinstance(config, Mapping) else None
     if not isinstance(config, Mapping) or not isinstance(model, str):
         return None
-    if any(config.get(name) is not None for name in ("input_shape", "mean", "std")):
+    if any(config.get(name) is not None for name in ("input_shape", "mean", "std", "task")):
         return None  # the file says something else than the build did
     path = shipped_model(model) if model in shipped_models() else Path(model)
     path = path if path.suffix == ".toml" else path / "model.toml"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from edgeq.config.build import BuildConfig
 from edgeq.config.targets import Target, load_target
+from edgeq.data.stated import with_stated_task
 from edgeq.errors import UnsupportedError
 from edgeq.files import check_replaceable
 from edgeq.graph.capture.walk import capture, capture_program
@@ -100,6 +101,8 @@ def open_job(config: BuildConfig, loaded: LoadedModel | None = None) -> Opened:
     folder = config.output_folder(loaded.spec.name)
     check_replaceable(folder, BUILD)
     evaluation = config.evaluation or loaded.spec.evaluation
+    if evaluation:
+        loaded = replace(loaded, spec=with_stated_task(loaded.spec, evaluation))
     return Opened(requested, config, tuning, target, scheme, loaded, folder, evaluation)
 
 
@@ -128,6 +131,8 @@ def prepare(opened: Opened | BuildConfig, progress: Progress | None = None, raw:
     recipe = whole_recipe(config, method, opened.tuning, graph)
     threads = work_with(choose(config.threads, graph.macs(), config.images))
     progress.note(str(threads))
+    if spec.assumption:
+        progress.note(spec.assumption)
     return Job(
         **(vars(opened) | {"config": config}),
         raw=raw,
@@ -147,7 +152,12 @@ def prepare(opened: Opened | BuildConfig, progress: Progress | None = None, raw:
 def load_configured(config: BuildConfig) -> LoadedModel:
     """Load the network that the settings name, with what they say of its input."""
     return load_model(
-        config.model or "", weights=config.weights, input_shape=config.input_shape, mean=config.mean, std=config.std
+        config.model or "",
+        weights=config.weights,
+        input_shape=config.input_shape,
+        mean=config.mean,
+        std=config.std,
+        task=config.task,
     )
 
 

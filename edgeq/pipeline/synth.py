@@ -30,6 +30,7 @@ from edgeq.cache import Result, StageCache, Workspace
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
+from edgeq.data.stated import with_stated_task
 from edgeq.errors import UnsupportedError
 from edgeq.files import check_replaceable, stage_folder
 from edgeq.graph.ir import Graph
@@ -73,6 +74,10 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
     if config.output is not None:
         check_replaceable(config.output, CALIBRATION_SET)
     loaded = load_configured(config) if loaded is None else loaded
+    if where := config.evaluation or loaded.spec.evaluation:
+        loaded = dataclasses.replace(loaded, spec=with_stated_task(loaded.spec, where))
+    if loaded.spec.assumption:
+        progress.note(loaded.spec.assumption)
     started = time.monotonic()
     progress.stage("capture")
     raw = capture_model(loaded)
@@ -95,6 +100,7 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
         "mean": list(loaded.spec.mean),
         "std": list(loaded.spec.std),
         "assumed": list(loaded.spec.assumed),
+        "assumption": loaded.spec.assumption,
         "method": calibration.method,
         "method_reason": why,
         "images": len(calibration),

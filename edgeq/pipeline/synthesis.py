@@ -15,6 +15,7 @@ import torch
 
 from edgeq.cache import Result, StageCache, Workspace
 from edgeq.config.build import BuildConfig
+from edgeq.config.tasks import UNSCORED
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, calibration_from_images
 from edgeq.errors import ArtifactError
@@ -37,7 +38,8 @@ CALIBRATION = "calibration.npz"
 @dataclass(frozen=True)
 class SynthesisInputs:
     """Everything that a synthesis reads. `graph` still holds its batch norms; `low` and `high` are the normalised
-    values of pixel 0 and 255 per channel ``(C,)``; `classes` is 0 for what is no classifier. `plugins` are the files of
+    values of pixel 0 and 255 per channel ``(C,)``; `classes` is 0 for what is no classifier, and `values` says whether
+    its outputs are real values. `plugins` are the files of
     methods that are not edgeq's own, known by their content.
     """
 
@@ -53,6 +55,7 @@ class SynthesisInputs:
     device: torch.device
     plugins: tuple[Path, ...]
     environment: Environment
+    values: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def synthesize(
         device=training_device(),
         plugins=_plugins(method),
         environment=around,
+        values=spec.task in UNSCORED,
     )
     result = cache.run("synthesize", inputs, _synthesize, _read_images)
     return result, result.value
@@ -121,6 +125,7 @@ def _synthesize(inputs: SynthesisInputs, space: Workspace) -> dict[str, Any]:
         progress=space.progress,
         products=space.folder,
         device=inputs.device,
+        values=inputs.values,
     )
     with inputs.environment.applied() as made_with, whole_float32():
         calibration = synthesizer_of(inputs.method)(request)

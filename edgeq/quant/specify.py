@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeq.config.tasks import FEWEST_SCORES
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
@@ -96,10 +97,6 @@ class WidenedSpec:
 
 
 Spec = OwnSpec | SharedSpec | DerivedSpec | FixedSpec | WidenedSpec
-
-FEWEST_SCORES = 5
-"""Fewest outputs that count as scores of classes. Fewer may be a point, a box or a quaternion, whose every value
-counts; and among the scores of few classes none is far below the others."""
 
 SMALLEST_SCALE = 1e-18
 """The smallest scale of an activation. The product of two such scales is still a normal float32 number, which XNNPACK

@@ -30,7 +30,7 @@ def steps(report: Mapping[str, Any], folder: str, rebuild: str) -> list[Step]:
 
 def _doubts(report: Mapping[str, Any], rebuild: str) -> Iterator[Step]:
     exactness, latency = report["exactness"], report["latency"]
-    if report["accuracy"] is None:
+    if not any(report.get(section) for section in ("accuracy", "regression", "embedding")):
         yield Step(
             "Accuracy was not measured. Name labelled images, used for nothing but measuring:",
             f"{rebuild} --evaluation IMAGES",
@@ -62,4 +62,9 @@ def _gate(report: Mapping[str, Any], folder: str) -> Step:
     limits = f"--max-bytes {report['artifact']['bytes']}"
     if report["accuracy"] is not None and report.get("simulated") is None:
         limits = f"--max-drop 1.0 --min-agreement 0.97 {limits}"
+    elif report.get("regression"):
+        worst = min(report["regression"]["outputs"], key=lambda row: float(row["snr_db"]))
+        limits = f"--min-snr-db {max(0, int(worst['snr_db']) - 3)} {limits}"
+    elif report.get("embedding"):
+        limits = f"--min-cosine 0.99 {limits}"
     return Step("Hold this build, and the ones after it, to limits:", f"edgeq check {shlex.quote(folder)} {limits}")

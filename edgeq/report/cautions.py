@@ -8,7 +8,10 @@ from typing import Any
 from edgeq.report.charts import POOR
 from edgeq.report.metric import metric_of, score_of
 
-__all__ = ["accuracy_cautions", "chance_of", "layer_cautions"]
+__all__ = ["accuracy_cautions", "chance_of", "layer_cautions", "regression_cautions"]
+
+SATURATED = 0.01
+"""Share of answers beyond the range of the file above which the range is too narrow."""
 
 NAMED = 3
 """Ops that a warning of its own names; the rest are counted."""
@@ -28,6 +31,16 @@ def accuracy_cautions(accuracy: Mapping[str, Any] | None) -> list[str]:
     chance = chance_of(accuracy)
     hint = "are labels, weights, mean and std those it was trained with?"
     return [f"{chance}: nothing can be said about what the integer model keeps; {hint}"] if chance else []
+
+
+def regression_cautions(regression: Mapping[str, Any] | None) -> list[str]:
+    """Outputs whose answers saturate in the integer file: more than `SATURATED` of them lie beyond its range."""
+    return [
+        f"{row['name']}: {row['beyond']:.1%} of the float network's answers lie beyond what the file can answer; "
+        "calibrate with pictures of your own (--method images:PATH)"
+        for row in (regression or {}).get("outputs", ())
+        if row["beyond"] > SATURATED
+    ]
 
 
 def chance_of(accuracy: Mapping[str, Any] | None) -> str | None:

@@ -15,6 +15,7 @@ from edgeq.report.gate import Gate, at_least, at_most, failed_gate
 from edgeq.report.integrity import artifact_gate, exactness_gate, lock_gate
 from edgeq.report.metric import score_of
 from edgeq.report.reading import SoundReport, finite, read_report, within
+from edgeq.report.valuegates import value_gates
 
 __all__ = ["MIN_IMAGES", "CheckResult", "Gate", "check", "read_report"]
 
@@ -51,6 +52,10 @@ def check(
     max_drop: float | None = None,
     min_score: float | None = None,
     min_agreement: float | None = None,
+    max_error: float | None = None,
+    max_mae: float | None = None,
+    min_snr_db: float | None = None,
+    min_cosine: float | None = None,
     max_bytes: int | None = None,
     max_latency_ratio: float | None = None,
     max_device_drop: float | None = None,
@@ -70,7 +75,9 @@ def check(
     names are unchanged. ``exactness``: the runtime computed the integers that the build predicted.
 
     `max_drop` is in points of the task's score (top-1, mIoU, mAP; 1.0 is one percentage point), `min_score` that score
-    of the integer model in percent, `min_agreement` a share from 0 to 1, `max_bytes` the size of the artifact,
+    of the integer model in percent, `min_agreement` a share from 0 to 1, `max_bytes` the size of the artifact. Of a
+    regressor's outputs the worst must hold: `max_error` and `max_mae` are in its unit, `min_snr_db` in decibels.
+    `min_cosine` is what 95 % of embeddings reach.
     `max_latency_ratio` integer / float. Limits of a device are held against every one of `devices`, or of those the
     report has: `max_device_drop` is against the float network on the building machine, `min_device_agreement` against
     the same file there.
@@ -87,9 +94,19 @@ def check(
     path = str((report.section("artifact") or {}).get("path"))
     gates.append(exactness_gate(exactness, path, report.why("exactness", "the build was not verified")))
     needed = MIN_IMAGES if min_images is None else min_images
-    if max_drop is not None or min_score is not None or min_agreement is not None:
+    value_limits = {
+        name: limit
+        for name, limit in {
+            "max-error": max_error,
+            "max-mae": max_mae,
+            "min-snr-db": min_snr_db,
+            "min-cosine": min_cosine,
+        }.items()
+        if limit is not None
+    }
+    if max_drop is not None or min_score is not None or min_agreement is not None or value_limits:
         gates += _grounds(report, needed, allow_simulated)
-    missing, chance = report.why("accuracy", "accuracy was not measured: no evaluation images"), report.at_chance()
+    missing, chance = report.why("accuracy", _unscored(report)), report.at_chance()
     before, after = (finite(score_of(report.section("accuracy"), which)) for which in ("float", "integer"))
     if max_drop is not None:
         drop = None if before is None or after is None else before - after
@@ -99,6 +116,7 @@ def check(
     if min_agreement is not None:
         agreement = report.number("accuracy", "agreement")
         gates.append(at_least("min-agreement", min_agreement, agreement, missing, chance))
+    gates += value_gates(report, value_limits)
     if max_bytes is not None:
         gates.append(at_most("max-bytes", max_bytes, size, "the artifact is not there"))
     if max_latency_ratio is not None:
@@ -131,11 +149,21 @@ def _grounds(report: SoundReport, needed: int, allow_simulated: bool) -> Iterato
             yield failed_gate(
                 "simulated", "the file", f"{reason} (--allow-simulated judges it nevertheless)", "simulated"
             )
-    n = report.number("accuracy", "n")
-    if n is not None or report.section("accuracy") is None:
-        yield _enough("min-images", needed, n, report.why("accuracy", "accuracy was not measured"))
+    measured = next((name for name in ("regression", "embedding") if report.section(name)), "accuracy")
+    n = report.number(measured, "n")
+    if n is not None or report.section(measured) is None:
+        yield _enough("min-images", needed, n, report.why(measured, "accuracy was not measured"))
     else:
         yield failed_gate("min-images", needed, report.why("accuracy", "the report lacks it"))
+
+
+def _unscored(report: SoundReport) -> str:
+    """Why a report without an accuracy section has none."""
+    if report.section("regression"):
+        return "a regressor has no score: use --max-error, --max-mae or --min-snr-db"
+    if report.section("embedding"):
+        return "no pairs of images are known: use --min-cosine, or evaluation images with pairs"
+    return "accuracy was not measured: no evaluation images"
 
 
 def _enough(name: str, needed: int, n: float | None, missing: str) -> Gate:

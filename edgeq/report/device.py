@@ -74,7 +74,8 @@ def kept_rows(report: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
         return []
     if validate(before) or any(before[key] != report[key] for key in ("artifact", "float")):
         return []
-    images = (report["accuracy"] or {}).get("sha256")
+    measured = report["accuracy"] or report.get("regression") or report.get("embedding") or {}
+    images = measured.get("sha256")
     rows = [{**row, "earlier": True} for row in before.get("devices", ())]
     return [row if (row["accuracy"] or {}).get("sha256") == images else {**row, "accuracy": None} for row in rows]
 
@@ -84,8 +85,8 @@ def _accuracy(answers: Facts) -> dict[str, Any]:
         **answers["outputs"],
         "metric": answers["metric"],
         "n": answers["images"],
-        "score": answers["device_accuracy"]["score"],
-        "host_score": answers["host_accuracy"]["score"],
+        "score": answers["device_accuracy"].get("score"),
+        "host_score": answers["host_accuracy"].get("score"),
         "agreement": answers["agreement"],
         "host_runtime": answers["host_runtime"],
         "sha256": answers["sha256"],

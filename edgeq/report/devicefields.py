@@ -30,11 +30,13 @@ class DeviceMachine(Section, kw_only=True):
 class DeviceAccuracy(Section):
     """The integer file there, beside the same file on the building machine; null without labelled images."""
 
-    metric: Annotated[Text, says("what `score` is: top-1, mIoU or mAP@0.5")]
+    metric: Annotated[Text, says("what `score` is: top-1, mIoU, mAP@0.5 or verification; else the task")]
     n: Annotated[Positive, says("images")]
-    score: Annotated[Percent, says("the task's figure there, in percent")]
-    host_score: Annotated[Percent, says("the same on the building machine")]
-    agreement: Annotated[Share, says("share, 0 to 1, of images, pixels or boxes answered alike by both machines")]
+    score: Annotated[Percent | None, says("the task's figure there, in percent; null where the task has none")]
+    host_score: Annotated[Percent | None, says("the same on the building machine")]
+    agreement: Annotated[
+        Share, says("share, 0 to 1, of images, pixels, boxes or output values answered alike by both machines")
+    ]
     host_runtime: Annotated[Text, says("what ran on the building machine")]
     values: Annotated[Count, says("output values compared")]
     equal: Annotated[Share, says("share of them equal")]

@@ -13,6 +13,7 @@ __all__ = [
     "Amount",
     "AtLeastOne",
     "Celsius",
+    "Cosine",
     "Count",
     "Decibels",
     "Float32",
@@ -60,6 +61,7 @@ AtLeastOne = Annotated[float, Meta(ge=1, le=LARGEST)]
 Time = Annotated[float, Meta(ge=SHORTEST, le=LARGEST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
+Cosine = Annotated[float, Meta(ge=-1, le=1)]
 Points = Annotated[float, Meta(ge=-100, le=100)]
 Celsius = Annotated[float, Meta(ge=-300, le=LARGEST)]
 Decibels = Annotated[float, Meta(ge=-LARGEST, le=120)]

@@ -15,6 +15,7 @@ from edgeq.report.entries import (
     Amount,
     AtLeastOne,
     Celsius,
+    Cosine,
     Count,
     Decibels,
     Float32,
@@ -109,8 +110,8 @@ class Difference(Section):
 class Accuracy(Section, kw_only=True):
     """On labelled images; null when there were none."""
 
-    metric: Annotated[Text, says("what `score` is: top-1, mIoU or mAP@0.5")] | UnsetType = UNSET
-    n: Annotated[Positive, says("images, the same for both")]
+    metric: Annotated[Text, says("what `score` is: top-1, mIoU, mAP@0.5 or verification")] | UnsetType = UNSET
+    n: Annotated[Positive, says("images, or pairs for verification; the same for both")]
     chance: (
         Annotated[
             Percent,
@@ -130,6 +131,60 @@ class Accuracy(Section, kw_only=True):
     difference: Difference | UnsetType = UNSET
     images: Annotated[Text, says("where the images came from, without folders")] | UnsetType = UNSET
     sha256: Annotated[Text, says("of pixels and labels")] | UnsetType = UNSET
+
+
+class ValueErrors(Section):
+    """Distance of answers from what is true, in the output's unit."""
+
+    mae: Annotated[Amount, says("mean absolute error")]
+    rmse: Annotated[Amount, says("root mean square error")]
+
+
+class RegressionOutput(Section, kw_only=True):
+    """One value of the output, or a whole output where there are more than 32; the integer file against float."""
+
+    name: Annotated[Text, says("as `[task] names` has it, else its place")]
+    unit: Annotated[Text, says("as `[task] units` has it, else empty")]
+    mean_difference: Annotated[Amount, says("mean absolute difference, in the output's unit")]
+    p95_difference: Annotated[Amount, says("95 % of the answers differ by no more")]
+    max_difference: Annotated[Amount, says("largest difference")]
+    snr_db: Annotated[Decibels, says("power of the float answers over that of the difference; 120 for none")]
+    low: Annotated[Float32, says("smallest answer of the float network")]
+    high: Annotated[Float32, says("largest")]
+    beyond: Annotated[Share, says("share of float answers more than a step beyond every answer of the file")]
+    float_: ValueErrors | UnsetType = msgspec.field(name="float", default=UNSET)
+    integer: ValueErrors | UnsetType = UNSET
+
+
+class RegressionErrors(Section, kw_only=True):
+    """Real values on evaluation images; `task = "regression"`."""
+
+    n: Annotated[Positive, says("images")]
+    outputs: list[RegressionOutput]
+    images: Annotated[Text, says("where the images came from, without folders")] | UnsetType = UNSET
+    sha256: Annotated[Text, says("of pixels and values")] | UnsetType = UNSET
+
+
+class EmbeddingErrors(Section, kw_only=True):
+    """Vectors on evaluation images, the integer file's against the float network's; `task = "embedding"`."""
+
+    n: Annotated[Positive, says("images")]
+    values: Annotated[Positive, says("values of a vector")]
+    cosine_mean: Annotated[Cosine, says("cosine of both networks' vectors of an image, mean")]
+    cosine_p5: Annotated[Cosine, says("95 % of the images reach it")]
+    cosine_min: Annotated[Cosine, says("the smallest")]
+    pairs: Annotated[Positive, says("pairs of images that were verified")] | UnsetType = UNSET
+    folds: Annotated[Positive, says("parts; the threshold of each is the best one of the others")] | UnsetType = UNSET
+    threshold_float: Annotated[Cosine, says("cosine from which two images are the same, float, mean of the folds")] | (
+        UnsetType
+    ) = UNSET
+    threshold_integer: Annotated[Cosine, says("the same of the integer file")] | UnsetType = UNSET
+    score_at_float_threshold: (
+        Annotated[Percent, says("percent of pairs that the integer file decides right by the float threshold")]
+        | UnsetType
+    ) = UNSET
+    images: Annotated[Text, says("where the images came from, without folders")] | UnsetType = UNSET
+    sha256: Annotated[Text, says("of pixels and pairs")] | UnsetType = UNSET
 
 
 class Exactness(Section):
@@ -332,7 +387,10 @@ class Report(Section, kw_only=True):
     seed: Annotated[Count, says("seed of everything random")]
     artifact: Artifact
     float_: FloatFile = msgspec.field(name="float")
+    task: Annotated[Text, says("what the outputs mean, as `[output] task` has it")] | UnsetType = UNSET
     accuracy: Accuracy | None
+    regression: RegressionErrors | UnsetType = UNSET
+    embedding: EmbeddingErrors | UnsetType = UNSET
     exactness: Exactness | None
     census: Census | None
     latency: Latency | None

@@ -47,8 +47,10 @@ def _warnings(facts: Mapping[str, Any]) -> list[str]:
     """What a person should know before using the set elsewhere."""
     warnings = []
     gaps, answers = facts["gaps"], facts["answers"]
-    if facts["assumed"]:
-        warnings.append(f"Nobody stated {' and '.join(facts['assumed'])}: ImageNet's values were assumed.")
+    if pixels := [field for field in facts["assumed"] if field != "task"]:
+        warnings.append(f"Nobody stated {' and '.join(pixels)}: ImageNet's values were assumed.")
+    if facts.get("assumption"):
+        warnings.append(f"{facts['assumption'][:1].upper()}{facts['assumption'][1:]}.")
     if facts["reference"] is None:
         warnings.append(f"Layers could not be compared: {facts['reference_why']}.")
     if gaps and gaps["mean_gap"] + gaps["std_gap"] >= gaps["noise_mean_gap"] + gaps["noise_std_gap"]:

@@ -57,6 +57,7 @@ def _contradictions(report: Mapping[str, Any]) -> Iterator[Fault]:
     if isinstance(accuracy, Mapping):
         yield from _of_scores(accuracy)
         yield from _of_changes(accuracy)
+    yield from _of_differences(report.get("regression"))
     names = [row.get("name") for row in report.get("devices") or () if isinstance(row, Mapping)]
     for number, name in enumerate(names):
         if name in names[:number]:
@@ -83,6 +84,15 @@ def _of_exactness(exactness: Any) -> Iterator[Fault]:
         yield Fault(("exactness", "equal"), f"is {equal:,}, more than the {values:,} values compared")
     elif step is not None and (equal == values) != (step == 0):
         yield Fault(("exactness", "max_step"), f"is {step:,}, though {equal:,} of {values:,} values are equal")
+
+
+def _of_differences(regression: Any) -> Iterator[Fault]:
+    rows = regression.get("outputs") if isinstance(regression, Mapping) else None
+    for number, row in enumerate(rows if isinstance(rows, list) else ()):
+        known = row if isinstance(row, Mapping) else {}
+        values = [float(known.get(f"{which}_difference") or 0) for which in ("mean", "p95", "max")]
+        if known.get("max_difference") is not None and max(values) > values[2] * (1 + CLOSE):
+            yield Fault(("regression", "outputs", number, "max_difference"), "is not the largest difference")
 
 
 def _of_scores(accuracy: Mapping[str, Any]) -> Iterator[Fault]:

@@ -79,9 +79,10 @@ class Request:
     """Everything a data-free method may know: the captured network, how its input is normalised, and a seed.
 
     `graph` still holds its batch norms. `low` and `high` are the normalised values of pixel 0 and pixel 255 per channel
-    ``(C,)``. `classes` is 0 when the network is no classifier. Finished batches are kept in the folder `checkpoint`,
-    so that an interrupted run continues and ends with the same bytes. Anything made beside the images goes to the
-    folder `products`. `recipe` holds settings that replace those of `effort`, by name of the method.
+    ``(C,)``. `classes` is 0 when the network is no classifier. `values` says that the outputs are real values, whose
+    whole range the images should show (`edgeq.synth.losses.answer_spread`). Finished batches are kept in the folder
+    `checkpoint`, so that an interrupted run continues and ends with the same bytes. Anything made beside the images
+    goes to the folder `products`. `recipe` holds settings that replace those of `effort`, by name of the method.
 
     `device` is where methods that run the network hundreds of times (gznq, gzsq, inversion, zs-cgan) compute; they
     return images on the CPU. Random numbers are always drawn on the CPU. A GPU may add in another order each time, so
@@ -100,6 +101,7 @@ class Request:
     progress: Progress = field(default_factory=Silent)
     products: Path | None = None
     device: torch.device = CPU
+    values: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:

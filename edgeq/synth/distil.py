@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgeq.config.typed import Amount, Count, Share
-from edgeq.synth.losses import squared_gaps, total_variation
+from edgeq.synth.losses import answer_spread, squared_gaps, total_variation
 from edgeq.synth.sources import Source
 from edgeq.synth.teacher import RunningMoments, Teacher
 
@@ -29,7 +29,7 @@ class Pull:
     from the middle of the pixel range (without it some images of a batch drown in black and white for the others).
     `shift`: images are rolled by up to this share of their side, each iteration. `smooth`: standard deviation in pixels
     of a low-pass filter on what the teacher sees (0: none). `patience`: iterations of one window of the stall test (0:
-    never stop early).
+    never stop early). `spread_weight` is that of varied answers, where these are real values.
     """
 
     rate: Amount
@@ -43,6 +43,7 @@ class Pull:
     warm_up: Count
     cooling: Share
     patience: Count
+    spread_weight: Amount = 0.1
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,11 @@ def distil(
     finished: RunningMoments,
     random: torch.Generator,
     report: Report,
+    values: bool = False,
 ) -> int:
     """Optimise the images of `source` towards the teacher's statistics and their labels; returns the iterations done.
+
+    `values`: the outputs are real values, and the images shall have varied ones.
 
     When the gap stalls on the plateau, the rest of the plateau is left out and the cooling begins.
     """
@@ -126,6 +130,8 @@ def distil(
         loss = loss + pull.size_weight * units.square().mean()
         if labels is not None:
             loss = loss + pull.class_weight * F.cross_entropy(logits, labels)
+        elif values and len(units) > 1:
+            loss = loss - pull.spread_weight * answer_spread(logits)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         done += 1

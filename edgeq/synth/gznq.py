@@ -228,6 +228,7 @@ class _Work:
                 finished=finished,
                 random=random,
                 report=lambda done, note: report(before + done, note),
+                values=self.request.values,
             )
 
         source: Pixels | Latents

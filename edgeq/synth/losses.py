@@ -12,11 +12,23 @@ from torch import Tensor
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
 
-__all__ = ["Moments", "batch_moments", "gaussian_kl", "squared_gaps", "stored_moments", "total_variation"]
+__all__ = [
+    "Moments",
+    "answer_spread",
+    "batch_moments",
+    "gaussian_kl",
+    "squared_gaps",
+    "stored_moments",
+    "total_variation",
+]
 
 
 _TINY = 1e-10
 """Added to a variance, so that 1/sqrt(variance) is finite for a constant channel."""
+
+
+_QUIET = 0.01
+"""Spread of an output, as a share of the others', below which it counts as constant."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,18 @@ def gaussian_kl(have: Moments, want: Moments, floor: float = 1e-6) -> Tensor:
     """KL( N(m̂, v̂) ‖ N(m, v) ) per channel ``(C,)``: ≥ 0, and 0 exactly when equal (DFQ-AKD, ZS-CGAN)."""
     var, stored = have.var.clamp_min(floor), want.var.clamp_min(floor)
     return ((have.mean - want.mean).square() + var) / (2 * stored) - 0.5 * (var / stored).log() - 0.5
+
+
+def answer_spread(answers: Tensor) -> Tensor:
+    """Mean over outputs of the logarithm of their spread over a batch ``(N, K)``: to be made large.
+
+    Images that match the statistics of every channel show features that fire independently of each other, where those
+    of pictures fire together: the answers, which are sums of them, stay near their mean. Of all images that match the
+    statistics, those with the most varied answers are wanted (maximum entropy). A doubled spread is worth the same to
+    every output, whatever its unit. Outputs that do not vary at all have no gradient.
+    """
+    variance = answers.var(0)
+    return 0.5 * (variance + _QUIET**2 * variance.mean().detach() + _TINY).log().mean()
 
 
 def total_variation(images: Tensor) -> Tensor:

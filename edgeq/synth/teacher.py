@@ -106,7 +106,7 @@ class Teacher:
         return self
 
     def look(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[dict[str, Moments], Tensor]:
-        """Moments at every batch norm and logits ``(N, classes)`` for normalised `images` ``(N, C, H, W)``.
+        """Moments at every batch norm and all outputs ``(N, K)``, logits of a classifier, for normalised `images`.
 
         With a generator the teacher is the random one that images are optimised against, without it the plain network.
         """
@@ -122,8 +122,8 @@ class Teacher:
         if generator is not None and self._copies:
             pick = int(torch.randint(0, len(self._copies) + 1, (), generator=generator))
             constants = self._copies[pick] if pick < len(self._copies) else None
-        logits = self._module.run(images, visit, constants=constants)[self.graph.outputs[0]]
-        return seen, logits.flatten(1)
+        answers = self._module.run(images, visit, constants=constants)
+        return seen, torch.cat([answers[name].flatten(1) for name in self.graph.outputs], 1)
 
     @torch.no_grad()
     def measure_moments(self, images: Tensor, part: int = 64) -> RunningMoments:

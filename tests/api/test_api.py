@@ -57,7 +57,7 @@ def test_tracing_leaves_the_network_as_it_is(model: edgeq.Model) -> None:
     found = edgeq.trace(mine, (3, 8, 8))
     assert mine.training
     assert next(mine.parameters()).dtype == torch.float64
-    assert found.spec.assumed == ("mean", "std")
+    assert found.spec.assumed == ("mean", "std", "task")
     assert found.spec.classes == model.spec.classes == 4
     with pytest.raises(edgeq.ConfigError, match="its spec says classes = 5"):
         edgeq.trace(mine, (3, 8, 8), classes=5)

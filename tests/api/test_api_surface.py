@@ -83,7 +83,7 @@ def test_a_check_takes_every_option_of_the_command_line() -> None:
         (
             "synth",
             "synthesize",
-            {"json", "quiet", "config", "force", "images", "weights", "input_shape", "mean", "std"},
+            {"json", "quiet", "config", "force", "images", "weights", "input_shape", "mean", "std", "task"},
         ),
     ],
 )

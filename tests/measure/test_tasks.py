@@ -29,7 +29,7 @@ def test_a_segmenter():
     half[1] = 0  # the second image's sign is not seen: IoU 1/2 of signs, 16/24 of none
     wrong = measure_predictions(maps(half), [(IMAGES, truth)], SEGMENTER)
     assert wrong.score == pytest.approx(100 * (8 / 16 + 16 / 24) / 2)
-    told = compare_predictions(right, wrong)
+    told = compare_predictions(right, wrong)["accuracy"]
     assert told["metric"] == "mIoU"
     assert told["agreement"] == 0.75
     assert told["difference"] == {"points": wrong.score - 100}
@@ -53,9 +53,9 @@ def test_a_detector():
     missed = measure_predictions(says(0, None), [(IMAGES, truth)], DETECTOR)
     assert right.score == pytest.approx(100.0)
     assert missed.score == pytest.approx(50.0, abs=1.0)
-    told = compare_predictions(right, missed)
+    told = compare_predictions(right, missed)["accuracy"]
     assert (told["metric"], told["agreement"]) == ("mAP@0.5", 0.5)
-    assert compare_predictions(missed, right)["agreement"] == 1.0
+    assert compare_predictions(missed, right)["accuracy"]["agreement"] == 1.0
 
 
 def test_outputs_that_are_not_what_the_task_says_are_refused():

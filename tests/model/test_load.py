@@ -137,14 +137,14 @@ def test_random_weights_are_the_same_every_time_and_leave_torch_s_generator_alon
 
 def test_factory_in_a_file(folder: Path) -> None:
     loaded = load_model(f"{folder}/net.py:tiny", weights=str(folder / "tiny.safetensors"), input_shape=(3, 8, 8))
-    assert (loaded.spec.name, loaded.spec.classes, loaded.spec.assumed) == ("net-tiny", 4, ("mean", "std"))
+    assert (loaded.spec.name, loaded.spec.classes, loaded.spec.assumed) == ("net-tiny", 4, ("mean", "std", "task"))
     stated = load_model(f"{folder}/net.py:tiny", input_shape=(3, 8, 8), mean=(0, 0, 0), std=(1, 1, 1))
-    assert (stated.spec.input_range(), stated.spec.assumed) == ((0.0, 1.0), ())
+    assert (stated.spec.input_range(), stated.spec.assumed) == ((0.0, 1.0), ("task",))
 
 
 def test_factory_that_carries_its_preprocessing(folder: Path) -> None:
     spec = load_model(f"{folder}/net.py:carries_a_config").spec
-    assert (spec.input_shape, spec.mean, spec.assumed) == ((3, 8, 8), (0.1, 0.2, 0.3), ())
+    assert (spec.input_shape, spec.mean, spec.assumed) == ((3, 8, 8), (0.1, 0.2, 0.3), ("task",))
 
 
 def test_factory_in_a_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

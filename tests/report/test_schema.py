@@ -147,7 +147,7 @@ def test_pick_reads_attributes_and_properties() -> None:
 def test_the_structs_give_a_json_schema_too() -> None:
     schema = msgspec.json.schema(Report)
     assert schema["$defs"]["Accuracy"]["properties"]["n"] == {
-        "description": "images, the same for both",
+        "description": "images, or pairs for verification; the same for both",
         "type": "integer",
         "minimum": 1,
         "maximum": 10**18,

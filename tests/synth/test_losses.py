@@ -1,9 +1,10 @@
 """Statistics losses: moments equal to the definition, KL a divergence, gaps zero exactly where they should be."""
 
+import numpy as np
 import pytest
 import torch
 
-from edgeq.synth.losses import Moments, batch_moments, gaussian_kl, squared_gaps, total_variation
+from edgeq.synth.losses import Moments, answer_spread, batch_moments, gaussian_kl, squared_gaps, total_variation
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -52,3 +53,24 @@ def test_total_variation_is_zero_for_a_flat_picture_only():
     assert float(total_variation(flat)) == 0.0
     flat[0, 0, 4, 4] = 1.0
     assert float(total_variation(flat)) > 0.0
+
+
+def test_answer_spread_is_alike_for_every_unit() -> None:
+    answers = torch.randn(16, 3, generator=torch.Generator().manual_seed(0)).double()
+    spread = answer_spread(answers)
+    assert float(answer_spread(2 * answers) - spread) == pytest.approx(np.log(2), abs=1e-6)
+    assert float(answer_spread(answers + 100)) == pytest.approx(float(spread), abs=1e-6)
+    scaled = answers * torch.tensor([1.0, 30.0, 1.0])
+    gain = [
+        float(answer_spread(scaled * torch.tensor(by)) - answer_spread(scaled)) for by in ([2.0, 1, 1], [1.0, 2, 1])
+    ]
+    assert gain == pytest.approx([np.log(2) / 3] * 2, rel=0.2)
+
+
+def test_answer_spread_leaves_constant_outputs_alone() -> None:
+    answers = torch.stack([torch.arange(8.0), torch.full((8,), 3.0)], 1).requires_grad_()
+    answer_spread(answers).backward()
+    gradient = answers.grad
+    assert gradient is not None
+    assert torch.isfinite(gradient).all()
+    assert float(gradient[:, 1].abs().max()) < 1e-4 < float(gradient[:, 0].abs().max())
