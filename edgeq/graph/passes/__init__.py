@@ -10,6 +10,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph
 from edgeq.graph.passes.count_padding import count_padding
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
+from edgeq.graph.passes.fold_channel_shuffle import fold_channel_shuffle
 from edgeq.graph.passes.fold_pad import fold_pad, refuse_infinite
 from edgeq.graph.passes.fold_pixel_shuffle import fold_pixel_shuffle
 from edgeq.graph.passes.fuse_activation import fuse_activation
@@ -26,6 +27,7 @@ __all__ = [
     "Pass",
     "count_padding",
     "fold_batchnorm",
+    "fold_channel_shuffle",
     "fold_pad",
     "fold_pixel_shuffle",
     "fuse_activation",
@@ -61,9 +63,8 @@ def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
     activation along.
     """
     settled = refuse_infinite(_settle(_settle(graph, (simplify, sink_layout_ops)), passes))
-    lowered = insert_rescale_before_concat(
-        lower_hard_swish(fold_pixel_shuffle(count_padding(lower_transposed(settled))))
-    )
+    routed = fold_channel_shuffle(fold_pixel_shuffle(settled))
+    lowered = insert_rescale_before_concat(lower_hard_swish(count_padding(lower_transposed(routed))))
     return settled if lowered is settled else _settle(lowered, passes)
 
 
