@@ -18,6 +18,7 @@ from torch import Tensor
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Clamp
 from edgeq.graph.run import GraphModule
+from edgeq.graph.run.memory import channels_last
 from edgeq.integer.graph import Quantization
 from edgeq.quant.biascorrect import bias_correction
 from edgeq.quant.fakequant import LINEAR, fake_quantize, simulation
@@ -102,7 +103,7 @@ def quantize_layerwise(
 
     widest = max(math.prod(graph.shapes[node.name]) for node in graph.nodes)
     module.run(
-        torch.from_numpy(inputs[: min(MOST, max(1, VALUES // widest))]).to(memory_format=torch.channels_last),
+        channels_last(torch.from_numpy(inputs[: min(MOST, max(1, VALUES // widest))])),
         visit=visit,
     )
     return result

@@ -22,6 +22,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
+from edgeq.graph.run.memory import channels_last
 from edgeq.quant.fakequant import simulation
 from edgeq.registry import Registry
 
@@ -181,7 +182,7 @@ def _run_batches(
 ) -> None:
     for start in range(0, len(calibration), batch):
         inputs = torch.from_numpy(calibration.inputs[start : start + batch])
-        module.run(inputs.to(memory_format=torch.channels_last), visit=visit)
+        module.run(channels_last(inputs), visit=visit)
 
 
 def pick_range(

@@ -30,6 +30,7 @@ from torch import Tensor
 from edgeq.graph import ops
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.run import GraphModule
+from edgeq.graph.run.memory import channels_last
 from edgeq.synth.losses import batch_moments
 from edgeq.synth.weightstats import Statistics
 
@@ -146,7 +147,7 @@ class _Walk:
                 seen[name] = _moments(value if changed is None else changed)
             return changed
 
-        self.network.run(pictures.contiguous(memory_format=torch.channels_last), visit=correct)
+        self.network.run(channels_last(pictures), visit=correct)
 
     def amplify(self) -> None:
         """Make layers louder whose readers ask for it; never quieter, as random shapes hold no objects."""

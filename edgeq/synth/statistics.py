@@ -17,6 +17,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm, Softmax
 from edgeq.graph.run import GraphModule
+from edgeq.graph.run.memory import channels_last
 from edgeq.synth.weightstats import estimate_moments
 
 __all__ = ["Assignment", "LayerGap", "Reference", "assignment", "layer_gaps", "observe_moments", "references"]
@@ -112,7 +113,7 @@ def observe_moments(
         sums[name] = _merge(sums[name], (count, mean, var * count)) if name in sums else (count, mean, var * count)
 
     for start in range(0, len(inputs), BATCH):
-        batch = torch.from_numpy(inputs[start : start + BATCH]).contiguous(memory_format=torch.channels_last)
+        batch = channels_last(torch.from_numpy(inputs[start : start + BATCH]))
         outputs.append(network.run(batch, visit=tap)[graph.outputs[0]].numpy())
     moments = {name: (mean, np.sqrt(squares / count)) for name, (count, mean, squares) in sums.items()}
     return moments, np.concatenate(outputs)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.capture.walk import capture
-from edgeq.graph.ops import Resize2d
+from edgeq.graph.ops import Concat, Resize2d
 from edgeq.graph.passes import optimize
 from tests.ops.formats import Forward, both_formats
 
@@ -69,9 +69,14 @@ def test_a_repeated_pixel_that_is_joined_is_written_out() -> None:
     assert kinds["RESIZE_NEAREST_NEIGHBOR"] == 1
 
 
-def test_repeated_channels_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match=r"repeats \[1, 1, 6, 5\] to \[1, 4, 6, 5\].*repeat by themselves"):
-        capture(Forward(lambda x: x * x.mean(1, keepdim=True).expand_as(x)), (4, 6, 5), "net")
+def test_a_repeated_channel_is_not_written_out() -> None:
+    function = Forward(lambda x: x * x.mean(1, keepdim=True).expand_as(x))
+    assert not list(optimize(capture(function, (4, 6, 5), "net")).of_kind(Concat))
+
+
+def test_a_map_repeated_too_often_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"repeats \[1, 1, 6, 5\] 65 times.*repeat by themselves"):
+        capture(Forward(lambda x: x.mean(1, keepdim=True).expand(-1, 65, -1, -1)), (4, 6, 5), "net")
 
 
 @pytest.mark.parametrize("sides", [(0, 1, 0, 1), (1, 1, 1, 1), (2, 0, 1, 2)])

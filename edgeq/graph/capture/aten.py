@@ -107,6 +107,10 @@ ATEN: Registry[Rule] = Registry(
         "edgeq.graph.capture.indexing",
         "edgeq.graph.capture.norms",
         "edgeq.graph.capture.shuffle",
+        "edgeq.graph.capture.arithmetic",
+        "edgeq.graph.capture.one_dimensional",
+        "edgeq.graph.capture.reductions",
+        "edgeq.graph.capture.repeats",
     ),
 )
 """Rules by ATen name, e.g. ``aten.conv2d``."""

@@ -16,7 +16,7 @@ from edgeq.graph.capture.aten import Call, Constant, Value, aten
 from edgeq.graph.capture.channels import as_channels
 from edgeq.graph.ops import ELU, GELU, Affine, HardSwish, Maximum, Mish, Mul, Sigmoid, Softplus, Tanh
 
-__all__: list[str] = []
+__all__ = ["Operand", "affine", "product", "sum_of", "times"]
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 SOFTPLUS_THRESHOLD = 10
@@ -27,31 +27,35 @@ Operand = Value | Constant | float
 
 @aten("add", "add_")
 def _add(call: Call) -> Value:
-    return _sum(call, call["self"], _times(call, call["other"], call.get("alpha", 1)))
+    return sum_of(call, call["self"], times(call, call["other"], call.get("alpha", 1)))
 
 
 @aten("sub", "sub_", "subtract")
 def _sub(call: Call) -> Value:
-    return _sum(call, call["self"], _times(call, call["other"], -call.get("alpha", 1)))
+    return sum_of(call, call["self"], times(call, call["other"], -call.get("alpha", 1)))
 
 
 @aten("rsub")
 def _rsub(call: Call) -> Value:
-    return _sum(call, call["other"], _times(call, call["self"], -call.get("alpha", 1)))
+    return sum_of(call, call["other"], times(call, call["self"], -call.get("alpha", 1)))
 
 
 @aten("neg", "neg_")
 def _neg(call: Call) -> Value:
-    return _affine(call, call.value(), -1.0, 0.0)
+    return affine(call, call.value(), -1.0, 0.0)
 
 
 @aten("mul", "mul_", "multiply")
 def _mul(call: Call) -> Value:
-    left, right = call["self"], call["other"]
+    return product(call, call["self"], call["other"])
+
+
+def product(call: Call, left: Operand, right: Operand) -> Value:
+    """Two activations multiplied, or an activation and a number or a constant per channel."""
     if isinstance(left, Value) and isinstance(right, Value):
         return call.emit(Mul(), *_pair(call, left, right))
     value, factor = (left, right) if isinstance(left, Value) else (right, left)
-    return _affine(call, call.activation(value), factor, 0.0)
+    return affine(call, call.activation(value), factor, 0.0)
 
 
 @aten("div", "div_", "divide", "true_divide")
@@ -60,7 +64,7 @@ def _div(call: Call) -> Value:
     if call.get("rounding_mode") is not None or isinstance(divisor, Value) or not isinstance(call["self"], Value):
         raise call.unsupported("it divides by an activation, or to whole numbers", "multiply, or divide by a constant")
     inverse = Constant(divisor.name, 1 / divisor.tensor) if isinstance(divisor, Constant) else 1 / float(divisor)
-    return _affine(call, call.value(), inverse, 0.0)
+    return affine(call, call.value(), inverse, 0.0)
 
 
 @aten("relu", "relu_")
@@ -81,10 +85,16 @@ def _hardtanh(call: Call) -> Value:
 
 @aten("clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_")
 def _clamp(call: Call) -> Value:
-    limits = call.get("min", -math.inf), call.get("max", math.inf)
-    if not all(isinstance(limit, (int, float)) for limit in limits):
-        raise call.unsupported("its limits are tensors", "clamp between two numbers")
+    limits = [_limit(call, call.get("min", -math.inf)), _limit(call, call.get("max", math.inf))]
     return call.emit(ops.Clamp(float(limits[0]), float(limits[1])), call.value())
+
+
+def _limit(call: Call, given: Operand) -> float:
+    if isinstance(given, Constant) and given.tensor.numel() == 1:
+        return float(given.tensor)
+    if isinstance(given, (Constant, Value)):
+        raise call.unsupported("its limits are tensors", "clamp between two numbers, or use torch.maximum")
+    return float(given)
 
 
 @aten("leaky_relu", "leaky_relu_")
@@ -141,16 +151,16 @@ def _softplus(call: Call) -> Value:
         raise call.unsupported(
             f"it is linear from {threshold:g} on", f"use a threshold of {SOFTPLUS_THRESHOLD} or more"
         )
-    value = call.value() if beta == 1 else _affine(call, call.value(), beta, 0.0, "beta")
+    value = call.value() if beta == 1 else affine(call, call.value(), beta, 0.0, "beta")
     output = call.emit(Softplus(), value)
-    return output if beta == 1 else _affine(call, output, 1 / beta, 0.0, "beta")
+    return output if beta == 1 else affine(call, output, 1 / beta, 0.0, "beta")
 
 
 @aten("log_sigmoid", "log_sigmoid_forward")
 def _log_sigmoid(call: Call) -> Value:
     """``-softplus(-x)``."""
-    output = call.emit(Softplus(), _affine(call, call.value(), -1.0, 0.0, "negative"))
-    return _affine(call, output, -1.0, 0.0, "log_sigmoid")
+    output = call.emit(Softplus(), affine(call, call.value(), -1.0, 0.0, "negative"))
+    return affine(call, output, -1.0, 0.0, "log_sigmoid")
 
 
 @aten("silu", "silu_")
@@ -161,7 +171,7 @@ def _silu(call: Call) -> Value:
 
 @aten("hardsigmoid", "hardsigmoid_")
 def _hardsigmoid(call: Call) -> Value:
-    line = _affine(call, call.value(), 1 / 6, 0.5, "hardsigmoid")
+    line = affine(call, call.value(), 1 / 6, 0.5, "hardsigmoid")
     return call.emit(ops.UNIT, line, label="hardsigmoid")
 
 
@@ -178,27 +188,29 @@ def _prelu(call: Call) -> Value:
         return call.emit(ops.LeakyReLU(float(slopes[0])), value)
     per_channel = Constant(slope.name, slopes.view(-1, *[1] * (len(value.shape) - 2)))
     if bool((slopes.abs() <= 1).all()):
-        return call.emit(Maximum(), value, _affine(call, value, per_channel, 0.0, "slope"), label="prelu")
+        return call.emit(Maximum(), value, affine(call, value, per_channel, 0.0, "slope"), label="prelu")
     size, sign = per_channel.tensor.abs(), torch.where(per_channel.tensor < 0, -1.0, 1.0)
-    below = call.emit(ops.NEGATIVE, _affine(call, value, Constant(slope.name, size), 0.0, "slope"), label="below")
+    below = call.emit(ops.NEGATIVE, affine(call, value, Constant(slope.name, size), 0.0, "slope"), label="below")
     if bool((sign < 0).any()):
-        below = _affine(call, below, Constant(f"{slope.name}.sign", sign), 0.0, "sign")
+        below = affine(call, below, Constant(f"{slope.name}.sign", sign), 0.0, "sign")
     return call.emit(ops.Add(), call.emit(ops.RELU, value, label="above"), below)
 
 
-def _times(call: Call, operand: Operand, factor: float) -> Operand:
+def times(call: Call, operand: Operand, factor: float) -> Operand:
+    """`factor` times an activation, constant or number."""
     if factor == 1:
         return operand
     if isinstance(operand, Value):
-        return _affine(call, call.activation(operand), float(factor), 0.0)
+        return affine(call, call.activation(operand), float(factor), 0.0)
     return Constant(operand.name, operand.tensor * factor) if isinstance(operand, Constant) else operand * factor
 
 
-def _sum(call: Call, left: Operand, right: Operand) -> Value:
+def sum_of(call: Call, left: Operand, right: Operand) -> Value:
+    """Two activations added, or an activation and a number or a constant per channel."""
     if isinstance(left, Value) and isinstance(right, Value):
         return call.emit(ops.Add(), *_pair(call, left, right))
     value, shift = (left, right) if isinstance(left, Value) else (right, left)
-    return _affine(call, call.activation(value), 1.0, shift)
+    return affine(call, call.activation(value), 1.0, shift)
 
 
 def _pair(call: Call, left: Value, right: Value) -> tuple[Value, Value]:
@@ -210,7 +222,7 @@ def _pair(call: Call, left: Value, right: Value) -> tuple[Value, Value]:
     return one, other
 
 
-def _affine(call: Call, value: Value, scale: Operand, shift: Operand, label: str = "") -> Value:
+def affine(call: Call, value: Value, scale: Operand, shift: Operand, label: str = "") -> Value:
     """``value * scale + shift``; the two are numbers, or constants with a number per channel at most, be that the first
     dimension or the last."""
     if len(value.shape) < 2:
@@ -219,7 +231,7 @@ def _affine(call: Call, value: Value, scale: Operand, shift: Operand, label: str
     if any(_along_last(value, given) for given in (scale, shift)):
         picture, back = as_channels(call, value)
         scale, shift = (_as_vector(given) for given in (scale, shift))
-        return back(_affine(call, picture, scale, shift, label), value.shape[-1:])
+        return back(affine(call, picture, scale, shift, label), value.shape[-1:])
     constants = [_vector(call, value, given, name) for given, name in zip((scale, shift), names, strict=True)]
     return call.emit(Affine(), value, *constants, label=label)
 

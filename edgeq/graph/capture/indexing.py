@@ -10,6 +10,8 @@ from edgeq.graph import ops
 from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
 from edgeq.graph.capture.padding import pieces
 
+__all__ = ["pick"]
+
 MOST_PIECES = 64
 """Slices of one picked value; more would cost a device more than the layers around them."""
 
@@ -37,6 +39,13 @@ def _pick(call: Call, axis: int, index: Any) -> Value:
         )
     places = index.tensor.nonzero().flatten() if index.tensor.dtype == torch.bool else index.tensor
     rows = [int(place) % value.shape[axis] for place in places.tolist()]
+    return pick(call, value, axis, rows)
+
+
+def pick(call: Call, value: Value, axis: int, rows: list[int]) -> Value:
+    """These `rows` of `value` along `axis`, in this order."""
+    if axis == 0:
+        raise call.unsupported("it picks along the batch", "index channels, rows or columns")
     parts = pieces(call, value, axis, rows, "index")
     if not 0 < len(parts) <= MOST_PIECES:
         raise call.unsupported(f"its index picks {len(parts)} pieces", f"pick 1 to {MOST_PIECES} runs of neighbours")

@@ -7,12 +7,14 @@ from edgeq.graph.capture.aten import Call, Constant, Value, aten
 from edgeq.graph.capture.channels import as_channels
 from edgeq.graph.ops import Pair, Sides
 
+__all__ = ["conv_transpose2d"]
+
 
 @aten("conv2d", "convolution")
 def _conv2d(call: Call) -> Value:
     weight, bias = call.constant("weight"), call.constant("bias")
     if call.get("transposed", False):
-        return _conv_transpose2d(call)
+        return conv_transpose2d(call)
     if weight is None or weight.tensor.dim() != 4:
         raise call.unsupported("only two-dimensional convolutions are known", "use nn.Conv2d")
     dilation = call.pair("dilation", (1, 1))
@@ -22,7 +24,7 @@ def _conv2d(call: Call) -> Value:
 
 
 @aten("conv_transpose2d")
-def _conv_transpose2d(call: Call) -> Value:
+def conv_transpose2d(call: Call) -> Value:
     weight, bias = call.constant("weight"), call.constant("bias")
     if weight is None or weight.tensor.dim() != 4:
         raise call.unsupported("only two-dimensional transposed convolutions are known", "use nn.ConvTranspose2d")

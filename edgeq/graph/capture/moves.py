@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from edgeq.graph import ops
-from edgeq.graph.capture.aten import Call, Value, aten, axis_of
+from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
 from edgeq.graph.capture.padding import MODES, add_border
 from edgeq.graph.ops import Shape
 from edgeq.graph.ops.nearest import is_certain, nearest_pixels
 
-__all__ = ["permute", "reshape"]
+__all__ = ["permute", "reshape", "resize"]
 
 
 # Values that pass through untouched. In evaluation mode dropout is one of them.
@@ -40,14 +40,16 @@ def _cast(call: Call) -> Value:
 
 @aten("cat", "concat", "concatenate")
 def _cat(call: Call) -> Value:
-    values = [call.activation(given) for given in call["tensors"]]
+    given = [one for one in call["tensors"] if not (isinstance(one, Constant) and one.tensor.numel() == 0)]
+    values = [call.activation(one) for one in given]
     axis = axis_of(int(call.get("dim", 0)), len(call.shape))
     if axis == 0:
         raise call.unsupported("it joins along the batch", "join channels: torch.cat(values, dim=1)")
     return values[0] if len(values) == 1 else call.emit(ops.Concat(axis), *values)
 
 
-@aten("flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "view_copy", "_reshape_alias", "unflatten")
+@aten("flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "view_copy")
+@aten("_reshape_alias", "unflatten", "atleast_1d", "atleast_2d", "atleast_3d")
 def _reshape(call: Call) -> Value:
     return reshape(call, call["self"], call.shape)
 
@@ -101,7 +103,7 @@ _RESIZES = {
 
 
 @aten(*_RESIZES)
-def _resize(call: Call) -> Value:
+def resize(call: Call) -> Value:
     """Torch computes positions with the scale it was given, and with the sizes' quotient only where it was given none;
     every file knows the sizes alone."""
     value = call.activation(call.get("input", call.get("self")))
@@ -129,20 +131,6 @@ def _scale_fits(scale: float, before: int, after: int, mode: str, align_corners:
     if mode == "bilinear":
         return align_corners or scale * before == after
     return bool(np.array_equal(nearest_pixels(before, after, mode, 1 / scale), nearest_pixels(before, after, mode)))
-
-
-@aten("expand", "expand_as", "expand_copy")
-def _expand(call: Call) -> Value:
-    """One pixel repeated over a picture; products and sums that repeat it themselves read the one (`simplify`)."""
-    value = call.activation(call.get("self", call.get("input")))
-    if value.shape == call.shape:
-        return value
-    if len(value.shape) != 4 or value.shape[2:] != (1, 1) or call.shape[:2] != value.shape[:2]:
-        raise call.unsupported(
-            f"it repeats {list(value.shape)} to {list(call.shape)}",
-            "leave it out before a product or a sum, which repeat by themselves",
-        )
-    return call.emit(ops.Resize2d((call.shape[2], call.shape[3]), "nearest"), value)
 
 
 def reshape(call: Call, value: Value, shape: Shape) -> Value:

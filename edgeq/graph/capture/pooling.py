@@ -1,27 +1,21 @@
-"""Rules for pools and means.
-
-An adaptive pool is one pool where its windows are alike, else pools of slices, one axis after the other. A mean over
-chosen dimensions is a pool or a convolution that computes it in integers.
+"""Rules for pools. An adaptive pool is one pool where its windows are alike, else pools of slices, one axis after the
+other.
 """
 
 from __future__ import annotations
 
-import torch
-
 from edgeq.graph import ops
-from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
-from edgeq.graph.capture.moves import permute, reshape
+from edgeq.graph.capture.aten import Call, Value, aten
 from edgeq.graph.ops import Pair, Sides
+
+__all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"]
 
 Windows = list[tuple[int, int]]
 Pool = type[ops.AvgPool2d] | type[ops.MaxPool2d]
 
 
-MEAN_HINT = "average (N, C, H, W) over channels, height or width, or (N, L, C) over one of the last two"
-
-
 @aten("max_pool2d", "max_pool2d_with_indices")
-def _max_pool2d(call: Call) -> Value:
+def max_pool2d(call: Call) -> Value:
     if call.pair("dilation", (1, 1)) != (1, 1):
         raise call.unsupported("it is dilated", "use a max pool without dilation")
     value, kernel = call.value(), call.pair("kernel_size")
@@ -30,7 +24,7 @@ def _max_pool2d(call: Call) -> Value:
 
 
 @aten("avg_pool2d")
-def _avg_pool2d(call: Call) -> Value:
+def avg_pool2d(call: Call) -> Value:
     value, kernel = call.value(), call.pair("kernel_size")
     stride, before = call.pair("stride", kernel), call.pair("padding", (0, 0))
     if any(before) and call.get("count_include_pad", True):
@@ -59,7 +53,7 @@ def _pool_sides(call: Call, value: Value, kernel: Pair, stride: Pair, before: Pa
 
 
 @aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
-def _adaptive_avg_pool2d(call: Call) -> Value:
+def adaptive_avg_pool2d(call: Call) -> Value:
     value = call.value()
     if call.shape[2:] == (1, 1) and value.shape[2:] != (1, 1):
         return call.emit(ops.GlobalAvgPool(), value)
@@ -67,7 +61,7 @@ def _adaptive_avg_pool2d(call: Call) -> Value:
 
 
 @aten("adaptive_max_pool2d")
-def _adaptive_max_pool2d(call: Call) -> Value:
+def adaptive_max_pool2d(call: Call) -> Value:
     return _adaptive(call, call.value(), ops.MaxPool2d)
 
 
@@ -114,30 +108,3 @@ def _pool(call: Call, value: Value, axis: int, run: Windows, pool: Pool) -> Valu
     if kernel == stride == [1, 1]:
         return value
     return call.emit(pool((kernel[0], kernel[1]), (stride[0], stride[1])), value)
-
-
-@aten("mean")
-def _mean(call: Call) -> Value:
-    value = call.value()
-    rank = len(value.shape)
-    axes = sorted(axis_of(int(dim), rank) for dim in call.get("dim", range(rank)))
-    if rank not in (3, 4) or axes[:1] == [0] or (rank == 3 and len(axes) != 1):
-        raise call.unsupported(f"it averages over {axes} of {list(value.shape)}", MEAN_HINT)
-    if rank == 3 and axes == [2]:
-        value, axes = reshape(call, value, (*value.shape, 1)), [2, 3]
-    elif rank == 3:  # tokens stay in rows, where a file has them
-        value, axes = reshape(call, value, (1, 1, *value.shape[1:])), [2]
-    elif axes == [1, 2]:  # of channels that lie last, as those who average these have them
-        value, axes = permute(call, value, (0, 3, 1, 2)), [2, 3]
-    _, channels, height, width = value.shape
-    if axes[-2:] == [2, 3]:
-        if (height, width) != (1, 1):
-            value = call.emit(ops.GlobalAvgPool(), value, label="mean")
-    elif 2 in axes or 3 in axes:
-        kernel = (height if 2 in axes else 1, width if 3 in axes else 1)
-        if kernel != (1, 1):
-            value = call.emit(ops.AvgPool2d(kernel, kernel), value, label="mean")
-    if 1 in axes and channels > 1:
-        weight = Constant("mean.weight", torch.full((1, channels, 1, 1), 1 / channels))
-        value = call.emit(ops.Conv2d(), value, weight, label="mean")
-    return reshape(call, value, call.shape)

@@ -16,12 +16,11 @@ _MATRIX = "use nn.Linear on (N, features) with a constant weight"
 _ANY = "build it from convolutions, pools, sums, products and activations, or leave it to the app"
 
 _HINTS = {
-    **dict.fromkeys(("threshold", "rrelu", "rrelu_with_noise_functional", "glu"), _ACTIVATION),
-    **dict.fromkeys(("amax",), "for the largest of a map: F.adaptive_max_pool2d(x, 1)"),
+    **dict.fromkeys(("threshold", "rrelu", "rrelu_with_noise_functional"), _ACTIVATION),
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), "recurrence has no integer form here: use convolutions"),
-    **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "max", "topk"), _LOGITS),
+    **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "argmin", "topk", "sort"), _LOGITS),
     **dict.fromkeys(
-        ("_upsample_bilinear2d_aa", "upsample_bicubic2d", "grid_sampler_2d"),
+        ("_upsample_bilinear2d_aa", "upsample_bicubic2d", "grid_sampler_2d", "grid_sampler"),
         _SIZE,
     ),
     **dict.fromkeys(
@@ -29,8 +28,8 @@ _HINTS = {
     ),
     **dict.fromkeys(("matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"), _MATRIX),
     **dict.fromkeys(
-        ("conv3d", "conv_transpose1d", "conv_transpose3d", "max_pool1d", "avg_pool1d", "max_pool3d", "avg_pool3d"),
-        "use the 2d form",
+        ("conv3d", "conv_transpose3d", "max_pool3d", "avg_pool3d", "adaptive_avg_pool3d"),
+        "no runtime has integer kernels of three dimensions: use convolutions of two, on one frame",
     ),
     **dict.fromkeys(
         ("slice_scatter", "select_scatter", "index_put", "copy"), "build a new tensor instead of writing into one"

@@ -13,6 +13,7 @@ from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_channel_shuffle import fold_channel_shuffle
 from edgeq.graph.passes.fold_pad import fold_pad, refuse_infinite
 from edgeq.graph.passes.fold_pixel_shuffle import fold_pixel_shuffle
+from edgeq.graph.passes.fold_selection import fold_selection
 from edgeq.graph.passes.fuse_activation import fuse_activation
 from edgeq.graph.passes.insert_rescale_before_concat import insert_rescale_before_concat
 from edgeq.graph.passes.lower_hard_swish import lower_hard_swish
@@ -30,6 +31,7 @@ __all__ = [
     "fold_channel_shuffle",
     "fold_pad",
     "fold_pixel_shuffle",
+    "fold_selection",
     "fuse_activation",
     "insert_rescale_before_concat",
     "lower_hard_swish",
@@ -48,6 +50,7 @@ PASSES: Sequence[Pass] = (
     sink_layout_ops,
     recompose_hard_activations,
     fold_batchnorm,
+    fold_selection,
     fuse_activation,
     fold_pad,
     untie_weights,

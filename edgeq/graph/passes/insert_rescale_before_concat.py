@@ -1,6 +1,7 @@
-"""Rescale inputs of a concat whose quantization is fixed, so that all inputs can share one.
+"""Rescale inputs of a concat or maximum whose quantization is fixed, so that all inputs can share one.
 
-All that a Concat joins has one quantization. A sigmoid's ends at 1: whatever it were joined with would end there too.
+All that a Concat joins, or a Maximum compares, has one quantization. A sigmoid's ends at 1: whatever it were joined
+with would end there too.
 Such a value is put on the joint grid first, by a leaky ReLU of slope 1: the identity, a table or a multiplication in
 every runtime.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Concat, LeakyReLU
+from edgeq.graph.ops import Concat, LeakyReLU, Maximum
 from edgeq.graph.passes._edit import Edit
 
 __all__ = ["insert_rescale_before_concat"]
@@ -24,7 +25,7 @@ def insert_rescale_before_concat(graph: Graph) -> Graph:
     for node in graph.nodes:
         demanded = [demands[name] for name in graph.activations(node)]
         demands[node.name] = demanded[0] if node.op.shares_quantization else node.op.fixed_grid()
-        if not isinstance(node.op, Concat) or len(set(demanded)) == 1:
+        if not isinstance(node.op, (Concat, Maximum)) or len(set(demanded)) == 1:
             continue
         demands[node.name] = None
         moved = {

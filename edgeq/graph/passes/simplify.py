@@ -4,7 +4,7 @@ a product."""
 from __future__ import annotations
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Mul, Op, Pad, Permute, Reshape, Resize2d, Slice
+from edgeq.graph.ops import Add, Clamp, Concat, Mul, Op, Pad, Permute, Reshape, Resize2d, Shape, Slice
 from edgeq.graph.passes._edit import Edit
 from edgeq.graph.passes._known import non_negative
 
@@ -31,16 +31,23 @@ def simplify(graph: Graph) -> Graph:
 
 
 def _single_pixels(edit: Edit, node: Node) -> tuple[str, ...]:
-    """The inputs of a sum or product, where one is a repeated pixel that pixel: both repeat what is 1 long."""
+    """The inputs of a sum or product, where one is a repeated value that value: both repeat what is 1 long."""
     shapes = edit.graph.shapes
     for place, value in enumerate(node.inputs):
         before = edit.producer(value)
-        if before is None or not isinstance(before.op, Resize2d) or shapes[before.inputs[0]][2:] != (1, 1):
+        if before is None or not _repeats(before, shapes[before.inputs[0]]):
             continue
         other = node.inputs[1 - place]
         if other != value and shapes[other] == shapes[node.name]:
             return (before.inputs[0], other) if place == 0 else (other, before.inputs[0])
     return node.inputs
+
+
+def _repeats(node: Node, shape: Shape) -> bool:
+    """Does it repeat a value of this `shape` along dimensions in which that is 1 long?"""
+    if isinstance(node.op, Resize2d):
+        return shape[2:] == (1, 1)
+    return isinstance(node.op, Concat) and shape[node.op.axis] == 1 and len({*node.inputs}) == 1
 
 
 def _nothing(graph: Graph, node: Node, positive: bool) -> bool:

@@ -1,0 +1,138 @@
+"""Rules for means, sums and extremes over chosen dimensions.
+
+A mean is a pool, or over channels a convolution, which compute it in integers. A sum is such a mean times the number of
+values, or a convolution of ones. A maximum is a pool, too. For that of channels, they become the columns of a picture.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from edgeq.graph import ops
+from edgeq.graph.capture.arithmetic import maximum
+from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
+from edgeq.graph.capture.elementwise import affine, times
+from edgeq.graph.capture.moves import permute, reshape
+
+__all__ = ["average", "axes_of"]
+
+
+@aten("mean")
+def _mean(call: Call) -> Value:
+    return reshape(call, average(call, call.value(), axes_of(call)), call.shape)
+
+
+@aten("sum")
+def _sum(call: Call) -> Value:
+    return reshape(call, average(call, call.value(), axes_of(call), total=True), call.shape)
+
+
+@aten("amax")
+def _amax(call: Call) -> Value:
+    return reshape(call, _largest(call, call.value(), axes_of(call)), call.shape)
+
+
+@aten("amin")
+def _amin(call: Call) -> Value:
+    return reshape(call, _smallest(call, call.value(), axes_of(call)), call.shape)
+
+
+@aten("max")
+def _max(call: Call) -> Value:
+    """Of two values, or along a dimension; where the largest was is not told."""
+    return maximum(call, call["self"], call["other"]) if "other" in call.arguments else _amax(call)
+
+
+@aten("min")
+def _min(call: Call) -> Value:
+    if "other" not in call.arguments:
+        return _amin(call)
+    return _negated(call, maximum(call, *(times(call, call[name], -1) for name in ("self", "other"))))
+
+
+def axes_of(call: Call) -> list[int]:
+    """The dimensions that the call is about, counted from the front, without the batch."""
+    rank, given = len(call.value().shape), call.arguments.get("dim")
+    dims = [given] if isinstance(given, int) else list(given or range(rank))
+    return sorted({axis_of(int(dim), rank) for dim in dims} - {0})
+
+
+def average(call: Call, value: Value, axes: list[int], *, total: bool = False) -> Value:
+    """The mean (or with `total` the sum) over `axes`; the dimensions that stay are in order, with 1s between them."""
+    if len(value.shape) == 4:
+        return _average_picture(call, value, axes, total)
+    axes = [axis for axis in axes if value.shape[axis] > 1]
+    if not axes:
+        return value
+    picture, axis, left = _last_run(call, value, axes)
+    reduced, rest = _average_picture(call, picture, axis, total), [axis for axis in axes if left[axis] > 1]
+    return average(call, reshape(call, reduced, left), rest, total=total) if rest else reduced
+
+
+def _last_run(call: Call, value: Value, axes: list[int]) -> tuple[Value, list[int], ops.Shape]:
+    """A picture with the last run of `axes` as one or both of its dimensions, those dimensions, and the shape of
+    `value` once that run is reduced to 1s."""
+    last = axes[-1]
+    first = next(axis for axis in range(last, 0, -1) if axis - 1 not in axes)
+    shape = value.shape
+    before, inside, after = (math.prod(part) for part in (shape[1:first], shape[first : last + 1], shape[last + 1 :]))
+    left = (*shape[:first], *[1] * (last + 1 - first), *shape[last + 1 :])
+    if after == 1:
+        return reshape(call, value, (1, before, inside, 1)), [2, 3], left
+    return reshape(call, value, (1, before, inside, after)), [2], left
+
+
+def _average_picture(call: Call, value: Value, axes: list[int], total: bool) -> Value:
+    if axes == [1, 2]:  # of channels that lie last, as those who average these have them
+        value, axes = permute(call, value, (0, 3, 1, 2)), [2, 3]
+    _, channels, height, width = value.shape
+    label = "sum" if total else "mean"
+    if axes[-2:] == [2, 3]:
+        if (height, width) != (1, 1):
+            value = call.emit(ops.GlobalAvgPool(), value, label="mean")
+            value = affine(call, value, float(height * width), 0.0, label) if total else value
+    elif 2 in axes or 3 in axes:
+        kernel = (height if 2 in axes else 1, width if 3 in axes else 1)
+        if kernel != (1, 1) and total:
+            ones = Constant("sum.weight", torch.ones(channels, 1, *kernel))
+            value = call.emit(ops.Conv2d(groups=channels), value, ones, label=label)
+        elif kernel != (1, 1):
+            value = call.emit(ops.AvgPool2d(kernel, kernel), value, label=label)
+    if 1 in axes and channels > 1:
+        weight = torch.full((1, channels, 1, 1), 1.0 if total else 1 / channels)
+        value = call.emit(ops.Conv2d(), value, Constant(f"{label}.weight", weight), label=label)
+    return value
+
+
+def _largest(call: Call, value: Value, axes: list[int]) -> Value:
+    """The maximum over `axes`; the dimensions that stay are in order, with 1s between them."""
+    axes = [axis for axis in axes if value.shape[axis] > 1]
+    if not axes:
+        return value
+    if len(value.shape) == 4 and {2, 3} & {*axes}:
+        kernel = (value.shape[2] if 2 in axes else 1, value.shape[3] if 3 in axes else 1)
+        pooled = call.emit(ops.MaxPool2d(kernel, kernel), value, label="max")
+        return _largest(call, pooled, [axis for axis in axes if axis == 1])
+    if len(value.shape) == 4:
+        _, channels, height, width = value.shape
+        rows = permute(call, reshape(call, value, (1, channels, height * width)), (0, 2, 1))
+        return reshape(call, _largest(call, rows, [2]), (1, 1, height, width))
+    last = axes[-1]
+    before, after = math.prod(value.shape[1:last]), math.prod(value.shape[last + 1 :])
+    left = (*value.shape[:last], 1, *value.shape[last + 1 :])
+    if after == 1:
+        picture, kernel = reshape(call, value, (1, 1, before, value.shape[last])), (1, value.shape[last])
+    else:
+        picture, kernel = reshape(call, value, (1, before, value.shape[last], after)), (value.shape[last], 1)
+    pooled = call.emit(ops.MaxPool2d(kernel, kernel), picture, label="max")
+    return _largest(call, reshape(call, pooled, left), axes[:-1])
+
+
+def _smallest(call: Call, value: Value, axes: list[int]) -> Value:
+    return _negated(call, _largest(call, _negated(call, value), axes))
+
+
+def _negated(call: Call, value: Value) -> Value:
+    return affine(call, value, -1.0, 0.0, "negative")

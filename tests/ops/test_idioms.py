@@ -1,0 +1,138 @@
+"""What people write in forward, one idiom each, in every file: as torch has it before integers, exact after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgeq.errors import UnsupportedError
+from edgeq.graph.capture.walk import capture
+from edgeq.graph.ops import Concat, Slice
+from edgeq.graph.passes import optimize
+from tests.ops.sweep import Case, Network, Step
+from tests.ops.sweep_check import check
+
+Body = Callable[[Tensor], Tensor]
+PICTURE, ROW, VECTOR = (4, 6, 5), (4, 12), (10,)
+
+IDIOMS: dict[str, tuple[tuple[int, ...], Body]] = {
+    "channels in another order": (PICTURE, lambda x: x[:, [2, 1, 0]]),
+    "columns in another order": (PICTURE, lambda x: x[:, :, :, [0, 3, 2]]),
+    "flipped": (PICTURE, lambda x: x.flip((1, 3))),
+    "stacked, in another dimension": (PICTURE, lambda x: torch.stack([x, x.tanh()], 2).flatten(1, 2)),
+    "stacked rows": (VECTOR, lambda x: torch.stack([x, x.tanh()], 1)),
+    "repeated": (PICTURE, lambda x: x[:, :1].repeat(1, 3, 1, 2)),
+    "expanded": (PICTURE, lambda x: x[:, :1].expand(-1, 3, -1, -1)),
+    "expanded before a product": (PICTURE, lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1) * x),
+    "tiled": (ROW, lambda x: x.tile((1, 1, 2))),
+    "repeated one by one": (ROW, lambda x: x.repeat_interleave(3, 1)),
+    "glu": (PICTURE, lambda x: F.glu(x, 1)),
+    "glu of rows": (ROW, lambda x: F.glu(x, -1)),
+    "square": (PICTURE, lambda x: x.square()),
+    "cube": (PICTURE, lambda x: x**3),
+    "fourth power": (PICTURE, lambda x: x**4),
+    "sum over the map": (PICTURE, lambda x: x.sum((2, 3))),
+    "sum over rows": (PICTURE, lambda x: x.sum(2, keepdim=True)),
+    "sum over channels": (PICTURE, lambda x: x.sum(1, keepdim=True)),
+    "sum over all": (PICTURE, lambda x: x.sum((1, 2, 3), keepdim=True)),
+    "sum over positions": (ROW, lambda x: x.sum(2)),
+    "sum over rows of five dimensions": ((2, 3, 2, 4), lambda x: x.sum(1).flatten(2)),
+    "sum over two dimensions apart": ((2, 3, 2, 4), lambda x: x.sum((1, 3))),
+    "mean over a vector": (VECTOR, lambda x: x.mean(1, keepdim=True)),
+    "mean over rows and positions": (ROW, lambda x: x.mean((1, 2), keepdim=True)),
+    "mean over five dimensions": ((2, 3, 4, 4), lambda x: x.mean((3, 4))),
+    "largest of the map": (PICTURE, lambda x: x.amax((2, 3))),
+    "largest of columns": (PICTURE, lambda x: x.max(3)[0]),
+    "smallest of the map": (PICTURE, lambda x: x.amin((2, 3))),
+    "largest of channels": (PICTURE, lambda x: x.max(1, keepdim=True)[0]),
+    "largest and mean of channels": (
+        PICTURE,
+        lambda x: torch.cat([x.max(1, keepdim=True)[0], x.mean(1, keepdim=True)], 1),
+    ),
+    "largest of positions": (ROW, lambda x: x.max(2)[0]),
+    "largest of rows": (ROW, lambda x: x.amax(1)),
+    "maxout": (PICTURE, lambda x: x.unflatten(1, (2, 2)).max(2)[0]),
+    "larger of two": (PICTURE, lambda x: torch.maximum(x, x.sigmoid())),
+    "larger of two shapes": (PICTURE, lambda x: torch.max(x, x.mean((2, 3), keepdim=True))),
+    "smaller of two": (PICTURE, lambda x: torch.minimum(x, 0.5 * x)),
+    "addcmul": (PICTURE, lambda x: torch.addcmul(x, 0.3 * x, x.sigmoid(), value=0.5)),
+    "lerp by a number": (PICTURE, lambda x: torch.lerp(x, x.tanh(), 0.25)),
+    "lerp by a value": (PICTURE, lambda x: torch.lerp(x, x.tanh(), x.sigmoid())),
+    "clamp to constants of one number": (PICTURE, lambda x: x.clamp(torch.tensor(-0.2), torch.tensor(0.5))),
+    "patches": (PICTURE, lambda x: F.unfold(x, 2, padding=1)),
+    "equal parts": (ROW, lambda x: x.unfold(2, 4, 4).flatten(1, 2)),
+    "nothing joined": (PICTURE, lambda x: torch.cat([x.tanh(), torch.zeros(len(x), 0, 6, 5)], 1)),
+    "pooled to one position": (ROW, lambda x: F.adaptive_avg_pool1d(x, 1)),
+    "pooled to five positions": (ROW, lambda x: F.adaptive_avg_pool1d(x, 5)),
+    "largest of parts of positions": (ROW, lambda x: F.adaptive_max_pool1d(x, 3)),
+    "average pool of positions": (ROW, lambda x: F.avg_pool1d(x, 3, 2, 1)),
+    "maximum pool of positions": (ROW, lambda x: F.max_pool1d(x, 3, 2, 1, ceil_mode=True)),
+    "nearest positions": (ROW, lambda x: F.interpolate(x, scale_factor=2)),
+    "nearest-exact positions": (ROW, lambda x: F.interpolate(x, scale_factor=2, mode="nearest-exact")),
+    "positions between": (ROW, lambda x: F.interpolate(x, 23, mode="linear", align_corners=True)),
+    "transposed convolution of positions": (
+        ROW,
+        lambda x: F.conv_transpose1d(x, torch.linspace(-1, 1, 80).to(x.dtype).reshape(4, 5, 4), None, 2, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IDIOMS)
+def test_idiom_is_torchs_in_every_file(name: str) -> None:
+    shape, body = IDIOMS[name]
+    inputs = np.random.default_rng(0).uniform(-1, 1, (4, *shape)).astype(np.float32)
+    check(Case(Network([Step(lambda m, x: body(x), name)]).eval(), shape, (-1.0, 1.0), inputs))
+
+
+class Before(nn.Module):
+    """Something done to the channels of a picture before a convolution with a border."""
+
+    def __init__(self, channels: int, body: Body) -> None:
+        super().__init__()
+        self.conv, self.body = nn.Conv2d(channels, 5, 3, padding=1), body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.body(x))
+
+
+@pytest.mark.parametrize(
+    ("given", "channels", "body"),
+    [
+        (3, 3, lambda x: x[:, [2, 1, 0]]),
+        (3, 3, lambda x: x.flip(1)),
+        (3, 2, lambda x: x[:, [2, 2]]),
+        (1, 3, lambda x: x.repeat(1, 3, 1, 1)),
+        (1, 3, lambda x: x.expand(-1, 3, -1, -1)),
+        (1, 3, lambda x: torch.cat([x, x, x], 1)),
+        (2, 4, lambda x: x.repeat_interleave(2, 1)),
+    ],
+)
+def test_picked_and_repeated_channels_become_part_of_the_weights(given: int, channels: int, body: Body) -> None:
+    torch.manual_seed(0)
+    net = Before(channels, body).eval()
+    graph = optimize(capture(net, (given, 6, 6), "net"))
+    if given != 2:  # that one is repeated in a dimension of its own
+        assert not list(graph.of_kind(Concat, Slice))
+    inputs = np.random.default_rng(0).uniform(-1, 1, (4, given, 6, 6)).astype(np.float32)
+    check(Case(Network([Step(lambda m, x: m.part(x), "net", part=net)]).eval(), (given, 6, 6), (-1.0, 1.0), inputs))
+
+
+@pytest.mark.parametrize(
+    ("shape", "body", "why"),
+    [
+        (VECTOR, lambda x: x.argmax(1), "logits"),
+        (VECTOR, lambda x: x.max(1), "result 1"),
+        (PICTURE, lambda x: torch.stack([x, x]), "batch"),
+        (PICTURE, lambda x: x.repeat(2, 1, 1, 1), "batch"),
+        (PICTURE, lambda x: x**x, "exponent"),
+        ((2, 90, 90), lambda x: x.flip(3), "pieces"),
+    ],
+)
+def test_what_is_refused_says_why(shape: tuple[int, ...], body: Body, why: str) -> None:
+    with pytest.raises(UnsupportedError, match=why):
+        capture(Network([Step(lambda m, x: body(x), "body")]).eval(), shape, "net")
