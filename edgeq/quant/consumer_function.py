@@ -23,6 +23,9 @@ NORMS = OpTable("is no part of a norm", {MeanSquare: 0.25, Rsqrt: 0.5})
 """Exponents by which errors of norms (and of inverse norms) are judged. The relative error of a norm is the relative
 error of what it scales; a root in place of the logarithm gives less weight to vectors that are almost 0."""
 
+RATIOS = 0.25
+"""The exponent for what an inverse or an inverse root reads, which is like the power of a norm."""
+
 
 def consumer_function(graph: Graph, name: str) -> ConsumerFunction | None:
     """The unary function that is the only consumer of value `name`; None where its consumers are something else."""
@@ -36,6 +39,8 @@ def consumer_function(graph: Graph, name: str) -> ConsumerFunction | None:
     if len(readers) == 2:
         return _find_gate(graph, readers)
     op = readers[0].op if len(readers) == 1 else None
+    if op is not None and op.reads_ratios:
+        return lambda x: np.sign(x) * np.abs(x) ** RATIOS
     if op is not None and op.unary and op != LeakyReLU(1):
         return _of_arrays(function(op))
     return None

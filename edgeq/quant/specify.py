@@ -149,7 +149,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme, *, r
                 f"{type(node.op).__name__} of 16-bit activations",
                 where=node.name,
                 why="no runtime has a kernel for it",
-                hint="use a8, or GELU or SiLU",
+                hint="use a8, or GELU or SiLU" if node.op.activation_function else "use a8",
             )
     leader = find_leaders(graph, widths)
     groups: dict[str, list[str]] = {}

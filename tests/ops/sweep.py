@@ -501,6 +501,17 @@ _function(
     ("logsigmoid", F.logsigmoid),
 )
 _function("Mish", ("mish", F.mish))
+_function("Exp", ("exp", torch.exp), ("expm1", torch.expm1), ("exp(-x)", lambda x: (-x).exp()))
+_function("Log", ("log of sigmoid", lambda x: x.sigmoid().log()), ("log1p of relu", lambda x: F.relu(x).log1p()))
+_function("Sin", ("sin", torch.sin), ("cos", torch.cos), ("sin(3 x)", lambda x: (3 * x).sin()))
+_function(
+    "Power",
+    ("sqrt of relu", lambda x: F.relu(x).sqrt()),
+    ("1 / softplus", lambda x: 1 / F.softplus(x)),
+    ("x / (1 + |x|)", F.softsign),
+    ("x ** 5", lambda x: x**5),
+    ("softplus ** -1.5", lambda x: F.softplus(x) ** -1.5),
+)
 
 
 @draws("MeanSquare", "Rsqrt")

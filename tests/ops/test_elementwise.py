@@ -17,13 +17,17 @@ from edgeq.graph.ops import (
     Add,
     Clamp,
     Conv2d,
+    Exp,
     GlobalAvgPool,
     HardSigmoid,
     LeakyReLU,
+    Log,
     Maximum,
     Mish,
     Mul,
+    Power,
     Sigmoid,
+    Sin,
     Slice,
     Softplus,
     Tanh,
@@ -73,7 +77,8 @@ def test_larger_of_two(x, xz, seed) -> None:  # type: ignore[no-untyped-def]
     assert_exact(flow)
 
 
-LOOKED_UP = [ELU(), ELU(1.67, 1.05), ELU(2.0, 1.0, 0.5), Mish(), Softplus()]
+LOOKED_UP = [ELU(), ELU(1.67, 1.05), ELU(2.0, 1.0, 0.5), Mish(), Softplus(), Exp(), Log(), Sin()]
+LOOKED_UP += [Power(exponent) for exponent in (0.5, -1.0, -2.0, 0.3, 3.0)]
 FIXED = {HardSigmoid(): UNIT_GRID, Sigmoid(): quantization(1 / 256, -128), Tanh(): quantization(1 / 128, 0)}
 
 

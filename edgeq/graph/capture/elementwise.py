@@ -16,7 +16,7 @@ from edgeq.graph.capture.aten import Call, Constant, Value, aten
 from edgeq.graph.capture.channels import as_channels
 from edgeq.graph.ops import ELU, GELU, Affine, HardSwish, Maximum, Mish, Mul, Sigmoid, Softplus, Tanh
 
-__all__ = ["Operand", "affine", "product", "sum_of", "times"]
+__all__ = ["Operand", "affine", "product", "quotient", "sum_of", "times"]
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 SOFTPLUS_THRESHOLD = 10
@@ -60,11 +60,19 @@ def product(call: Call, left: Operand, right: Operand) -> Value:
 
 @aten("div", "div_", "divide", "true_divide")
 def _div(call: Call) -> Value:
-    divisor = call["other"]
-    if call.get("rounding_mode") is not None or isinstance(divisor, Value) or not isinstance(call["self"], Value):
-        raise call.unsupported("it divides by an activation, or to whole numbers", "multiply, or divide by a constant")
-    inverse = Constant(divisor.name, 1 / divisor.tensor) if isinstance(divisor, Constant) else 1 / float(divisor)
-    return affine(call, call.value(), inverse, 0.0)
+    if call.get("rounding_mode") is not None:
+        raise call.unsupported("it divides to whole numbers", "divide without rounding_mode")
+    return quotient(call, call["self"], call["other"])
+
+
+def quotient(call: Call, dividend: Operand, divisor: Operand) -> Value:
+    """A product with the inverse, which no runtime has an integer kernel for: a table of 256."""
+    if isinstance(divisor, Value):
+        inverse = call.emit(ops.Power(-1.0), call.activation(divisor), label="inverse")
+        return product(call, dividend, inverse)
+    if isinstance(divisor, Constant):
+        return product(call, dividend, Constant(divisor.name, 1 / divisor.tensor))
+    return product(call, dividend, 1 / float(divisor))
 
 
 @aten("relu", "relu_")

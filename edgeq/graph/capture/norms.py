@@ -13,7 +13,9 @@ import torch
 from edgeq.graph import ops
 from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
 from edgeq.graph.capture.channels import as_channels
+from edgeq.graph.capture.elementwise import affine
 from edgeq.graph.capture.moves import reshape
+from edgeq.graph.capture.reductions import average, mean_square
 from edgeq.graph.ops import MOST_SQUARES, Affine, MeanSquare, Mul, Rsqrt
 
 
@@ -75,17 +77,39 @@ def _instance_norm(call: Call) -> Value:
 def _over_last(call: Call, value: Value, tail: ops.Shape, eps: float, *, centred: bool) -> Value:
     if len(tail) >= len(value.shape) or value.shape[len(value.shape) - len(tail) :] != tail:
         raise call.unsupported(f"it norms {list(tail)} of {list(value.shape)}", "leave the batch out of the norm")
+    if centred and len(tail) == 3 and call.constant("weight") is None and call.constant("bias") is None:
+        return _in_groups(call, value, 1, eps)
     picture, back = as_channels(call, value, len(tail))
     return back(_affine(call, _normalize(call, picture, eps, centred=centred)), tail)
 
 
 def _in_groups(call: Call, value: Value, groups: int, eps: float) -> Value:
     """Each of `groups` runs of channels over all of the map."""
-    shape = value.shape
-    rows = reshape(call, value, (1, groups, math.prod(shape[1:]) // groups))
-    picture, back = as_channels(call, rows)
-    output = back(_normalize(call, picture, eps, centred=True), rows.shape[2:])
-    return _affine(call, reshape(call, output, shape))
+    _, channels, *rest = value.shape
+    size = channels // groups
+    picture = value if len(rest) == 2 else reshape(call, value, (1, channels, 1, math.prod(rest)))
+    mean = average(call, picture, [2, 3])
+    mean = _blend(call, mean, groups, -1.0, 0.0, "mean") if size > 1 else affine(call, mean, -1.0, 0.0, "mean")
+    centred = call.emit(ops.Add(), picture, mean, label="centred")
+    if groups == 1:
+        power = mean_square(call, centred, [1, 2, 3], eps)
+    elif size == 1:
+        power = mean_square(call, centred, [2, 3], eps)
+    else:
+        power = _blend(call, mean_square(call, centred, [2, 3]), groups, 1.0, eps, "power")
+    normed = call.emit(Mul(), centred, call.emit(Rsqrt(), power, label="rsqrt"), label="normed")
+    return _affine(call, reshape(call, normed, value.shape))
+
+
+def _blend(call: Call, x: Value, groups: int, factor: float, shift: float, label: str) -> Value:
+    """`factor` times the mean over each group of channels of ``(1, C, 1, 1)``, plus `shift`: one number where there is
+    one group, else one for each channel of the group."""
+    channels = x.shape[1]
+    size = channels // groups
+    rows = 1 if groups == 1 else channels
+    weight = torch.kron(torch.eye(groups), torch.full((rows // groups, size), factor / size))
+    bias = Constant(f"{label}.bias", torch.full((rows,), shift)) if shift else None
+    return call.emit(ops.Conv2d(), x, Constant(f"{label}.weight", weight[..., None, None]), bias, label=label)
 
 
 def _normalize(call: Call, x: Value, eps: float, *, centred: bool) -> Value:

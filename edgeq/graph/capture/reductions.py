@@ -11,12 +11,13 @@ import math
 import torch
 
 from edgeq.graph import ops
-from edgeq.graph.capture.arithmetic import maximum
+from edgeq.graph.capture.arithmetic import absolute, maximum
 from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
-from edgeq.graph.capture.elementwise import affine, times
+from edgeq.graph.capture.channels import as_channels
+from edgeq.graph.capture.elementwise import affine, sum_of, times
 from edgeq.graph.capture.moves import permute, reshape
 
-__all__ = ["average", "axes_of"]
+__all__ = ["average", "mean_square"]
 
 
 @aten("mean")
@@ -50,6 +51,92 @@ def _min(call: Call) -> Value:
     if "other" not in call.arguments:
         return _amin(call)
     return _negated(call, maximum(call, *(times(call, call[name], -1) for name in ("self", "other"))))
+
+
+@aten("var")
+def _var(call: Call) -> Value:
+    return reshape(call, _variance(call), call.shape)
+
+
+@aten("std")
+def _std(call: Call) -> Value:
+    return reshape(call, call.emit(ops.Power(0.5), _variance(call), label="std"), call.shape)
+
+
+def _variance(call: Call) -> Value:
+    """The mean square of what is left when the mean is taken away."""
+    value, axes = call.value(), axes_of(call)
+    count = math.prod(value.shape[axis] for axis in axes)
+    given = call.arguments.get("correction")
+    less = float(call.get("unbiased", True)) if given is None else float(given)
+    if count <= less:
+        raise call.unsupported(f"it is the variance of {count} values", "take it over more, or with correction=0")
+    mean = reshape(call, average(call, value, axes), _kept(value, axes))
+    centred = sum_of(call, value, times(call, mean, -1))
+    power = mean_square(call, centred, axes)
+    return power if less == 0 else affine(call, power, count / (count - less), 0.0, "unbiased")
+
+
+@aten("linalg_vector_norm", "norm")
+def _norm(call: Call) -> Value:
+    """The root of a sum of squares, a sum of absolute values, or the largest of them."""
+    name = "ord" if "ord" in call.arguments else "p"
+    value, axes, order = call.value(), axes_of(call), float(call.get(name, 2))
+    if order == 2:
+        count = math.prod(value.shape[axis] for axis in axes)
+        root = call.emit(ops.Power(0.5), mean_square(call, value, axes), label="norm")
+        return reshape(call, affine(call, root, math.sqrt(count), 0.0, "norm"), call.shape)
+    if order == 1:
+        return reshape(call, average(call, absolute(call, value), axes, total=True), call.shape)
+    if order == math.inf:
+        return reshape(call, _largest(call, absolute(call, value), axes), call.shape)
+    raise call.unsupported(f"its order is {order:g}", "take the norm of order 1, 2 or infinity")
+
+
+def mean_square(call: Call, value: Value, axes: list[int], eps: float = 0.0) -> Value:
+    """The mean of the squares over `axes`, plus `eps`, with those dimensions kept as 1s.
+
+    Over channels a product of matrices sums the squares exactly; over a map they are rounded first.
+    """
+    kept, rank = _kept(value, axes), len(value.shape)
+    last = list(range(rank - len(axes), rank))
+    if rank != 4 and axes == last and math.prod(value.shape[axis] for axis in axes) <= ops.MOST_SQUARES:
+        picture, back = as_channels(call, value, len(axes))
+        return back(call.emit(ops.MeanSquare(eps), picture, label="power"), (1,) * len(axes))
+    if rank == 4 and 1 in axes and value.shape[1] <= ops.MOST_SQUARES:
+        power = call.emit(ops.MeanSquare(eps), value, label="power")
+        return reshape(call, average(call, power, [axis for axis in axes if axis != 1]), kept)
+    square = call.emit(ops.Mul(), value, value, label="square")
+    mean = reshape(call, average(call, square, axes), kept)
+    return affine(call, mean, 1.0, eps, "eps") if eps else mean
+
+
+def _kept(value: Value, axes: list[int]) -> ops.Shape:
+    return tuple(1 if axis in axes else size for axis, size in enumerate(value.shape))
+
+
+@aten("log_softmax", "_log_softmax")
+def _log_softmax(call: Call) -> Value:
+    """``d - log(sum(exp(d)))`` with ``d = x - max(x)``. Each step keeps the order of the classes."""
+    value = call.value()
+    axes = [axis_of(int(call["dim"]), len(value.shape))]
+    if axes == [0]:
+        raise call.unsupported("it runs along the batch", "give it the dimension of the classes")
+    kept = _kept(value, axes)
+    largest = reshape(call, _largest(call, value, axes), kept)
+    below = sum_of(call, value, times(call, largest, -1))
+    total = average(call, call.emit(ops.Exp(), below), axes, total=True)
+    return sum_of(call, below, times(call, call.emit(ops.Log(), reshape(call, total, kept)), -1))
+
+
+@aten("logsumexp")
+def _logsumexp(call: Call) -> Value:
+    value, axes = call.value(), axes_of(call)
+    kept = _kept(value, axes)
+    largest = reshape(call, _largest(call, value, axes), kept)
+    power = call.emit(ops.Exp(), sum_of(call, value, times(call, largest, -1)))
+    total = reshape(call, average(call, power, axes, total=True), kept)
+    return reshape(call, sum_of(call, largest, call.emit(ops.Log(), total)), call.shape)
 
 
 def axes_of(call: Call) -> list[int]:

@@ -13,8 +13,8 @@ from edgeq.graph.capture.moves import reshape
 
 __all__ = ["expand"]
 
-MOST_COPIES = 64
-"""Copies of one value joined; more would cost a device more than the layers around them."""
+MOST_COPIES = 4096
+"""Copies of one value joined. Most are never made: products and sums repeat by themselves."""
 
 
 @aten("stack")

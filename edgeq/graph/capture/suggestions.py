@@ -18,7 +18,7 @@ _ANY = "build it from convolutions, pools, sums, products and activations, or le
 _HINTS = {
     **dict.fromkeys(("threshold", "rrelu", "rrelu_with_noise_functional"), _ACTIVATION),
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), "recurrence has no integer form here: use convolutions"),
-    **dict.fromkeys(("log_softmax", "_log_softmax", "argmax", "argmin", "topk", "sort"), _LOGITS),
+    **dict.fromkeys(("argmax", "argmin", "topk", "sort"), _LOGITS),
     **dict.fromkeys(
         ("_upsample_bilinear2d_aa", "upsample_bicubic2d", "grid_sampler_2d", "grid_sampler"),
         _SIZE,

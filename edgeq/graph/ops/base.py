@@ -125,6 +125,11 @@ class Op:
         return None
 
     @property
+    def reads_ratios(self) -> bool:
+        """Whether the relative error of its input counts: an inverse of 0.01 is as wrong as that of 1."""
+        return False
+
+    @property
     def pads(self) -> bool:
         """Whether zeros, which are no value of the input, stand beside what the op reads."""
         return False

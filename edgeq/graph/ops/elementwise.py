@@ -25,15 +25,19 @@ __all__ = [
     "Add",
     "Affine",
     "Clamp",
+    "Exp",
     "Fusing",
     "HardSigmoid",
     "HardSwish",
     "LeakyReLU",
+    "Log",
     "Maximum",
     "Mish",
     "Mul",
+    "Power",
     "Requantize",
     "Sigmoid",
+    "Sin",
     "Softplus",
     "Tabulated",
     "Tanh",
@@ -287,3 +291,56 @@ class Mish(Tabulated):
     """``x * tanh(log(1 + exp(x)))``."""
 
     keeps_sign: ClassVar[bool] = True
+
+
+@register
+@dataclass(frozen=True)
+class Exp(Tabulated):
+    """``exp(x)``."""
+
+    activation_function: ClassVar[bool] = False
+    never_negative: ClassVar[bool] = True
+
+
+@register
+@dataclass(frozen=True)
+class Log(Tabulated):
+    """Natural logarithm of what is above 0; at or below 0 it is the logarithm of 1e-12."""
+
+    activation_function: ClassVar[bool] = False
+
+
+@register
+@dataclass(frozen=True)
+class Sin(Tabulated):
+    """Sine of radians."""
+
+    activation_function: ClassVar[bool] = False
+
+
+@register
+@dataclass(frozen=True)
+class Power(Tabulated):
+    """``x ** exponent``: a square root, an inverse and so on.
+
+    An exponent that is no whole number reads 0 for what is below 0; a negative one reads 1e-12 for what is nearer to 0.
+    """
+
+    exponent: float = 0.5
+    activation_function: ClassVar[bool] = False
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(math.isfinite(self.exponent) and self.exponent != 0, self, inputs, f"cannot raise to {self.exponent}")
+        return super().infer(inputs)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the exponent is a whole number."""
+        return self.exponent == int(self.exponent)
+
+    @property
+    def reads_ratios(self) -> bool:
+        return self.exponent < 0
+
+    def non_negative(self, inputs: bool) -> bool:
+        return inputs or not self.whole or self.exponent % 2 == 0

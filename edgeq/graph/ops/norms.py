@@ -72,3 +72,7 @@ class MeanSquare(Op):
 @dataclass(frozen=True)
 class Rsqrt(Unary):
     """``1 / sqrt(x)`` of what is above 0."""
+
+    @property
+    def reads_ratios(self) -> bool:
+        return True

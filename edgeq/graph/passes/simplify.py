@@ -4,7 +4,7 @@ a product."""
 from __future__ import annotations
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Concat, Mul, Op, Pad, Permute, Reshape, Resize2d, Shape, Slice
+from edgeq.graph.ops import Add, Clamp, Concat, Mul, Op, Pad, Permute, Reshape, Resize2d, Shape, Slice, Unary
 from edgeq.graph.passes._edit import Edit
 from edgeq.graph.passes._known import non_negative
 
@@ -27,6 +27,15 @@ def simplify(graph: Graph) -> Graph:
         inputs = _single_pixels(edit, node)
         if inputs != node.inputs:
             edit.replace(node, Node(node.name, node.op, inputs))
+    for node in graph.of_kind(Unary):
+        before = edit.producer(node.inputs[0])
+        if before is not None and _repeats(before, graph.shapes[before.inputs[0]]) and not edit.touched(before):
+            one = f"{node.name}.one"
+            edit.replace(
+                node,
+                Node(one, node.op, before.inputs[:1]),
+                Node(node.name, before.op, (one,) * len(before.inputs)),
+            )
     return edit.done()
 
 

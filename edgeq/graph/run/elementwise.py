@@ -13,6 +13,9 @@ from edgeq.graph.run.table import KERNELS, Kernel
 
 __all__ = ["then"]
 
+NEAREST_TO_0 = 1e-12
+"""What logarithms and inverses read in place of what is nearer to 0."""
+
 
 @KERNELS.rule(ops.Clamp)
 def _clamp(op: ops.Clamp) -> Kernel:
@@ -107,3 +110,28 @@ def _mish(op: ops.Mish) -> Kernel:
 @KERNELS.rule(ops.LeakyReLU)
 def _leaky_relu(op: ops.LeakyReLU) -> Kernel:
     return lambda x: F.leaky_relu(x, op.slope)
+
+
+@KERNELS.rule(ops.Exp)
+def _exp(op: ops.Exp) -> Kernel:
+    return torch.exp
+
+
+@KERNELS.rule(ops.Log)
+def _log(op: ops.Log) -> Kernel:
+    return lambda x: torch.log(x.clamp(min=NEAREST_TO_0))
+
+
+@KERNELS.rule(ops.Sin)
+def _sin(op: ops.Sin) -> Kernel:
+    return torch.sin
+
+
+@KERNELS.rule(ops.Power)
+def _power(op: ops.Power) -> Kernel:
+    if not op.whole:
+        lowest = NEAREST_TO_0 if op.exponent < 0 else 0.0
+        return lambda x: x.clamp(min=lowest) ** op.exponent
+    if op.exponent > 0:
+        return lambda x: x**op.exponent
+    return lambda x: torch.where(x.abs() < NEAREST_TO_0, NEAREST_TO_0, x) ** op.exponent

@@ -30,6 +30,9 @@ Floats = npt.NDArray[np.float32]
 TABLES: OpTable[Callable[[Any, Floats], Floats]] = OpTable("has no table")
 """The float32 function behind each op that a kernel looks up in a table of 256."""
 
+NEAREST_TO_0 = 1e-12
+"""What logarithms and inverses read in place of what is nearer to 0, as in `edgeq.graph.run`."""
+
 ADD_HEADROOM = {"int8": 20, "int16": 15}
 """Bits by which ADD shifts its inputs left before scaling them."""
 
@@ -91,6 +94,33 @@ def _softplus(op: ops.Softplus, x: Floats) -> Floats:
 def _mish(op: ops.Mish, x: Floats) -> Floats:
     wide = x.astype(np.float64)
     return np.asarray(wide * np.tanh(np.logaddexp(0, wide)), np.float32)
+
+
+@TABLES.rule(ops.Exp)
+def _exponential(op: ops.Exp, x: Floats) -> Floats:
+    with np.errstate(over="ignore"):
+        return _exp(x)
+
+
+@TABLES.rule(ops.Log)
+def _log(op: ops.Log, x: Floats) -> Floats:
+    return np.asarray(np.log(np.maximum(x.astype(np.float64), NEAREST_TO_0)), np.float32)
+
+
+@TABLES.rule(ops.Sin)
+def _sin(op: ops.Sin, x: Floats) -> Floats:
+    return np.asarray(np.sin(x.astype(np.float64)), np.float32)
+
+
+@TABLES.rule(ops.Power)
+def _power(op: ops.Power, x: Floats) -> Floats:
+    wide = x.astype(np.float64)
+    if not op.whole:
+        wide = np.maximum(wide, NEAREST_TO_0 if op.exponent < 0 else 0.0)
+    elif op.exponent < 0:
+        wide = np.where(np.abs(wide) < NEAREST_TO_0, NEAREST_TO_0, wide)
+    with np.errstate(over="ignore"):
+        return np.asarray(wide**op.exponent, np.float32)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 onnxruntime has integer kernels for products and sigmoids and for no other of these functions. Tanh and hard sigmoid are
 made of sigmoids and sums by giving integers another scale, which costs nothing: a value quantized as ``6 x / 255`` and
-read as ``x / 255`` was divided by 6, and what leaves a grid saturates. GELU, ELU, softplus and Mish
-are gathered from a table of 256 integers: exact, but slower (8 ns an element against 0.3).
+read as ``x / 255`` was divided by 6, and what leaves a grid saturates. GELU, ELU, softplus, Mish,
+exponentials, logarithms, sines and powers are gathered from a table of 256 integers: exact, but slower (8 ns an element
+against 0.3).
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ from edgeq.graph.ops import (
     GELU,
     Add,
     Clamp,
+    Exp,
     HardSigmoid,
     HardSwish,
     LeakyReLU,
+    Log,
     Maximum,
     Mish,
     Mul,
+    Power,
     Sigmoid,
+    Sin,
     Softplus,
     Tanh,
     Unary,
@@ -158,6 +163,36 @@ def _softplus(context: Context, node: Node, op: Softplus) -> None:
 def _mish(context: Context, node: Node, op: Mish) -> None:
     if not _emit_table(context, node, op):
         context.compute(node, "Mish", [context.real(node.inputs[0])])
+
+
+@EMITTERS.rule(Exp)
+def _exp(context: Context, node: Node, op: Exp) -> None:
+    if not _emit_table(context, node, op):
+        context.compute(node, "Exp", [context.real(node.inputs[0])])
+
+
+@EMITTERS.rule(Log)
+def _log(context: Context, node: Node, op: Log) -> None:
+    if not _emit_table(context, node, op):
+        context.compute(node, "Log", [context.real(node.inputs[0])])
+
+
+@EMITTERS.rule(Sin)
+def _sin(context: Context, node: Node, op: Sin) -> None:
+    if not _emit_table(context, node, op):
+        context.compute(node, "Sin", [context.real(node.inputs[0])])
+
+
+@EMITTERS.rule(Power)
+def _power(context: Context, node: Node, op: Power) -> None:
+    if _emit_table(context, node, op):
+        return
+    x = context.real(node.inputs[0])
+    named = {0.5: "Sqrt", -1.0: "Reciprocal"}.get(op.exponent)
+    if named is not None:
+        context.compute(node, named, [x])
+    else:
+        context.compute(node, "Pow", [x, context.builder.constant(np.array(op.exponent, np.float32))])
 
 
 def _emit_table(context: Context, node: Node, op: Unary) -> bool:

@@ -255,6 +255,35 @@ def _mish(e: Emitter, node: Node, op: ops.Mish) -> None:
     e.operator(_CODE.MUL, (x, _float(e, node, _CODE.TANH, total)), e.output(node), options_of("MulOptions"))
 
 
+@FLOAT_FORMS.rule(ops.Exp)
+def _exp(e: Emitter, node: Node, op: ops.Exp) -> None:
+    _plain(e, node, _CODE.EXP)
+
+
+@FLOAT_FORMS.rule(ops.Log)
+def _log(e: Emitter, node: Node, op: ops.Log) -> None:
+    _plain(e, node, _CODE.LOG)
+
+
+@FLOAT_FORMS.rule(ops.Sin)
+def _sin(e: Emitter, node: Node, op: ops.Sin) -> None:
+    _plain(e, node, _CODE.SIN)
+
+
+@FLOAT_FORMS.rule(ops.Power)
+def _power(e: Emitter, node: Node, op: ops.Power) -> None:
+    """A root or an inverse where it is one: the quickest of their kernels."""
+    x = e.index[node.inputs[0]]
+    if op.exponent == 0.5:
+        _plain(e, node, _CODE.SQRT)
+    elif op.exponent == -1:
+        one = e.constant("one", np.asarray(1, np.float32))
+        e.operator(_CODE.DIV, (one, x), e.output(node), options_of("DivOptions"))
+    else:
+        exponent = e.constant("exponent", np.asarray(op.exponent, np.float32))
+        e.operator(_CODE.POW, (x, exponent), e.output(node))
+
+
 def _look_up(e: Emitter, node: Node, op: ops.Unary) -> None:
     """Places from 0 to 255, and a gathering of them."""
     if e.wide:
@@ -262,7 +291,7 @@ def _look_up(e: Emitter, node: Node, op: ops.Unary) -> None:
             f"{type(op).__name__} of 16-bit activations",
             where=node.name,
             why="TFLite has no such kernel",
-            hint="use a8, or GELU or SiLU",
+            hint="use a8, or GELU or SiLU" if op.activation_function else "use a8",
         )
     x = e.index[node.inputs[0]]
     shape = e.file.tensors[x].shape
