@@ -15,9 +15,9 @@ __all__ = ["captured_once"]
 _known: dict[str, Graph] = {}
 
 
-def captured_once(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph:
+def captured_once(module: nn.Module, input_shape: tuple[int, ...], name: str, *, angles: bool = False) -> Graph:
     """What `capture` gives; computed once for modules of the same code, settings and parameters."""
-    digest = hashlib.sha256(repr((input_shape, name)).encode())
+    digest = hashlib.sha256(repr((input_shape, name, angles)).encode())
     for path, part in module.named_modules():
         settings = {key: value for key, value in vars(part).items() if not key.startswith("_")}
         code = type(part).forward.__code__.replace(co_filename="")  # each test's network.py is another file
@@ -26,5 +26,5 @@ def captured_once(module: nn.Module, input_shape: tuple[int, ...], name: str) ->
         digest.update(repr((key, tensor.dtype, tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())
     found = digest.hexdigest()
     if found not in _known:
-        _known[found] = capture(module, input_shape, name)
+        _known[found] = capture(module, input_shape, name, angles=angles)
     return _known[found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,12 @@ class _Output(msgspec.Struct):
 
 
 class _SpecOutput(msgspec.Struct):
-    """A network of no known number of outputs has ``classes = 0``."""
+    """A network of no known number of outputs has ``classes = 0``. `assumed`: nobody stated the task."""
 
     task: Kind
     classes: Count = 0
     labels: tuple[Name, ...] = ()
+    assumed: bool = False
 
 
 class _Evaluation(msgspec.Struct):
@@ -132,7 +133,8 @@ def read_spec(tables: Mapping[str, Any], where: str) -> ModelSpec:
     """The spec that the tables of `spec_tables` make. Opens no file. Raises `ConfigError`, which says `where`."""
     contents = read(tables, _Spec, where)
     evaluation = None if contents.evaluation is None else contents.evaluation.images
-    return _spec_of(contents, where, contents.output.labels, evaluation)
+    spec = _spec_of(contents, where, contents.output.labels, evaluation)
+    return replace(spec, assumed=("task",)) if contents.output.assumed else spec
 
 
 def _spec_of(file: _File | _Spec, where: str, labels: tuple[str, ...], evaluation: str | None) -> ModelSpec:
@@ -165,7 +167,9 @@ def spec_tables(spec: ModelSpec) -> dict[str, Any]:
         "name": spec.name,
         "input": {"shape": list(spec.input_shape), "mean": list(spec.mean), "std": list(spec.std)}
         | {key: value for key, value in optional.items() if value is not None},
-        "output": {"task": spec.task, "classes": spec.classes} | ({"labels": list(spec.labels)} if spec.labels else {}),
+        "output": {"task": spec.task, "classes": spec.classes}
+        | ({"labels": list(spec.labels)} if spec.labels else {})
+        | ({"assumed": True} if "task" in spec.assumed else {}),
     }
     if spec.dense is not None:
         tables["task"] = task_table(spec.task, spec.dense)

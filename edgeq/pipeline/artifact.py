@@ -167,6 +167,8 @@ def _warnings(output: BuildOutput) -> list[str]:
         warnings.append(f"nobody stated {' and '.join(pixels)}: ImageNet's values were assumed")
     if spec.assumption:
         warnings.append(spec.assumption)
+    if spec.task == "embedding":
+        warnings.append("the file's vectors are not normalised: an app divides each by its length, or compares cosines")
     if set(job.method.split(JOINED)) <= {"noise", "uniform"}:
         warnings.append(f"calibrated on {job.method}: ranges of noise are not ranges of pictures")
     wrong = output.calibration.notes.get("wrong", 0.0)

@@ -173,7 +173,8 @@ def plan(config: BuildConfig, loaded: LoadedModel | None = None) -> dict[str, An
     if where:
         check_images(where)
     started = time.monotonic()
-    refused = unsupported_calls(model.module, model.spec.input_shape, model.spec.name)
+    angles = model.spec.task == "embedding"
+    refused = unsupported_calls(model.module, model.spec.input_shape, model.spec.name, angles=angles)
     first = time.monotonic() - started  # loads what torch.export needs, as the capture of a build does
     facts: dict[str, Any] = {
         "model": model.spec.name,

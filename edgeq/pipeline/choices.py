@@ -10,6 +10,7 @@ import dataclasses
 from edgeq.config.build import BuildConfig
 from edgeq.config.formats import FORMATS
 from edgeq.config.targets import Target
+from edgeq.config.tasks import UNSCORED
 from edgeq.data.evaluation import check_images
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.finetune.budget import batch_for
@@ -179,11 +180,13 @@ def check_method(method: str) -> None:
     synthesizer_of(method)
 
 
-def choose_method(method: str, raw: Graph) -> tuple[str, str]:
-    """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network."""
+def choose_method(method: str, raw: Graph, task: str = "classification") -> tuple[str, str]:
+    """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network and its `task`."""
     if method != "auto":
         return method, "as asked"
     norms = sum(1 for _ in raw.of_kind(BatchNorm))
     if norms:
         return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"
+    if task in UNSCORED:
+        return "gzsq", "auto: no batch norm (absent or folded), so images match statistics estimated from the weights"
     return "inversion", "auto: no batch norm (absent or folded) to match, so classes are drawn out of random shapes"

@@ -65,4 +65,5 @@ def prepare_evaluation(path: Path, model: str | None, data: str | None) -> tuple
     origin = read_origin(path) if path.is_dir() else None
     if origin is None:
         raise ConfigError(f"{path} does not say how its images are prepared", hint="name the model: --model model.toml")
-    return origin.spec, data or origin.images(path)
+    where = data or origin.images(path)
+    return with_stated_task(origin.spec, where), where

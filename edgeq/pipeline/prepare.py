@@ -127,7 +127,7 @@ def prepare(opened: Opened | BuildConfig, progress: Progress | None = None, raw:
     config = with_images(config, opened.tuning, graph)
     seconds = time.monotonic() - started
     progress.done("capture", seconds, cached=False)
-    method, why = choose_method(config.method, raw)
+    method, why = choose_method(config.method, raw, spec.task)
     recipe = whole_recipe(config, method, opened.tuning, graph)
     threads = work_with(choose(config.threads, graph.macs(), config.images))
     progress.note(str(threads))
@@ -162,14 +162,15 @@ def load_configured(config: BuildConfig) -> LoadedModel:
 
 
 def capture_model(loaded: LoadedModel) -> Graph:
-    """Capture the network as a graph that still holds its batch norms.
+    """Capture the network as a graph that still holds its batch norms, without a final normalisation of an embedding.
 
     Raises `UnsupportedError` for one without weights, and for calls that edgeq does not know.
     """
+    angles = loaded.spec.task == "embedding"
     if isinstance(loaded.module, torch.nn.Module):
-        graph = capture(loaded.module, loaded.spec.input_shape, loaded.spec.name)
+        graph = capture(loaded.module, loaded.spec.input_shape, loaded.spec.name, angles=angles)
     else:
-        graph = capture_program(loaded.module, loaded.spec.name)
+        graph = capture_program(loaded.module, loaded.spec.name, angles=angles)
     if not graph.constants:
         raise UnsupportedError(
             "there is nothing to quantize", where=loaded.spec.name, why="the network holds no layer with weights"

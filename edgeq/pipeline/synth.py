@@ -84,7 +84,7 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
     progress.done("capture", time.monotonic() - started, cached=False)
     progress.note(str(work_with(choose(config.threads, raw.macs(), config.images))))
     cache = StageCache(config.cache, progress, frozenset(STAGES if "all" in config.force else config.force))
-    method, why = choose_method(config.method, raw)
+    method, why = choose_method(config.method, raw, loaded.spec.task)
     recipe = whole_recipe(config, method, "", raw)
     folder = config.output or Path("build") / f"{loaded.spec.name}-{_file_name(method)}"
     check_replaceable(folder, CALIBRATION_SET)

@@ -33,7 +33,7 @@ from edgeq.synth.checkpoint import keep, read_images
 from edgeq.synth.distil import Pixel
 from edgeq.synth.inversion import degrees_of_doubt, draw_leaves, random_view
 from edgeq.synth.learnedstats import estimate_learned
-from edgeq.synth.losses import Moments, batch_moments, total_variation
+from edgeq.synth.losses import Moments, answer_spread, batch_moments, total_variation
 
 __all__ = ["Settings", "gzsq", "synthesize"]
 
@@ -54,7 +54,8 @@ class Settings:
     `statistics`, `answers` and `smoothness` are the weights of the three losses. A share `free` of each batch is dealt
     no class, and the others are pulled until their degree of doubt is one of those that `confidence` spans. The
     statistics are estimated `estimates` times, the first time on random shapes and then on the images of the moment. A
-    gap counts by its square up to `bend` standard deviations, and by its logarithm far beyond.
+    gap counts by its square up to `bend` standard deviations, and by its logarithm far beyond. `spread` is the weight
+    of varied answers, where these are real values.
     """
 
     iterations: Positive = ITERATIONS["balanced"]
@@ -67,6 +68,7 @@ class Settings:
     shift: Share = 0.06
     estimates: Positive = 3
     bend: Above = 1.0
+    spread: Amount = 0.3
 
 
 RECIPES["gzsq"] = Recipe(
@@ -136,6 +138,8 @@ class _Work:
             view = random_view(images, settings.shift, generator)
             gap, answers = self._look(view, targets)
             loss = settings.statistics * gap + settings.smoothness * total_variation(view)
+            if request.values and size > 1:
+                loss = loss - settings.spread * answer_spread(answers)
             if len(labels):
                 doubt = F.cross_entropy(answers[free:], wanted, reduction="none")
                 loss = loss + settings.answers * F.relu(doubt - enough).sum() / size
@@ -160,15 +164,16 @@ class _Work:
         }
 
     def _look(self, view: Tensor, targets: Mapping[str, Moments]) -> tuple[Tensor, Tensor]:
-        """The statistics gap of a batch, mean over layers, and the network's first output ``(N, K)``."""
+        """The statistics gap of a batch, mean over layers, and all outputs ``(N, K)``."""
         gaps = [view.new_zeros(())]
 
         def tap(name: str, value: Tensor) -> None:
             if name in targets:
                 gaps.append(_gap(batch_moments(value), targets[name], self.settings.bend))
 
-        answers = self.network.run(self.pixel.normalised(view), visit=tap)[self.graph.outputs[0]]
-        return torch.stack(gaps).sum() / max(1, len(targets)), answers.flatten(1)
+        outputs = self.network.run(self.pixel.normalised(view), visit=tap)
+        answers = torch.cat([outputs[name].flatten(1) for name in self.graph.outputs], 1)
+        return torch.stack(gaps).sum() / max(1, len(targets)), answers
 
 
 def _gap(have: Moments, want: Moments, bend: float) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from edgeq.config.typed import Amount, Inside, Positive, Share
 from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import UnsupportedError
 from edgeq.graph.run import GraphModule
 from edgeq.synth.base import RECIPES, SYNTHESIZERS, Recipe, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import keep, read_images
@@ -69,13 +70,20 @@ def leaves(request: Request) -> CalibrationSet:
 def inversion(request: Request) -> CalibrationSet:
     """Dead-leaves images, each optimised until the classifier sees the class assigned to it.
 
-    Without classes (no classifier) the images stay as `leaves` makes them.
+    Without classes (no classifier) the images stay as `leaves` makes them. Raises `UnsupportedError` for real values.
     """
     return invert(request, request.settings("inversion"))
 
 
 def invert(request: Request, settings: Settings) -> CalibrationSet:
     """`inversion` with explicit `settings`, which replace those of the request's effort."""
+    if request.values:
+        raise UnsupportedError(
+            "inversion needs classes to draw",
+            where=request.graph.name,
+            why="the outputs are real values",
+            hint="use --method gzsq, or gznq with batch norm",
+        )
     if request.classes < 2:
         return leaves(request)
     network = GraphModule(request.graph).eval().requires_grad_(False).to(request.device)

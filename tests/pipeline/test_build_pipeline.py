@@ -259,6 +259,12 @@ def test_what_was_asked_for_is_not_second_guessed(config: BuildConfig) -> None:
     assert choose_method("noise", None)[0] == "noise"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("task", "method"), [("classification", "inversion"), ("regression", "gzsq")])
+def test_without_batch_norm_the_task_decides(task: str, method: str) -> None:
+    graph = Graph("net", ("x",), ("x",), (), {}, {"x": (1, 3, 8, 8)})
+    assert choose_method("auto", graph, task)[0] == method
+
+
 def test_a_build_of_a_factory_says_how_its_images_are_prepared(config: BuildConfig, tmp_path: Path) -> None:
     stated: dict[str, Any] = {"weights": "tiny.safetensors", "input_shape": (3, 16, 16), "mean": (0.5,) * 3}
     build(replace(config, model="network.py:tiny", method="noise", std=(0.25,) * 3, **stated))
@@ -267,7 +273,7 @@ def test_a_build_of_a_factory_says_how_its_images_are_prepared(config: BuildConf
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    assert (found["images"], found["agreement"]) == (4, 1.0)
+    assert (found["images"], found["agreement"], found["metric"]) == (4, 1.0, "top-1")  # as the labels say
     lock = tmp_path / "out" / "edgeq.lock"
     lock.write_text("[]")
     assert "is not a lock" in CliRunner().invoke(cli, words).stderr

@@ -13,7 +13,7 @@ from edgeq.graph.capture.walk import capture
 from edgeq.synth.base import SYNTHESIZERS, Request, passes_needed
 from edgeq.synth.distil import Stall, schedule, smooth
 from edgeq.synth.gznq import GeneratorSettings, Settings, generator_settings, settings_for, synthesize
-from edgeq.synth.losses import batch_moments, squared_gaps
+from edgeq.synth.losses import answer_spread, batch_moments, squared_gaps, stored_moments
 from edgeq.synth.sources import Generator, Pixels, colour_axes
 from edgeq.synth.teacher import RunningMoments, Teacher, resize_input, round_weight, swing
 
@@ -330,3 +330,14 @@ def test_notes_travel_with_the_set(graph, tmp_path):
         np.savez(file, inputs=made.inputs, labels=made.labels, method=np.array("x"), notes=np.array("[1]"))
     with pytest.raises(ArtifactError):
         CalibrationSet.load(tmp_path / "bad.npz")
+
+
+def test_real_values_have_varied_answers_at_the_same_statistics(graph):
+    def made(values):
+        images = synthesize(request(graph, classes=0, values=values), METHODS["pixels"], "gznq").inputs
+        seen, answers = Teacher(graph).look(torch.from_numpy(images))
+        return float(answer_spread(answers)), float(squared_gaps(seen, stored_moments(graph)))
+
+    (varied, gap), (plain, before) = made(True), made(False)
+    assert varied > plain + 0.2
+    assert gap < 2 * before

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Clamp, Conv2d, GlobalAvgPool, Linear, Reshape
 from edgeq.graph.run import GraphModule
 from edgeq.synth import SYNTHESIZERS, Request, gzsq
 from edgeq.synth.gzsq import Settings, synthesize
 from edgeq.synth.learnedstats import estimate_learned
-from edgeq.synth.losses import batch_moments
+from edgeq.synth.losses import answer_spread, batch_moments
 
 
 @pytest.fixture
@@ -93,3 +94,18 @@ def test_interrupted_run_continues_to_the_same_bytes(request_, tmp_path, monkeyp
         make(replace(request_, checkpoint=tmp_path, progress=Interrupting()))
     assert [path.name for path in tmp_path.glob("*.npy")] == ["batch-0000.npy"]
     assert make(replace(request_, checkpoint=tmp_path)).to_bytes() == make(request_).to_bytes()
+
+
+def test_real_values_have_varied_answers(request_):
+    def spread(values):
+        made = SYNTHESIZERS.get("gzsq")(replace(request_, classes=0, values=values))
+        answers = GraphModule(request_.graph).run(torch.from_numpy(made.inputs))["fc"]
+        assert (made.labels == -1).all()
+        return float(answer_spread(answers))
+
+    assert spread(True) > spread(False) + 0.2
+
+
+def test_inversion_refuses_real_values(request_):
+    with pytest.raises(UnsupportedError, match=r"inversion needs classes.*gzsq"):
+        SYNTHESIZERS.get("inversion")(replace(request_, classes=0, values=True))

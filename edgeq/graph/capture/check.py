@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
 
@@ -20,11 +21,12 @@ CAPTURED = 1e-2
 the network does."""
 
 
-def confirm(module: nn.Module, graph: Graph) -> None:
+def confirm(module: nn.Module, graph: Graph, *, angles: bool = False) -> None:
     """Raise `UnsupportedError` unless `module` answers twice alike, and as `graph` does.
 
     Python's and NumPy's random numbers, clocks and counters leave no call in a traced program. They are found by the
-    network's own two answers; that torch's random numbers are drawn anew for each is part of it.
+    network's own two answers; that torch's random numbers are drawn anew for each is part of it. `angles`: the network
+    normalises what the graph answers.
     """
     (shape,) = graph.input_shapes.values()
     floats = (p.dtype for p in module.parameters() if p.is_floating_point())
@@ -36,6 +38,7 @@ def confirm(module: nn.Module, graph: Graph) -> None:
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConfigError("the network does not run on its input", where=graph.name, why=line) from error
         captured = _tensors(GraphModule(graph)(image.float()))
+        captured = [F.normalize(answer) for answer in captured] if angles else captured
     if _apart(first, second, REPEATED):
         raise UnsupportedError(
             "the network answers one image in two ways",

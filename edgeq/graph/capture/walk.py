@@ -25,6 +25,7 @@ from edgeq.errors import ConfigError, EdgeqError, UnsupportedError
 from edgeq.graph.capture.aten import ATEN, Call, Constant, Rule, Value
 from edgeq.graph.capture.check import confirm
 from edgeq.graph.capture.constants import Folding, is_random
+from edgeq.graph.capture.ending import cut_normalization
 from edgeq.graph.capture.naming import Draft, final_names
 from edgeq.graph.capture.suggestions import hint_for
 from edgeq.graph.capture.torch_export import check_program, export, functionalize, packet, stays, writes_alone
@@ -54,21 +55,26 @@ MODELS = {
 """Arguments that a call reads for their shape and type alone."""
 
 
-def capture(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph:
+def capture(module: nn.Module, input_shape: tuple[int, ...], name: str, *, angles: bool = False) -> Graph:
     """The network as a graph, traced in eval mode at batch 1.
 
     `input_shape` is one sample's, e.g. ``(3, 224, 224)``; ``(1, 3, 224, 224)`` means the same. Raises `ConfigError`
     when the network does not run on that shape, `UnsupportedError` when it cannot be traced, holds calls edgeq does not
-    know, or does not answer twice alike.
+    know, or does not answer twice alike. With `angles`, only the direction of the output counts, and an L2
+    normalisation at its end is left out.
     """
-    graph = capture_program(export(module, input_shape, name), name)
-    confirm(module, graph)
+    program = export(module, input_shape, name)
+    cut = angles and cut_normalization(program)
+    graph = capture_program(program, name)
+    confirm(module, graph, angles=cut)
     return graph
 
 
-def capture_program(program: ExportedProgram, name: str) -> Graph:
+def capture_program(program: ExportedProgram, name: str, *, angles: bool = False) -> Graph:
     """Capture an exported program, such as a loaded ``.pt2``; it must take one image with a batch of 1 or any."""
     with _report_errors(name):
+        if angles:
+            cut_normalization(program)
         capturing = _walk_program(check_program(program, name), name)
         errors = capturing.errors
         if errors:
@@ -80,7 +86,11 @@ def capture_program(program: ExportedProgram, name: str) -> Graph:
 
 
 def unsupported_calls(
-    network: nn.Module | ExportedProgram, input_shape: tuple[int, ...] = (), name: str = "network"
+    network: nn.Module | ExportedProgram,
+    input_shape: tuple[int, ...] = (),
+    name: str = "network",
+    *,
+    angles: bool = False,
 ) -> list[UnsupportedError]:
     """Every call `capture` would refuse, in order, instead of the first; empty when the network can be captured.
 
@@ -88,6 +98,8 @@ def unsupported_calls(
     """
     program = network if isinstance(network, ExportedProgram) else export(network, input_shape, name)
     with _report_errors(name):
+        if angles:
+            cut_normalization(program)
         return _walk_program(check_program(program, name), name).errors
 
 
