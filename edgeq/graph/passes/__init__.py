@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph
+from edgeq.graph.passes.align_layouts import align_layouts
 from edgeq.graph.passes.count_padding import count_padding
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
 from edgeq.graph.passes.fold_channel_shuffle import fold_channel_shuffle
@@ -26,6 +27,7 @@ from edgeq.graph.passes.untie_weights import untie_weights
 __all__ = [
     "PASSES",
     "Pass",
+    "align_layouts",
     "count_padding",
     "fold_batchnorm",
     "fold_channel_shuffle",
@@ -48,6 +50,7 @@ Pass = Callable[[Graph], Graph]
 PASSES: Sequence[Pass] = (
     simplify,
     sink_layout_ops,
+    align_layouts,
     recompose_hard_activations,
     fold_batchnorm,
     fold_selection,
@@ -65,7 +68,7 @@ def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
     What has no integer kernel of its own is lowered only then: a transposed convolution first takes its batch norm and
     activation along.
     """
-    settled = refuse_infinite(_settle(_settle(graph, (simplify, sink_layout_ops)), passes))
+    settled = refuse_infinite(_settle(_settle(graph, (simplify, sink_layout_ops, align_layouts)), passes))
     routed = fold_channel_shuffle(fold_pixel_shuffle(settled))
     lowered = insert_rescale_before_concat(lower_hard_swish(count_padding(lower_transposed(routed))))
     return settled if lowered is settled else _settle(lowered, passes)

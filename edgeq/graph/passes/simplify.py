@@ -1,10 +1,24 @@
-"""Nodes that do nothing, and pairs that are one: reshapes, permutations, slices, pads, clamps, and pixels repeated for
-a product."""
+"""Nodes that do nothing, moves made twice, and pairs that are one: reshapes, permutations, slices, pads, clamps, and
+pixels repeated for a product."""
 
 from __future__ import annotations
 
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Add, Clamp, Concat, Mul, Op, Pad, Permute, Reshape, Resize2d, Shape, Slice, Unary
+from edgeq.graph.ops import (
+    Add,
+    Clamp,
+    Concat,
+    GlobalAvgPool,
+    Mul,
+    Op,
+    Pad,
+    Permute,
+    Reshape,
+    Resize2d,
+    Shape,
+    Slice,
+    Unary,
+)
 from edgeq.graph.passes._edit import Edit
 from edgeq.graph.passes._known import non_negative
 
@@ -14,15 +28,25 @@ __all__ = ["simplify"]
 def simplify(graph: Graph) -> Graph:
     edit = Edit(graph)
     positive = non_negative(graph)
+    first: dict[tuple[Op, str], str] = {}
     for node in graph.of_kind(Clamp, Pad, Permute, Reshape, Slice):
         (value,) = node.inputs
         before = edit.producer(value)
+        same = first.setdefault((node.op, value), node.name)
         if _nothing(graph, node, value in positive):
             edit.forward(node.name, value)
+        elif same != node.name and node.name not in graph.outputs and isinstance(node.op, (Permute, Reshape)):
+            edit.forward(node.name, same)
         elif before is not None and not edit.touched(before):
             joined = _join(before.op, node.op)
             if joined is not None:
                 edit.replace(node, Node(node.name, joined, before.inputs))
+    for node in graph.of_kind(GlobalAvgPool):
+        before = edit.producer(node.inputs[0])
+        if before is not None and isinstance(before.op, Reshape) and not edit.touched(before):
+            sizes = graph.shapes[before.inputs[0]]
+            if len(sizes) == 4 and sizes[1] == graph.shapes[node.name][1]:  # the same pixels in another picture
+                edit.replace(node, Node(node.name, node.op, before.inputs))
     for node in graph.of_kind(Add, Mul):
         inputs = _single_pixels(edit, node)
         if inputs != node.inputs:
