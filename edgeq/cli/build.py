@@ -53,8 +53,9 @@ def build(
 ) -> None:
     """Turn MODEL into an integer model for a target, and measure what was made.
 
-    MODEL is a name in models/, torchvision:NAME, timm:NAME, a model.toml, file.py:factory, package.module:factory or a
-    .pt2. Without MODEL: what edgeq.toml in this folder names, else the model that ships with edgeq.
+    MODEL is a name in models/, torchvision:NAME, timm:NAME, ultralytics:NAME, a model.toml, file.py:factory,
+    package.module:factory or a .pt2. Without MODEL: what edgeq.toml in this folder names, else the model that ships
+    with edgeq.
 
     \b
     edgeq build --target tflite-arm

@@ -81,6 +81,10 @@ def _rows(report: Mapping[str, Any]) -> list[Row]:
     raw = report.get("raw_pixels")
     if raw:
         rows.append(("input", f"{raw['type']}: {raw['input']}; mean and std are {raw['normalisation']}"))
+    host = report.get("host")
+    if host:
+        rows.append(("host", f"{host['where']!s} was cut off, which leaves to the host: {host['work']!s}"))
+        rows.append(("outputs", ", ".join(host["outputs"])))
     rows += _accuracy(report)
     values, equal = _at(report, "exactness.values"), _at(report, "exactness.equal")
     if values:

@@ -62,7 +62,7 @@ class BuildConfig:
     model: str | None = _setting(
         None,
         settings.TEXT,
-        "models/ name, torchvision:NAME, timm:NAME, model.toml, file.py:factory, package.module:factory or .pt2",
+        "models/ name, torchvision:NAME, timm:NAME, ultralytics:NAME, model.toml, file.py:factory, a.b:factory, .pt2",
     )
     weights: str | None = _setting(
         None, settings.TEXT, "weights file, FILE:KEY of several in it, or 'random' (structure tests only)"

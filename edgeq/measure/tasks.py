@@ -24,7 +24,7 @@ from edgeq.measure.accuracy import Accuracy, check_finite, compare, evaluate
 from edgeq.measure.dense import Boxes, Dense, chance_score, detection_score, enlarge, masks_score
 from edgeq.measure.values import Embeddings, Values, compare_embeddings, compare_values
 from edgeq.model.spec import ModelSpec
-from edgeq.model.tasks import Detection, Regression, Segmentation
+from edgeq.model.tasks import DETECTIONS, Detection, GridDetection, Regression, Segmentation
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ Batches = Iterable[tuple[npt.NDArray[np.float32], Array]]
 class Predictions:
     """A dense network's answers, per image a class map ``(H, W)`` or `Detections`, and their score."""
 
-    task: Segmentation | Detection
+    task: Segmentation | Detection | GridDetection
     found: Sequence[Any]
     scored: Dense
     truths: Sequence[Any]
@@ -78,7 +78,7 @@ class Predictions:
         For a segmenter the mIoU expected if its classes were dealt to the pixels at random; 1 for a detector, since
         boxes that are placed anywhere find next to nothing.
         """
-        if isinstance(self.task, Detection):
+        if isinstance(self.task, DETECTIONS):
             return DETECTED
         return chance_score(self.found, self.truths, len(self.task.classes), self.task.ignore)
 
@@ -163,6 +163,8 @@ def measure_predictions(
         if anchors is not None and isinstance(task, Detection):
             ordered = sorted(outputs, key=lambda rows: rows.shape[-1] == 4)  # runtimes may list the deltas first
             predictions += task.detect(ordered, anchors, LOWEST)
+        elif isinstance(task, GridDetection):
+            predictions += task.detect(outputs, LOWEST)
         else:
             predictions += list(_classes(outputs[0], task.outputs, (height, width)))
         truths += list(expected)
@@ -170,7 +172,7 @@ def measure_predictions(
             done(len(truths))
     if not truths:
         raise MeasurementError("accuracy was not measured", why="there are no images")
-    if isinstance(task, Detection):
+    if isinstance(task, DETECTIONS):
         known = [Boxes(boxes, labels) for boxes, labels in truths]
         return Predictions(task, predictions, detection_score(predictions, known, len(task.classes)), truths)
     return Predictions(task, predictions, masks_score(predictions, truths, len(task.classes), task.ignore), truths)
@@ -216,9 +218,9 @@ def _compare_scores(before: Measured, after: Measured) -> dict[str, Any]:
         return {"metric": METRICS["classification"]} | compare(before, after).to_json()
     if not isinstance(before, Predictions) or not isinstance(after, Predictions) or before.n != after.n:
         raise MeasurementError("two accuracies cannot be compared", why="they were measured on different images")
-    detector = isinstance(before.task, Detection)
+    detector = isinstance(before.task, DETECTIONS)
     task = before.task
-    alike = _same_boxes(before, after, task.score) if isinstance(task, Detection) else _same_pixels(before, after)
+    alike = _same_boxes(before, after, task.score) if isinstance(task, DETECTIONS) else _same_pixels(before, after)
     return {
         "metric": METRICS["detection" if detector else "segmentation"],
         "n": before.n,

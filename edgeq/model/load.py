@@ -1,8 +1,8 @@
 """Load MODEL, in every form that the command line accepts, into a network in eval mode.
 
-A name in `models/`, ``torchvision:NAME``, ``timm:NAME``, a model.toml (or its folder), ``file.py:factory``,
-``package.module:factory``, or a ``.pt2`` exported program. Python is imported only where the user, or the file the
-user named, names it.
+A name in `models/`, ``torchvision:NAME``, ``timm:NAME``, ``ultralytics:NAME``, a model.toml (or its folder),
+``file.py:factory``, ``package.module:factory``, or a ``.pt2`` exported program. Python is imported only where the user,
+or the file the user named, names it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from edgeq.config.formats import suffixes
 from edgeq.config.tasks import FEWEST_SCORES, UNSCORED
 from edgeq.errors import ConfigError, UnsupportedError
 from edgeq.model.elsewhere import suggest
+from edgeq.model.heads import Cut, cut_decoding, unwrap, usual_input
 from edgeq.model.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
 from edgeq.model.pycode import aside, call, import_callable, last_line
 from edgeq.model.spec import ModelSpec
-from edgeq.model.tasks import Detection, Segmentation, Task, task_kind
+from edgeq.model.tasks import GridDetection, Task, task_kind
 from edgeq.model.timm import timm_model
 from edgeq.model.torchvision import import_torchvision, torchvision_model
+from edgeq.model.ultralytics import EXPORT, ultralytics_model
 from edgeq.model.weights import digest, file_and_key, fit, read_weights
 
 __all__ = [
@@ -47,11 +49,15 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network ready for capture: eval mode, float32, on the CPU. `reference` is what the user typed."""
+    """A network ready for capture: eval mode, float32, on the CPU. `reference` is what the user typed.
+
+    `cut` says which decoding was cut off its end, None for none.
+    """
 
     spec: ModelSpec
     module: nn.Module | ExportedProgram
     reference: str
+    cut: Cut | None = None
 
     def weights_sha256(self) -> str:
         """sha256 of the state dict: what edgeq.lock calls the weights."""
@@ -106,12 +112,12 @@ def load_model(
     spec = replace(spec, mean=request.mean or spec.mean, std=request.std or spec.std)
     if task is not None:
         spec = spec.with_task(task, spec.classes)
+    cut = None
     if isinstance(module, nn.Module):
-        module = _ready(module, reference)
-        spec = _try_network(spec, module)
+        spec, module, cut = _finish(spec, module, reference)
     elif "task" in spec.assumed and spec.classes < FEWEST_SCORES:
         spec = replace(spec, task="regression")
-    return LoadedModel(spec, module, reference)
+    return LoadedModel(spec, module, reference, cut)
 
 
 def wrap_module(
@@ -133,6 +139,7 @@ def wrap_module(
     """
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{type(module).__name__} is no torch.nn.Module", hint="edgeq.load takes names and files")
+    module = unwrap(module)
     _refuse_unreadable(module, name)
     try:
         module = copy.deepcopy(module)
@@ -146,13 +153,11 @@ def wrap_module(
     if task is not None or classes or labels:
         kind = "classification" if task is None else task if isinstance(task, str) else task_kind(task)
         spec = spec.with_task(kind)
-    if isinstance(task, Segmentation | Detection):
-        spec = replace(spec, dense=task, classes=len(task.classes))
-    elif task is not None and not isinstance(task, str):
-        spec = replace(spec, dense=task)
+    if task is not None and not isinstance(task, str):
+        spec = replace(spec, dense=task, classes=len(getattr(task, "classes", ())) or spec.classes)
     spec = replace(spec, classes=classes or len(labels) or spec.classes, labels=tuple(labels))
-    module = _ready(module, name)
-    return LoadedModel(_try_network(spec, module), module, name)
+    spec, module, cut = _finish(spec, module, name)
+    return LoadedModel(spec, module, name, cut)
 
 
 def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:
@@ -172,6 +177,16 @@ def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:
     return None if str(file.weights) == "random" else file_and_key(str(file.weights))[0]
 
 
+def _finish(spec: ModelSpec, module: nn.Module, reference: str) -> tuple[ModelSpec, nn.Module, Cut | None]:
+    """The network in eval mode without its decoding, what was cut, and a spec whose task is that of its outputs."""
+    module, cut = cut_decoding(_ready(module, reference))
+    if cut is not None and spec.dense is None:
+        dense = None if cut.decoding is None else GridDetection.of(cut.decoding, cut.names)
+        classes = spec.classes if dense is None else len(dense.classes)
+        spec = replace(spec.with_task(cut.task), classes=classes, dense=dense)
+    return _try_network(spec, module), module, cut
+
+
 def _ready(module: nn.Module, reference: str) -> nn.Module:
     """The network in eval mode, in float32 on the CPU; networks may define what these calls do."""
     try:
@@ -185,6 +200,8 @@ def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module |
         return _from_torchvision
     if reference.startswith("timm:"):
         return _from_timm
+    if reference.startswith("ultralytics:"):
+        return _from_ultralytics
     path = Path(reference)
     if path.suffix == ".pt2":
         return _from_pt2
@@ -243,6 +260,7 @@ def _call_factory(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # a factory without weights gives the same network every time
         module = call(import_callable(factory), factory, arguments)
+    module = unwrap(module)
     if not isinstance(module, nn.Module):
         what = module.__name__ if isinstance(module, type) else type(module).__name__
         raise ConfigError(
@@ -291,7 +309,7 @@ def _weigh(module: nn.Module, weights: str) -> None:
 def _guess_spec(request: _Request, name: str, module: nn.Module | None) -> ModelSpec:
     """A spec where no file states one: timm's ``default_cfg`` where there is one, else ImageNet's mean and std."""
     stated = getattr(module, "default_cfg", None)
-    stated = stated if isinstance(stated, Mapping) else {}
+    stated = stated if isinstance(stated, Mapping) else {} if module is None else usual_input(module)
     shape = request.input_shape or (tuple(stated["input_size"]) if "input_size" in stated else None)
     if shape is None:
         raise ConfigError(
@@ -326,6 +344,24 @@ def _from_timm(request: _Request) -> tuple[ModelSpec, nn.Module]:
     spec, module = timm_model(name, state)
     if state is not None:
         fit(module, state, request.weights)
+    return spec, module
+
+
+def _from_ultralytics(request: _Request) -> tuple[ModelSpec, nn.Module]:
+    name = request.reference.partition(":")[2]
+    if request.weights is None:
+        raise ConfigError(
+            f"ultralytics:{name} needs weights",
+            why="edgeq fetches none and opens no .pt of it",
+            hint=f"save them: {EXPORT}",
+        )
+    try:
+        state = None if request.weights == "random" else read_weights(Path(request.weights))
+    except ConfigError as error:
+        raise ConfigError(error.what, where=error.where, why=error.why, hint=f"save its weights: {EXPORT}") from error
+    spec, module = ultralytics_model(name, state)
+    if state is not None:
+        fit(module, state, request.weights or "")
     return spec, module
 
 

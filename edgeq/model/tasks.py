@@ -13,11 +13,14 @@ import numpy.typing as npt
 from edgeq.config.tasks import Kind
 from edgeq.config.typed import Count, Name, Number, read
 from edgeq.decode import Detections, detect, priors
+from edgeq.decode_grid import GridDecoding, Heads, detect_grid
 from edgeq.errors import ConfigError
 
 __all__ = [
+    "DETECTIONS",
     "Detection",
     "Embedding",
+    "GridDetection",
     "Regression",
     "Segmentation",
     "Task",
@@ -74,9 +77,7 @@ class Detection:
             raise ConfigError(
                 f"sizes = {_lists(self.sizes)}", why=f"must be {len(self.maps)} lists of pixels, one per map"
             )
-        for name, value in (("score", self.score), ("overlap", self.overlap)):
-            if not 0 <= value < 1:
-                raise ConfigError(f"{name} = {value}", why="must be at least 0 and below 1")
+        _check_thresholds(self.score, self.overlap)
         if min(self.variances) <= 0:
             raise ConfigError(f"variances = {list(self.variances)}", why="must be two positive numbers")
 
@@ -112,6 +113,67 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class GridDetection:
+    """Raw heads of the YOLO family, as `edgeq.decode_grid.GridDecoding` describes them; `classes` has no background.
+
+    Boxes scoring above `score` count, those overlapping a better one of their class by more than `overlap` do not.
+    Raises `ConfigError` for values that contradict each other.
+    """
+
+    classes: tuple[Name, ...]
+    heads: Heads
+    strides: tuple[Number, ...]
+    reg_max: Count = 16
+    extra: Count = 0
+    keypoints: tuple[Count, Count] | None = None
+    end_to_end: bool = False
+    plain: bool = False
+    score: Number = 0.25
+    overlap: Number = 0.45
+
+    def __post_init__(self) -> None:
+        _check_names(self.classes, 1)
+        _check_thresholds(self.score, self.overlap)
+        _ = self.decoding
+
+    @classmethod
+    def of(cls, decoding: GridDecoding, names: Sequence[str] = ()) -> GridDetection:
+        """The task of a network whose decoding was cut off; classes without names get numbers."""
+        named = tuple(dict.fromkeys(names)) if len(set(names)) == decoding.classes else ()
+        values = {field.name: getattr(decoding, field.name) for field in dataclasses.fields(decoding)}
+        heads = values.pop("kind")
+        classes = named or tuple(f"class {label}" for label in range(values.pop("classes")))
+        return cls(**(values | {"classes": classes, "heads": heads}))
+
+    @property
+    def decoding(self) -> GridDecoding:
+        return GridDecoding(
+            kind=self.heads,
+            strides=self.strides,
+            reg_max=self.reg_max,
+            classes=len(self.classes),
+            extra=self.extra,
+            keypoints=self.keypoints,
+            end_to_end=self.end_to_end,
+            plain=self.plain,
+        )
+
+    @property
+    def outputs(self) -> int:
+        """Number of scores per cell."""
+        return len(self.classes)
+
+    def detect(self, outputs: Sequence[npt.NDArray[Any]], score: float | None = None) -> list[Detections]:
+        """Boxes of every image of a batch; `outputs` are the heads in the network's order, `score` replaces the task's.
+
+        Raises `ConfigError` where the shapes are not those of the task.
+        """
+        threshold = self.score if score is None else score
+        found = detect_grid(outputs, self.decoding, score=threshold, overlap=self.overlap)
+        return [detections for detections, _ in found]
+
+
+@dataclass(frozen=True)
 class Regression:
     """Real values: all outputs of one image in order, each flattened.
 
@@ -140,7 +202,8 @@ class Embedding:
     """One vector per image, ``(N, D)``; of two vectors only the angle counts."""
 
 
-Task = Segmentation | Detection | Regression | Embedding
+Task = Segmentation | Detection | GridDetection | Regression | Embedding
+DETECTIONS = (Detection, GridDetection)
 
 
 _TABLES: dict[str, type[Task]] = {
@@ -153,6 +216,8 @@ _TABLES: dict[str, type[Task]] = {
 
 def task_kind(task: Task) -> str:
     """The word that ``[output] task`` has for `task`."""
+    if isinstance(task, GridDetection):
+        return "detection"
     return next(kind for kind, table in _TABLES.items() if isinstance(task, table))
 
 
@@ -174,7 +239,10 @@ def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> 
     rest = {key: value for key, value in table.items() if key != "kind"}
     result: Task
     try:
-        result = read(rest, _TABLES[kind], where)
+        if kind == "detection" and "heads" in rest:
+            result = read(rest, GridDetection, where)
+        else:
+            result = read(rest, _TABLES[kind], where)
     except ConfigError as error:
         raise error.at(where) from error
     if isinstance(result, Regression | Embedding):
@@ -183,7 +251,7 @@ def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> 
         raise ConfigError(
             f"classes = {list(result.classes)}",
             where=where,
-            why=f"makes {result.outputs} outputs{' with the background' * (kind == 'detection')}, "
+            why=f"makes {result.outputs} outputs{' with the background' * isinstance(result, Detection)}, "
             f"[output] says classes = {outputs}",
         )
     return result
@@ -191,7 +259,8 @@ def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> 
 
 def task_table(kind: str, task: Task) -> dict[str, Any]:
     """The table that `read_task` reads back, of numbers, texts and lists."""
-    return {"kind": kind, **{name: _list_arrays(value) for name, value in dataclasses.asdict(task).items()}}
+    values = {name: _list_arrays(value) for name, value in dataclasses.asdict(task).items() if value is not None}
+    return {"kind": kind, **values}
 
 
 def _list_arrays(value: Any) -> Any:
@@ -201,6 +270,12 @@ def _list_arrays(value: Any) -> Any:
 def _check_names(classes: tuple[str, ...], least: int) -> None:
     if len(classes) < least or len(set(classes)) != len(classes):
         raise ConfigError(f"classes = {list(classes)}", why=f"must be {least} or more names, none of them twice")
+
+
+def _check_thresholds(score: float, overlap: float) -> None:
+    for name, value in (("score", score), ("overlap", overlap)):
+        if not 0 <= value < 1:
+            raise ConfigError(f"{name} = {value}", why="must be at least 0 and below 1")
 
 
 def _lists(rows: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -57,7 +57,7 @@ def torchvision_model(name: str, weights: str | None) -> tuple[ModelSpec, nn.Mod
         module = models.get_model(
             name, weights=None, **({"weights_backbone": None} if _has_backbone(models, name) else {})
         )
-    spec = _spec(name, published, models.get_model_builder(name).__module__)
+    spec = _spec(name, published, models.get_model_builder(name).__module__, module)
     if weights is None:
         _fetch(module, name, published)
     return spec, module
@@ -82,9 +82,15 @@ def _fetch(module: nn.Module, name: str, published: Any) -> None:
         socket.setdefaulttimeout(before)
 
 
-def _spec(name: str, published: Any, source: str) -> ModelSpec:
+def _spec(name: str, published: Any, source: str, module: Any) -> ModelSpec:
     task = next((t for t in ("segmentation", "detection") if f".{t}." in source), "classification")
     transform, classes = published.transforms(), len(published.meta.get("categories", ()))
+    if task == "detection" and hasattr(module, "transform"):
+        inner = module.transform  # which resizes and normalises inside the detector
+        height, width = inner.fixed_size or (inner.min_size[0],) * 2
+        return ModelSpec(
+            name, (3, height, width), tuple(inner.image_mean), tuple(inner.image_std), task=task, classes=classes
+        )
     if not hasattr(transform, "mean"):
         raise ConfigError(f"torchvision:{name} is not an image classifier or segmenter edgeq can prepare inputs for")
     crop = getattr(transform, "crop_size", None)

@@ -36,6 +36,7 @@ from edgeq.report.html import render
 from edgeq.report.lock import build_lock, lock_text, portable
 from edgeq.report.locked import Locked
 from edgeq.report.schema import build_report, to_text
+from edgeq.report.snippets import decoding_snippet
 from edgeq.synth.base import JOINED
 from edgeq.synth.sheet import contact_sheet
 from edgeq.versions import package_versions
@@ -114,6 +115,7 @@ def report_of(output: BuildOutput) -> dict[str, Any]:
             "device": output.facts["made_on"],
         },
         raw_pixels=_raw_pixels(output),
+        host=_host(output),
         simulated=output.facts.get("simulated"),
         finetune=output.facts.get("finetune"),
         seconds=output.seconds,
@@ -142,6 +144,16 @@ def _raw_pixels(output: BuildOutput) -> dict[str, Any] | None:
         "border": input_transform.border,
         "macs": input_transform.added_macs,
     }
+
+
+def _host(output: BuildOutput) -> dict[str, Any] | None:
+    job = output.job
+    cut, file = job.loaded.cut, output.artifact.name
+    if cut is None:
+        return None
+    decoding, raw = cut.decoding, job.input_transform.raw
+    snippet = "" if decoding is None else decoding_snippet(decoding, job.loaded.spec, file, raw)
+    return {"where": cut.where, "work": cut.what, "outputs": list(cut.heads), "snippet": snippet}
 
 
 def _portable(accuracy: Mapping[str, Any] | None) -> dict[str, Any] | None:

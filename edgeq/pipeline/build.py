@@ -180,6 +180,7 @@ def plan(config: BuildConfig, loaded: LoadedModel | None = None) -> dict[str, An
         "model": model.spec.name,
         "target": opened.target.name,
         "input": list(model.spec.input_shape),
+        **({"cut": str(model.cut)} if model.cut else {}),
         "unsupported": [{"op": e.what, "where": e.where, "hint": e.hint} for e in refused],
     }
     if refused:

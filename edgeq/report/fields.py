@@ -278,6 +278,15 @@ class RawPixels(Section):
     macs: Annotated[Count, says("multiply-accumulates it costs")]
 
 
+class Host(Section):
+    """Present where the end of the network was cut off, because the host computes it in float behind the file."""
+
+    where: Annotated[Text, says("module that was cut off")]
+    work: Annotated[Text, says("what is left to the host")]
+    outputs: Annotated[list[Text], says("module paths of the file's outputs, in order")]
+    snippet: Annotated[Text, says("a Python program that does it; empty where edgeq has none")]
+
+
 class Simulated(Section):
     """Present where activations have fewer than 8 bits, which no runtime executes: `accuracy.integer` is then the
     exact reference's, and the file stores the same integers without that confinement.
@@ -397,6 +406,7 @@ class Report(Section, kw_only=True):
     devices: list[Device] | UnsetType = UNSET
     synthesis: Synthesis
     raw_pixels: RawPixels | UnsetType = UNSET
+    host: Host | UnsetType = UNSET
     simulated: Simulated | UnsetType = UNSET
     finetune: Finetune | UnsetType = UNSET
     seconds: Seconds

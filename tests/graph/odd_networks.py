@@ -250,7 +250,7 @@ FACTORIES: dict[str, tuple[Callable[[], Any], tuple[int, int, int], str | None]]
     "an empty tensor": (lambda: Net(lambda s, x: s.conv(x).mean((2, 3))[:, :0]), (3, 8, 8), "it returns [1, 0]"),
     "integers": (lambda: Net(lambda s, x: s.conv(x).mean((2, 3)).long()), (3, 8, 8), ""),
     "complex numbers": (lambda: Net(lambda s, x: torch.fft.fft(s.conv(x).mean((2, 3)))), (3, 8, 8), "not supported"),
-    "a constant": (lambda: Net(lambda s, x: s.fc.bias.view(1, 4)), (3, 8, 8), "does not depend on the input"),
+    "a constant": (lambda: Net(lambda s, x: s.fc.bias.view(1, 4)), (3, 8, 8), "no output depends on the input"),
     "its input": (lambda: nn.Flatten(), (4, 1, 1), None),
     "in place on its input": (lambda: Net(lambda s, x: s.fc(s.conv(x.mul_(2)).mean((2, 3)))), (3, 8, 8), None),
     "unread weights": (lambda: pooled(lambda s, y: y, spare=nn.Linear(5, 5)), (3, 8, 8), None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 import torch.nn.functional as F
 import torch.utils._pytree as pytree
@@ -21,8 +23,10 @@ CAPTURED = 1e-2
 the network does."""
 
 
-def confirm(module: nn.Module, graph: Graph, *, angles: bool = False) -> None:
+def confirm(module: nn.Module, graph: Graph, left_out: Collection[int] = (), *, angles: bool = False) -> None:
     """Raise `UnsupportedError` unless `module` answers twice alike, and as `graph` does.
+
+    `left_out` are the places, in the network's flattened answer, of outputs that the graph does not compute.
 
     Python's and NumPy's random numbers, clocks and counters leave no call in a traced program. They are found by the
     network's own two answers; that torch's random numbers are drawn anew for each is part of it. `angles`: the network
@@ -33,8 +37,8 @@ def confirm(module: nn.Module, graph: Graph, *, angles: bool = False) -> None:
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(next(floats, torch.float32))
     with torch.no_grad(), quiet(), in_eval_mode(module), torch.random.fork_rng(devices=[]):
         try:
-            first, second = (_tensors(module(image.clone())) for _ in range(2))
-        except Exception as error:
+            first, second = (_tensors(module(image.clone()), left_out) for _ in range(2))
+        except (Exception, SystemExit) as error:
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConfigError("the network does not run on its input", where=graph.name, why=line) from error
         captured = _tensors(GraphModule(graph)(image.float()))
@@ -55,8 +59,9 @@ def confirm(module: nn.Module, graph: Graph, *, angles: bool = False) -> None:
         )
 
 
-def _tensors(answer: object) -> list[Tensor]:
-    return [leaf.float() for leaf in pytree.tree_leaves(answer) if isinstance(leaf, Tensor)]
+def _tensors(answer: object, left_out: Collection[int] = ()) -> list[Tensor]:
+    leaves = [leaf for place, leaf in enumerate(pytree.tree_leaves(answer)) if place not in left_out]
+    return [leaf.float() for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def _apart(left: list[Tensor], right: list[Tensor], most: float) -> bool:

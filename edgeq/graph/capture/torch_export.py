@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import logging
@@ -31,8 +32,12 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
     with in_eval_mode(module), quiet(), _without_stack_traces(), torch.no_grad():
         try:
             return torch.export.export(module, (example,))
-        except Exception as error:
-            _run(module, example, name)
+        except (Exception, SystemExit) as error:  # whatever the user's forward raises
+            answer = _run(module, example, name)
+            if dataclasses.is_dataclass(answer) and not isinstance(answer, type):
+                with contextlib.suppress(Exception):
+                    torch.export.register_dataclass(type(answer))
+                    return torch.export.export(module, (example,))
             raise UnsupportedError(
                 "the network cannot be traced",
                 where=name + _line(error),
@@ -43,9 +48,12 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
 
 @contextlib.contextmanager
 def in_eval_mode(module: nn.Module) -> Iterator[None]:
-    """Every part in eval mode inside, and as it was behind."""
+    """Every part in eval mode inside, and as it was behind. Raises `ConfigError` where its `eval` does."""
     modes = {part: part.training for part in module.modules()}
-    module.eval()
+    try:
+        module.eval()
+    except Exception as error:  # networks may define what it does
+        raise ConfigError("the network cannot be brought to eval mode", why=_first_line(error)) from error
     try:
         yield
     finally:
@@ -71,11 +79,11 @@ def _without_stack_traces() -> Iterator[None]:
         setattr(settings, name, kept)
 
 
-def _run(module: nn.Module, example: Tensor, name: str) -> None:
-    """Raise what a network that cannot be traced says of its input, if it cannot be run either."""
+def _run(module: nn.Module, example: Tensor, name: str) -> object:
+    """The answer of a network that cannot be traced. Raises what it says of its input, if it cannot be run either."""
     try:
-        module(example)
-    except Exception as error:
+        return module(example)
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             "the network does not run on its input",
             where=name,
@@ -92,9 +100,13 @@ def _one_input(module: nn.Module, name: str) -> None:
             why="its Python code is lost",
             hint="capture the module it was made from",
         )
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return  # a forward without a signature; running it shows what it takes
     needed = [
         p.name
-        for p in inspect.signature(module.forward).parameters.values()
+        for p in parameters
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ]
     if len(needed) > 1:

@@ -65,16 +65,29 @@ def capture(module: nn.Module, input_shape: tuple[int, ...], name: str, *, angle
     """
     program = export(module, input_shape, name)
     cut = angles and cut_normalization(program)
-    graph = capture_program(program, name)
-    confirm(module, graph, angles=cut)
+    capturing = _capture(program, name)
+    with _report_errors(name):
+        graph = capturing.graph()
+        confirm(module, graph, capturing.constant_outputs, angles=cut)
     return graph
 
 
 def capture_program(program: ExportedProgram, name: str, *, angles: bool = False) -> Graph:
-    """Capture an exported program, such as a loaded ``.pt2``; it must take one image with a batch of 1 or any."""
+    """Capture an exported program, such as a loaded ``.pt2``; it must take one image with a batch of 1 or any.
+
+    Outputs that do not depend on the image are left out. `angles` as for `capture`.
+    """
     with _report_errors(name):
         if angles:
             cut_normalization(program)
+    capturing = _capture(program, name)
+    with _report_errors(name):
+        return capturing.graph()
+
+
+def _capture(program: ExportedProgram, name: str) -> _Capture:
+    """A walk that refused nothing. Raises the first refusal."""
+    with _report_errors(name):
         capturing = _walk_program(check_program(program, name), name)
         errors = capturing.errors
         if errors:
@@ -82,7 +95,7 @@ def capture_program(program: ExportedProgram, name: str, *, angles: bool = False
             more = f"{first.hint}; {len(errors) - 1} more unsupported, `edgeq build --plan` lists them"
             hint = more if errors[1:] else first.hint
             raise UnsupportedError(first.what, where=first.where, why=first.why, hint=hint) from first.__cause__
-        return capturing.graph()
+        return capturing
 
 
 def unsupported_calls(
@@ -153,6 +166,7 @@ class _Capture:
         self.errors: list[UnsupportedError] = []
         self._refused: list[torch.fx.Node] = []
         self._outputs: list[str] = []
+        self.constant_outputs: set[int] = set()
         weights = sum(t.numel() * t.element_size() for t in program.state_dict.values())
         self._evaluated = Folding(weights)
         with torch.no_grad():
@@ -198,7 +212,9 @@ class _Capture:
 
     def _finish(self, program: ExportedProgram) -> None:
         values = {node.name: value for node, value in self._values.items()}
-        for spec in program.graph_signature.output_specs:
+        specs = program.graph_signature.output_specs
+        returned = [spec for spec in specs if spec.kind is OutputKind.USER_OUTPUT]
+        for spec in specs:
             if spec.kind is OutputKind.USER_INPUT_MUTATION:
                 continue  # an in-place first call; nobody sees the caller's tensor again
             if spec.kind is not OutputKind.USER_OUTPUT:
@@ -224,14 +240,16 @@ class _Capture:
                         )
                     )
             else:
-                self.errors.append(
-                    UnsupportedError(
-                        "an output does not depend on the input",
-                        where=self._name,
-                        hint="return what is computed from the image alone",
-                    )
-                )
+                self.constant_outputs.add(next(place for place, other in enumerate(returned) if other is spec))
 
+        if self.constant_outputs and not self._outputs and not self.errors:
+            self.errors.append(
+                UnsupportedError(
+                    "no output depends on the input",
+                    where=self._name,
+                    hint="return what is computed from the image",
+                )
+            )
         if not self._outputs and not self.errors:
             self.errors.append(UnsupportedError("the network returns nothing", where=self._name))
 
