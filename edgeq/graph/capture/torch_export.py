@@ -81,15 +81,36 @@ def _without_stack_traces() -> Iterator[None]:
 
 def _run(module: nn.Module, example: Tensor, name: str) -> object:
     """The answer of a network that cannot be traced. Raises what it says of its input, if it cannot be run either."""
+    entered: list[str] = []
     try:
-        return module(example)
+        with note_entered(module, entered):
+            return module(example)
     except (Exception, SystemExit) as error:
         raise ConfigError(
             "the network does not run on its input",
-            where=name,
+            where=".".join([name, *entered[-1:]]).rstrip("."),
             why=_first_line(error),
             hint=f"the input shape given is {list(example.shape[1:])}",
         ) from error
+
+
+@contextlib.contextmanager
+def note_entered(module: nn.Module, entered: list[str]) -> Iterator[None]:
+    """Keep the paths of the parts of `module` that are running in `entered`, the innermost last."""
+
+    def leave(*_: object) -> None:
+        if entered:
+            entered.pop()
+
+    handles = []
+    for path, part in module.named_modules():
+        handles.append(part.register_forward_pre_hook(lambda *_, path=path: entered.append(path), prepend=True))
+        handles.append(part.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _one_input(module: nn.Module, name: str) -> None:
