@@ -67,8 +67,8 @@ class BuildConfig:
     weights: str | None = _setting(
         None, settings.TEXT, "weights file, FILE:KEY of several in it, or 'random' (structure tests only)"
     )
-    input_shape: tuple[int, int, int] | None = _setting(
-        None, settings.SHAPE, "C,H,W of one image, where the model does not say"
+    input_shape: tuple[int, ...] | None = _setting(
+        None, settings.SHAPE, "C,H,W of one image, or C,L of one series, where the model does not say"
     )
     mean: tuple[float, ...] | None = _setting(None, settings.NUMBERS, "per channel, on the 0..1 scale")
     std: tuple[float, ...] | None = _setting(None, settings.NUMBERS, "per channel, on the 0..1 scale")

@@ -227,7 +227,8 @@ PERCENT = Kind("PERCENT", _parser_of(Annotated[float, Meta(ge=0, le=100)], "a pe
 SIZE = Kind("BYTES", parse_size)
 SWITCH = Kind("", _switch, switch=True)
 NUMBERS = Kind("NUMBERS", _parser_of(tuple[Number, ...], "numbers such as 0.485,0.456,0.406", ","))
-SHAPE = Kind("C,H,W", _parser_of(tuple[Positive, Positive, Positive], "C,H,W such as 3,224,224", ",x"))
+_SIZES = Annotated[tuple[Positive, ...], Meta(min_length=2, max_length=3)]
+SHAPE = Kind("C,H,W", _parser_of(_SIZES, "C,H,W such as 3,224,224, or C,L such as 40,101", ",x"))
 NAMES = Kind("NAME", _names(1), repeated=True)
 DEVICES = Kind("DEVICE", _names(0), repeated=True)
 

@@ -26,7 +26,8 @@ from edgeq.model.elsewhere import suggest
 from edgeq.model.heads import Cut, cut_decoding, unwrap, usual_input
 from edgeq.model.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
 from edgeq.model.pycode import aside, call, import_callable, last_line
-from edgeq.model.spec import ModelSpec
+from edgeq.model.series import as_network_of_pictures
+from edgeq.model.spec import ModelSpec, as_picture, is_series
 from edgeq.model.tasks import GridDetection, Task, task_kind
 from edgeq.model.timm import timm_model
 from edgeq.model.torchvision import import_torchvision, torchvision_model
@@ -45,6 +46,8 @@ __all__ = [
 ]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SERIES_STD = (0.125,)
+"""With a mean of 0.5: series of values from -4 to 4, as those of mean 0 and deviation 1 have."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,9 @@ def load_model(
     `input_shape` ``(C, H, W)``, `mean`, `std` and `task` replace what the model states. The network has run once
     on zeros when this returns, so its input shape and outputs are right. Raises `ConfigError`, `UnsupportedError`.
     """
-    shape = None if input_shape is None else tuple(int(v) for v in input_shape)
+    shape = None if input_shape is None else as_picture(input_shape)
     if shape is not None and len(shape) != 3:
-        raise ConfigError(f"input shape {list(shape)}", why="must be channels, height, width")
+        raise ConfigError(f"input shape {list(shape)}", why="must be channels, height, width, or channels, length")
     request = _Request(
         reference,
         weights,
@@ -145,7 +148,7 @@ def wrap_module(
         module = copy.deepcopy(module)
     except Exception as error:
         raise ConfigError(f"{name} cannot be copied", why=last_line(error)) from error
-    shape = tuple(int(v) for v in input_shape)
+    shape = as_picture(input_shape)
     means, stds = (None if given is None else tuple(given) for given in (mean, std))
     if len(shape) != 3:
         raise ConfigError(f"input shape {list(shape)}", why="must be channels, height, width")
@@ -179,7 +182,7 @@ def checkpoint_file(reference: str, weights: str | None = None) -> Path | None:
 
 def _finish(spec: ModelSpec, module: nn.Module, reference: str) -> tuple[ModelSpec, nn.Module, Cut | None]:
     """The network in eval mode without its decoding, what was cut, and a spec whose task is that of its outputs."""
-    module, cut = cut_decoding(_ready(module, reference))
+    module, cut = cut_decoding(as_network_of_pictures(_ready(module, reference), spec))
     if cut is not None and spec.dense is None:
         dense = None if cut.decoding is None else GridDetection.of(cut.decoding, cut.names)
         classes = spec.classes if dense is None else len(dense.classes)
@@ -319,6 +322,7 @@ def _guess_spec(request: _Request, name: str, module: nn.Module | None) -> Model
         field for field in ("mean", "std", "task") if field not in stated and getattr(request, field) is None
     )
     mean, std = ((0.5,), (0.5,)) if shape[0] == 1 else (IMAGENET_MEAN, IMAGENET_STD)
+    mean, std = ((0.5,), SERIES_STD) if is_series(shape) else (mean, std)
     return ModelSpec(
         name=name,
         input_shape=shape,

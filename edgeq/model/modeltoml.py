@@ -15,7 +15,7 @@ from edgeq.config.tomlfile import expand, read_toml
 from edgeq.config.typed import Count, Name, Number, Positive, read
 from edgeq.errors import ArtifactError, ConfigError
 from edgeq.limits import read_text
-from edgeq.model.spec import ModelSpec
+from edgeq.model.spec import ModelSpec, as_picture
 from edgeq.model.tasks import read_task, task_table
 from edgeq.registry import nearest
 
@@ -145,7 +145,7 @@ def _spec_of(file: _File | _Spec, where: str, labels: tuple[str, ...], evaluatio
     try:
         return ModelSpec(
             name=file.name,
-            input_shape=pixels.shape,  # type: ignore[arg-type]  # ModelSpec checks that there are three
+            input_shape=as_picture(pixels.shape),  # type: ignore[arg-type]  # ModelSpec checks that there are three
             mean=pixels.mean,
             std=pixels.std,
             resize=pixels.resize,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from edgeq.config.tasks import KINDS
 from edgeq.errors import ConfigError
 from edgeq.model.tasks import Task
 
-__all__ = ["ModelSpec"]
+__all__ = ["ModelSpec", "as_picture", "is_series"]
 
 BRIGHTEST = 2.0
 """A mean above it is none of values from 0 to 1, but of pixels from 0 to 255."""
@@ -27,11 +28,23 @@ CHANNELS = (1, 3, 4)
 """Numbers of channels that pictures have: grey, RGB, RGB and one more."""
 
 
+def as_picture(shape: Sequence[int]) -> tuple[int, ...]:
+    """``(C, L)``, a series of C channels and L values, as a picture one row high: ``(C, 1, L)``. Others as they are."""
+    sizes = tuple(int(size) for size in shape)
+    return (sizes[0], 1, sizes[1]) if len(sizes) == 2 else sizes
+
+
+def is_series(shape: Sequence[int]) -> bool:
+    """Whether a picture of `shape` ``(C, H, W)`` is one row high, and so no picture."""
+    return len(shape) == 3 and shape[1] == 1 < shape[2]
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A network's name, input and output.
 
-    `input_shape` is one image, ``(C, H, W)``. `mean` and `std` are per channel on the 0..1 scale. `resize` (short side)
+    `input_shape` is one image, ``(C, H, W)``; a series of C channels and L values is one of ``(C, 1, L)``. `mean` and
+    `std` are per channel on the 0..1 scale, or one number for all channels. `resize` (short side)
     and `crop` (centre) bring pictures to that size; None leaves pictures as they are. `evaluation` is where labelled
     images are (a path, or ``file.py:function``): read by measuring only. `dense` says what the outputs mean, where a
     ``[task]`` table does, `labels` what the classes are called. `assumed` names fields nobody stated,
@@ -64,6 +77,9 @@ class ModelSpec:
                 f"input shape {list(self.input_shape)} of {self.name}", why="must be [channels, height, width]"
             )
         channels, height, width = self.input_shape
+        for field in ("mean", "std"):
+            given = tuple(getattr(self, field))
+            object.__setattr__(self, field, given * channels if len(given) == 1 else given)
         if width in CHANNELS and channels not in CHANNELS and len(self.mean) != channels:
             raise ConfigError(
                 f"input shape {list(self.input_shape)} of {self.name}",
@@ -121,6 +137,11 @@ class ModelSpec:
         else:
             what, other = "the outputs were taken for real values, not for scores of classes", "classification"
         return f"nobody stated the task: {what} (--task {other} says otherwise)"
+
+    @property
+    def usual_values(self) -> str:
+        """What mean and std are where nobody stated them."""
+        return "values from -4 to 4" if is_series(self.input_shape) else "ImageNet's values"
 
     @property
     def decisions(self) -> int:

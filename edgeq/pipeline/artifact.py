@@ -176,7 +176,7 @@ def _warnings(output: BuildOutput) -> list[str]:
     if form.exact and exactness["equal"] != exactness["values"]:
         warnings.insert(0, f"the file differs from the reference first at {exactness['first_difference']}")
     if pixels := [field for field in spec.assumed if field != "task"]:
-        warnings.append(f"nobody stated {' and '.join(pixels)}: ImageNet's values were assumed")
+        warnings.append(f"nobody stated {' and '.join(pixels)}: {spec.usual_values} were assumed")
     if spec.assumption:
         warnings.append(spec.assumption)
     if spec.task == "embedding":

@@ -18,7 +18,7 @@ from edgeq.finetune.settings import METHODS
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm
 from edgeq.measure.conditions import this_machine
-from edgeq.model.spec import ModelSpec
+from edgeq.model.spec import ModelSpec, is_series
 from edgeq.quant.input_transform import InputTransform, choose_raw_pixels, normalised_input
 from edgeq.quant.scheme import LayerBits, Scheme
 from edgeq.synth import synthesizer_of
@@ -184,6 +184,8 @@ def choose_method(method: str, raw: Graph, task: str = "classification") -> tupl
     """The synthesizer to use, and why: what was asked for, or for ``auto`` what suits the network and its `task`."""
     if method != "auto":
         return method, "as asked"
+    if is_series(raw.input_shapes[raw.inputs[0]][1:]):
+        return "series", "auto: the input is one row high, so nothing that pictures have is assumed of it"
     norms = sum(1 for _ in raw.of_kind(BatchNorm))
     if norms:
         return "gznq", f"auto: the network has {norms} batch norms whose statistics images can match"

@@ -100,6 +100,7 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
         "mean": list(loaded.spec.mean),
         "std": list(loaded.spec.std),
         "assumed": list(loaded.spec.assumed),
+        "usual_values": loaded.spec.usual_values,
         "assumption": loaded.spec.assumption,
         "method": calibration.method,
         "method_reason": why,

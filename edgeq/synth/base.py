@@ -47,6 +47,7 @@ SYNTHESIZERS: Registry[Synthesizer] = Registry(
         "edgeq.synth.gzsq_literal",
         "edgeq.synth.zeroq",
         "edgeq.synth.inversion",
+        "edgeq.synth.series",
         "edgeq.synth.zs_cgan",
     ),
 )

@@ -33,6 +33,12 @@ _KNOWN: dict[str, tuple[bool, bool, str, str]] = {
     "zeroq": (True, False, "batch-norm statistics", "ZeroQ's distillation: the same statistics, without labels"),
     "zs-cgan": (True, False, _STATISTICS, "drawn by a conditional generator trained against the network alone"),
     "inversion": (False, False, "answers of the network", "random shapes, optimised until each has its class"),
+    "series": (
+        False,
+        False,
+        _STATISTICS,
+        "noise, optimised likewise: for inputs that are no pictures",
+    ),
     "leaves": (False, False, "none", "random shapes hiding one another, as they are"),
     "noise": (False, False, "none", "Gaussian noise: the baseline of the literature"),
     "uniform": (False, False, "none", "uniform random pixels"),

@@ -183,8 +183,8 @@ def test_mistakes_elsewhere_name_their_place() -> None:
         resolve({"images": "many"}, {})
     with pytest.raises(ConfigError, match="EDGEQ_IMAGES '0': must be a whole number from 1 to 1,000,000"):
         resolve({}, {"EDGEQ_IMAGES": "0"})
-    with pytest.raises(ConfigError, match="--input-shape '3,32': must be C,H,W"):
-        resolve({"input_shape": "3,32"}, {})
+    with pytest.raises(ConfigError, match="--input-shape '32': must be C,H,W"):
+        resolve({"input_shape": "32"}, {})
     with pytest.raises(ConfigError, match="--min-agreement '97': must be a share between 0 and 1"):
         resolve({"min_agreement": "97"}, {})
     with pytest.raises(ConfigError, match=r"cannot read gone\.toml"):

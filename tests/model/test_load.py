@@ -195,7 +195,7 @@ def test_every_shipped_model_file_is_valid() -> None:
         ("classes = 4", "clases = 4", ("unknown key 'clases'", "[output]", "did you mean 'classes'?")),
         ("[evaluation]", "[evalution]", ("unknown key 'evalution'", "did you mean 'evaluation'?")),
         ("shape = [3, 8, 8]", "", ("key 'shape' is missing", "[input]")),
-        ("shape = [3, 8, 8]", "shape = [3, 8]", ("input shape [3, 8]", "model.toml")),
+        ("shape = [3, 8, 8]", "shape = [3]", ("input shape [3]", "model.toml")),
         ("shape = [3, 8, 8]", "shape = [1, 8, 8]", ("mean", "one per channel")),
         ("shape = [3, 8, 8]", 'shape = "3x8x8"', ("must be a list of integers",)),
         ("shape = [3, 8, 8]", "shape = [3, 8, 8]\ncrop = 7", ("crop = 7", "8 x 8")),

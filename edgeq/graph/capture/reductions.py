@@ -73,7 +73,7 @@ def _variance(call: Call) -> Value:
         raise call.unsupported(f"it is the variance of {count} values", "take it over more, or with correction=0")
     mean = reshape(call, average(call, value, axes), _kept(value, axes))
     centred = sum_of(call, value, times(call, mean, -1))
-    power = mean_square(call, centred, axes)
+    power = mean_square(call, centred, axes, of_positions=True)
     return power if less == 0 else affine(call, power, count / (count - less), 0.0, "unbiased")
 
 
@@ -93,14 +93,20 @@ def _norm(call: Call) -> Value:
     raise call.unsupported(f"its order is {order:g}", "take the norm of order 1, 2 or infinity")
 
 
-def mean_square(call: Call, value: Value, axes: list[int], eps: float = 0.0) -> Value:
+def mean_square(call: Call, value: Value, axes: list[int], eps: float = 0.0, *, of_positions: bool = False) -> Value:
     """The mean of the squares over `axes`, plus `eps`, with those dimensions kept as 1s.
 
-    Over channels a product of matrices sums the squares exactly; over a map they are rounded first.
+    Over channels a product of matrices sums the squares exactly; over a map they are rounded first. The last dimension
+    of ``(N, ?, ?)`` counts as channels, as in a layer norm, or as positions, as in a recording.
     """
     kept, rank = _kept(value, axes), len(value.shape)
     last = list(range(rank - len(axes), rank))
-    if rank != 4 and axes == last and math.prod(value.shape[axis] for axis in axes) <= ops.MOST_SQUARES:
+    if (
+        rank != 4
+        and axes == last
+        and not (of_positions and rank == 3)
+        and math.prod(value.shape[axis] for axis in axes) <= ops.MOST_SQUARES
+    ):
         picture, back = as_channels(call, value, len(axes))
         return back(call.emit(ops.MeanSquare(eps), picture, label="power"), (1,) * len(axes))
     if rank == 4 and 1 in axes and value.shape[1] <= ops.MOST_SQUARES:
@@ -167,7 +173,7 @@ def _last_run(call: Call, value: Value, axes: list[int]) -> tuple[Value, list[in
     before, inside, after = (math.prod(part) for part in (shape[1:first], shape[first : last + 1], shape[last + 1 :]))
     left = (*shape[:first], *[1] * (last + 1 - first), *shape[last + 1 :])
     if after == 1:
-        return reshape(call, value, (1, before, inside, 1)), [2, 3], left
+        return reshape(call, value, (1, before, 1, inside)), [2, 3], left
     return reshape(call, value, (1, before, inside, after)), [2], left
 
 
