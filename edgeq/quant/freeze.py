@@ -50,7 +50,7 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
     moved to where kernels take it.
     """
     for node in graph.nodes:
-        if not node.op.is_layer and len(graph.activations(node)) < len(node.inputs):
+        if not (node.op.is_layer or node.op.holds_constant) and len(graph.activations(node)) < len(node.inputs):
             what = f"{type(node.op).__name__}, which has constants, cannot be frozen"
             raise UnsupportedError(what, where=node.name, hint="run passes.optimize first")
     graph = calibration.rounded(graph)
@@ -60,6 +60,9 @@ def freeze(graph: Graph, calibration: Calibration) -> Frozen:
     nodes: list[Node] = []
     dead: dict[str, int] = {}
     for node in graph.nodes:
+        if node.op.holds_constant:
+            (name,), q = node.inputs, quantizations[node.name]
+            constants[name], quantizations[name] = q.quantize(graph.constants[name]), q
         if not node.op.is_layer:
             nodes.append(node)
             continue

@@ -33,8 +33,10 @@ DIRECT_FILTERS = 16
 class Context(ABC):
     """Values of the network being written, by their name in the graph."""
 
-    def __init__(self, builder: Builder) -> None:
-        self.builder = builder
+    def __init__(self, builder: Builder, entry: str) -> None:
+        """`entry` is the network's input."""
+        self.builder, self.entry = builder, entry
+        self._batch: str | None = None
 
     @abstractmethod
     def shape(self, value: str) -> Shape:
@@ -98,6 +100,12 @@ class Context(ABC):
     def fill(self, node: Node, real: float) -> None:
         """Make `node`'s value `real` everywhere, in the shape of its input."""
 
+    def batch(self) -> str:
+        """How many images are computed at once, an int64 vector of one."""
+        if self._batch is None:
+            self._batch = self.builder.node("Shape", [self.movable(self.entry)], start=0, end=1)
+        return self._batch
+
     def indices(self, *numbers: int) -> str:
         """An int64 vector."""
         return self.builder.constant(np.array(numbers, np.int64))
@@ -107,7 +115,7 @@ class FloatContext(Context):
     """Float32 throughout: tensors and values have the same names."""
 
     def __init__(self, builder: Builder, graph: Graph) -> None:
-        super().__init__(builder)
+        super().__init__(builder, graph.inputs[0])
         self._graph = graph
         for name, array in graph.constants.items():
             builder.constant(array.astype(np.float32), name)
@@ -182,7 +190,7 @@ class QuantizedContext(Context):
 
     def __init__(self, builder: Builder, graph: IntegerGraph, activations: str, edges: frozenset[str]) -> None:
         """`edges`: inputs and outputs whose own name belongs to a tensor of another type."""
-        super().__init__(builder)
+        super().__init__(builder, graph.inputs[0])
         self._graph = graph
         self._type = activations
         self._edges = edges

@@ -31,6 +31,8 @@ def verify_tflite(graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float
     layout = plan(graph)
     session = LiteRTSession(data, kernels="reference", keep_all=True, channels=inputs.shape[1])
     entry = graph.quantizations[graph.inputs[0]]
+    constants = {node.name for node in graph.nodes if node.op.holds_constant}
+    computed = [node.name for node in graph.nodes if layout.tensor(node.name) not in constants]
 
     def differences() -> Iterator[tuple[str, Difference]]:
         for start in range(0, len(inputs), BATCH):
@@ -38,14 +40,13 @@ def verify_tflite(graph: IntegerGraph, data: bytes, inputs: npt.NDArray[np.float
             expected = run(graph, entry.quantize(batch))
             for row, image in enumerate(batch):
                 tensors = session.intermediates(session.file_input(image[None]))
-                for node in graph.nodes:
-                    actual = _tensor(tensors, layout.tensor(node.name), graph)
+                for name in computed:
+                    actual = _tensor(tensors, layout.tensor(name), graph)
                     if actual is None:
-                        raise ArtifactError(f"the file has no tensor for {node.name}", where=graph.name)
-                    logical = layout.to_logical(node.name, actual)
-                    yield node.name, compare(expected[node.name][row : row + 1], logical)
+                        raise ArtifactError(f"the file has no tensor for {name}", where=graph.name)
+                    yield name, compare(expected[name][row : row + 1], layout.to_logical(name, actual))
 
-    return gather(f"{session.runtime} BUILTIN_REF", [node.name for node in graph.nodes], differences())
+    return gather(f"{session.runtime} BUILTIN_REF", computed, differences())
 
 
 def _tensor(tensors: Tensors, value: str, graph: IntegerGraph) -> npt.NDArray[Any] | None:

@@ -14,19 +14,30 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from edgeq.errors import UnsupportedError
+from edgeq.graph import ops
 from edgeq.graph.ops import Op, Pair, Shape
 from edgeq.registry import Registry
 
-__all__ = ["ATEN", "Call", "Constant", "Rule", "Value", "aten", "axis_of"]
+__all__ = ["ANYWHERE", "ATEN", "Call", "Constant", "Rule", "Value", "aten", "axis_of", "with_batch"]
 
 
 @dataclass(frozen=True)
 class Value:
-    """An activation. `key` names it until capture is over; `seen` is the shape torch saw, which may lack the batch."""
+    """An activation. `key` names it until capture is over; `seen` is the shape torch saw.
+
+    `shape` is the value's own. The batch, which is 1, always stands in front of it; where torch moved it or merged it
+    into another dimension, as windows and heads of attention do, `shape` is `seen` behind one or two dimensions of 1.
+    Four dimensions are a picture for every stage that comes after, so there are two where one would make four.
+    """
 
     key: str
     shape: Shape
     seen: Shape
+
+    @property
+    def offset(self) -> int:
+        """How many dimensions stand in front of those that torch saw."""
+        return len(self.shape) - len(self.seen)
 
 
 @dataclass(frozen=True)
@@ -42,12 +53,16 @@ Emit = Callable[[Op, Sequence["Value | Constant"], str], Value]
 
 @dataclass(frozen=True)
 class Call:
-    """One ATen call: name, arguments by schema name (`Value` or `Constant` where torch has tensors), result shapes."""
+    """One ATen call: name, arguments by schema name (`Value` or `Constant` where torch has tensors), result shapes.
+
+    `anywhere` says that its rule takes values wherever their batch is; others get them as torch saw them.
+    """
 
     name: str
     arguments: Mapping[str, Any]
     shapes: tuple[Shape, ...]
     sink: Emit
+    anywhere: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -61,15 +76,34 @@ class Call:
         return default if value is None else value
 
     def value(self, argument: str = "self") -> Value:
-        """The activation given as `argument`; `UnsupportedError` for a constant or one without a batch dimension."""
+        """The activation given as `argument`; `UnsupportedError` for a constant, or one whose batch the rule misses."""
         return self.activation(self.arguments[argument])
 
     def activation(self, given: Any) -> Value:
         if not isinstance(given, Value):
             raise self.unsupported("an activation is combined with a constant", _CONSTANT_HINT)
-        if given.shape != given.seen:
+        if self.anywhere or not given.offset:
+            return given
+        if len(given.seen) < 2 or given.seen[0] != 1:
             raise self.unsupported("the batch dimension was squeezed or reshaped away before it", _BATCH_HINT)
-        return given
+        return self.emit(ops.Reshape(given.seen[1:]), given, label="batch")
+
+    def axis(self, dim: int, value: Value) -> int:
+        """Where in `value` the dimension is that torch calls `dim`."""
+        return axis_of(dim, len(value.seen)) + value.offset
+
+    def operand(self, given: Any, rank: int) -> Value:
+        """An activation or a constant, as an activation of `rank` dimensions: torch counts them from the last one."""
+        if not isinstance(given, Constant):
+            value = self.activation(given)
+            missing = rank - len(value.shape)
+            shape = (*value.shape[:1], *(1,) * missing, *value.shape[1:])
+            return value if missing <= 0 else self.emit(ops.Reshape(shape[1:]), value)
+        shape = tuple(given.tensor.shape)
+        shape = (1,) * (rank - len(shape)) + shape
+        if len(shape) > rank or shape[0] != 1:
+            raise self.unsupported(f"a constant of shape {list(given.tensor.shape)} reaches over the batch")
+        return self.emit(ops.Constant(), Constant(given.name, given.tensor.float().reshape(shape)))
 
     def constant(self, argument: str) -> Constant | None:
         """The parameter given as `argument`, None where it is absent."""
@@ -96,9 +130,12 @@ class Call:
 
 
 Rule = Callable[[Call], "Value | tuple[Value, ...]"]
+ANYWHERE: set[str] = set()
+"""Names of calls whose rules take values wherever their batch is."""
 ATEN: Registry[Rule] = Registry(
     "aten",
     modules=(
+        "edgeq.graph.capture.attention",
         "edgeq.graph.capture.elementwise",
         "edgeq.graph.capture.layers",
         "edgeq.graph.capture.moves",
@@ -115,6 +152,9 @@ ATEN: Registry[Rule] = Registry(
 )
 """Rules by ATen name, e.g. ``aten.conv2d``."""
 
+PICTURE = 4
+"""Dimensions of a picture."""
+
 _CONSTANT_HINT = (
     "fold it into a neighbouring convolution; input normalisation belongs in [input] mean and std of model.toml"
 )
@@ -124,12 +164,17 @@ _BATCH_HINT = "use flatten(1), or name the dimensions to squeeze"
 _R = TypeVar("_R", bound=Rule)
 
 
-def aten(*names: str) -> Callable[[_R], _R]:
-    """Register a rule under each name, in-place spellings (``relu_``) included."""
+def aten(*names: str, anywhere: bool = False) -> Callable[[_R], _R]:
+    """Register a rule under each name, in-place spellings (``relu_``) included.
+
+    `anywhere`: the rule takes values wherever their batch is, and finds dimensions with `Call.axis`.
+    """
 
     def add(rule: _R) -> _R:
         for name in names:
             ATEN.register(f"aten.{name}")(rule)
+            if anywhere:
+                ANYWHERE.add(f"aten.{name}")
         return rule
 
     return add
@@ -138,3 +183,8 @@ def aten(*names: str) -> Callable[[_R], _R]:
 def axis_of(dim: int, rank: int) -> int:
     """A dimension counted from the front."""
     return dim + rank if dim < 0 else dim
+
+
+def with_batch(seen: Shape) -> Shape:
+    """The shape of a value that torch sees as `seen`, without a batch of its own in front."""
+    return (1, *seen) if len(seen) != PICTURE - 1 else (1, 1, *seen)

@@ -25,40 +25,40 @@ SOFTPLUS_THRESHOLD = 10
 Operand = Value | Constant | float
 
 
-@aten("add", "add_")
+@aten("add", "add_", anywhere=True)
 def _add(call: Call) -> Value:
     return sum_of(call, call["self"], times(call, call["other"], call.get("alpha", 1)))
 
 
-@aten("sub", "sub_", "subtract")
+@aten("sub", "sub_", "subtract", anywhere=True)
 def _sub(call: Call) -> Value:
     return sum_of(call, call["self"], times(call, call["other"], -call.get("alpha", 1)))
 
 
-@aten("rsub")
+@aten("rsub", anywhere=True)
 def _rsub(call: Call) -> Value:
     return sum_of(call, call["other"], times(call, call["self"], -call.get("alpha", 1)))
 
 
-@aten("neg", "neg_")
+@aten("neg", "neg_", anywhere=True)
 def _neg(call: Call) -> Value:
     return affine(call, call.value(), -1.0, 0.0)
 
 
-@aten("mul", "mul_", "multiply")
+@aten("mul", "mul_", "multiply", anywhere=True)
 def _mul(call: Call) -> Value:
     return product(call, call["self"], call["other"])
 
 
 def product(call: Call, left: Operand, right: Operand) -> Value:
-    """Two activations multiplied, or an activation and a number or a constant per channel."""
-    if isinstance(left, Value) and isinstance(right, Value):
-        return call.emit(Mul(), *_pair(call, left, right))
+    """Two activations multiplied, or an activation and a number or constants."""
     value, factor = (left, right) if isinstance(left, Value) else (right, left)
+    if isinstance(factor, Value) or _varies(call.activation(value), factor):
+        return call.emit(Mul(), *_pair(call, left, right))  # type: ignore[arg-type]
     return affine(call, call.activation(value), factor, 0.0)
 
 
-@aten("div", "div_", "divide", "true_divide")
+@aten("div", "div_", "divide", "true_divide", anywhere=True)
 def _div(call: Call) -> Value:
     if call.get("rounding_mode") is not None:
         raise call.unsupported("it divides to whole numbers", "divide without rounding_mode")
@@ -75,23 +75,23 @@ def quotient(call: Call, dividend: Operand, divisor: Operand) -> Value:
     return product(call, dividend, 1 / float(divisor))
 
 
-@aten("relu", "relu_")
+@aten("relu", "relu_", anywhere=True)
 def _relu(call: Call) -> Value:
     return call.emit(ops.RELU, call.value(), label="relu")
 
 
-@aten("relu6", "relu6_")
+@aten("relu6", "relu6_", anywhere=True)
 def _relu6(call: Call) -> Value:
     return call.emit(ops.RELU6, call.value(), label="relu6")
 
 
-@aten("hardtanh", "hardtanh_")
+@aten("hardtanh", "hardtanh_", anywhere=True)
 def _hardtanh(call: Call) -> Value:
     op = ops.Clamp(float(call["min_val"]), float(call["max_val"]))
     return call.emit(op, call.value(), label="relu6" if op == ops.RELU6 else "")
 
 
-@aten("clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_")
+@aten("clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_", anywhere=True)
 def _clamp(call: Call) -> Value:
     limits = [_limit(call, call.get("min", -math.inf)), _limit(call, call.get("max", math.inf))]
     return call.emit(ops.Clamp(float(limits[0]), float(limits[1])), call.value())
@@ -105,54 +105,54 @@ def _limit(call: Call, given: Operand) -> float:
     return float(given)
 
 
-@aten("leaky_relu", "leaky_relu_")
+@aten("leaky_relu", "leaky_relu_", anywhere=True)
 def _leaky_relu(call: Call) -> Value:
     return call.emit(ops.LeakyReLU(float(call["negative_slope"])), call.value())
 
 
-@aten("sigmoid", "sigmoid_")
+@aten("sigmoid", "sigmoid_", anywhere=True)
 def _sigmoid(call: Call) -> Value:
     return call.emit(Sigmoid(), call.value())
 
 
-@aten("tanh", "tanh_")
+@aten("tanh", "tanh_", anywhere=True)
 def _tanh(call: Call) -> Value:
     return call.emit(Tanh(), call.value())
 
 
-@aten("hardswish", "hardswish_")
+@aten("hardswish", "hardswish_", anywhere=True)
 def _hardswish(call: Call) -> Value:
     return call.emit(HardSwish(), call.value())
 
 
-@aten("gelu", "gelu_")
+@aten("gelu", "gelu_", anywhere=True)
 def _gelu(call: Call) -> Value:
     return call.emit(GELU(call.get("approximate", "none") == "tanh"), call.value())
 
 
-@aten("elu", "elu_")
+@aten("elu", "elu_", anywhere=True)
 def _elu(call: Call) -> Value:
     numbers = (float(call.get(name, 1.0)) for name in ("alpha", "scale", "input_scale"))
     return call.emit(ELU(*numbers), call.value())
 
 
-@aten("selu", "selu_")
+@aten("selu", "selu_", anywhere=True)
 def _selu(call: Call) -> Value:
     return call.emit(ELU(SELU_ALPHA, SELU_SCALE), call.value(), label="selu")
 
 
-@aten("celu", "celu_")
+@aten("celu", "celu_", anywhere=True)
 def _celu(call: Call) -> Value:
     alpha = float(call.get("alpha", 1.0))
     return call.emit(ELU(alpha, 1.0, 1 / alpha), call.value(), label="celu")
 
 
-@aten("mish", "mish_")
+@aten("mish", "mish_", anywhere=True)
 def _mish(call: Call) -> Value:
     return call.emit(Mish(), call.value())
 
 
-@aten("softplus")
+@aten("softplus", anywhere=True)
 def _softplus(call: Call) -> Value:
     beta, threshold = float(call.get("beta", 1.0)), float(call.get("threshold", 20.0))
     if threshold < SOFTPLUS_THRESHOLD:
@@ -164,20 +164,20 @@ def _softplus(call: Call) -> Value:
     return output if beta == 1 else affine(call, output, 1 / beta, 0.0, "beta")
 
 
-@aten("log_sigmoid", "log_sigmoid_forward")
+@aten("log_sigmoid", "log_sigmoid_forward", anywhere=True)
 def _log_sigmoid(call: Call) -> Value:
     """``-softplus(-x)``."""
     output = call.emit(Softplus(), affine(call, call.value(), -1.0, 0.0, "negative"))
     return affine(call, output, -1.0, 0.0, "log_sigmoid")
 
 
-@aten("silu", "silu_")
+@aten("silu", "silu_", anywhere=True)
 def _silu(call: Call) -> Value:
     value = call.value()
     return call.emit(Mul(), value, call.emit(Sigmoid(), value))
 
 
-@aten("hardsigmoid", "hardsigmoid_")
+@aten("hardsigmoid", "hardsigmoid_", anywhere=True)
 def _hardsigmoid(call: Call) -> Value:
     line = affine(call, call.value(), 1 / 6, 0.5, "hardsigmoid")
     return call.emit(ops.UNIT, line, label="hardsigmoid")
@@ -214,20 +214,18 @@ def times(call: Call, operand: Operand, factor: float) -> Operand:
 
 
 def sum_of(call: Call, left: Operand, right: Operand) -> Value:
-    """Two activations added, or an activation and a number or a constant per channel."""
-    if isinstance(left, Value) and isinstance(right, Value):
-        return call.emit(ops.Add(), *_pair(call, left, right))
+    """Two activations added, or an activation and a number or constants."""
     value, shift = (left, right) if isinstance(left, Value) else (right, left)
+    if isinstance(shift, Value) or _varies(call.activation(value), shift):
+        return call.emit(ops.Add(), *_pair(call, left, right))  # type: ignore[arg-type]
     return affine(call, call.activation(value), 1.0, shift)
 
 
-def _pair(call: Call, left: Value, right: Value) -> tuple[Value, Value]:
-    one, other = call.activation(left), call.activation(right)
-    if len(one.shape) != len(other.shape):
-        raise call.unsupported(
-            f"it broadcasts {list(one.shape)} with {list(other.shape)}", "give both the same number of dimensions"
-        )
-    return one, other
+def _pair(call: Call, left: Value | Constant, right: Value | Constant) -> tuple[Value, Value]:
+    """Both with one number of dimensions, which torch counts from the last."""
+    values = [given for given in (left, right) if isinstance(given, Value)]
+    rank = max(len(call.activation(value).shape) for value in values)
+    return call.operand(left, rank), call.operand(right, rank)
 
 
 def affine(call: Call, value: Value, scale: Operand, shift: Operand, label: str = "") -> Value:
@@ -242,6 +240,15 @@ def affine(call: Call, value: Value, scale: Operand, shift: Operand, label: str 
         return back(affine(call, picture, scale, shift, label), value.shape[-1:])
     constants = [_vector(call, value, given, name) for given, name in zip((scale, shift), names, strict=True)]
     return call.emit(Affine(), value, *constants, label=label)
+
+
+def _varies(value: Value, given: Operand) -> bool:
+    """Is it a constant with more than one number per channel, be that the first dimension or the last?"""
+    if not isinstance(given, Constant) or given.tensor.numel() == 1 or _along_last(value, given):
+        return False
+    shape = tuple(given.tensor.shape)
+    places = (1,) * (len(value.shape) - len(shape)) + shape
+    return len(shape) > len(value.shape) or any(size != 1 and place != 1 for place, size in enumerate(places))
 
 
 def _along_last(value: Value, given: Operand) -> bool:

@@ -64,17 +64,19 @@ def _padding(call: Call, kernel: Pair, dilation: Pair) -> Sides:
     return (vertical, vertical, horizontal, horizontal)
 
 
-@aten("linear", "addmm", "mm")
+@aten("linear", "addmm", anywhere=True)
 def _linear(call: Call) -> Value:
-    if "mat2" in call.arguments:  # decomposed form: the weight arrives transposed
-        if call.get("beta", 1) != 1 or call.get("alpha", 1) != 1:
-            raise call.unsupported("beta and alpha must be 1", "use nn.Linear")
-        given = call.constant("mat2")
-        weight = None if given is None else Constant(given.name, given.tensor.t())
-        x, bias = ("mat1", call.constant("self")) if "mat1" in call.arguments else ("self", None)
-    else:
-        weight, x, bias = call.constant("weight"), "input", call.constant("bias")
-    value = call.value(x)
+    if "mat2" not in call.arguments:
+        return linear(call, call.value("input"), call.constant("weight"), call.constant("bias"))
+    if call.get("beta", 1) != 1 or call.get("alpha", 1) != 1:
+        raise call.unsupported("beta and alpha must be 1", "use nn.Linear")
+    given = call.constant("mat2")  # decomposed form: the weight arrives transposed
+    weight = None if given is None else Constant(given.name, given.tensor.t())
+    return linear(call, call.value("mat1"), weight, call.constant("self"))
+
+
+def linear(call: Call, value: Value, weight: Constant | None, bias: Constant | None) -> Value:
+    """A linear layer ``(C_out, C_in)`` over the last dimension of `value`."""
     if len(value.shape) == 2:
         return call.emit(ops.Linear(), value, weight, bias)
     if weight is None or len(value.shape) < 2:

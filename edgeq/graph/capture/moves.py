@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeq.graph import ops
-from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
+from edgeq.graph.capture.aten import PICTURE, Call, Constant, Value, aten, axis_of, with_batch
 from edgeq.graph.capture.padding import MODES, add_border
 from edgeq.graph.ops import Shape
 from edgeq.graph.ops.nearest import is_certain, nearest_pixels
@@ -18,19 +18,19 @@ __all__ = ["permute", "reshape", "resize"]
 
 
 # Values that pass through untouched. In evaluation mode dropout is one of them.
-@aten("contiguous", "detach", "detach_", "clone", "alias", "lift_fresh", "lift_fresh_copy", "positive")
+@aten("contiguous", "detach", "detach_", "clone", "alias", "lift_fresh", "lift_fresh_copy", "positive", anywhere=True)
 def _identity(call: Call) -> Value:
     return call.arguments["self"]  # type: ignore[no-any-return]
 
 
-@aten("dropout", "dropout_", "feature_dropout", "feature_dropout_", "alpha_dropout", "native_dropout")
+@aten("dropout", "dropout_", "feature_dropout", "feature_dropout_", "alpha_dropout", "native_dropout", anywhere=True)
 def _dropout(call: Call) -> Value:
     if call.get("train", False):
         raise call.unsupported("the network was exported in training mode", "call model.eval() before exporting")
     return call["self" if "self" in call.arguments else "input"]  # type: ignore[no-any-return]
 
 
-@aten("to", "_to_copy", "type_as")
+@aten("to", "_to_copy", "type_as", anywhere=True)
 def _cast(call: Call) -> Value:
     dtype = str(call.get("dtype", "torch.float32"))
     if dtype not in ("torch.float32", "torch.float16", "torch.bfloat16", "torch.float64"):
@@ -38,30 +38,45 @@ def _cast(call: Call) -> Value:
     return call["self"]  # type: ignore[no-any-return]
 
 
-@aten("cat", "concat", "concatenate")
+@aten("cat", "concat", "concatenate", anywhere=True)
 def _cat(call: Call) -> Value:
-    given = [one for one in call["tensors"] if not (isinstance(one, Constant) and one.tensor.numel() == 0)]
-    values = [call.activation(one) for one in given]
-    axis = axis_of(int(call.get("dim", 0)), len(call.shape))
+    full = [given for given in call["tensors"] if not isinstance(given, Constant) or given.tensor.numel()]
+    rank = max(len(given.shape) for given in full if isinstance(given, Value))
+    values = [call.operand(given, rank) for given in full]
+    axis = axis_of(int(call.get("dim", 0)), len(call.shape)) + rank - len(call.shape)
     if axis == 0:
         raise call.unsupported("it joins along the batch", "join channels: torch.cat(values, dim=1)")
     return values[0] if len(values) == 1 else call.emit(ops.Concat(axis), *values)
 
 
-@aten("flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "view_copy")
-@aten("_reshape_alias", "unflatten", "atleast_1d", "atleast_2d", "atleast_3d")
+@aten("flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "view_copy", anywhere=True)
+@aten("_reshape_alias", "unflatten", "atleast_1d", "atleast_2d", "atleast_3d", anywhere=True)
 def _reshape(call: Call) -> Value:
-    return reshape(call, call["self"], call.shape)
+    """A shape of torch's that begins with 1 has the batch there; any other gets it in front."""
+    value, seen = call["self"], call.shape
+    if not isinstance(value, Value):
+        raise call.unsupported("it reshapes a constant")
+    if value.seen == seen or not seen:
+        return replace(value, seen=seen)
+    return reshape(call, value, seen if seen[0] == 1 and len(seen) > 1 else with_batch(seen))
 
 
-@aten("permute", "transpose", "t", "numpy_T", "swapaxes", "movedim")
+@aten("permute", "transpose", "t", "numpy_T", "swapaxes", "movedim", anywhere=True)
 def _permute(call: Call) -> Value:
     value = call.value()
-    return permute(call, value, _order(call, len(value.shape)))
+    order = _order(call, len(value.seen))
+    if not value.offset and (order[0] != 0 or (len(order) == PICTURE and order not in PICTURES)):
+        value = reshape(call, value, with_batch(value.seen))  # matrices are moved, or the batch is: this is no picture
+    front = len(value.shape) - len(order)
+    return permute(call, value, (*range(front), *(axis + front for axis in order)))
+
+
+PICTURES = ((0, 1, 2, 3), (0, 2, 3, 1), (0, 3, 1, 2))
+"""Orders of a picture's dimensions: as it is, channels to the end, and back."""
 
 
 def permute(call: Call, value: Value, order: Shape) -> Value:
-    """A permutation that moves only dimensions of size 1 is a reshape; any other reorders memory."""
+    """A permutation of `value.shape` that moves only dimensions of 1 is a reshape; any other reorders memory."""
     moved = [axis for axis in order if value.shape[axis] > 1]
     if order[0] == 0 and moved == sorted(moved):
         return reshape(call, value, tuple(value.shape[axis] for axis in order))
@@ -134,12 +149,8 @@ def _scale_fits(scale: float, before: int, after: int, mode: str, align_corners:
 
 
 def reshape(call: Call, value: Value, shape: Shape) -> Value:
-    """`value` under another shape; one without a batch dimension is remembered and settled by the next reshape."""
-    if not isinstance(value, Value):
-        raise call.unsupported("it reshapes a constant")
+    """`value` under another shape of its own, the batch in front."""
     if value.shape == shape:
-        return replace(value, seen=shape)
-    if not shape or shape[0] != 1 or len(shape) < 2:
         return replace(value, seen=shape)
     label = "flatten" if len(shape) == 2 else "reshape"
     return replace(call.emit(ops.Reshape(shape[1:]), value, label=label), seen=shape)
@@ -166,10 +177,10 @@ def _pad(call: Call) -> Value:
     return call.emit(ops.Pad(before, after, filling < 0), value) if any((*before, *after)) else value
 
 
-@aten("slice", "narrow")
+@aten("slice", "narrow", anywhere=True)
 def _slice(call: Call) -> Value:
     value = call.value()
-    axis = axis_of(int(call.get("dim", 0)), len(value.shape))
+    axis = call.axis(int(call.get("dim", 0)), value)
     size, start, length = value.shape[axis], int(call.get("start", 0)), call.get("length")
     stop = size if length is None else start + int(length)
     stop = int(call.get("end", stop))
@@ -177,19 +188,38 @@ def _slice(call: Call) -> Value:
     return _cut(call, value, axis, first, last, step)
 
 
-@aten("select")
+@aten("select", anywhere=True)
 def _select(call: Call) -> Value:
     value = call.value()
-    axis = axis_of(int(call["dim"]), len(value.shape))
+    axis = call.axis(int(call["dim"]), value)
     index = int(call["index"]) % value.shape[axis]
-    return reshape(call, _cut(call, value, axis, index, index + 1, 1), call.shape)
+    return _without(call, _cut(call, value, axis, index, index + 1, 1), axis, call.shape)
 
 
-@aten("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk")
+@aten("unbind", anywhere=True)
+def _unbind(call: Call) -> tuple[Value, ...]:
+    value = call.value()
+    axis = call.axis(int(call.get("dim", 0)), value)
+    parts = (_cut(call, value, axis, place, place + 1, 1) for place in range(value.shape[axis]))
+    return tuple(_without(call, part, axis, shape) for part, shape in zip(parts, call.shapes, strict=True))
+
+
+def _without(call: Call, value: Value, axis: int, seen: Shape) -> Value:
+    """`value`, which torch sees as `seen`, without its dimension of 1 at `axis`. Heads stay no picture."""
+    if not seen:
+        return replace(value, seen=seen)
+    shape = (*value.shape[:axis], *value.shape[axis + 1 :])
+    matrices = value.offset and len(seen) == PICTURE
+    plain = seen if seen[0] == 1 and len(seen) > 1 and not matrices else with_batch(seen)
+    return reshape(call, value, plain if axis == 0 or len(shape) == PICTURE or shape[0] != 1 else shape)
+
+
+@aten("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", anywhere=True)
 def _split(call: Call) -> tuple[Value, ...]:
     value = call.value()
-    axis = axis_of(int(call.get("dim", 0)), len(value.shape))
-    ends = list(itertools.accumulate(shape[axis] for shape in call.shapes))
+    axis = call.axis(int(call.get("dim", 0)), value)
+    cut = axis - value.offset
+    ends = list(itertools.accumulate(shape[cut] for shape in call.shapes))
     starts = [0, *ends[:-1]]
     return tuple(_cut(call, value, axis, first, last, 1) for first, last in zip(starts, ends, strict=True))
 

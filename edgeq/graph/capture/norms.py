@@ -11,10 +11,10 @@ import math
 import torch
 
 from edgeq.graph import ops
-from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
+from edgeq.graph.capture.aten import PICTURE, Call, Constant, Value, aten
 from edgeq.graph.capture.channels import as_channels
 from edgeq.graph.capture.elementwise import affine
-from edgeq.graph.capture.moves import reshape
+from edgeq.graph.capture.moves import permute, reshape
 from edgeq.graph.capture.reductions import average, mean_square
 from edgeq.graph.ops import MOST_SQUARES, Affine, MeanSquare, Mul, Rsqrt
 
@@ -35,25 +35,34 @@ def _batch_norm(call: Call) -> Value:
     return call.emit(ops.BatchNorm(float(call.get("eps", 1e-5))), call.value("input"), gamma, beta, mean, variance)
 
 
-@aten("softmax", "_softmax")
+@aten("softmax", "_softmax", anywhere=True)
 def _softmax(call: Call) -> Value:
     value = call.value()
+    return softmax(call, value, call.axis(int(call["dim"]), value))
+
+
+def softmax(call: Call, value: Value, axis: int) -> Value:
+    """Softmax of `value` along `axis` of its own shape. Files have one along what they have last: the channels of a
+    picture, else the last dimension; another is brought there and back."""
     rank = len(value.shape)
-    axis = axis_of(int(call["dim"]), rank)
-    if axis != (1 if rank == 4 else rank - 1) or axis == 0:
-        raise call.unsupported(
-            f"it runs along {call['dim']} of {list(value.shape)}", "softmax channels of a picture, else what comes last"
-        )
-    return call.emit(ops.Softmax(axis), value)
+    last = 1 if rank == PICTURE else rank - 1
+    if axis == 0:
+        raise call.unsupported("it runs along the batch", "softmax channels, or what comes last")
+    if axis == last:
+        return call.emit(ops.Softmax(axis), value)
+    order = [place for place in range(rank) if place != axis]
+    order.insert(last, axis)
+    back = tuple(order.index(place) for place in range(rank))
+    return permute(call, call.emit(ops.Softmax(last), permute(call, value, tuple(order))), back)
 
 
-@aten("layer_norm", "native_layer_norm")
+@aten("layer_norm", "native_layer_norm", anywhere=True)
 def _layer_norm(call: Call) -> Value:
     tail = tuple(int(size) for size in call["normalized_shape"])
     return _over_last(call, call.value("input"), tail, float(call.get("eps", 1e-5)), centred=True)
 
 
-@aten("rms_norm")
+@aten("rms_norm", anywhere=True)
 def _rms_norm(call: Call) -> Value:
     tail = tuple(int(size) for size in call["normalized_shape"])
     eps = float(call.get("eps", torch.finfo(torch.float32).eps))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from edgeq.errors import ConfigError, EdgeqError, UnsupportedError
-from edgeq.graph.capture.aten import ATEN, Call, Constant, Rule, Value
+from edgeq.graph.capture.aten import ANYWHERE, ATEN, Call, Constant, Rule, Value
 from edgeq.graph.capture.check import confirm
 from edgeq.graph.capture.constants import Folding, is_random
 from edgeq.graph.capture.ending import cut_normalization
@@ -297,7 +298,8 @@ class _Capture:
             if not any(isinstance(leaf, Value) for leaf in pytree.tree_leaves(read)):
                 return self._evaluate(node, read)
             rule = self._rule(node)
-            output = rule(Call(str(node.target), bound, results, self._emit))
+            output = rule(Call(str(node.target), bound, results, self._emit, name in ANYWHERE))
+            output = _as_seen(output, results)
             seen = output[0].seen if isinstance(output, tuple) else output.seen
         except EdgeqError:
             raise
@@ -368,6 +370,16 @@ class _Capture:
             name = f"{constant.name}_{count}"
         self._constants[name] = constant.tensor
         return name
+
+
+def _as_seen(output: Value | tuple[Value, ...], results: tuple[Shape, ...]) -> Value | tuple[Value, ...]:
+    """What a rule gave, each value with the shape that torch saw, where it is that behind dimensions of 1."""
+    if isinstance(output, tuple):
+        return tuple(_as_seen(one, (shape,)) for one, shape in zip(output, results, strict=False))  # type: ignore[misc]
+    shape, seen = output.shape, results[0]
+    front = len(shape) - len(seen)
+    fits = front >= 0 and shape[front:] == seen and all(size == 1 for size in shape[:front])
+    return replace(output, seen=seen) if fits else output
 
 
 def _without_models(node: torch.fx.Node, args: Any) -> Any:

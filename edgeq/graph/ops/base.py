@@ -52,6 +52,9 @@ class Op:
     accepts_activation: ClassVar[bool] = False
     """A clamp that follows can become part of the op (`with_activation`)."""
 
+    holds_constant: ClassVar[bool] = False
+    """Makes an activation of its one input, a constant: the same for every image."""
+
     unary: ClassVar[bool] = False
     """A function of each value alone, with no other input."""
 

@@ -1,4 +1,5 @@
-"""Ops that move, select or resize: their output has the quantization of their input."""
+"""Ops that move, select or resize: their output has the quantization of their input. And constants that are joined with
+what moves."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import ClassVar
 from edgeq.graph.ops.base import Op, Pair, Shape, register, require
 from edgeq.graph.ops.nearest import NEAREST_MODES
 
-__all__ = ["Concat", "Pad", "Permute", "Reshape", "Resize2d", "Slice"]
+__all__ = ["Concat", "Constant", "Pad", "Permute", "Reshape", "Resize2d", "Slice"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,21 @@ class Concat(_Move):
         require(len(rest) == 1, self, inputs, "other dimensions differ")
         first = inputs[0]
         return (*first[: self.axis], sum(s[self.axis] for s in inputs), *first[self.axis + 1 :])
+
+
+@register
+@dataclass(frozen=True)
+class Constant(Op):
+    """Input: a constant ``(1, ...)``, which becomes an activation with a grid of its own: a class token, a position
+    embedding, a mask."""
+
+    holds_constant: ClassVar[bool] = True
+    rounds: ClassVar[bool] = False
+    gains_bits: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[Shape]) -> Shape:
+        require(len(inputs) == 1 and inputs[0][:1] == (1,), self, inputs, "takes one constant with a batch of 1")
+        return inputs[0]
 
 
 @register

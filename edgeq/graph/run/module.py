@@ -77,10 +77,13 @@ class GraphModule(nn.Module):
         needed = {*self.graph.outputs, *keep}
         values: dict[str, Tensor] = {name: self.constant(name) for name in self.graph.constants}
         values.update(constants or {})
+        batch = len(x)
         values[entry] = x if visit is None else _or(visit(entry, x), x)
         del x
         for step in self._steps:
             output = step.kernel(*[values[name] for name in step.inputs])
+            if step.constant:
+                output = output.expand(batch, *output.shape[1:])
             if visit is not None:
                 output = _or(visit(step.name, output), output)
             values[step.name] = output
@@ -105,6 +108,7 @@ class _Step:
     kernel: Kernel
     inputs: tuple[str, ...]
     spent: tuple[str, ...]
+    constant: bool
 
 
 def _plan(graph: Graph) -> list[_Step]:
@@ -114,7 +118,7 @@ def _plan(graph: Graph) -> list[_Step]:
     for node in graph.nodes:
         spent = tuple(n for n in dict.fromkeys(graph.activations(node)) if last[n] == node.name)
         spent += (node.name,) if node.name in unread else ()
-        steps.append(_Step(node.name, KERNELS.get(node.op, node.name)(node.op), node.inputs, spent))
+        steps.append(_Step(node.name, KERNELS.get(node.op, node.name)(node.op), node.inputs, spent, node.op.holds_constant))
     return steps
 
 

@@ -18,6 +18,11 @@ def _concat(op: ops.Concat) -> Kernel:
     return lambda *inputs: torch.cat(inputs, op.axis)
 
 
+@KERNELS.rule(ops.Constant)
+def _constant(op: ops.Constant) -> Kernel:
+    return lambda constant: constant
+
+
 @KERNELS.rule(ops.Pad)
 def _pad(op: ops.Pad) -> Kernel:
     counts = [c for pair in zip(reversed(op.before), reversed(op.after), strict=True) for c in pair]

@@ -4,8 +4,8 @@ Logical NCHW, any batch, one file of kernels per op family. Everything after a l
 forms a ratio of scales in float32 before widening it, so does this; each such place says so.
 """
 
-from edgeq.integer.reference import elementwise, layers, moves, norms
+from edgeq.integer.reference import attention, elementwise, layers, moves, norms
 from edgeq.integer.reference.runner import run
 from edgeq.integer.reference.table import KERNELS
 
-__all__ = ["KERNELS", "elementwise", "layers", "moves", "norms", "run"]
+__all__ = ["KERNELS", "attention", "elementwise", "layers", "moves", "norms", "run"]

@@ -18,6 +18,11 @@ def _concat(graph: IntegerGraph, node: Node, op: ops.Concat, inputs: list[Array]
     return np.concatenate(inputs, axis=op.axis)
 
 
+@KERNELS.rule(ops.Constant)
+def _constant(graph: IntegerGraph, node: Node, op: ops.Constant, inputs: list[Array]) -> Array:
+    return graph.constants[node.inputs[0]]
+
+
 @KERNELS.rule(ops.Pad)
 def _pad(graph: IntegerGraph, node: Node, op: ops.Pad, inputs: list[Array]) -> Array:
     zero = int(graph.quantizations[node.name].zero_point)

@@ -29,6 +29,8 @@ def run(graph: IntegerGraph, inputs: Array) -> dict[str, Array]:
     for node in graph.nodes:
         kernel = KERNELS.get(node.op, node.name)
         output = kernel(graph, node, node.op, [values[name] for name in graph.activations(node)])
+        if node.op.holds_constant:
+            output = np.broadcast_to(output, (len(inputs), *output.shape[1:]))
         values[node.name] = output.astype(graph.quantizations[node.name].dtype)
     del values[entry]
     return values

@@ -13,6 +13,7 @@ from edgeq.graph.ir import Node
 from edgeq.graph.ops import (
     AvgPool2d,
     Concat,
+    Constant,
     MaxPool2d,
     Pad,
     Permute,
@@ -28,6 +29,18 @@ __all__: list[str] = []
 @EMITTERS.rule(Concat)
 def _concat(context: Context, node: Node, op: Concat) -> None:
     context.move(node, "Concat", list(node.inputs), [], axis=op.axis)
+
+
+@EMITTERS.rule(Constant)
+def _constant(context: Context, node: Node, op: Constant) -> None:
+    """A copy of the constant, which onnxruntime leaves out; for a Concat, which repeats nothing, one for each image."""
+    tensor = context.movable(node.inputs[0])
+    if any(isinstance(reader.op, Concat) for reader in context.readers(node.name)):
+        ones = context.indices(*[1] * (len(context.shape(node.name)) - 1))
+        shape = context.builder.node("Concat", [context.batch(), ones], axis=0)
+        context.move(node, "Expand", [], [tensor, shape])
+    else:
+        context.move(node, "Identity", [], [tensor])
 
 
 @EMITTERS.rule(Pad)

@@ -7,13 +7,14 @@ even. Near a tie the two may differ by one step; these functions say on which si
 Everything here is in signed integers; uint8 files hold the same numbers shifted by 128. One file per op family.
 """
 
-from edgeq.formats.onnx.reference import elementwise, layers, moves, norms
+from edgeq.formats.onnx.reference import attention, elementwise, layers, moves, norms
 from edgeq.formats.onnx.reference.moves import interpolates
 from edgeq.formats.onnx.reference.runner import evaluate, run_ort_rounding
 from edgeq.formats.onnx.reference.table import KERNELS
 
 __all__ = [
     "KERNELS",
+    "attention",
     "elementwise",
     "evaluate",
     "interpolates",

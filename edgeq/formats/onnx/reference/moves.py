@@ -9,6 +9,7 @@ from edgeq.formats.onnx.reference.table import KERNELS, Integers
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import (
     Concat,
+    Constant,
     Pad,
     Permute,
     Reshape,
@@ -24,6 +25,11 @@ __all__ = ["interpolates"]
 @KERNELS.rule(Concat)
 def _concat(graph: IntegerGraph, node: Node, op: Concat, inputs: list[Integers], shift: int) -> Integers:
     return np.concatenate(inputs, axis=op.axis)
+
+
+@KERNELS.rule(Constant)
+def _constant(graph: IntegerGraph, node: Node, op: Constant, inputs: list[Integers], shift: int) -> Integers:
+    return inputs[0]
 
 
 @KERNELS.rule(Pad)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from edgeq.formats.onnx.reference.table import KERNELS, Integers
 from edgeq.graph.ir import Node
 from edgeq.integer.graph import IntegerGraph
@@ -26,4 +28,6 @@ def evaluate(graph: IntegerGraph, node: Node, values: Mapping[str, Integers], ac
     """Output of one node, int8, from the `values` of its inputs. Raises `UnsupportedError` for an unknown op kind."""
     kernel = KERNELS.get(node.op, node.name)
     inputs = [graph.constants[name] if name in graph.constants else values[name] for name in node.inputs]
-    return kernel(graph, node, node.op, inputs, 128 if activations == "uint8" else 0)
+    made = kernel(graph, node, node.op, inputs, 128 if activations == "uint8" else 0)
+    batch = len(values[graph.inputs[0]])
+    return np.broadcast_to(made, (batch, *made.shape[1:])) if node.op.holds_constant else made

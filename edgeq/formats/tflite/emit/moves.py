@@ -61,6 +61,14 @@ def _concat(e: Emitter, node: Node, op: ops.Concat) -> None:
     )
 
 
+@EMITTERS.rule(ops.Constant)
+def _constant(e: Emitter, node: Node, op: ops.Constant) -> None:
+    """A tensor with content, in the file's order, under the value's own name."""
+    data = np.asarray(e.graph.constants[node.inputs[0]])
+    laid = data.reshape(-1)[e.layout.order(node.name)].reshape(e.file_shape(data.shape))
+    e.index[node.name] = e.constant(node.name, laid, e.quantizations.get(node.name))
+
+
 @EMITTERS.rule(ops.Pad)
 def _pad_node(e: Emitter, node: Node, op: ops.Pad) -> None:
     counts = list(zip(op.before, op.after, strict=True))

@@ -1,0 +1,101 @@
+"""Rules for products of two activations, and for attention, which is two of them around a softmax."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from edgeq.graph import ops
+from edgeq.graph.capture.aten import Call, Constant, Value, aten
+from edgeq.graph.capture.layers import linear
+from edgeq.graph.capture.moves import reshape
+from edgeq.graph.capture.norms import softmax
+from edgeq.graph.ops import Affine, MatMul, Shape
+
+__all__: list[str] = []
+
+FARTHEST = 30.0
+"""Masks go down to minus infinity. What is this far below the others has a probability that no grid holds."""
+
+Operand = Value | Constant
+
+
+@aten("matmul", "bmm", "mm", anywhere=True)
+def _matmul(call: Call) -> Value:
+    left, right = call["self"], call.get("other", call.get("mat2"))
+    if isinstance(left, Value) and isinstance(right, Constant) and right.tensor.dim() == 2 and len(left.seen) > 1:
+        return linear(call, left, Constant(right.name, right.tensor.t()), None)
+    return product(call, left, right, call.shape)
+
+
+@aten("scaled_dot_product_attention", anywhere=True)
+def _attention(call: Call) -> Value:
+    query, key, value = (call[name] for name in ("query", "key", "value"))
+    if call.get("enable_gqa", False):
+        raise call.unsupported("it repeats heads of keys", "repeat them before")
+    if float(call.get("dropout_p", 0.0)):
+        raise call.unsupported("the network was exported in training mode", "call model.eval() before exporting")
+    *batch, rows, depth = query.seen if isinstance(query, Value) else query.tensor.shape
+    columns = (key.seen if isinstance(key, Value) else key.tensor.shape)[-2]
+    scale = call.get("scale")
+    factor = 1 / math.sqrt(depth) if scale is None else float(scale)
+    scores = product(call, _scaled(call, query, factor), key, (*batch, rows, columns), transposed=True)
+    mask = call.get("attn_mask")
+    if call.get("is_causal", False):
+        mask = Constant("causal", torch.ones(rows, columns).tril().bool())
+    if mask is not None:
+        scores = _masked(call, scores, mask)
+    return product(call, softmax(call, scores, len(scores.shape) - 1), value, call.shape)
+
+
+def product(call: Call, left: Operand, right: Operand, seen: Shape, *, transposed: bool = False) -> Value:
+    """The matrix product of `left` and `right`, which torch sees as `seen`; with `transposed` the last two dimensions
+    of `right` are exchanged."""
+    one, other = (_matrices(call, given) for given in (left, right))
+    if one.shape[:-2] != other.shape[:-2]:
+        raise call.unsupported(
+            f"it multiplies {list(one.shape[1:-2])} matrices by {list(other.shape[1:-2])}",
+            "give both as many, or reshape what is repeated",
+        )
+    made = call.emit(MatMul(transposed), one, other)
+    if math.prod(made.shape) != math.prod(seen):
+        raise call.unsupported(f"its operands have shapes {list(one.shape)} and {list(other.shape)}")
+    front = (1,) * max(len(made.shape) - len(seen), 0)
+    return made if made.shape == (*front, *seen) else reshape(call, made, _no_picture(seen))
+
+
+def _no_picture(seen: Shape) -> Shape:
+    """A shape for what torch sees as `seen`: three dimensions, or five and more, the batch in front."""
+    shape = seen if seen[0] == 1 and len(seen) > 2 else (1, *seen)
+    return (1, *shape) if len(shape) == 4 else shape
+
+
+def _matrices(call: Call, given: Operand) -> Value:
+    """``(1, M, K)``, or ``(1, 1, P, M, K)`` for P matrices: any dimensions in front of the last two are one."""
+    value = call.operand(given, len(_no_picture(tuple(given.tensor.shape)))) if isinstance(given, Constant) else given
+    if len(value.seen) < 2:
+        raise call.unsupported("it multiplies vectors", "give both two dimensions or more")
+    count = math.prod(value.seen[:-2])
+    shape = (1, *value.seen[-2:]) if count == 1 else (1, 1, count, *value.seen[-2:])
+    return reshape(call, value, shape)
+
+
+def _scaled(call: Call, query: Operand, factor: float) -> Operand:
+    """`query` times `factor`, which becomes part of the layer before it."""
+    if isinstance(query, Constant):
+        return Constant(query.name, query.tensor * factor)
+    channels = query.shape[1]
+    scale, shift = torch.full((channels,), factor), torch.zeros(channels)
+    return _keep_seen(call.emit(Affine(), query, Constant("scale", scale), Constant("shift", shift)), query)
+
+
+def _keep_seen(made: Value, like: Value) -> Value:
+    return Value(made.key, made.shape, like.seen)
+
+
+def _masked(call: Call, scores: Value, mask: Operand) -> Value:
+    if isinstance(mask, Constant):
+        kept = torch.where(mask.tensor, 0.0, -FARTHEST) if mask.tensor.dtype == torch.bool else mask.tensor.float()
+        mask = Constant(mask.name, kept.clamp(min=-FARTHEST))
+    return call.emit(ops.Add(), scores, call.operand(mask, len(scores.shape)))
