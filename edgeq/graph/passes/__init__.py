@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from edgeq.errors import UnsupportedError
 from edgeq.graph.ir import Graph
+from edgeq.graph.passes.absorb_scale import absorb_scale
 from edgeq.graph.passes.align_layouts import align_layouts
 from edgeq.graph.passes.count_padding import count_padding
 from edgeq.graph.passes.fold_batchnorm import fold_batchnorm
@@ -27,6 +28,7 @@ from edgeq.graph.passes.untie_weights import untie_weights
 __all__ = [
     "PASSES",
     "Pass",
+    "absorb_scale",
     "align_layouts",
     "count_padding",
     "fold_batchnorm",
@@ -52,6 +54,7 @@ PASSES: Sequence[Pass] = (
     sink_layout_ops,
     align_layouts,
     recompose_hard_activations,
+    absorb_scale,
     fold_batchnorm,
     fold_selection,
     fuse_activation,

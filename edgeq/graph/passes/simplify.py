@@ -3,12 +3,17 @@ pixels repeated for a product."""
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     Add,
     Clamp,
     Concat,
+    Constant,
     GlobalAvgPool,
+    MatMul,
     Mul,
     Op,
     Pad,
@@ -37,6 +42,9 @@ def simplify(graph: Graph) -> Graph:
             edit.forward(node.name, value)
         elif same != node.name and node.name not in graph.outputs and isinstance(node.op, (Permute, Reshape)):
             edit.forward(node.name, same)
+        elif before is not None and isinstance(before.op, Constant) and isinstance(node.op, (Permute, Reshape, Slice)):
+            moved = _move(node.op, graph.constants[before.inputs[0]])
+            edit.replace(node, Node(node.name, Constant(), (edit.constant(f"{node.name}.moved", moved, node),)))
         elif before is not None and not edit.touched(before):
             joined = _join(before.op, node.op)
             if joined is not None:
@@ -60,7 +68,20 @@ def simplify(graph: Graph) -> Graph:
                 Node(one, node.op, before.inputs[:1]),
                 Node(node.name, before.op, (one,) * len(before.inputs)),
             )
+    for node in graph.of_kind(MatMul):
+        turned = edit.producer(node.inputs[1])
+        if turned is not None and not edit.touched(turned) and _turns_matrices(turned.op):
+            assert isinstance(node.op, MatMul)  # noqa: S101 - of this kind
+            edit.replace(node, Node(node.name, MatMul(not node.op.transposed), (node.inputs[0], turned.inputs[0])))
     return edit.done()
+
+
+def _turns_matrices(op: Op) -> bool:
+    """Does it exchange the last two dimensions and no others?"""
+    if not isinstance(op, Permute):
+        return False
+    *front, rows, columns = range(len(op.order))
+    return op.order == (*front, columns, rows)
 
 
 def _single_pixels(edit: Edit, node: Node) -> tuple[str, ...]:
@@ -81,6 +102,16 @@ def _repeats(node: Node, shape: Shape) -> bool:
     if isinstance(node.op, Resize2d):
         return shape[2:] == (1, 1)
     return isinstance(node.op, Concat) and shape[node.op.axis] == 1 and len({*node.inputs}) == 1
+
+
+def _move(op: Permute | Reshape | Slice, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """What a move makes of a constant."""
+    if isinstance(op, Reshape):
+        return array.reshape(1, *op.shape).astype(np.float64)
+    if isinstance(op, Permute):
+        return array.transpose(op.order).astype(np.float64)
+    cuts = zip(op.start[1:], op.stop[1:], op.step[1:], strict=True)
+    return array[(slice(None), *(slice(*cut) for cut in cuts))].astype(np.float64)
 
 
 def _nothing(graph: Graph, node: Node, positive: bool) -> bool:

@@ -118,7 +118,9 @@ def _plan(graph: Graph) -> list[_Step]:
     for node in graph.nodes:
         spent = tuple(n for n in dict.fromkeys(graph.activations(node)) if last[n] == node.name)
         spent += (node.name,) if node.name in unread else ()
-        steps.append(_Step(node.name, KERNELS.get(node.op, node.name)(node.op), node.inputs, spent, node.op.holds_constant))
+        steps.append(
+            _Step(node.name, KERNELS.get(node.op, node.name)(node.op), node.inputs, spent, node.op.holds_constant)
+        )
     return steps
 
 
