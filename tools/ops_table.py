@@ -37,21 +37,30 @@ RANGE = (-2.0, 2.0)
 
 @dataclass(frozen=True)
 class Example:
-    """An op that reads the input `times` times and constants of these shapes. `rows`: the input is flattened first."""
+    """An op that reads the input `times` times and constants of these shapes.
+
+    `rows`: the input is flattened first, to matrices where there are pixels. `beside`: the op reads no input, and what
+    it makes is added to one.
+    """
 
     op: Op
     constants: tuple[Shape, ...] = ()
     times: int = 1
     rows: bool = False
+    beside: bool = False
 
     @property
     def graph(self) -> Graph:
         draw = np.random.default_rng(0)
         constants = {f"c{i}": draw.uniform(0.1, 0.5, s).astype(np.float32) for i, s in enumerate(self.constants)}
-        before = (Node("rows", ops.Reshape((4,)), ("x",)),) if self.rows else ()
+        if self.beside:
+            nodes = (Node("op", self.op, tuple(constants)), Node("sum", ops.Add(), ("x", "op")))
+            return Graph("net", ("x",), ("sum",), nodes, constants, {"x": MAP})
+        flat = (4, 36) if self.times > 1 else (4,)
+        before = (Node("rows", ops.Reshape(flat), ("x",)),) if self.rows else ()
         source = "rows" if self.rows else "x"
         node = Node("op", self.op, (source,) * self.times + tuple(constants))
-        shape = (1, 4, 1, 1) if self.rows else MAP
+        shape = (1, 4, 1, 1) if self.rows and self.times == 1 else MAP
         return Graph("net", ("x",), ("op",), (*before, node), constants, {"x": shape})
 
     @property
@@ -113,6 +122,8 @@ EXAMPLES: Mapping[type[Op], Example] = {
         Example(ops.Softmax()),
         Example(ops.MeanSquare()),
         Example(ops.Rsqrt()),
+        Example(ops.MatMul(transposed=True), times=2, rows=True),
+        Example(ops.Constant(), (MAP,), times=0, beside=True),
     )
 }
 

@@ -187,12 +187,12 @@ FACTORIES: dict[str, tuple[Callable[[], Any], tuple[int, int, int], str | None]]
     "expand_as": (
         lambda: pooled(lambda s, y: y * s.scale.expand_as(y), scale=torch.rand(8, 1, 1)),
         (3, 8, 8),
-        "a constant of shape",
+        "",
     ),
     "a grid of constants": (
         lambda: pooled(lambda s, y: y + s.grid, grid=GRID.clone()),
         (3, 8, 8),
-        "a constant of shape",
+        "",
     ),
     "meshgrid": (
         lambda: pooled(

@@ -421,9 +421,7 @@ def test_a_mean_of_maps_whose_channels_lie_last_moves_nothing() -> None:
 def test_calls_behind_a_moved_batch_are_not_blamed_for_it() -> None:
     errors = unsupported_calls(Tokens(), (4, 3, 3), "tokens")
     calls = [error.what.split(".")[1].split()[0] for error in errors]
-    assert calls[0] == "transpose"
-    assert set(calls[1:]) <= {"bmm", "baddbmm", "scaled_dot_product_attention", "erfc"}
-    assert calls[-1] == "erfc"
+    assert calls == ["erfc"]
     assert not any("bug in edgeq" in error.hint for error in errors)
 
 
@@ -442,22 +440,20 @@ def test_all_unsupported_calls_at_once() -> None:
 
 
 FORMS: list[tuple[Callable[[Tensor], Tensor], str]] = [
-    (lambda x: x * torch.ones(8, 8), "one per channel"),
     (lambda x: x**x, "exponent"),
     (lambda x: torch.div(x, 2, rounding_mode="floor"), "whole numbers"),
-    (lambda x: x[:, :1, 0] + x, "broadcasts"),
     (lambda x: F.pad(x, (-1, 1, 1, 1), mode="replicate"), "slice first"),
     (lambda x: F.pad(x, (1, 1), value=1.0), "zeros"),
     (lambda x: F.max_pool2d(x, 2, dilation=2), "dilat"),
     (lambda x: F.avg_pool2d(x, 2, divisor_override=3), "divisor_override"),
     (lambda x: torch.stack([x, x]), "batch"),
     (lambda x: x.repeat(1, 2000, 3, 3), "repeat by themselves"),
-    (lambda x: x.permute(1, 0, 2, 3), "moves the batch"),
     (lambda x: F.interpolate(x, scale_factor=1.3), "whole number of pixels"),
     (lambda x: F.interpolate(x, (9, 9), mode="bicubic"), "image size"),
-    (lambda x: torch.softmax(x, 3), "softmax"),
+    (lambda x: torch.softmax(x, 0), "softmax"),
     (lambda x: F.softplus(x, 1.0, 2.0), "threshold"),
-    (lambda x: F.linear(x.view(-1), torch.ones(3, 192)), "flatten"),
+    (lambda x: F.scaled_dot_product_attention(x, x, x, enable_gqa=True), "heads of keys"),
+    (lambda x: x @ x[:, :1], "matrices"),
     (lambda x: F.conv_transpose2d(x, torch.ones(3, 3, 2, 2), dilation=2), "dilated"),
     (lambda x: torch.cat([x, x], 0), "batch"),
     (lambda x: F.conv2d(x, x[:, :, :1, :1]), "parameter"),

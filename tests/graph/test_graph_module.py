@@ -28,6 +28,7 @@ from edgeq.graph.ops import (
     BatchNorm,
     Clamp,
     Concat,
+    Constant,
     Conv2d,
     ConvTranspose2d,
     GlobalAvgPool,
@@ -35,6 +36,7 @@ from edgeq.graph.ops import (
     HardSwish,
     LeakyReLU,
     Linear,
+    MatMul,
     Maximum,
     MaxPool2d,
     MeanSquare,
@@ -66,6 +68,12 @@ def single(op: Op, *shapes: Shape, activations: int = 1, seed: int = 0) -> Graph
         constants[f"c{index}"] = draw.uniform(0.2, 1.5, shape).astype(np.float32)
         inputs.append(f"c{index}")
     return Graph("one", ("x",), ("y",), (Node("y", op, tuple(inputs)),), constants, {"x": shapes[0]})
+
+
+def token() -> Graph:
+    """A constant joined with what depends on the image."""
+    nodes = (Node("c", Constant(), ("token",)), Node("y", Concat(1), ("c", "x")))
+    return Graph("token", ("x",), ("y",), nodes, {"token": np.ones((1, 1, 5), np.float32)}, {"x": (1, 3, 5)})
 
 
 def run(graph: Graph, x: Tensor) -> Tensor:
@@ -118,6 +126,8 @@ def test_every_op_kind_runs() -> None:
         Permute: single(Permute((0, 2, 3, 1)), (1, 3, 4, 4)),
         Resize2d: single(Resize2d((7, 8)), (1, 3, 4, 4)),
         Reshape: single(Reshape((4, 12)), (1, 3, 4, 4)),
+        Constant: token(),
+        MatMul: single(MatMul(transposed=True), (1, 3, 4), activations=2),
     }
     assert set(cases) == set(OPS.values())
     for graph in cases.values():

@@ -240,6 +240,36 @@ def softmax(d: Draw, shape: Shape) -> Step:
     return Step(lambda m, x: torch.softmax(x, dim), f"softmax({dim})")
 
 
+@draws("MatMul")
+def matrices(d: Draw, shape: Shape) -> Step | None:
+    """Rows of a value by themselves, by its columns, or by a function of them."""
+    if len(shape) < 2:
+        return None
+    second, said = d.one([(torch.tanh, "tanh"), (torch.relu, "relu"), (lambda x: x, "x")])
+    if len(shape) == 3 and d.chance():
+        return Step(lambda m, x: x @ second(x).transpose(-1, -2), f"x @ {said}(x).mT")
+    rows = d.chance()
+
+    def body(m: Any, x: Tensor) -> Tensor:
+        flat = x.flatten(2) if len(shape) == 3 else x
+        other = second(flat).transpose(1, 2)
+        return flat @ other if rows else other @ flat
+
+    return Step(body, f"{'rows' if rows else 'columns'} by {said}")
+
+
+@draws("Constant")
+def constant(d: Draw, shape: Shape) -> Step | None:
+    """A number for every place, added, multiplied or joined."""
+    if len(shape) < 2:
+        return None
+    places = torch.as_tensor(d.weights(1, *shape), dtype=torch.float32)
+    kind = d.whole(0, 2)
+    if kind == 2:
+        return Step(lambda m, x: torch.cat([m.places, x], 1), "cat(places, x)", places=places)
+    return Step((lambda m, x: x + m.places) if kind else (lambda m, x: x * m.places), "places", places=places)
+
+
 def _other(d: Draw, shape: Shape) -> tuple[Body, str]:
     """A second value made of the first, of its shape or one that repeats along it."""
     dims = [axis for axis in range(1, len(shape) + 1) if d.chance(0.3)]

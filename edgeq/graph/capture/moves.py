@@ -65,14 +65,14 @@ def _reshape(call: Call) -> Value:
 def _permute(call: Call) -> Value:
     value = call.value()
     order = _order(call, len(value.seen))
-    if not value.offset and (order[0] != 0 or (len(order) == PICTURE and order not in PICTURES)):
+    if not value.offset and (order[0] != 0 or order in MATRICES):
         value = reshape(call, value, with_batch(value.seen))  # matrices are moved, or the batch is: this is no picture
     front = len(value.shape) - len(order)
     return permute(call, value, (*range(front), *(axis + front for axis in order)))
 
 
-PICTURES = ((0, 1, 2, 3), (0, 2, 3, 1), (0, 3, 1, 2))
-"""Orders of a picture's dimensions: as it is, channels to the end, and back."""
+MATRICES = ((0, 2, 1, 3), (0, 1, 3, 2))
+"""Orders that take heads in front of tokens, or turn their matrices. Pictures are never moved so."""
 
 
 def permute(call: Call, value: Value, order: Shape) -> Value:

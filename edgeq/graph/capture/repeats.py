@@ -35,6 +35,8 @@ def _expand(call: Call) -> Value:
 
 def expand(call: Call, value: Value, shape: ops.Shape) -> Value:
     """`value` repeated along its dimensions of size 1, as `torch.expand` does."""
+    if value.shape == shape:
+        return value
     value = reshape(call, value, (1,) * (len(shape) - len(value.shape)) + value.shape)
     if shape[0] != 1:
         raise call.unsupported("it repeats the batch", "keep a batch of 1")

@@ -31,7 +31,7 @@ from edgeq.graph.capture.naming import Draft, final_names
 from edgeq.graph.capture.suggestions import hint_for
 from edgeq.graph.capture.torch_export import check_program, export, functionalize, packet, stays, writes_alone
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Op, Shape
+from edgeq.graph.ops import Op, Reshape, Shape
 
 __all__ = ["capture", "capture_program", "unsupported_calls"]
 
@@ -231,6 +231,7 @@ class _Capture:
                 continue  # nothing, where others return a second answer
             value = values.get(getattr(spec.arg, "name", ""))
             if isinstance(value, Value):
+                value = self._output(value)
                 self._outputs.append(value.key)
                 if value.key in self._inputs:
                     self.errors.append(
@@ -253,6 +254,11 @@ class _Capture:
             )
         if not self._outputs and not self.errors:
             self.errors.append(UnsupportedError("the network returns nothing", where=self._name))
+
+    def _output(self, value: Value) -> Value:
+        """An output in the shape that torch saw, with the batch in front where torch had none."""
+        shape = value.seen if value.seen[:1] == (1,) and len(value.seen) > 1 else (1, *value.seen)
+        return value if value.shape == shape or not value.offset else self._emit(Reshape(shape[1:]), [value], "output")
 
     def _call(self, node: torch.fx.Node) -> Any:
         args: Any = torch.fx.map_arg((node.args, node.kwargs), lambda n: self._values[n])

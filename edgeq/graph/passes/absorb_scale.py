@@ -25,6 +25,13 @@ LARGEST = 2**24
 
 
 def absorb_scale(graph: Graph) -> Graph:
+    """Until nothing is left to absorb: a product hands on what the moves before it take over."""
+    while (after := _absorb(graph)) is not graph:
+        graph = after
+    return graph
+
+
+def _absorb(graph: Graph) -> Graph:
     edit = Edit(graph)
     for node in graph.of_kind(Affine):
         scale, shift = (graph.constants[name].astype(np.float64) for name in node.inputs[1:])
