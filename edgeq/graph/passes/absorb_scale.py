@@ -56,7 +56,8 @@ def _before_product(edit: Edit, product: Node, node: Node) -> None:
     left, right = product.inputs
     shape = edit.graph.shapes[left]
     scale = np.full(shape[1], float(edit.graph.constants[node.inputs[1]].flat[0]))
-    names = [edit.constant(f"{node.name}.{word}", array, node) for word, array in (("s", scale), ("b", np.zeros(len(scale))))]
+    arrays = {"s": scale, "b": np.zeros(len(scale))}
+    names = [edit.constant(f"{node.name}.{word}", array, node) for word, array in arrays.items()]
     scaled = Node(f"{node.name}.operand", Affine(), (left, *names))
     edit.replace(product, scaled, Node(product.name, product.op, (scaled.name, right)))
     edit.forward(node.name, product.name)
