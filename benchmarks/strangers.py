@@ -5,7 +5,10 @@
     python benchmarks/strangers.py --networks resnet18 --again --write
 
 It needs packages that edgeq does not: `pip install timm ultralytics segmentation-models-pytorch facenet-pytorch
-torchcrepe efficientnet-lite-pytorch`, in an environment of one's own. Each network is captured in a process of its own,
+torchcrepe efficientnet-lite-pytorch`, in an environment of one's own. (torchcrepe imports librosa, resampy and
+torchaudio, which its network does not use: empty modules of these names do.)
+
+Each network is captured in a process of its own,
 with limits of time and memory. Its weights are random, its batch norms have the statistics of four random pictures. A
 row is one JSON below build/benchmarks/strangers; it is not made again unless `--again` says so. `--write` also writes
 benchmarks/results/strangers.md.

@@ -126,7 +126,7 @@ _VISION = {
     "fcos_resnet50_fpn": (3, 64, 64),
     "r3d_18": (3, 8, 32, 32),
     "mvit_v2_s": (3, 16, 224, 224),
-    "s3d": (3, 14, 64, 64),
+    "s3d": (3, 16, 224, 224),
     "raft_small": (6, 128, 128),
 }
 
@@ -408,7 +408,7 @@ def _table() -> list[Stranger]:
             "segmentation-models-pytorch",
             f"{decoder} {encoder}",
             lambda s, d=decoder, e=encoder: _smp(d, e, s),  # type: ignore[misc]
-            ((3, 64, 64), (3, 96, 96)),
+            ((3, 64, 64), (3, 96, 96), (3, 256, 256)),
         )
         for decoder, encoder in _SMP
     ]
