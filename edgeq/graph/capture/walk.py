@@ -338,7 +338,11 @@ class _Capture:
         if index != 0 and node.users:
             target = getattr(maker, "target", maker)
             self.errors.append(
-                UnsupportedError(f"result {index} of {target} is not supported", where=_path(node) or self._name)
+                UnsupportedError(
+                    f"result {index} of {target} is not supported",
+                    where=_path(node) or self._name,
+                    hint="use its first result alone: where a largest value is, the app finds",
+                )
             )
             return _stand_in(node)
         return source
