@@ -8,6 +8,7 @@ process. Only values that are all but constant on the calibration images come ne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,11 +24,13 @@ from edgeq.graph.ops import (
     GlobalAvgPool,
     LeakyReLU,
     Linear,
+    MatMul,
     MeanSquare,
     Mul,
     Op,
     OpTable,
     Requantize,
+    Rsqrt,
     Shape,
     Softmax,
 )
@@ -49,12 +52,16 @@ Doubles = npt.NDArray[np.float64]
 SMALLEST_RATIO = 2.0**-31
 """Input x weight / output scale below which a fixed-point multiplier is 0."""
 
+SMALLEST_ROOT = 2.0**-12
+"""1 / (root of the input scale x output scale) below which the int8 kernel of an inverse square root shifts too far."""
+
 _LIMITED = {
     "int8": {
         Conv2d: 2.0**8,  # XNNPACK creates no runtime
         Linear: 2.0**8,
         Add: 2.0**7,  # LiteRT's builtin kernel overflows; beyond 2^19 all abort the process
         Mul: 2.0,  # LiteRT's builtin kernel overflows at 4
+        MatMul: 2.0,  # as sums of squares, which the same kernel computes
         MeanSquare: 2.0,  # overflows at 2^16, less for many channels
         GlobalAvgPool: 2.0**8,  # onnxruntime refuses the file
         Clamp: 2.0**8,  # these three overflow beyond 2^20, but leave XNNPACK at 2^7
@@ -66,6 +73,7 @@ _LIMITED = {
         Linear: 2.0**14,
         Add: 2.0**13,  # 15 bits of headroom, and no multiplier of 1
         Mul: 1.0,  # its 30 bits leave no room for a shift to the left
+        MatMul: 2.0,
         GlobalAvgPool: 2.0**14,
         Clamp: 2.0**14,
         LeakyReLU: 2.0**14,
@@ -101,7 +109,7 @@ def _of_values(op: Op, inputs: Sequence[float], output: float, channels: int) ->
     return max(inputs) / output
 
 
-@_RATIOS.rule(Conv2d, Linear, Mul)
+@_RATIOS.rule(Conv2d, Linear, MatMul, Mul)
 def _of_products(op: Op, inputs: Sequence[float], output: float, channels: int) -> float:
     return inputs[0] * inputs[1] / output
 
@@ -141,6 +149,8 @@ def check_kernels(graph: IntegerGraph) -> None:
     """Raises `UnsupportedError` naming the first op of `graph` that some runtime's kernel refuses or overflows on."""
     for node in graph.nodes:
         dtype = graph.quantizations[node.name].dtype
+        if isinstance(node.op, Rsqrt):
+            _check_root(graph, node)
         limit = LARGEST_RATIO[dtype].find(type(node.op))
         if limit is None:
             continue
@@ -160,6 +170,19 @@ def _ratio(graph: IntegerGraph, node: Node) -> float:
     scales = [float(np.max(graph.quantizations[name].scale)) for name in node.inputs[:2]]
     output = float(graph.quantizations[node.name].scale)
     return scale_ratio(node.op, scales, output, graph.shapes[node.inputs[0]][1])
+
+
+def _check_root(graph: IntegerGraph, node: Node) -> None:
+    """int8 kernels of an inverse square root shift by 20 bits more than the ratio of scales says, and int32 by 31 at
+    most."""
+    x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
+    if y.dtype == "int8" and 1 / (math.sqrt(float(x.scale)) * float(y.scale)) < SMALLEST_ROOT:
+        raise UnsupportedError(
+            f"{type(node.op).__name__} of values in steps of {float(x.scale):.3g}",
+            where=node.name,
+            why="kernels have no shift for what comes out",
+            hint="normalise the values before: they are far beyond those of a trained network",
+        )
 
 
 def _check_sums(graph: IntegerGraph, node: Node) -> None:

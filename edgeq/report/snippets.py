@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+from edgeq.config.formats import by_suffix
 from edgeq.decode_grid import GridDecoding
 from edgeq.model.spec import ModelSpec
 
@@ -28,7 +30,8 @@ def decoding_snippet(decoding: GridDecoding, spec: ModelSpec, file: str, raw: bo
     `raw`: the file takes pixels from 0 to 255, not normalised values.
     """
     _, height, width = spec.input_shape
-    run = _RUN_ONNX if file.endswith(".onnx") else _RUN_TFLITE
+    facts = by_suffix(Path(file))
+    run = _RUNS.get(facts.runtimes[0] if facts else "", _RUN_ANOTHER)
     mean, std = ([0.0], [1 / 255]) if raw else (list(spec.mean), list(spec.std))
     return _DECODING.format(
         size=(width, height), mean=mean, std=std, run=run.format(file=file), decoding=repr(decoding)
@@ -78,6 +81,13 @@ runtime = onnxruntime.InferenceSession("{file}")
 [entry] = runtime.get_inputs()
 heads = runtime.run(None, {{entry.name: values.transpose(2, 0, 1)[None].astype(np.float32)}})
 """
+
+_RUN_ANOTHER = """\
+heads = ...  # what {file} answers to these values: real numbers, (1, C, H, W) each
+"""
+
+_RUNS = {"litert": _RUN_TFLITE, "onnxruntime": _RUN_ONNX}
+"""How a file is run, by the runtime of its format."""
 
 _PARTS = {
     "segment": "masks = instance_masks(extra, heads[-1][0], found.boxes)  # at the size of the prototypes\n",
