@@ -52,7 +52,7 @@ Doubles = npt.NDArray[np.float64]
 SMALLEST_RATIO = 2.0**-31
 """Input x weight / output scale below which a fixed-point multiplier is 0."""
 
-SMALLEST_ROOT = 2.0**-12
+SMALLEST_ROOT: OpTable[float] = OpTable("takes no root", {Rsqrt: 2.0**-12})
 """1 / (root of the input scale x output scale) below which the int8 kernel of an inverse square root shifts too far."""
 
 _LIMITED = {
@@ -149,8 +149,9 @@ def check_kernels(graph: IntegerGraph) -> None:
     """Raises `UnsupportedError` naming the first op of `graph` that some runtime's kernel refuses or overflows on."""
     for node in graph.nodes:
         dtype = graph.quantizations[node.name].dtype
-        if isinstance(node.op, Rsqrt):
-            _check_root(graph, node)
+        smallest = SMALLEST_ROOT.find(type(node.op))
+        if smallest is not None and dtype == "int8":
+            _check_root(graph, node, smallest)
         limit = LARGEST_RATIO[dtype].find(type(node.op))
         if limit is None:
             continue
@@ -172,11 +173,11 @@ def _ratio(graph: IntegerGraph, node: Node) -> float:
     return scale_ratio(node.op, scales, output, graph.shapes[node.inputs[0]][1])
 
 
-def _check_root(graph: IntegerGraph, node: Node) -> None:
+def _check_root(graph: IntegerGraph, node: Node, smallest: float) -> None:
     """int8 kernels of an inverse square root shift by 20 bits more than the ratio of scales says, and int32 by 31 at
     most."""
     x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
-    if y.dtype == "int8" and 1 / (math.sqrt(float(x.scale)) * float(y.scale)) < SMALLEST_ROOT:
+    if 1 / (math.sqrt(float(x.scale)) * float(y.scale)) < smallest:
         raise UnsupportedError(
             f"{type(node.op).__name__} of values in steps of {float(x.scale):.3g}",
             where=node.name,
