@@ -92,7 +92,7 @@ SMALLEST_MEAN = 2.0**-32
 """Input / (count x output) scale below which onnxruntime refuses a mean over count pixels."""
 
 FINEST_LOGITS = 2.0**-25
-"""Input scale of a softmax below which LiteRT's reference kernel aborts the process."""
+"""Input scale, times beta, of a softmax below which LiteRT's reference kernel aborts the process."""
 
 
 def scale_ratio(op: Op, inputs: Sequence[float], output: float, channels: int = 1) -> float:
@@ -124,14 +124,14 @@ def _of_slopes(op: LeakyReLU, inputs: Sequence[float], output: float, channels: 
     return max(inputs) * max(1.0, abs(op.slope)) / output
 
 
-FINEST_INPUT: OpTable[Callable[[Shape, float], float]] = OpTable(
+FINEST_INPUT: OpTable[Callable[[Any, Shape, float], float]] = OpTable(
     "takes any input scale",
     {
-        GlobalAvgPool: lambda shape, output: SMALLEST_MEAN * shape[2] * shape[3] * output,
-        Softmax: lambda shape, output: FINEST_LOGITS,
+        GlobalAvgPool: lambda op, shape, output: SMALLEST_MEAN * shape[2] * shape[3] * output,
+        Softmax: lambda op, shape, output: FINEST_LOGITS / op.beta,
     },
 )
-"""From the shape of an int8 op's input and the scale of its output to the input scale below which a kernel fails."""
+"""From an int8 op, the shape of its input and the scale of its output to the input scale below which a kernel fails."""
 
 
 def largest_sums(weight: npt.NDArray[Any], bias: npt.NDArray[Any], source: Quantization) -> Doubles:

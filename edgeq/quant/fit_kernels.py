@@ -118,7 +118,7 @@ class _Fitting:
             finest = FINEST_INPUT.find(type(node.op))
             if finest is not None and dtype == "int8":
                 output = float(self.activations[node.name].scale)
-                changed |= self._coarsen(source, finest(self.graph.shapes[source], output) / MARGIN)
+                changed |= self._coarsen(source, finest(node.op, self.graph.shapes[source], output) / MARGIN)
         return changed
 
     def _coarsen(self, name: str, finest: float) -> bool:

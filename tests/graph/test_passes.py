@@ -28,6 +28,7 @@ from edgeq.graph.ops import (
     HardSwish,
     LeakyReLU,
     Linear,
+    MatMul,
     Maximum,
     MaxPool2d,
     Mul,
@@ -36,6 +37,7 @@ from edgeq.graph.ops import (
     Reshape,
     Sigmoid,
     Slice,
+    Softmax,
 )
 from edgeq.graph.passes import PASSES, fold_batchnorm, fold_pad, fuse_activation, optimize, simplify
 from edgeq.graph.passes.lower_hard_swish import raise_hard_swish
@@ -379,3 +381,66 @@ def test_prelu_is_the_larger_of_two_or_two_halves_and_a_sum(slope: float) -> Non
     halves = [Conv2d(groups=4, activation=NEGATIVE), RELU, Add()]
     assert [node.op for node in graph.nodes[1:]] == (halves if slope > 1 else [Conv2d(groups=4), Maximum()])
     same(module, graph, (3, 5, 4))
+
+
+def attention(factor: float, *, keys: bool = False, shared: bool = False) -> nn.Module:
+    """Scores of pixels among themselves, scaled before the product, a mask, and a softmax."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 12, 1)
+            self.register_buffer("mask", torch.randn(1, 1, 6, 6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.conv(x).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, -1)
+            q, k = (q, k * factor) if keys else (q * factor, k)
+            scores = q @ k.transpose(-1, -2) + self.mask
+            answer = scores.softmax(-1) @ v
+            return answer + (q if shared else 0 * answer)
+
+    return Net()
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_a_factor_of_scores_becomes_part_of_the_softmax(keys: bool) -> None:
+    module = attention(0.125, keys=keys).eval()
+    graph = optimize(capture(module, (4, 2, 3), "net"))
+    (soft,) = graph.of_kind(Softmax)
+    assert soft.op == Softmax(4, 0.125)
+    same(module, graph, (4, 2, 3))
+
+
+@pytest.mark.parametrize("module", [attention(-0.5), attention(0.5, shared=True)])
+def test_a_factor_that_others_read_or_that_turns_the_order_stays(module: nn.Module) -> None:
+    graph = optimize(capture(module.eval(), (4, 2, 3), "net"))
+    (soft,) = graph.of_kind(Softmax)
+    assert soft.op == Softmax(4)
+    same(module, graph, (4, 2, 3))
+
+
+class Parted(nn.Module):
+    """Three parts of one layer's output, the heads of each moved alike, or of one not."""
+
+    def __init__(self, *, alike: bool) -> None:
+        super().__init__()
+        self.fc, self.alike = nn.Linear(4, 24), alike
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            part.reshape(len(x), 5, 2, 4) for part in self.fc(x).reshape(len(x), 5, 3, 8).permute(2, 0, 1, 3).unbind(0)
+        )
+        q, k = q.transpose(1, 2), k.transpose(1, 2)
+        v = v.transpose(1, 2) if self.alike else v.permute(0, 2, 3, 1)
+        scores = (q @ k.transpose(-1, -2)).softmax(-1)
+        return (scores @ (v if self.alike else v.transpose(-1, -2))).flatten(1)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_parts_that_are_moved_alike_are_cut_from_what_is_moved(alike: bool) -> None:
+    module = Parted(alike=alike).eval()
+    graph = optimize(capture(module, (5, 4), "net"))
+    cuts = [node for node in graph.nodes if isinstance(node.op, Slice)]
+    assert len(cuts) == 3
+    assert [all(isinstance(n.op, MatMul) for n in graph.consumers()[cut.name]) for cut in cuts].count(True) == 3 * alike
+    same(module, graph, (5, 4))

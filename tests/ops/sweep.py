@@ -237,7 +237,8 @@ def maximum(d: Draw, shape: Shape) -> Step:
 @draws("Softmax")
 def softmax(d: Draw, shape: Shape) -> Step:
     dim = d.one([1, 1, -3, -1]) if len(shape) == 3 else d.one([-1, len(shape)])
-    return Step(lambda m, x: torch.softmax(x, dim), f"softmax({dim})")
+    factor = d.one([1.0, 0.125, 3.3])  # which the softmax takes along
+    return Step(lambda m, x: torch.softmax(x * factor, dim), f"softmax({dim}) of {factor}")
 
 
 @draws("MatMul")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,10 +54,16 @@ def test_leaky_relu_tflite(slope, x, y, xz, yz, seed) -> None:  # type: ignore[n
 
 
 @EXAMPLES
-@given(classes=st.integers(1, 60), x=st.one_of(scales, st.floats(0.5, 4)), xz=zero_points, seed=seeds)
-def test_softmax_tflite(classes, x, xz, seed) -> None:  # type: ignore[no-untyped-def]
+@given(
+    classes=st.integers(1, 60),
+    x=st.one_of(scales, st.floats(0.5, 4)),
+    beta=st.sampled_from([1.0, 0.125, 0.1, 7.3]),
+    xz=zero_points,
+    seed=seeds,
+)
+def test_softmax_tflite(classes, x, beta, xz, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, classes), quantization(x, xz), seed)
-    flow.add("softmax", Softmax(), q=quantization(1 / 256, -128))
+    flow.add("softmax", Softmax(beta=float(np.float32(beta))), q=quantization(1 / 256, -128))
     assert_exact(flow, count=20)
 
 

@@ -90,6 +90,12 @@ def softmax_of_rows(flow: Flow, y: Quantization) -> set[str]:
     return {"Reshape", "QLinearSoftmax"}
 
 
+def softmax_of_scaled(flow: Flow, y: Quantization) -> set[str]:
+    flow.add("rows", Reshape((8, 30)))
+    flow.add("y", Softmax(2, 0.125), "rows", q=SOFTMAX)
+    return {"Reshape", "QLinearSoftmax"}
+
+
 def softmax_of_pixels(flow: Flow, y: Quantization) -> set[str]:
     flow.add("y", Softmax(), q=SOFTMAX)
     return {"QLinearSoftmax"}
@@ -124,6 +130,7 @@ CASES = {
     "concat": (concat,),
     "softmax": (softmax,),
     "softmax of rows": (softmax_of_rows,),
+    "softmax of rows, scaled": (softmax_of_scaled,),
     "softmax of pixels": (softmax_of_pixels,),
 }
 

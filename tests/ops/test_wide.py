@@ -155,10 +155,10 @@ def test_hard_sigmoid_and_softmax_of_any_shape(shape: tuple[int, ...]) -> None:
 
 
 @EXAMPLES
-@given(x=scales, width=st.sampled_from([2, 10, 100, 1000]), seed=seeds)
-def test_softmax(x, width, seed) -> None:  # type: ignore[no-untyped-def]
+@given(x=scales, width=st.sampled_from([2, 10, 100, 1000]), beta=st.sampled_from([1.0, 0.125, 0.1]), seed=seeds)
+def test_softmax(x, width, beta, seed) -> None:  # type: ignore[no-untyped-def]
     flow = Flow((1, width), wide(x), seed)
-    flow.add("y", Softmax(), q=FIXED[Softmax()])
+    flow.add("y", Softmax(beta=float(np.float32(beta))), q=FIXED[Softmax()])
     assert_exact(flow, count=4)
 
 

@@ -94,6 +94,10 @@ class Layout:
         """Logical flat position (per sample) of each element of `name`, in the file's order."""
         return positions(self.orders.get(name) or natural(self.shapes[name], self.mirror))
 
+    def turned(self, name: str) -> bool:
+        """Do the matrices of `name`, an operand of products, lie with rows and columns exchanged?"""
+        return name in self.turns and name in self.orders
+
     def to_logical(self, name: str, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """A file tensor's content ``(1, ...)`` as the logical value `name`, shape included."""
         flat = np.empty(array.size, array.dtype)

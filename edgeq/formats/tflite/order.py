@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edgeq.graph.ops import Shape
 
-__all__ = ["Order", "Turn", "natural", "permute", "positions", "turn"]
+__all__ = ["Order", "Turn", "natural", "permute", "positions", "turn", "turned"]
 
 Order = tuple[tuple[int, int], ...]
 """(size, step) of each axis, outermost first; no axis of size 1."""
@@ -31,6 +31,12 @@ def natural(shape: Shape, mirror: tuple[bool, bool]) -> Order:
     rows = (height, -width if mirror[0] else width)
     columns = (width, -1 if mirror[1] else 1)
     return _whole([rows, columns, (channels, height * width)])
+
+
+def turned(shape: Shape) -> Order:
+    """How a file holds a value of this (batch-1) shape, which is no picture, with the last two dimensions exchanged."""
+    rows, columns = shape[-2:]
+    return _whole([(math.prod(shape[1:-2]), rows * columns), (columns, 1), (rows, columns)])
 
 
 def positions(order: Order) -> npt.NDArray[np.int64]:

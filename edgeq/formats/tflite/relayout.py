@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeq.errors import UnsupportedError
-from edgeq.formats.tflite.order import Order, Turn, natural, permute, turn
+from edgeq.formats.tflite.order import Order, Turn, natural, permute, turn, turned
 from edgeq.graph.ir import Graph, Node
-from edgeq.graph.ops import Linear, Permute, Reshape
+from edgeq.graph.ops import Linear, MatMul, Permute, Reshape
 from edgeq.integer.graph import IntegerGraph
 
 __all__ = ["Mirror", "Moves", "Network", "follow"]
@@ -69,6 +69,9 @@ def _follow(graph: Network, mirror: Mirror, readers: Mapping[str, list[Node]], *
                 moves.alias[node.name] = sources[0]
             elif not (free and _is_tolerated(graph, node.name, readers)):
                 change = turn(current, required)
+                other = _as_other_operand(graph, node.name, current, readers)
+                if other is not None and (change is None or change.moves or change.flips):
+                    moves.orders[node.name], change = turned(graph.shapes[node.name]), other
                 if change is None:
                     raise _untransposable(node)
                 moves.turns[node.name] = change
@@ -90,6 +93,16 @@ def _passes(graph: Network, name: str, readers: Mapping[str, list[Node]]) -> boo
 
 def _sees_through(reader: Node) -> bool:
     return isinstance(reader.op, (Linear, Permute, Reshape))
+
+
+def _as_other_operand(graph: Network, name: str, current: Order, readers: Mapping[str, list[Node]]) -> Turn | None:
+    """How a tensor in the `current` order is `name` with its matrices turned, which products read as they do others;
+    None where that would move anything, or others read it."""
+    those, shape = readers.get(name, []), graph.shapes[name]
+    if name in graph.outputs or not all(isinstance(r.op, MatMul) and r.inputs[0] != name for r in those):
+        return None
+    change = turn(current, turned(shape)) if those else None
+    return None if change is None or change.moves or change.flips else change
 
 
 def _is_tolerated(graph: Network, name: str, readers: Mapping[str, list[Node]]) -> bool:

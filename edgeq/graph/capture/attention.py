@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
 from edgeq.graph import ops
 from edgeq.graph.capture.aten import Call, Constant, Value, aten
 from edgeq.graph.capture.layers import linear
-from edgeq.graph.capture.moves import reshape
+from edgeq.graph.capture.moves import permute_seen, reshape
 from edgeq.graph.capture.norms import softmax
 from edgeq.graph.ops import Affine, MatMul, Shape
 
@@ -47,6 +48,56 @@ def _attention(call: Call) -> Value:
     if mask is not None:
         scores = _masked(call, scores, mask)
     return product(call, softmax(call, scores, len(scores.shape) - 1), value, call.shape)
+
+
+@aten("einsum", anywhere=True)
+def _einsum(call: Call) -> Value:
+    """A product of matrices: letters of both operands that the result has count matrices, those that it has not are
+    summed over."""
+    equation, operands = str(call["equation"]).replace(" ", ""), list(call["tensors"])
+    sources, arrow, made = equation.partition("->")
+    names = sources.split(",")
+    letters = [*names, made]
+    if not arrow or len(names) != 2 or any(len(set(word)) < len(word) or "." in word for word in letters):
+        raise call.unsupported(f"{equation!r} is no product of two", _EINSUM_HINT)
+    (left, right), sizes = names, _sizes(names, operands)
+    both = [letter for letter in left if letter in right and letter in made]
+    inner = [letter for letter in left if letter in right and letter not in made]
+    rows, columns = ([letter for letter in word if letter not in both + inner] for word in names)
+    if not inner or not set(rows + columns) <= set(made):
+        raise call.unsupported(f"{equation!r} sums over what one operand has alone", _EINSUM_HINT)
+    matrices = [
+        _arranged(call, given, name, both, first, inner, sizes)
+        for given, name, first in zip(operands, names, (rows, columns), strict=True)
+    ]
+    order = [*both, *rows, *columns]
+    count, seen = [sizes[letter] for letter in both], tuple(sizes[letter] for letter in order)
+    flat = (*count, *(math.prod(sizes[letter] for letter in group) for group in (rows, columns)))
+    output = product(call, matrices[0], matrices[1], flat, transposed=True)
+    output = replace(reshape(call, output, _no_picture(seen)), seen=seen)
+    return permute_seen(call, output, tuple(order.index(letter) for letter in made))
+
+
+_EINSUM_HINT = "write it with matmul, transpose and sum"
+
+
+def _sizes(names: list[str], operands: list[Operand]) -> dict[str, int]:
+    """How long the dimension of each letter is."""
+    shapes = [given.seen if isinstance(given, Value) else tuple(given.tensor.shape) for given in operands]
+    pairs = zip("".join(names), [size for shape in shapes for size in shape], strict=True)
+    return dict(pairs)
+
+
+def _arranged(
+    call: Call, given: Operand, name: str, both: list[str], first: list[str], inner: list[str], sizes: dict[str, int]
+) -> Operand:
+    """An operand as matrices ``(*both, first, inner)``."""
+    order = tuple(name.index(letter) for letter in (*both, *first, *inner))
+    seen = (*(sizes[letter] for letter in both), *(math.prod(sizes[n] for n in group) for group in (first, inner)))
+    if isinstance(given, Constant):
+        return Constant(given.name, given.tensor.permute(order).reshape(seen))
+    moved = permute_seen(call, given, order) if order != tuple(range(len(order))) else given
+    return replace(reshape(call, moved, _no_picture(seen)), seen=seen)
 
 
 def product(call: Call, left: Operand, right: Operand, seen: Shape, *, transposed: bool = False) -> Value:

@@ -27,6 +27,7 @@ LARGEST_SUM = 2**30
 
 _ALSO = frozenset(
     (
+        "_unsafe_view",
         "_weight_norm",
         "_weight_norm_interface",
         "adaptive_max_pool2d",

@@ -1,4 +1,4 @@
-"""Rules for picking rows, columns or channels by a constant index: slices, joined in its order."""
+"""Rules for picking rows, columns or channels by a constant index, and for rolling: slices, joined in its order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from edgeq.graph import ops
-from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
+from edgeq.graph.capture.aten import PICTURE, Call, Constant, Value, aten, axis_of, with_batch
+from edgeq.graph.capture.moves import reshape
 from edgeq.graph.capture.padding import pieces
 
 __all__ = ["pick"]
@@ -50,3 +51,23 @@ def pick(call: Call, value: Value, axis: int, rows: list[int]) -> Value:
     if not 0 < len(parts) <= MOST_PIECES:
         raise call.unsupported(f"its index picks {len(parts)} pieces", f"pick 1 to {MOST_PIECES} runs of neighbours")
     return parts[0] if len(parts) == 1 else call.emit(ops.Concat(axis), *parts)
+
+
+@aten("roll", anywhere=True)
+def _roll(call: Call) -> Value:
+    """What comes out at one end goes in at the other: two slices, exchanged, per dimension."""
+    value, dims = call.value(), [int(dim) for dim in call.get("dims", [])]
+    if not dims:
+        raise call.unsupported("it rolls the flattened tensor", "name the dimensions: torch.roll(x, shifts, dims)")
+    axes = [axis_of(dim, len(value.seen)) for dim in dims]
+    shifts = {axis: -int(shift) % call.shape[axis] for axis, shift in zip(axes, call["shifts"], strict=True)}
+    if len(value.shape) == PICTURE and any(shifts.values()) and PICTURE - 1 not in axes:
+        value = reshape(call, value, with_batch(value.shape))  # of (N, H, W, C), which is no picture to a file
+    for axis, first in shifts.items():
+        place, size = axis + len(value.shape) - len(call.shape), call.shape[axis]
+        if place == 0:
+            raise call.unsupported("it rolls the batch", "roll channels, height or width")
+        if first:
+            parts = pieces(call, value, place, [*range(first, size), *range(first)], "roll")
+            value = call.emit(ops.Concat(place), *parts)
+    return value

@@ -10,11 +10,11 @@ import numpy as np
 
 from edgeq.graph import ops
 from edgeq.graph.capture.aten import PICTURE, Call, Constant, Value, aten, axis_of, with_batch
-from edgeq.graph.capture.padding import MODES, add_border
+from edgeq.graph.capture.padding import MODES, add_border, add_filled
 from edgeq.graph.ops import Shape
 from edgeq.graph.ops.nearest import is_certain, nearest_pixels
 
-__all__ = ["permute", "reshape", "resize"]
+__all__ = ["permute", "permute_seen", "reshape", "resize"]
 
 
 # Values that pass through untouched. In evaluation mode dropout is one of them.
@@ -64,7 +64,11 @@ def _reshape(call: Call) -> Value:
 @aten("permute", "transpose", "t", "numpy_T", "swapaxes", "movedim", anywhere=True)
 def _permute(call: Call) -> Value:
     value = call.value()
-    order = _order(call, len(value.seen))
+    return permute_seen(call, value, _order(call, len(value.seen)))
+
+
+def permute_seen(call: Call, value: Value, order: Shape) -> Value:
+    """`value` with the dimensions that torch sees in another order, the batch among them or not."""
     if not value.offset and (order[0] != 0 or order in MATRICES):
         value = reshape(call, value, with_batch(value.seen))  # matrices are moved, or the batch is: this is no picture
     front = len(value.shape) - len(order)
@@ -156,15 +160,15 @@ def reshape(call: Call, value: Value, shape: Shape) -> Value:
     return replace(call.emit(ops.Reshape(shape[1:]), value, label=label), seen=shape)
 
 
-@aten("pad", "constant_pad_nd")
+@aten("pad", "constant_pad_nd", anywhere=True)
 def _pad(call: Call) -> Value:
     value, given = call.value(), [int(count) for count in call["pad"]]
     mode = call.get("mode", "constant")
     if mode in MODES:
         return add_border(call, value, given, mode)
     filling = float(call.get("value", 0.0))
-    if mode != "constant" or filling not in (0.0, -math.inf):
-        raise call.unsupported(f"mode {mode!r}, value {call.get('value', 0)}", "pad with zeros, or repeat the border")
+    if mode != "constant" or not (math.isfinite(filling) or filling == -math.inf):
+        raise call.unsupported(f"mode {mode!r}, value {call.get('value', 0)}", "pad with numbers, or repeat the border")
     free = [0] * (len(value.shape) - len(given) // 2)
     before, after = (*free, *given[0::2][::-1]), (*free, *given[1::2][::-1])  # torch lists the last dimension first
     if before[0] or after[0]:
@@ -174,6 +178,8 @@ def _pad(call: Call) -> Value:
         stop = tuple(s - max(0, -a) for s, a in zip(value.shape, after, strict=True))
         value = call.emit(ops.Slice(start, stop, (1,) * len(start)), value)
         before, after = tuple(max(0, b) for b in before), tuple(max(0, a) for a in after)
+    if filling not in (0.0, -math.inf):
+        return add_filled(call, value, before, after, filling)
     return call.emit(ops.Pad(before, after, filling < 0), value) if any((*before, *after)) else value
 
 

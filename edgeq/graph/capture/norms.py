@@ -19,7 +19,7 @@ from edgeq.graph.capture.reductions import average, mean_square
 from edgeq.graph.ops import MOST_SQUARES, Affine, MeanSquare, Mul, Rsqrt
 
 
-@aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm")
+@aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm", anywhere=True)
 def _batch_norm(call: Call) -> Value:
     mean, variance = call.constant("running_mean"), call.constant("running_var")
     if call.get("training", False) or mean is None or variance is None:
@@ -32,7 +32,14 @@ def _batch_norm(call: Call) -> Value:
     prefix = f"{stem}." if stem else ""
     gamma = gamma or Constant(f"{prefix}weight", mean.tensor.new_ones(mean.tensor.shape))
     beta = beta or Constant(f"{prefix}bias", mean.tensor.new_zeros(mean.tensor.shape))
-    return call.emit(ops.BatchNorm(float(call.get("eps", 1e-5))), call.value("input"), gamma, beta, mean, variance)
+    value, norm = call.value("input"), ops.BatchNorm(float(call.get("eps", 1e-5)))
+    axis = call.axis(1, value)
+    if axis == 1:
+        return call.emit(norm, value, gamma, beta, mean, variance)
+    if axis != len(value.shape) - 1:
+        raise call.unsupported(f"the batch was moved into {list(value.seen)}", "keep the batch in front")
+    picture, back = as_channels(call, value)  # of tokens, which torch takes for so many samples
+    return back(call.emit(norm, picture, gamma, beta, mean, variance), value.shape[-1:])
 
 
 @aten("softmax", "_softmax", anywhere=True)

@@ -1,13 +1,16 @@
-"""Borders that repeat what is inside (reflect, replicate, circular): slices of the picture, joined around it."""
+"""Borders that repeat what is inside (reflect, replicate, circular), or are one number: joined around the value."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeq.graph import ops
-from edgeq.graph.capture.aten import Call, Value, aten
+import torch
 
-__all__ = ["MODES", "add_border", "pieces"]
+from edgeq.graph import ops
+from edgeq.graph.capture.aten import Call, Constant, Value, aten
+from edgeq.graph.ops import Shape
+
+__all__ = ["MODES", "add_border", "add_filled", "pieces"]
 
 MODES = ("reflect", "replicate", "circular")
 
@@ -37,6 +40,20 @@ def _sources(size: int, before: int, after: int, mode: str) -> tuple[list[int], 
     if mode == "replicate":
         return [0] * before, [size - 1] * after
     return list(range(size - before, size)), list(range(after))
+
+
+def add_filled(call: Call, value: Value, before: Shape, after: Shape, filling: float) -> Value:
+    """`value` between blocks of one number, so many rows before it and after it along each dimension."""
+    for axis, counts in enumerate(zip(before, after, strict=True)):
+        first, last = (_block(call, value, axis, count, filling) for count in counts)
+        if first or last:
+            value = call.emit(ops.Concat(axis), *first, value, *last)
+    return value
+
+
+def _block(call: Call, value: Value, axis: int, count: int, filling: float) -> list[Value]:
+    shape = (*value.shape[:axis], count, *value.shape[axis + 1 :])
+    return [call.emit(ops.Constant(), Constant("filling", torch.full(shape, filling)))] if count else []
 
 
 def pieces(call: Call, value: Value, axis: int, rows: list[int], label: str = "border") -> list[Value]:

@@ -12,7 +12,7 @@ import torch
 
 from edgeq.graph import ops
 from edgeq.graph.capture.arithmetic import absolute, maximum
-from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
+from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of, with_batch
 from edgeq.graph.capture.channels import as_channels
 from edgeq.graph.capture.elementwise import affine, sum_of, times
 from edgeq.graph.capture.moves import permute, reshape
@@ -20,14 +20,20 @@ from edgeq.graph.capture.moves import permute, reshape
 __all__ = ["average", "mean_square"]
 
 
-@aten("mean")
+@aten("mean", anywhere=True)
 def _mean(call: Call) -> Value:
-    return reshape(call, average(call, call.value(), axes_of(call)), call.shape)
+    return _seen(call, average(call, call.value(), axes_of(call)))
 
 
-@aten("sum")
+@aten("sum", anywhere=True)
 def _sum(call: Call) -> Value:
-    return reshape(call, average(call, call.value(), axes_of(call), total=True), call.shape)
+    return _seen(call, average(call, call.value(), axes_of(call), total=True))
+
+
+def _seen(call: Call, made: Value) -> Value:
+    """What was made of the call's value, as torch sees it, wherever the batch of that value is."""
+    moved = call.value().offset and not (call.shape[:1] == (1,) and len(call.shape) > 1)
+    return reshape(call, made, with_batch(call.shape) if moved else call.shape)
 
 
 @aten("amax")
@@ -147,9 +153,9 @@ def _logsumexp(call: Call) -> Value:
 
 def axes_of(call: Call) -> list[int]:
     """The dimensions that the call is about, counted from the front, without the batch."""
-    rank, given = len(call.value().shape), call.arguments.get("dim")
-    dims = [given] if isinstance(given, int) else list(given or range(rank))
-    return sorted({axis_of(int(dim), rank) for dim in dims} - {0})
+    value, given = call.value(), call.arguments.get("dim")
+    dims = [given] if isinstance(given, int) else list(given or range(len(value.seen)))
+    return sorted({call.axis(int(dim), value) for dim in dims} - {0})
 
 
 def average(call: Call, value: Value, axes: list[int], *, total: bool = False) -> Value:

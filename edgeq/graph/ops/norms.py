@@ -36,9 +36,11 @@ class BatchNorm(Op):
 @register
 @dataclass(frozen=True)
 class Softmax(Op):
-    """Softmax over what files have last: the channels of ``(N, C, H, W)``, else the last dimension."""
+    """Softmax of `beta` times the input, over what files have last: the channels of ``(N, C, H, W)``, else the last
+    dimension."""
 
     axis: int = 1
+    beta: float = 1.0
     never_negative: ClassVar[bool] = True
     demanded_grid: ClassVar[tuple[float, int] | None] = (1 / 256, -128)
 

@@ -17,10 +17,12 @@ from edgeq.graph.passes.fold_pad import fold_pad, refuse_infinite
 from edgeq.graph.passes.fold_pixel_shuffle import fold_pixel_shuffle
 from edgeq.graph.passes.fold_selection import fold_selection
 from edgeq.graph.passes.fuse_activation import fuse_activation
+from edgeq.graph.passes.hoist_moves import hoist_moves
 from edgeq.graph.passes.insert_rescale_before_concat import insert_rescale_before_concat
 from edgeq.graph.passes.lower_hard_swish import lower_hard_swish
 from edgeq.graph.passes.lower_transposed import lower_transposed
 from edgeq.graph.passes.recompose_hard_activations import recompose_hard_activations
+from edgeq.graph.passes.scale_softmax import scale_softmax
 from edgeq.graph.passes.simplify import simplify
 from edgeq.graph.passes.sink_layout_ops import sink_layout_ops
 from edgeq.graph.passes.untie_weights import untie_weights
@@ -37,11 +39,13 @@ __all__ = [
     "fold_pixel_shuffle",
     "fold_selection",
     "fuse_activation",
+    "hoist_moves",
     "insert_rescale_before_concat",
     "lower_hard_swish",
     "lower_transposed",
     "optimize",
     "recompose_hard_activations",
+    "scale_softmax",
     "simplify",
     "sink_layout_ops",
     "untie_weights",
@@ -52,8 +56,10 @@ Pass = Callable[[Graph], Graph]
 PASSES: Sequence[Pass] = (
     simplify,
     sink_layout_ops,
+    hoist_moves,
     align_layouts,
     recompose_hard_activations,
+    scale_softmax,
     absorb_scale,
     fold_batchnorm,
     fold_selection,
@@ -71,7 +77,7 @@ def optimize(graph: Graph, passes: Sequence[Pass] = PASSES) -> Graph:
     What has no integer kernel of its own is lowered only then: a transposed convolution first takes its batch norm and
     activation along.
     """
-    settled = refuse_infinite(_settle(_settle(graph, (simplify, sink_layout_ops, align_layouts)), passes))
+    settled = refuse_infinite(_settle(_settle(graph, (simplify, sink_layout_ops, hoist_moves, align_layouts)), passes))
     routed = fold_channel_shuffle(fold_pixel_shuffle(settled))
     lowered = insert_rescale_before_concat(lower_hard_swish(count_padding(lower_transposed(routed))))
     return settled if lowered is settled else _settle(lowered, passes)

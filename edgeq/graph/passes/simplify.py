@@ -70,18 +70,16 @@ def simplify(graph: Graph) -> Graph:
             )
     for node in graph.of_kind(MatMul):
         turned = edit.producer(node.inputs[1])
-        if turned is not None and not edit.touched(turned) and _turns_matrices(turned.op):
-            assert isinstance(node.op, MatMul)  # noqa: S101 - of this kind
+        if turned is None or edit.touched(turned) or not isinstance(turned.op, Permute):
+            continue
+        assert isinstance(node.op, MatMul)  # noqa: S101 - of this kind
+        *front, rows, columns = turned.op.order
+        if sorted(turned.op.order) == [*front, columns, rows]:
             edit.replace(node, Node(node.name, MatMul(not node.op.transposed), (node.inputs[0], turned.inputs[0])))
+        elif rows > columns and edit.only_reader(turned.name) is node:  # as other operands, whose moves it may share
+            edit.replace(turned, Node(turned.name, Permute((*front, columns, rows)), turned.inputs))
+            edit.replace(node, Node(node.name, MatMul(not node.op.transposed), node.inputs))
     return edit.done()
-
-
-def _turns_matrices(op: Op) -> bool:
-    """Does it exchange the last two dimensions and no others?"""
-    if not isinstance(op, Permute):
-        return False
-    *front, rows, columns = range(len(op.order))
-    return op.order == (*front, columns, rows)
 
 
 def _single_pixels(edit: Edit, node: Node) -> tuple[str, ...]:

@@ -35,4 +35,4 @@ def _batch_norm(op: ops.BatchNorm) -> Kernel:
 
 @KERNELS.rule(ops.Softmax)
 def _softmax(op: ops.Softmax) -> Kernel:
-    return lambda x: torch.softmax(x, op.axis)
+    return lambda x: torch.softmax(x if op.beta == 1 else x * op.beta, op.axis)

@@ -99,4 +99,6 @@ def _rsqrt(graph: IntegerGraph, node: Node, op: ops.Rsqrt, inputs: list[Array]) 
 @KERNELS.rule(ops.Softmax)
 def _softmax(graph: IntegerGraph, node: Node, op: ops.Softmax, inputs: list[Array]) -> Array:
     source, x = graph.quantizations[node.inputs[0]], inputs[0].astype(np.int64)
-    return (wide_softmax if source.dtype == "int16" else softmax)(x, np.float32(source.scale), op.axis)
+    if source.dtype == "int16":
+        return wide_softmax(x, np.float32(source.scale) * np.float32(op.beta), op.axis)
+    return softmax(x, float(source.scale) * op.beta, op.axis)

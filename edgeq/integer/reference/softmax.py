@@ -23,12 +23,12 @@ ONE = (1 << 31) - 1
 _ITERATIONS = 3
 
 
-def softmax(x: npt.NDArray[np.int64], scale: np.float32, axis: int) -> npt.NDArray[np.int64]:
+def softmax(x: npt.NDArray[np.int64], scale: float, axis: int) -> npt.NDArray[np.int64]:
     """int8 logits of this scale, along `axis`, to int8 probabilities of scale 1/256, zero point -128.
 
     Raises `UnsupportedError` where the runtime's own kernel aborts the process: exponentials that sum to 512 or more.
     """
-    real = min(float(scale) * 2.0 ** (31 - DIFFERENCE_BITS), 2.0**31 - 1)
+    real = min(scale * 2.0 ** (31 - DIFFERENCE_BITS), 2.0**31 - 1)
     fraction, exponent = quantize_multiplier(real)
     radius = int(np.floor(((1 << DIFFERENCE_BITS) - 1) * 2.0 ** (31 - DIFFERENCE_BITS) / 2.0 ** int(exponent)))
     difference = x - x.max(axis=axis, keepdims=True)

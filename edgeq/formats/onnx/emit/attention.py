@@ -13,8 +13,9 @@ __all__: list[str] = []
 @EMITTERS.rule(MatMul)
 def _matmul(context: Context, node: Node, op: MatMul) -> None:
     left, right = node.inputs
-    other = context.real(right)
-    if op.transposed:
+    if not op.transposed:
+        other = context.real(right)
+    else:
         rank = len(context.shape(right))
         turned = context.builder.node(
             "Transpose", [context.movable(right)], perm=[*range(rank - 2), rank - 1, rank - 2]

@@ -33,7 +33,15 @@ def _softmax(context: Context, node: Node, op: Softmax) -> None:
     if context.shape(node.name)[op.axis] == 1:
         context.fill(node, 1.0)  # onnxruntime's uint8 kernel makes 0 of a single value: 256 of 256 wraps
         return
-    context.compute(node, "Softmax", [context.real(node.inputs[0])], axis=op.axis)
+    (value,) = node.inputs
+    if op.beta == 1:
+        x = context.real(value)
+    elif isinstance(context, QuantizedContext):
+        grid = context.grid(value)
+        x = context.read(context.integers(value), replace(grid, scale=np.asarray(grid.scale * np.float32(op.beta))))
+    else:
+        x = context.builder.node("Mul", [context.real(value), context.builder.constant(np.array(op.beta, np.float32))])
+    context.compute(node, "Softmax", [x], axis=op.axis)
 
 
 @EMITTERS.rule(MeanSquare)

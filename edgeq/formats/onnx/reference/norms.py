@@ -40,7 +40,7 @@ def _softmax(graph: IntegerGraph, node: Node, op: Softmax, inputs: list[Integers
     x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
     unit = min((2**32 - 1) / inputs[0].shape[op.axis], float(0x7FFFFF))
     distance = inputs[0].astype(np.int64) - inputs[0].max(axis=op.axis, keepdims=True)
-    table = np.rint(unit * np.exp(distance * np.float64(x.scale))).astype(np.int64)
+    table = np.rint(unit * np.exp(distance * np.float64(x.scale * np.float32(op.beta)))).astype(np.int64)
     total = table.sum(axis=op.axis, keepdims=True)
     steps = int(np.rint(1 / np.float64(y.scale)))
     return limit((table * steps + total // 2) // total + int(y.zero_point), y, None)

@@ -15,5 +15,11 @@ __all__: list[str] = []
 @EMITTERS.rule(ops.MatMul)
 def _matmul(e: Emitter, node: Node, op: ops.MatMul) -> None:
     left, right = (e.index[name] for name in node.inputs)
-    options = options_of("BatchMatMulOptions", adjX=False, adjY=op.transposed, asymmetricQuantizeInputs=False)
+    turned = op.transposed != e.layout.turned(node.inputs[1])
+    options = options_of(
+        "BatchMatMulOptions",
+        adjX=False,
+        adjY=turned,
+        asymmetricQuantizeInputs=False,
+    )
     e.operator(schema.BuiltinOperator.BATCH_MATMUL, (left, right), e.output(node), options)

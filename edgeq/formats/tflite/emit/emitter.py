@@ -57,10 +57,15 @@ class Emitter:
     def output(self, node: Node) -> int:
         """The tensor of the node's own value, created when first asked for."""
         if node.name not in self.index:
-            shape = self.file_shape(self.graph.shapes[node.name])
+            shape = self.shape_of(node.name)
             q, kind = self.quantizations.get(node.name), self.type_of(node.name)
             self.index[node.name] = self.activation(node.name, shape, q, kind)
         return self.index[node.name]
+
+    def shape_of(self, name: str) -> Shape:
+        """The shape of a value's tensor."""
+        shape = self.file_shape(self.graph.shapes[name])
+        return (*shape[:-2], shape[-1], shape[-2]) if self.layout.turned(name) else shape
 
     def like(self, source: int, name: str, shape: Shape) -> int:
         """An intermediate tensor with the quantization of tensor `source`."""

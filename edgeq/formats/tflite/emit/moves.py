@@ -139,7 +139,7 @@ def _resize(e: Emitter, node: Node, op: ops.Resize2d) -> None:
 def _move(e: Emitter, node: Node, op: ops.Reshape | ops.Permute) -> None:
     """Write as many of RESHAPE, TRANSPOSE (or two), REVERSE and RESHAPE as the new order needs; mostly the first
     alone."""
-    x, target = e.index[node.inputs[0]], e.file_shape(e.graph.shapes[node.name])
+    x, target = e.index[node.inputs[0]], e.shape_of(node.name)
     turn = e.layout.turns.get(node.name)
     block = None if turn is None else _blocks(turn, e.file.tensors[x].shape, target)
     if block and not e.wide:  # DEPTH_TO_SPACE knows no int16

@@ -22,7 +22,7 @@ _CODE = schema.BuiltinOperator
 @EMITTERS.rule(Softmax)
 def _softmax(e: Emitter, node: Node, op: Softmax) -> None:
     check_grid(e, node, "softmax")
-    e.operator(_CODE.SOFTMAX, (e.index[node.inputs[0]],), e.output(node), options_of("SoftmaxOptions", beta=1.0))
+    e.operator(_CODE.SOFTMAX, (e.index[node.inputs[0]],), e.output(node), options_of("SoftmaxOptions", beta=op.beta))
 
 
 @EMITTERS.rule(MeanSquare)
