@@ -48,7 +48,9 @@ def _warnings(facts: Mapping[str, Any]) -> list[str]:
     warnings = []
     gaps, answers = facts["gaps"], facts["answers"]
     if pixels := [field for field in facts["assumed"] if field != "task"]:
-        warnings.append(f"Nobody stated {' and '.join(pixels)}: {facts['usual_values']} were assumed.")
+        warnings.append(
+            f"Nobody stated {' and '.join(pixels)}: {facts.get('usual_values', 'the usual values')} were assumed."
+        )
     if facts.get("assumption"):
         warnings.append(f"{facts['assumption'][:1].upper()}{facts['assumption'][1:]}.")
     if facts["reference"] is None:

@@ -54,7 +54,7 @@ def test_a_shape_in_the_other_order_is_answered_with_the_right_one() -> None:
     known = ("--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2", "--weights", "random", "--plan")
     one_line(run("build", "net.py:tiny", "--input-shape", "16,16,3", *known), 2, "16 channels", "did you mean 3,16,16?")
     one_line(run("build", "net.py:grey", "--input-shape", "16,16,1", "--plan"), 2, "did you mean 1,16,16?")
-    one_line(run("build", "net.py:tiny", "--input-shape", "3,16,3", *known[2:], "--mean", ".5", "--std", ".2"), 2)
+    one_line(run("build", "net.py:tiny", "--input-shape", "3,16,3", *known[2:], "--mean", ".5,.5", "--std", ".2"), 2)
     result = run("build", "net.py:grey", "--input-shape", "3,16,1", *known)
     one_line(result, 2, "(channels, height, width)", "it takes 1,3,16")
 
