@@ -24,7 +24,7 @@ def tiny():
 
 class Sine(nn.Module):
     def forward(self, x):
-        return x.sin()
+        return x.erfc()
 
 def odd():
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Sine(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
