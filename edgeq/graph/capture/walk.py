@@ -27,6 +27,7 @@ from edgeq.graph.capture.aten import ANYWHERE, ATEN, Call, Constant, Rule, Value
 from edgeq.graph.capture.check import confirm
 from edgeq.graph.capture.constants import Folding, is_random
 from edgeq.graph.capture.ending import cut_normalization
+from edgeq.graph.capture.models import without_models
 from edgeq.graph.capture.naming import Draft, final_names
 from edgeq.graph.capture.suggestions import hint_for
 from edgeq.graph.capture.torch_export import check_program, export, functionalize, packet, stays, writes_alone
@@ -37,23 +38,6 @@ __all__ = ["capture", "capture_program", "unsupported_calls"]
 
 OPEN = -1
 """Stands for a size that depends on values."""
-MODELS = {
-    **{f"aten.{name}": "other" for name in ("expand_as", "reshape_as", "to", "type_as", "view_as")},
-    **{
-        f"aten.{name}": "self"
-        for name in (
-            "empty_like",
-            "full_like",
-            "new_empty",
-            "new_full",
-            "new_ones",
-            "new_zeros",
-            "ones_like",
-            "zeros_like",
-        )
-    },
-}
-"""Arguments that a call reads for their shape and type alone."""
 
 
 def capture(module: nn.Module, input_shape: tuple[int, ...], name: str, *, angles: bool = False) -> Graph:
@@ -300,7 +284,7 @@ class _Capture:
                 hint="call model.eval() before exporting, and draw what stays in __init__, as a buffer",
             )
         try:
-            read = _without_models(node, args)
+            read = without_models(node, args)
             if not any(isinstance(leaf, Value) for leaf in pytree.tree_leaves(read)):
                 return self._evaluate(node, read)
             rule = self._rule(node)
@@ -390,24 +374,6 @@ def _as_seen(output: Value | tuple[Value, ...], results: tuple[Shape, ...]) -> V
     front = len(shape) - len(seen)
     fits = front >= 0 and shape[front:] == seen and all(size == 1 for size in shape[:front])
     return replace(output, seen=seen) if fits else output
-
-
-def _without_models(node: torch.fx.Node, args: Any) -> Any:
-    """The call's arguments, those of which it reads shape and type alone as constants, whatever they hold.
-
-    ``buffer.type_as(x)`` and ``x.new_zeros(...)`` are constants, though they are made from an activation.
-    """
-    name = MODELS.get(packet(node))
-    if name is None:
-        return args
-    positional, named = args
-    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
-    place = names.index(name) if name in names else len(positional)
-    if place < len(positional) and isinstance(positional[place], Value):
-        val = node.args[place].meta["val"]  # type: ignore[union-attr]
-        model = Constant("", torch.zeros((), dtype=val.dtype).expand(positional[place].seen))
-        return ((*positional[:place], model, *positional[place + 1 :]), named)
-    return args
 
 
 def _live(graph: torch.fx.Graph) -> set[torch.fx.Node]:
