@@ -71,7 +71,7 @@ def measure(network: str, bits: str, method: str, effort: str, seed: int) -> Non
         seed=seed,
         evaluation=column.evaluation_images(),
         output=folder,
-        cache=folder.with_suffix(".cache"),
+        cache=folder.with_name(f"{folder.name}.cache"),
     )
     started = time.process_time()
     report = build(config)
