@@ -27,8 +27,8 @@ from edgeq.graph.capture.aten import ANYWHERE, ATEN, Call, Constant, Rule, Value
 from edgeq.graph.capture.check import confirm
 from edgeq.graph.capture.constants import Folding, is_random
 from edgeq.graph.capture.ending import cut_normalization
-from edgeq.graph.capture.models import without_models
 from edgeq.graph.capture.naming import Draft, final_names
+from edgeq.graph.capture.shape_only import shape_only_as_constants
 from edgeq.graph.capture.suggestions import hint_for
 from edgeq.graph.capture.torch_export import check_program, export, functionalize, packet, stays, writes_alone
 from edgeq.graph.ir import Graph, Node
@@ -284,7 +284,7 @@ class _Capture:
                 hint="call model.eval() before exporting, and draw what stays in __init__, as a buffer",
             )
         try:
-            read = without_models(node, args)
+            read = shape_only_as_constants(node, args)
             if not any(isinstance(leaf, Value) for leaf in pytree.tree_leaves(read)):
                 return self._evaluate(node, read)
             rule = self._rule(node)

@@ -9,9 +9,9 @@ import torch
 from edgeq.graph.capture.aten import Constant, Value
 from edgeq.graph.capture.torch_export import packet
 
-__all__ = ["without_models"]
+__all__ = ["shape_only_as_constants"]
 
-MODELS = {
+SHAPE_ONLY = {
     **{f"aten.{name}": "other" for name in ("expand_as", "reshape_as", "to", "type_as", "view_as")},
     **{
         f"aten.{name}": "self"
@@ -30,12 +30,12 @@ MODELS = {
 """Arguments that a call reads for their shape and type alone."""
 
 
-def without_models(node: torch.fx.Node, args: Any) -> Any:
+def shape_only_as_constants(node: torch.fx.Node, args: Any) -> Any:
     """The call's arguments, those of which it reads shape and type alone as constants, whatever they hold.
 
     ``buffer.type_as(x)`` and ``x.new_zeros(...)`` are constants, though they are made from an activation.
     """
-    name = MODELS.get(packet(node))
+    name = SHAPE_ONLY.get(packet(node))
     if name is None:
         return args
     positional, named = args
