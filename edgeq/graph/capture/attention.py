@@ -138,11 +138,8 @@ def _scaled(call: Call, query: Operand, factor: float) -> Operand:
         return Constant(query.name, query.tensor * factor)
     channels = query.shape[1]
     scale, shift = torch.full((channels,), factor), torch.zeros(channels)
-    return _keep_seen(call.emit(Affine(), query, Constant("scale", scale), Constant("shift", shift)), query)
-
-
-def _keep_seen(made: Value, like: Value) -> Value:
-    return Value(made.key, made.shape, like.seen)
+    made = call.emit(Affine(), query, Constant("scale", scale), Constant("shift", shift))
+    return replace(made, seen=query.seen)
 
 
 def _masked(call: Call, scores: Value, mask: Operand) -> Value:

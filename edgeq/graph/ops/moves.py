@@ -47,7 +47,7 @@ class Constant(Op):
 
     holds_constant: ClassVar[bool] = True
     rounds: ClassVar[bool] = False
-    gains_bits: ClassVar[bool] = True
+    gains_bits: ClassVar[bool] = True  # of a real number, any number of bits can be kept
 
     def infer(self, inputs: Sequence[Shape]) -> Shape:
         require(len(inputs) == 1 and inputs[0][:1] == (1,), self, inputs, "takes one constant with a batch of 1")
