@@ -10,10 +10,9 @@ import base64
 import functools
 import shlex
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import DictLoader, Environment, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from edgeq.errors import printable
@@ -34,8 +33,6 @@ from edgeq.report.loss import loss_of
 from edgeq.report.schema import validate
 
 __all__ = ["data_uri", "render", "template", "timed_row"]
-
-_SHARED = ("charts.html.j2", "devices.html.j2", "report.css")
 
 _SHARES = {
     "rejected": "were made anew because the network saw another class in them than meant",
@@ -94,13 +91,16 @@ def _notes(notes: Mapping[str, float]) -> list[str]:
     ]
 
 
-@functools.cache
 def template(name: str) -> Template:
-    """A page of this package, by file name; it may use the shared macros, the filters below and `style`."""
-    folder = files("edgeq.report")
-    sources = {file: (folder / file).read_text(encoding="utf-8") for file in (name, *_SHARED)}
+    """A page of this package's `templates`, by file name; it may use the filters below and `style`."""
+    return _environment().get_template(name)
+
+
+@functools.cache
+def _environment() -> Environment:
+    loader = PackageLoader("edgeq.report", "templates")
     environment = Environment(
-        loader=DictLoader(sources),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -108,8 +108,9 @@ def template(name: str) -> Template:
         finalize=_escape_controls,
     )
     environment.filters |= {"bytes": _bytes, "count": _count, "ms": _ms, "share": _share, "signed": _format_signed}
-    environment.globals["style"] = Markup(sources["report.css"])  # noqa: S704  our own file, no input in it
-    return environment.get_template(name)
+    style = loader.get_source(environment, "report.css")[0]
+    environment.globals["style"] = Markup(style)  # noqa: S704  our own file, no input in it
+    return environment
 
 
 def _escape_controls(value: Any) -> Any:
