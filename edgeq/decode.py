@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import ConfigError
+from edgeq.errors import TaskError
 
 __all__ = ["Detections", "count_matches", "decode_boxes", "detect", "iou", "nms", "priors"]
 
@@ -38,7 +38,7 @@ def priors(
     2.2, aspect ratio 1). Raises `ConfigError` unless there are as many lists as maps.
     """
     if len(maps) != len(sizes):
-        raise ConfigError(f"{len(sizes)} lists of anchor sizes for {len(maps)} maps")
+        raise TaskError(f"{len(sizes)} lists of anchor sizes for {len(maps)} maps")
     rows = []
     for (height, width), squares in zip(maps, sizes, strict=True):
         cy, cx, side = np.meshgrid(

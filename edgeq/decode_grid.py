@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.decode import Detections, nms
-from edgeq.errors import ConfigError
+from edgeq.errors import TaskError
 
 __all__ = ["GridDecoding", "Heads", "decode_grid", "detect_grid", "instance_masks"]
 
@@ -46,12 +46,12 @@ class GridDecoding:
 
     def __post_init__(self) -> None:
         if not self.strides or min(self.strides) <= 0 or self.reg_max < 1 or self.classes < 1:
-            raise ConfigError(
+            raise TaskError(
                 f"strides {list(self.strides)}, reg_max {self.reg_max}, {self.classes} classes",
                 why="must all be positive",
             )
         if self.keypoints is not None and math.prod(self.keypoints) != self.extra:
-            raise ConfigError(f"keypoints {list(self.keypoints)}", why=f"do not fill {self.extra} channels")
+            raise TaskError(f"keypoints {list(self.keypoints)}", why=f"do not fill {self.extra} channels")
 
     @property
     def outputs(self) -> int:
@@ -132,7 +132,7 @@ def _branches(outputs: Sequence[Floats], decoding: GridDecoding) -> tuple[Floats
     maps = [np.asarray(each, np.float64) for each in outputs]
     expected = [count for count in channels for _ in range(levels)]
     if len(maps) != decoding.outputs or [each.shape[1] for each in maps[: len(expected)] if each.ndim == 4] != expected:
-        raise ConfigError(
+        raise TaskError(
             f"the network answered with shapes {[list(each.shape) for each in maps]}",
             why=f"its heads promise {decoding.outputs} maps of {expected} channels",
         )

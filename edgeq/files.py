@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeq.errors import ArtifactError, EdgeqError
+from edgeq.errors import ArtifactError, EdgeqError, OccupiedError
 from edgeq.products import Product
 
 __all__ = ["beside", "check_replaceable", "replace_folder", "stage_folder", "write_atomic"]
@@ -207,7 +207,7 @@ def _place(target: Path) -> str:
 
 
 def _foreign(target: Path, why: str) -> ArtifactError:
-    return ArtifactError(f"{target} would be replaced", why=why, hint="choose another --output")
+    return OccupiedError(f"{target} would be replaced", why=why, hint="choose another --output")
 
 
 def _beside(final: Path, suffix: str) -> Path:

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from edgeq.errors import ArtifactError, EdgeqError
+from edgeq.errors import ArtifactError, EdgeqError, RuntimeCrashError
 
 __all__ = ["PATIENCE", "Isolated", "alive", "read_untrusted", "run_isolated"]
 
@@ -100,7 +100,7 @@ def read_untrusted(what: str, hint: str = "it is damaged: make it again") -> Ite
     except EdgeqError:
         raise
     except MemoryError as error:
-        raise ArtifactError(what, why=f"it needs more memory than {memory_limit() >> 20} MiB", hint=hint) from error
+        raise RuntimeCrashError(what, why=f"it needs more memory than {memory_limit() >> 20} MiB", hint=hint) from error
     except Exception as error:  # runtimes and parsers share no exceptions
         reason = (str(error).strip().splitlines() or [""])[0][:300]
         raise ArtifactError(what, why=f"{type(error).__name__}: {reason}", hint=hint) from error
@@ -141,7 +141,7 @@ class _Process:
         except (EOFError, ConnectionResetError, BrokenPipeError):
             self._process.join()
             hint = f"it is damaged, or needs more memory than {memory_limit() >> 20} MiB"
-            raise ArtifactError("a runtime crashed on this file", why=self._death(), hint=hint) from None
+            raise RuntimeCrashError("a runtime crashed on this file", why=self._death(), hint=hint) from None
         if verdict == "returned":
             return result
         raise result
@@ -149,7 +149,7 @@ class _Process:
     def _receive(self) -> tuple[str, Any]:
         while True:
             if not self._ours.poll(PATIENCE):
-                raise ArtifactError(
+                raise RuntimeCrashError(
                     "a runtime got stuck on this file",
                     why=f"no sign of life for {PATIENCE:.0f} s",
                     hint="it is damaged, or too large for this machine",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgeq.config.settings import parse_size
-from edgeq.errors import ArtifactError
+from edgeq.errors import ArtifactError, TooLargeError
 
 __all__ = [
     "MODEL",
@@ -111,7 +111,7 @@ def _insist(name: str, verb: str, size: int, most: int) -> None:
     given = os.environ.get(VARIABLE)
     most = parse_size(given, VARIABLE) if given else most
     if size > most:
-        raise ArtifactError(
+        raise TooLargeError(
             f"{name} {verb} {_amount(size)}",
             why=f"the limit is {_amount(most)}",
             hint=f"if you trust the file, raise the limit: {VARIABLE}={-(-size // 2**30)}Gi",

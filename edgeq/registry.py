@@ -16,7 +16,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from edgeq.errors import ConfigError, EdgeqError
+from edgeq.errors import EdgeqError, PluginError, UnknownNameError
 
 __all__ = ["OBSERVERS", "Registry", "closest", "nearest", "plugins"]
 
@@ -54,7 +54,7 @@ class Registry(Generic[Entry]):
 
         def add(entry: Entry) -> Entry:
             if name in self._entries:
-                raise ConfigError(f"{self.kind} {name!r} is registered twice", hint="rename one of the two plug-ins")
+                raise PluginError(f"{self.kind} {name!r} is registered twice", hint="rename one of the two plug-ins")
             self._entries[name] = entry
             return entry
 
@@ -70,7 +70,7 @@ class Registry(Generic[Entry]):
         if name not in self._entries:
             point = plugins(self.kind).get(name)
             if point is None:
-                raise ConfigError(f"unknown {self.kind} {name!r}", hint=nearest(name, list(self)))
+                raise UnknownNameError(f"unknown {self.kind} {name!r}", hint=nearest(name, list(self)))
             self._entries[name] = _load_entry(point, self.kind)
         return self._entries[name]
 
@@ -101,7 +101,7 @@ class Registry(Generic[Entry]):
         except Exception as error:  # another package's code may raise anything
             if self._is_own(name):
                 raise
-            raise ConfigError(
+            raise PluginError(
                 f"the {self.kind} {name!r} failed",
                 why=f"{type(error).__name__}: {error}",
                 hint="it is another package's: update or uninstall that, or choose another",
@@ -133,7 +133,7 @@ def _load_entry(point: metadata.EntryPoint, kind: str) -> Any:
         return point.load()
     except Exception as error:  # another package's code may raise anything
         package = point.dist.name if point.dist else point.value
-        raise ConfigError(
+        raise PluginError(
             f"the {kind} {point.name!r} of {package} cannot be loaded",
             why=f"{type(error).__name__}: {error}",
             hint="update or uninstall that package",

@@ -17,7 +17,7 @@ import torch
 
 from edgeq.config.settings import MOST_SECONDS, MOST_THREADS, read_path
 from edgeq.config.typed import shown
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, ImagesError, UnknownNameError
 from edgeq.registry import nearest
 
 __all__ = [
@@ -74,7 +74,7 @@ def choice(value: Any, name: str, choices: Iterable[str]) -> str:
     """One of `choices`; a miss suggests the nearest."""
     known = list(choices)
     if not isinstance(value, str) or value not in known:
-        raise ConfigError(f"{name} {shown(value)}", hint=nearest(shown(value), known))
+        raise UnknownNameError(f"{name} {shown(value)}", hint=nearest(shown(value), known))
     return value
 
 
@@ -145,21 +145,21 @@ def real_images(value: Any, shape: tuple[int, ...], whose: str) -> npt.NDArray[n
     hint = 'pictures of a folder: edgeq.synthesize(model, "images:FOLDER")' if isinstance(value, str | Path) else ""
     images = array(value, "images", "must be a CalibrationSet, or float32 (N, C, H, W)", hint)
     if images.dtype.kind in "iub":
-        raise ConfigError(
+        raise ImagesError(
             f"images of type {images.dtype}",
             why="must be normalised float32 (N, C, H, W), and these look like pixels",
             hint="model.spec.normalise(pixels) takes uint8 (N, H, W, C)",
         )
     if images.dtype.kind != "f":
-        raise ConfigError(f"images of type {images.dtype}", why="must be float32 (N, C, H, W)")
+        raise ImagesError(f"images of type {images.dtype}", why="must be float32 (N, C, H, W)")
     if images.ndim != 4 or not len(images) or tuple(images.shape[1:]) != tuple(shape):
-        raise ConfigError(
+        raise ImagesError(
             f"images of shape {list(images.shape)}", why=f"{whose} takes (N, C, H, W) with (C, H, W) = {list(shape)}"
         )
     with np.errstate(over="ignore"):
         real = images.astype(np.float32, copy=False)
     if not np.isfinite(real).all():
-        raise ConfigError("images hold values that are not finite")
+        raise ImagesError("images hold values that are not finite")
     return real
 
 

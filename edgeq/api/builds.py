@@ -12,7 +12,7 @@ from edgeq.api.models import Model
 from edgeq.api.options import BuildOptions, Limits, library_work, parse_option, refuse_unknown, settings
 from edgeq.config.build import Budget, BuildConfig, Effective, resolve, settings_of
 from edgeq.config.targets import load_target
-from edgeq.errors import ConfigError
+from edgeq.errors import ConflictError
 from edgeq.pipeline.build import build as run_build
 from edgeq.pipeline.build import measure_on_devices
 from edgeq.pipeline.build import plan as run_plan
@@ -140,6 +140,6 @@ def build_settings(model: Model | str, options: Mapping[str, Any]) -> tuple[Effe
     if isinstance(model, Model):
         stated = sorted({"weights", "input_shape", "mean", "std", "task"} & set(given))
         if stated:
-            raise ConfigError(f"{stated[0]} of a loaded model", hint="give it to edgeq.load or edgeq.trace")
+            raise ConflictError(f"{stated[0]} of a loaded model", hint="give it to edgeq.load or edgeq.trace")
         return settings({**model.given, **given}, optional_path(others.get("config"), "config")), others
     return settings({"model": model, **given}, optional_path(others.get("config"), "config")), others

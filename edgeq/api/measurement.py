@@ -17,7 +17,7 @@ from edgeq.config.formats import REFERENCE, Rounding
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, evaluation_from_arrays, load_images
 from edgeq.data.stated import with_stated_task
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, ImagesError
 from edgeq.formats.contents import Contents
 from edgeq.formats.exactness import Exactness
 from edgeq.formats.foreign import ForeignSession
@@ -62,11 +62,11 @@ def verify(
     seed = arguments.optional_count(seed, "seed", least=0)
     if net is None:
         if not isinstance(images, int | np.integer):
-            raise ConfigError("images without a net", why="a build's folder has its own", hint="give their number")
+            raise ImagesError("images without a net", why="a build's folder has its own", hint="give their number")
         return replay(file, arguments.count(images, "images"), seed=seed, rounding=rounding)
     arguments.expect(net, IntegerGraph, "net", "must be an IntegerGraph", "edgeq.quantize returns one")
     if isinstance(images, int | np.integer):
-        raise ConfigError("no images to verify with", hint="give those that the net was calibrated on")
+        raise ImagesError("no images to verify with", hint="give those that the net was calibrated on")
     given = images.inputs if isinstance(images, CalibrationSet) else images
     inputs = arguments.real_images(given, net.shapes[net.inputs[0]][1:], "the net")
     return verify_against(drop_unstorable_bits(net), file, inputs, rounding=rounding)
@@ -224,7 +224,7 @@ def _stated(spec: ModelSpec, data: Data | None) -> ModelSpec:
 
 def _evaluation(data: Data | None, spec: ModelSpec, limit: int | None) -> EvaluationSet:
     if data is None:
-        raise ConfigError("no labelled images", hint="give data, such as test.npz")
+        raise ImagesError("no labelled images", hint="give data, such as test.npz")
     if isinstance(data, str | Path):
         return load_images(arguments.path(data, "data"), spec, limit)
     evaluation = data if isinstance(data, EvaluationSet) else _pair(data, spec)

@@ -20,7 +20,7 @@ from edgeq.config.build import BuildConfig
 from edgeq.config.formats import by_suffix, model_names
 from edgeq.config.targets import load_target
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, LabelsError
 from edgeq.files import write_atomic
 from edgeq.finetune.settings import METHODS
 from edgeq.formats.base import format_of
@@ -239,7 +239,7 @@ def _calibration(images: Images, model: Model) -> CalibrationSet:
     inputs = real_images(given, model.spec.input_shape, model.spec.name)
     if isinstance(images, CalibrationSet):
         if np.shape(images.labels) != (len(inputs),):
-            raise ConfigError(
+            raise LabelsError(
                 f"labels of the images are {list(np.shape(images.labels))}", why=f"must be ({len(inputs)},)"
             )
         return replace(images, inputs=inputs)

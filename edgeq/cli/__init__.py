@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from edgeq.cli.shell import Shell, echo, end_in_order, explain
+from edgeq.cli.shell import Shell, echo, end_in_order, report_error
 from edgeq.errors import ConfigError
 from edgeq.threads import sleep_while_waiting
 
@@ -40,6 +40,7 @@ cli = Shell(
         "models": "edgeq.cli.listing:models",
         "methods": "edgeq.cli.listing:methods",
         "version": "edgeq.cli.listing:version",
+        "explain": "edgeq.cli.explain:explain",
     },
     help="""Pretrained PyTorch CNN in, proven integer model for an edge device out, without training data.
 
@@ -70,5 +71,5 @@ def main() -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1":
         # Each process would build the same files in the same place.
         hint = "start edgeq without torchrun; --threads chooses the threads of its one process"
-        sys.exit(explain(ConfigError("edgeq under torchrun", why="it fine-tunes in one process", hint=hint)))
+        sys.exit(report_error(ConfigError("edgeq under torchrun", why="it fine-tunes in one process", hint=hint)))
     cli(prog_name="edgeq")

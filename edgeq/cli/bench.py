@@ -9,7 +9,7 @@ import click
 
 from edgeq.cli.options import SECONDS, THREADS, program_option
 from edgeq.cli.shell import columns, echo, print_json, say
-from edgeq.errors import ConfigError, MeasurementError
+from edgeq.errors import ConfigError, TimingError
 from edgeq.files import write_atomic
 
 __all__ = ["bench"]
@@ -69,7 +69,7 @@ def bench(
         say(f"page {page}")
     invalid = next((result for result in results if not result["valid"]), None)
     if strict and invalid:
-        raise MeasurementError(
+        raise TimingError(
             f"latency of {invalid['artifact']} must not be believed",
             where=invalid["device"],
             why="; ".join(invalid["doubts"]),

@@ -86,9 +86,9 @@ def provision(name: str, runtime: str, wait: float) -> None:
         folder = put(opened, look(opened), runtime)
         works = look(opened)["runtimes"][runtime]
     if not works["works"]:
-        from edgeq.errors import DeviceError
+        from edgeq.errors import NoRuntimeError
 
-        raise DeviceError(f"{runtime} does not load on the device", where=name, why=works["why"])
+        raise NoRuntimeError(f"{runtime} does not load on the device", where=name, why=works["why"])
     say(f"{works['version']} with numpy {works['numpy']} in {folder}")
 
 

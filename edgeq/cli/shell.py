@@ -33,13 +33,16 @@ __all__ = [
     "columns",
     "echo",
     "end_in_order",
-    "explain",
     "print_json",
+    "report_error",
     "say",
 ]
 
 BUG, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
 SIGNALLED = 128
+
+CODES = {"usage": "E201", "system": "E270", "memory": "E280", "bug": "E700"}
+"""Codes of failures that are no `EdgeqError`."""
 
 
 def say(text: str) -> None:
@@ -68,7 +71,9 @@ def columns(rows: Sequence[Sequence[str]]) -> None:
 
 
 def _escape(error: click.ClickException) -> None:
-    vars(error)["message"] = printable(error.message, keep="\n")
+    code = f" [{CODES['usage']}]" if isinstance(error, click.UsageError) else ""
+    text = printable(error.format_message(), keep="\n").removesuffix(code) + code
+    vars(error)["format_message"] = lambda: text
 
 
 def _finite(value: Any) -> Any:
@@ -157,27 +162,31 @@ class Shell(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = PIPE_CLOSED
         except Exception as error:
-            status = explain(error)
+            status = report_error(error)
         return ctx.exit(status)
 
 
-def explain(error: Exception, who: str = "edgeq") -> int:
-    """Say in one line what went wrong in `who`, and return the exit status that goes with it."""
+def report_error(error: Exception, who: str = "edgeq") -> int:
+    """Say in one line what went wrong in `who`, with its code, and return the exit status that goes with it."""
     if os.environ.get("EDGEQ_TRACEBACK"):
         say("".join(traceback.format_exception(error)).rstrip())
+    text, code, status = _describe(error)
+    say(f"{who}: {text} [{code}]")
+    return status
+
+
+def _describe(error: Exception) -> tuple[str, str, int]:
+    """What went wrong, its code for `edgeq explain`, and the exit status."""
     if isinstance(error, EdgeqError):
-        say(f"{who}: {error}")
-        return error.exit_status
+        return str(error), error.code, error.exit_status
     if isinstance(error, OSError):  # a full disk, a folder that may not be written: the machine's state, not a bug
         named = f" {error.filename}" if error.filename else ""
-        say(f"{who}: cannot write or read{named}: {error.strerror or error}")
-        return 2
+        return f"cannot write or read{named}: {error.strerror or error}", CODES["system"], 2
     last = (str(error).strip().splitlines() or [""])[0]
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported to say so
-        say(f"{who}: the GPU has too little memory: {last} (CUDA_VISIBLE_DEVICES= computes on the processor)")
-        return 2
+        hint = "CUDA_VISIBLE_DEVICES= computes on the processor"
+        return f"the GPU has too little memory: {last} ({hint})", CODES["memory"], 2
     if isinstance(error, MemoryError) or "can't allocate memory" in last:  # numpy's and torch's
-        say(f"{who}: too little memory: {last} (fewer --images or --threads need less)")
-        return 2
-    say(f"{who}: bug: {type(error).__name__}: {last} (run again with EDGEQ_TRACEBACK=1 and report the output)")
-    return BUG
+        return f"too little memory: {last} (fewer --images or --threads need less)", CODES["memory"], 2
+    hint = "run again with EDGEQ_TRACEBACK=1 and report the output"
+    return f"bug: {type(error).__name__}: {last} ({hint})", CODES["bug"], BUG

@@ -19,7 +19,7 @@ from edgeq.config.settings import Kind
 from edgeq.config.tasks import KINDS
 from edgeq.config.tomlfile import read_toml
 from edgeq.config.typed import refuse_unknown
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, ConflictError, TomlError, VariableError
 from edgeq.registry import OBSERVERS, closest
 
 __all__ = [
@@ -157,7 +157,7 @@ class BuildConfig:
         for name in self.targets:  # folders are told apart by these, on some disks without regard to case
             other = stems.setdefault(Path(name).stem.casefold(), name)
             if other != name:
-                raise ConfigError(
+                raise ConflictError(
                     f"--target {other} --target {name}",
                     why="both would write into one folder, named after the target",
                     hint="rename one of the files, or build one after the other with an --output each",
@@ -319,10 +319,10 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
         from_file = {_SINGULAR.get(key, key): value for key, value in table.items() if key != "budget"}
         for one, several in _SINGULAR.items():
             if one in table and several in table:
-                raise ConfigError(f"both {one} and {several} are given", where=str(path))
+                raise TomlError(f"both {one} and {several} are given", where=str(path))
     limits = table.get("budget", {}) if table is not None else {}
     if not isinstance(limits, dict):
-        raise ConfigError(f"budget = {limits!r}", where=str(path), why="must be a table")
+        raise TomlError(f"budget = {limits!r}", where=str(path), why="must be a table")
     refuse_unknown(limits, tuple(settings_of(Budget)), f"{path} [budget]")
     model = flags.get("model") or environment.get("EDGEQ_MODEL")
     unused: tuple[str, ...] = ()
@@ -347,7 +347,7 @@ def refuse_misspelt(environment: Mapping[str, str]) -> None:
     known = [*settings_too, *VARIABLES]
     for name in environment:
         if name.startswith("EDGEQ_") and name not in known and (meant := closest(name, known, cutoff=ALIKE)):
-            raise ConfigError(f"there is no setting {name}", where="environment", hint=f"{meant} is one")
+            raise VariableError(f"there is no setting {name}", where="environment", hint=f"{meant} is one")
 
 
 def _pick(

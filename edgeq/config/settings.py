@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from edgeq.config.typed import Number, Positive, shown
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, UnknownNameError
 from edgeq.registry import Registry, nearest
 
 __all__ = [
@@ -176,7 +176,7 @@ def one_of(*choices: str) -> Kind:
         if isinstance(value, bool) and {"yes", "no"} <= set(choices):
             value = "yes" if value else "no"
         if value not in choices:
-            raise ConfigError(f"{where} {shown(value)}", hint=nearest(_as_text(value), list(choices)))
+            raise UnknownNameError(f"{where} {shown(value)}", hint=nearest(_as_text(value), list(choices)))
         return str(value)
 
     return Kind(f"[{'|'.join(choices)}]", parse)

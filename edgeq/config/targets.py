@@ -11,7 +11,7 @@ from edgeq.config.formats import FORMATS
 from edgeq.config.resources import data_folder
 from edgeq.config.tomlfile import read_toml
 from edgeq.config.typed import Bits, Name, Positive, read, refuse_unknown
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, TargetError
 from edgeq.registry import nearest
 
 __all__ = ["IO_TYPES", "Target", "load_target", "target_names", "targets"]
@@ -68,7 +68,7 @@ def load_target(name: str) -> Target:
     if name.endswith(".toml"):
         return _read(Path(name))
     if name not in target_names():
-        raise ConfigError(f"unknown target {name!r}", hint=nearest(name, target_names()))
+        raise TargetError(f"unknown target {name!r}", hint=nearest(name, target_names()))
     return _read(data_folder("targets") / f"{name}.toml")
 
 
@@ -80,7 +80,7 @@ def _read(path: Path) -> Target:
     try:
         facts = FORMATS.get(target.format)
     except ConfigError as error:
-        raise ConfigError(f"format = {target.format!r}", where=where, why=error.what, hint=error.hint) from error
+        raise TargetError(f"format = {target.format!r}", where=where, why=error.what, hint=error.hint) from error
     allowed = {
         "runtime": facts.runtimes[:1],
         "kernels": facts.kernels,
@@ -89,7 +89,7 @@ def _read(path: Path) -> Target:
     }
     for key, choices in allowed.items():
         if getattr(target, key) not in choices:
-            raise ConfigError(
+            raise TargetError(
                 f"{key} = {getattr(target, key)!r}",
                 where=where,
                 why=f"format {target.format} has {' or '.join(choices)}",
@@ -100,7 +100,7 @@ def _read(path: Path) -> Target:
 def _check_name(name: str) -> None:
     """Refuse a name that cannot stand in a folder's beside a model's."""
     if not name.isprintable() or name.startswith((".", "-", " ")) or len(name.encode()) > LONGEST_NAME:
-        raise ConfigError(
+        raise TargetError(
             f"target {name[:20]!r}",
             hint="rename the file",
             why=f"names a folder: no control character, no dot, dash or space in front, {LONGEST_NAME} bytes at most",

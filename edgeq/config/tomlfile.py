@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import ConfigError
+from edgeq.errors import TomlError, VariableError
 from edgeq.limits import read_text
 
 if sys.version_info >= (3, 11):
@@ -26,9 +26,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path))
     except OSError as error:
-        raise ConfigError(f"cannot read {path}", why=error.strerror or str(error)) from error
+        raise TomlError(f"cannot read {path}", why=error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or an integer of thousands of digits
-        raise ConfigError(f"{path} is not valid TOML", why=str(error)) from error
+        raise TomlError(f"{path} is not valid TOML", why=str(error)) from error
 
 
 def expand(text: str, where: str) -> str:
@@ -37,7 +37,7 @@ def expand(text: str, where: str) -> str:
     def value(match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in os.environ:
-            raise ConfigError(f"environment variable {name} is not set", where=where, hint=f"export {name}=...")
+            raise VariableError(f"environment variable {name} is not set", where=where, hint=f"export {name}=...")
         return os.environ[name]
 
     return _VARIABLE.sub(value, text)

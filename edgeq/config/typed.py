@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, inspect
 
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, TomlError
 from edgeq.registry import nearest
 
 __all__ = [
@@ -100,13 +100,13 @@ class Fault:
         *tables, key = self.keys
         where += f" [{'.'.join(map(str, tables))}]" if tables else ""
         if self.problem == "unknown":
-            return ConfigError(f"unknown key {key!r}", where=where, hint=nearest(str(key), list(self.known)))
+            return TomlError(f"unknown key {key!r}", where=where, hint=nearest(str(key), list(self.known)))
         if self.problem == "missing":
-            return ConfigError(f"key {key!r} is missing", where=where)
+            return TomlError(f"key {key!r} is missing", where=where)
         what, words = f"{key} = {shown(self.value)}", inspect.type_info(self.kind)
         if isinstance(words, inspect.LiteralType):
-            return ConfigError(what, where=where, hint=nearest(shown(self.value), [str(each) for each in words.values]))
-        return ConfigError(what, where=where, why=f"must be {_article(describe(self.kind).replace('object', 'table'))}")
+            return TomlError(what, where=where, hint=nearest(shown(self.value), [str(each) for each in words.values]))
+        return TomlError(what, where=where, why=f"must be {_article(describe(self.kind).replace('object', 'table'))}")
 
 
 def shown(value: Any) -> str:

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from edgeq.errors import ConfigError
+from edgeq.errors import LabelsError
 from edgeq.model.spec import ModelSpec
 
 __all__ = ["ClassNames", "number_folders"]
@@ -73,7 +73,7 @@ def number_folders(names: Sequence[str], spec: ModelSpec, source: str) -> tuple[
     for place, number in enumerate(numbers):
         if number in numbers[:place]:
             twins = (names[numbers.index(number)], names[place])
-            raise ConfigError(f"class folders {twins[0]!r} and {twins[1]!r} of {source} are both class {number}")
+            raise LabelsError(f"class folders {twins[0]!r} and {twins[1]!r} of {source} are both class {number}")
     return numbers, note
 
 
@@ -108,7 +108,7 @@ def _match_names(names: Sequence[str], spec: ModelSpec, source: str) -> list[int
     if strange:
         taken = set(numbers.values())
         free = [label for index, label in enumerate(spec.labels) if index not in taken]
-        raise ConfigError(
+        raise LabelsError(
             f"class folders {_list_names(strange)} of {source} match no label of {spec.name}, or more than one",
             why=f"labels without a folder are {_list_names(free)}" if free else "every label has a folder of its own",
             hint="rename the folders as the labels are called",
@@ -130,7 +130,7 @@ def _synsets(names: Sequence[str], source: str) -> list[int]:
     order = sorted(names)
     if len(order) != IMAGENET:
         if importlib.util.find_spec("timm") is None:
-            raise ConfigError(
+            raise LabelsError(
                 f"class folders of {source} are {len(names)} of ImageNet's {IMAGENET} synsets",
                 why="which ones these are is in no file of the model",
                 hint="pip install 'edgeq[timm]', which has the list, or labels with synset ids in model.toml",
@@ -139,7 +139,7 @@ def _synsets(names: Sequence[str], source: str) -> list[int]:
 
         order = ImageNetInfo().label_names()
         if strange := [name for name in names if name not in order]:
-            raise ConfigError(f"class folders {_list_names(strange)} of {source} are no synsets of ImageNet-1k")
+            raise LabelsError(f"class folders {_list_names(strange)} of {source} are no synsets of ImageNet-1k")
     return [order.index(name) for name in names]
 
 

@@ -24,7 +24,7 @@ from edgeq.data.npz import read_npz
 from edgeq.data.pictures import PICTURES, find_labelled, find_plain, read_picture
 from edgeq.data.truths import ARRAYS, Truths, check_truths, truths_sha256
 from edgeq.data.values import check_pairs, check_values, no_truths, read_pair_table, read_value_table
-from edgeq.errors import ConfigError, MeasurementError
+from edgeq.errors import ImagesError, LabelsError, LeakError
 from edgeq.model.pycode import call, import_callable
 from edgeq.model.spec import ModelSpec
 
@@ -63,7 +63,7 @@ def bar_evaluation(during: str) -> Iterator[None]:
 def _insist(what: str) -> None:
     during = _BARRED.get()
     if during:
-        raise MeasurementError(
+        raise LeakError(
             f"{what} touched during {during}",
             why="accuracy on images that steered training proves nothing",
             hint="this is a mistake in edgeq, or in a plug-in",
@@ -120,7 +120,7 @@ def load_images(path: str | Path, spec: ModelSpec, limit: int | None = None) -> 
     if labels is None and spec.task in UNSCORED:
         labels = no_truths(spec, len(pixels))
     if labels is None:
-        raise ConfigError(
+        raise LabelsError(
             f"{path} holds pictures without labels",
             hint="use class folders, a CSV with columns filename,label, or an .npz with images and "
             + " and ".join(ARRAYS[spec.task]),
@@ -139,13 +139,13 @@ def evaluation_from_arrays(images: Pixels, truths: Any, spec: ModelSpec) -> Eval
     if labels is None and spec.task in UNSCORED:
         labels = no_truths(spec, len(pixels))
     if labels is None:
-        raise ConfigError("the given images have no labels")
+        raise LabelsError("the given images have no labels")
     return _make_set(pixels, labels, "the given images", spec, "")
 
 
 def _make_set(pixels: Pixels, labels: Truths, path: str, spec: ModelSpec, note: str) -> EvaluationSet:
     if spec.task == "classification" and (labels.min() < 0 or labels.max() >= spec.decisions):
-        raise ConfigError(
+        raise LabelsError(
             f"labels of {path} go from {labels.min()} to {labels.max()}",
             why=f"{spec.name} has {spec.decisions} classes, 0 to {spec.decisions - 1}",
         )
@@ -168,7 +168,7 @@ def calibration_from_images(
         taken = {hashlib.sha256(image.tobytes()).digest() for image in forbidden.images}
         shared = sum(hashlib.sha256(image.tobytes()).digest() in taken for image in pixels)
         if shared:
-            raise ConfigError(
+            raise ImagesError(
                 f"{shared} of {len(pixels)} calibration images in {path} are also evaluation images",
                 where=forbidden.source,
                 hint="calibrate with other pictures, such as some of the training set",
@@ -182,16 +182,16 @@ def check_images(path: str) -> None:
     module, source = path.rpartition(":")[0], Path(path)
     if module.endswith(".py"):
         if not Path(module).exists():
-            raise ConfigError(f"images {path}", why=f"Python file {module} does not exist")
+            raise ImagesError(f"images {path}", why=f"Python file {module} does not exist")
         return
     try:
         exists = source.exists()
     except OSError as error:  # a name that is too long
-        raise ConfigError(f"images {path[:100]}", why=error.strerror or str(error)) from error
+        raise ImagesError(f"images {path[:100]}", why=error.strerror or str(error)) from error
     if not exists:
-        raise ConfigError(f"images {path} do not exist")
+        raise ImagesError(f"images {path} do not exist")
     if not (source.suffix in (".npz", ".csv") or source.is_dir()):
-        raise ConfigError(f"images {path}", why="must be an .npz, a .csv, a folder, or file.py:function")
+        raise ImagesError(f"images {path}", why="must be an .npz, a .csv, a folder, or file.py:function")
 
 
 def _read(path: str, spec: ModelSpec, choose: Choice, *, numbered: bool = True) -> tuple[Pixels, Truths | None, str]:
@@ -227,7 +227,7 @@ def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Truths | No
     if isinstance(result, Mapping) and {"images", *names} <= set(result):
         result = (result["images"], result[names[0]] if len(names) == 1 else {name: result[name] for name in names})
     if not isinstance(result, tuple) or len(result) != 2:
-        raise ConfigError(
+        raise ImagesError(
             f"{reference} returned {type(result).__name__}",
             why=f"must return (images, {names[0]}), or a dictionary of images, {', '.join(names)}",
         )
@@ -237,14 +237,14 @@ def _from_function(reference: str, spec: ModelSpec) -> tuple[Pixels, Truths | No
 def _check(images: npt.NDArray[Any], given: Any | None, source: str, spec: ModelSpec) -> tuple[Pixels, Truths | None]:
     """The images, uint8 at the network's input size, and their truths. Raises `ConfigError` for others."""
     if images.dtype != np.uint8 or images.ndim != 4:
-        raise ConfigError(
+        raise ImagesError(
             f"images of {source} are {images.dtype} {list(images.shape)}", why="must be uint8 (N, H, W, C)"
         )
     labels = None if given is None else check_truths(given, len(images), source, spec)
     if not len(images):
-        raise ConfigError(f"{source} holds no images")
+        raise ImagesError(f"{source} holds no images")
     if images.shape[1] == spec.input_shape[0] != images.shape[3]:
-        raise ConfigError(
+        raise ImagesError(
             f"images of {source} are {list(images.shape)}",
             why="is channels first; must be (N, H, W, C)",
             hint="store images.transpose(0, 2, 3, 1)",
@@ -261,7 +261,7 @@ def _check(images: npt.NDArray[Any], given: Any | None, source: str, spec: Model
         plain = (image if channels == 3 else image[:, :, 0] for image in images)
         images = np.stack([fit_picture(Image.fromarray(image), spec, source) for image in plain])
     if images.shape[1:] != (height, width, channels):
-        raise ConfigError(
+        raise ImagesError(
             f"images of {source} are {list(images.shape[1:])}",
             why=f"{spec.name} takes {[height, width, channels]} (height, width, channels)",
             hint="set resize and crop under [input]",
@@ -275,7 +275,7 @@ def _from_files(path: Path, spec: ModelSpec, choose: Choice, numbered: bool) -> 
     files, labels, note = find_labelled(path, spec, numbered=numbered)
     files = files or find_plain(path)
     if not files:
-        raise ConfigError(f"{path} holds no pictures", hint=f"they end in {', '.join(PICTURES)}")
+        raise ImagesError(f"{path} holds no pictures", hint=f"they end in {', '.join(PICTURES)}")
     chosen = choose(len(files))
     pixels = _decode([files[i] for i in chosen], spec)
     return pixels, np.array([labels[i] for i in chosen], np.int64) if labels else None, note
@@ -293,7 +293,7 @@ def _from_unscored(path: Path, spec: ModelSpec, choose: Choice) -> tuple[Pixels,
         files, pairs = read_pair_table(path)
         truths = check_pairs(pairs, len(files), str(path))
     if not files:
-        raise ConfigError(f"{path} holds no pictures", hint=f"they end in {', '.join(PICTURES)}")
+        raise ImagesError(f"{path} holds no pictures", hint=f"they end in {', '.join(PICTURES)}")
     chosen = choose(len(files))
     return _decode([files[i] for i in chosen], spec), None if truths is None else truths[chosen], ""
 

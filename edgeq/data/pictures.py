@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgeq.data.classnames import ClassNames, number_folders
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, ImagesError, LabelsError
 from edgeq.limits import check_regular, read_text
 from edgeq.model.spec import ModelSpec
 
@@ -64,13 +64,13 @@ def _csv(path: Path, spec: ModelSpec) -> tuple[list[Path], list[int]]:
     try:
         rows = csv.DictReader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline=""))
         if not {"filename", "label"} <= set(rows.fieldnames or ()):
-            raise ConfigError(f"{path} has columns {rows.fieldnames or []}", why="must have filename and label")
+            raise LabelsError(f"{path} has columns {rows.fieldnames or []}", why="must have filename and label")
         for row in rows:
             where = f"{path} line {rows.line_num}"
             labels.append(_label(row["label"], known, where))
             files.append(beside(path, row["filename"] or "", where))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} cannot be read", why=str(error)) from error
+        raise ImagesError(f"{path} cannot be read", why=str(error)) from error
     return files, labels
 
 
@@ -83,7 +83,7 @@ def _label(text: str | None, known: ClassNames, where: str) -> int:
         return int(np.int64(int(text or "")))
     except (ValueError, OverflowError) as error:
         why = "must be an integer, or one of the model's labels"
-        raise ConfigError(f"label {text!r}", where=where, why=why) from error
+        raise LabelsError(f"label {text!r}", where=where, why=why) from error
 
 
 def beside(path: Path, name: str, where: str) -> Path:
@@ -91,7 +91,7 @@ def beside(path: Path, name: str, where: str) -> Path:
     for folder in (path.parent, path.parent / "images"):
         if name and (folder / name).is_file():
             return folder / name
-    raise ConfigError(f"picture {name!r} is neither beside the CSV nor in images/", where=where)
+    raise ImagesError(f"picture {name!r} is neither beside the CSV nor in images/", where=where)
 
 
 def read_picture(path: Path, spec: ModelSpec) -> npt.NDArray[np.uint8]:
@@ -102,7 +102,7 @@ def read_picture(path: Path, spec: ModelSpec) -> npt.NDArray[np.uint8]:
     """
     channels = spec.input_shape[0]
     if channels not in _MODES:
-        raise ConfigError(f"{spec.name} takes {channels} channels", why="pictures give 1 or 3", hint="use an .npz")
+        raise ImagesError(f"{spec.name} takes {channels} channels", why="pictures give 1 or 3", hint="use an .npz")
     try:
         check_regular(path)
         with warnings.catch_warnings():
@@ -111,7 +111,7 @@ def read_picture(path: Path, spec: ModelSpec) -> npt.NDArray[np.uint8]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as picture:
                 if picture.mode.startswith(("I", "F")):  # Pillow would clip everything above 255 to white
-                    raise ConfigError(
+                    raise ImagesError(
                         f"picture {path} has more than 8 bits per value", hint="convert it to 8 bits the way you train"
                     )
                 image = _upright(picture).convert(_MODES[channels])
@@ -120,7 +120,7 @@ def read_picture(path: Path, spec: ModelSpec) -> npt.NDArray[np.uint8]:
     except Exception as error:  # Pillow raises a dozen kinds on a damaged file
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = f"pictures are {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else ""
-        raise ConfigError(f"picture {path} cannot be read", why=why, hint=hint) from error
+        raise ImagesError(f"picture {path} cannot be read", why=why, hint=hint) from error
     return fit_picture(image, spec, str(path))
 
 
@@ -143,14 +143,14 @@ def fit_picture(image: Image.Image, spec: ModelSpec, source: str) -> npt.NDArray
         short, long = sorted(image.size)
         scaled = int(spec.resize * long / short)
         if scaled > LONGEST * spec.resize:  # a strip of a few kilobytes would take gigabytes
-            raise ConfigError(f"picture {source} is {image.height} x {image.width}", why="a strip, not a picture")
+            raise ImagesError(f"picture {source} is {image.height} x {image.width}", why="a strip, not a picture")
         wide = image.width > image.height
         image = image.resize((scaled, spec.resize) if wide else (spec.resize, scaled), Image.Resampling.BILINEAR)
     if (spec.resize is not None or spec.crop is not None) and image.width >= width and image.height >= height:
         left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         image = image.crop((left, top, left + width, top + height))
     if image.size != (width, height):
-        raise ConfigError(
+        raise ImagesError(
             f"picture {source} is {image.height} x {image.width}",
             why=f"{spec.name} takes {height} x {width}",
             hint="set resize and crop under [input]",

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.data.pictures import beside
-from edgeq.errors import ConfigError
+from edgeq.errors import LabelsError
 from edgeq.limits import read_text
 from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import Regression
@@ -37,7 +37,7 @@ def check_values(given: Any, images: int, source: str, spec: ModelSpec) -> Array
     """
     values = np.asarray(given)
     if values.dtype.kind not in "fiu" or values.ndim == 0 or len(values) != images:
-        raise ConfigError(
+        raise LabelsError(
             f"values of {source} are {values.dtype} {list(values.shape)}",
             why=f"must be numbers ({images}, K), one row per image",
             hint="--task classification, if they are classes" if values.dtype.kind in "iuU" else "",
@@ -46,13 +46,13 @@ def check_values(given: Any, images: int, source: str, spec: ModelSpec) -> Array
     known = spec.classes or (len(spec.dense.names) if isinstance(spec.dense, Regression) else 0)
     if known and flat.shape[1] != known:
         classes = values.dtype.kind in "iu" and values.ndim == 1
-        raise ConfigError(
+        raise LabelsError(
             f"values of {source} are {flat.shape[1]} per image",
             why=f"{spec.name} has {known}",
             hint="--task classification, if they are classes" if classes else "",
         )
     if not np.isfinite(flat).all():
-        raise ConfigError(f"values of {source}", why="must be finite numbers")
+        raise LabelsError(f"values of {source}", why="must be finite numbers")
     return flat
 
 
@@ -61,17 +61,17 @@ def check_pairs(given: Any, images: int, source: str) -> Array:
     same. So a part of the images keeps the pairs that are whole. Raises `ConfigError`.
     """
     if not isinstance(given, Mapping) or not {"pairs", "same"} <= set(given):
-        raise ConfigError(f"truths of {source}", why="must be pairs (P, 2) of images and same (P,)")
+        raise LabelsError(f"truths of {source}", why="must be pairs (P, 2) of images and same (P,)")
     pairs, same = np.asarray(given["pairs"]), np.asarray(given["same"])
     if pairs.dtype.kind not in "iu" or pairs.shape != (len(same), 2) or same.ndim != 1 or same.dtype.kind not in "biu":
-        raise ConfigError(
+        raise LabelsError(
             f"pairs and same of {source} are {pairs.dtype} {list(pairs.shape)} and {same.dtype} {list(same.shape)}",
             why="must be integers (P, 2) and booleans (P,)",
         )
     if len(pairs) and not 0 <= pairs.min() <= pairs.max() < images:
-        raise ConfigError(f"pairs of {source} go from {pairs.min()} to {pairs.max()}", why=f"there are {images} images")
+        raise LabelsError(f"pairs of {source} go from {pairs.min()} to {pairs.max()}", why=f"there are {images} images")
     if not np.isin(same, (0, 1)).all():
-        raise ConfigError(f"same of {source}", why="must be 0 or 1")
+        raise LabelsError(f"same of {source}", why="must be 0 or 1")
     rows: list[list[tuple[int, int]]] = [[] for _ in range(images)]
     for (first, second), alike in zip(pairs.tolist(), same.tolist(), strict=True):
         rows[min(first, second)].append((max(first, second), int(alike)))
@@ -90,7 +90,7 @@ def read_value_table(path: Path, spec: ModelSpec) -> tuple[list[Path], Array]:
     named = spec.dense.names if isinstance(spec.dense, Regression) else ()
     wanted = named or tuple(column for column in columns if column != "filename")
     if missing := [name for name in wanted if name not in columns]:
-        raise ConfigError(f"{path} has columns {list(columns)}", why=f"[task] names {', '.join(missing)}, too")
+        raise LabelsError(f"{path} has columns {list(columns)}", why=f"[task] names {', '.join(missing)}, too")
     files, values = [], []
     for where, row in rows:
         files.append(beside(path, row["filename"] or "", where))
@@ -107,7 +107,7 @@ def read_pair_table(path: Path) -> tuple[list[Path], dict[str, Array]]:
         found = [beside(path, row[name] or "", where) for name in PAIR_COLUMNS[:2]]
         pairs.append([numbers.setdefault(file, len(numbers)) for file in found])
         if row["same"] not in ("0", "1"):
-            raise ConfigError(f"same = {row['same']!r}", where=where, why="must be 0 or 1")
+            raise LabelsError(f"same = {row['same']!r}", where=where, why="must be 0 or 1")
         same.append(row["same"] == "1")
     return list(numbers), {"pairs": np.array(pairs, np.int64).reshape(-1, 2), "same": np.array(same, bool)}
 
@@ -116,7 +116,7 @@ def _number(text: str | None, name: str, where: str) -> float:
     try:
         return float(text or "")
     except ValueError as error:
-        raise ConfigError(f"{name} = {text!r}", where=where, why="must be a number") from error
+        raise LabelsError(f"{name} = {text!r}", where=where, why="must be a number") from error
 
 
 def _read_rows(
@@ -127,7 +127,7 @@ def _read_rows(
         table = csv.DictReader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline=""))
         columns = tuple(table.fieldnames or ())
         if not set(needed) <= set(columns):
-            raise ConfigError(f"{path} has columns {list(columns)}", why=f"must have {must}")
+            raise LabelsError(f"{path} has columns {list(columns)}", why=f"must have {must}")
         return [(f"{path} line {table.line_num}", row) for row in table], columns
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} cannot be read", why=str(error)) from error
+        raise LabelsError(f"{path} cannot be read", why=str(error)) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeq.device.transport import TRANSPORTS, ShellTransport
-from edgeq.errors import DeviceError
+from edgeq.errors import UnknownDeviceError
 
 __all__ = ["full_name", "open_device", "transport_of"]
 
@@ -14,7 +14,7 @@ def transport_of(name: str) -> type[ShellTransport]:
     transport = next((kind for kind in kinds if kind.matches(name)), None)
     if transport is None:
         forms = [form for kind in kinds for form in kind.forms]
-        raise DeviceError(f"no device {name!r}", hint=f"one of {', '.join(forms)}")
+        raise UnknownDeviceError(f"no device {name!r}", hint=f"one of {', '.join(forms)}")
     return transport
 
 

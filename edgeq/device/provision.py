@@ -18,7 +18,7 @@ from edgeq.device.runners.base import runner_of
 from edgeq.device.runners.python import PROVISIONED
 from edgeq.device.transport import ShellTransport
 from edgeq.device.userland import RUNTIMES
-from edgeq.errors import ConfigError, DeviceError
+from edgeq.errors import ConfigError, NoRuntimeError
 from edgeq.scratch import scratch
 
 __all__ = ["plan", "provision"]
@@ -71,7 +71,7 @@ def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) ->
             hint=f"edgeq device probe {device.name}",
         )
     if runtime not in RUNTIMES:
-        raise DeviceError(f"no runtime {runtime!r}", hint=", ".join(RUNTIMES))
+        raise NoRuntimeError(f"no runtime {runtime!r}", hint=", ".join(RUNTIMES))
     target = f"{device.root}/{PROVISIONED}/{runtime}"
     with scratch() as folder:
         _download(folder, facts["machine"], runtime, device.name)
@@ -87,7 +87,7 @@ def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) ->
             f"&& mv {staging} {destination} && rm -rf {spent}"
         )
     if done.status:
-        raise DeviceError(
+        raise NoRuntimeError(
             f"{runtime} could not be unpacked on the device",
             where=device.name,
             why=done.last_words,
@@ -134,7 +134,7 @@ def _download(folder: Path, machine: Mapping[str, Any], runtime: str, where: str
     )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise DeviceError(
+        raise NoRuntimeError(
             f"there is no {runtime} for this device",
             where=where,
             why=f"Python {version}, {architecture}, {machine['libc'] or 'no glibc'}: {lines[-1] if lines else ''}",

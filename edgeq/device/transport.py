@@ -28,7 +28,7 @@ from typing import IO, ClassVar
 import platformdirs
 from filelock import FileLock, Timeout
 
-from edgeq.errors import DeviceError
+from edgeq.errors import DeviceBusyError, DeviceError, UnreachableError
 from edgeq.files import write_atomic
 from edgeq.registry import Registry
 
@@ -123,7 +123,7 @@ def call(
                     hint="see what it prints: nothing of it was kept",
                 ) from error
             if isinstance(error, TimeoutError):
-                raise DeviceError(
+                raise UnreachableError(
                     "the device did not answer in time",
                     where=where,
                     why=f"no end after {timeout:.0f} s",
@@ -131,7 +131,7 @@ def call(
                 ) from error
             raise
     except FileNotFoundError as error:
-        raise DeviceError(f"{command[0]} is not installed here", where=where, hint="install it") from error
+        raise UnreachableError(f"{command[0]} is not installed here", where=where, hint="install it") from error
     finally:
         for handle in (kept, end):
             if handle >= 0:
@@ -414,7 +414,7 @@ def _lock(device: str, patience: float) -> Iterator[None]:
         lock = FileLock(folder / f"{hashlib.sha256(device.encode()).hexdigest()[:16]}.lock", poll_interval=0.2)
         held = lock.acquire(timeout=patience)
     except Timeout as error:
-        raise DeviceError(
+        raise DeviceBusyError(
             f"{device} is busy",
             why="another edgeq on this machine is using it",
             hint="wait for it, or give --wait SECONDS",

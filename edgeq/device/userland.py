@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.device.transport import cache_folder
-from edgeq.errors import DeviceError
+from edgeq.errors import EmulatorError
 from edgeq.files import beside
 from edgeq.limits import check_archive
 
@@ -111,7 +111,7 @@ def find_userland() -> Userland:
     """The userland made earlier. Raises `DeviceError` when there is none."""
     folder = userland_folder()
     if not (folder / "manifest.json").is_file():
-        raise DeviceError("there is no emulated Arm on this machine yet", hint="edgeq device emulator --create")
+        raise EmulatorError("there is no emulated Arm on this machine yet", hint="edgeq device emulator --create")
     return Userland(folder)
 
 
@@ -122,7 +122,7 @@ def create_userland(say: Callable[[str], None] = lambda _: None) -> Userland:
         return Userland(folder)
     _check_tools()
     if folder.exists() and not (folder / "manifest.json").is_file():
-        raise DeviceError(f"{folder} is in the way", why="it holds no whole emulated Arm", hint="move it elsewhere")
+        raise EmulatorError(f"{folder} is in the way", why="it holds no whole emulated Arm", hint="move it elsewhere")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with beside(folder) as staging:
         say("Debian packages")
@@ -143,15 +143,15 @@ def create_userland(say: Callable[[str], None] = lambda _: None) -> Userland:
 def _check_tools() -> None:
     missing = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
     if missing:
-        raise DeviceError(
+        raise EmulatorError(
             "the emulated Arm cannot be made here",
             why=f"{' and '.join(missing)} missing: it is unpacked from Debian's packages",
             hint="use a Debian or Ubuntu machine, or install apt and dpkg",
         )
     if os.uname().machine not in MACHINES:
-        raise DeviceError("the emulated Arm cannot be made here", why=f"no QEMU for {os.uname().machine}")
+        raise EmulatorError("the emulated Arm cannot be made here", why=f"no QEMU for {os.uname().machine}")
     if not KEYRING.is_file():
-        raise DeviceError(
+        raise EmulatorError(
             "Debian's packages cannot be checked",
             why=f"{KEYRING} is missing",
             hint="sudo apt-get install debian-archive-keyring",
@@ -204,10 +204,10 @@ def _call(command: Sequence[str], cwd: Path, what: str) -> None:
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, errors="replace")
     except subprocess.TimeoutExpired as error:
-        raise DeviceError(f"could not {what}", why="it took more than 600 s") from error
+        raise EmulatorError(f"could not {what}", why="it took more than 600 s") from error
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise DeviceError(
+        raise EmulatorError(
             f"could not {what}",
             why=lines[-1] if lines else f"exit status {done.returncode}",
             hint="check the network; EDGEQ_DEBIAN names another Debian archive, pip's own settings another index",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import bar_evaluation
-from edgeq.errors import ConfigError, MeasurementError
+from edgeq.errors import ConflictError, DivergedError, MeasurementError
 from edgeq.finetune.budget import LARGEST
 from edgeq.finetune.checkpoint import read_state, write_state
 from edgeq.finetune.discrepancy import block_gap
@@ -84,7 +84,7 @@ def hold_out(images: CalibrationSet) -> tuple[CalibrationSet, CalibrationSet]:
     """What judges a student, and what may make one: a fifth, 64 images at most, and the rest. Raises `ConfigError` for
     so few images that none would judge."""
     if len(images) < FEWEST_IMAGES:
-        raise ConfigError(
+        raise ConflictError(
             f"{len(images)} images to fine-tune with",
             why=f"a fifth judges, so it takes {FEWEST_IMAGES} or more",
             hint="give 160 or more",
@@ -313,7 +313,7 @@ class _Run:
     def _diverged(self, why: str) -> MeasurementError:
         kept = f"the best student so far is in {self.job.checkpoint / 'best.pt'}; " if self.job.checkpoint else ""
         hint = f"{kept}try another --seed, more --images, or --finetune kd"
-        return MeasurementError(f"fine-tuning diverged at step {self.step}", why=why, hint=hint)
+        return DivergedError(f"fine-tuning diverged at step {self.step}", why=why, hint=hint)
 
     def report(self) -> None:
         note = f"gap to the float network {self.curves['held_out'][-1]:.3g}"

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from edgeq.errors import ConfigError
+from edgeq.errors import ConflictError
 
 __all__ = ["Precision", "check_precision", "mixed_precision", "training_device", "whole_float32"]
 
@@ -25,7 +25,7 @@ def training_device() -> torch.device:
 def check_precision(precision: Precision, device: torch.device) -> None:
     """Raise `ConfigError` for ``mixed`` on a GPU that has no bfloat16."""
     if precision == "mixed" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ConfigError(
+        raise ConflictError(
             "--precision mixed",
             where=torch.cuda.get_device_name(device),
             why="it computes no bfloat16",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import UnsupportedError
+from edgeq.errors import TargetLimitError
 from edgeq.graph.ir import Node
 from edgeq.graph.ops import (
     Add,
@@ -157,7 +157,7 @@ def check_kernels(graph: IntegerGraph) -> None:
             continue
         ratio = _ratio(graph, node)
         if ratio >= limit:
-            raise UnsupportedError(
+            raise TargetLimitError(
                 f"{type(node.op).__name__} onto a {dtype[3:]}-bit grid {ratio:.3g} times finer than its inputs'",
                 where=node.name,
                 why=f"kernels take less than {limit:g}",
@@ -178,7 +178,7 @@ def _check_root(graph: IntegerGraph, node: Node, smallest: float) -> None:
     most."""
     x, y = (graph.quantizations[name] for name in (node.inputs[0], node.name))
     if 1 / (math.sqrt(float(x.scale)) * float(y.scale)) < smallest:
-        raise UnsupportedError(
+        raise TargetLimitError(
             f"{type(node.op).__name__} of values in steps of {float(x.scale):.3g}",
             where=node.name,
             why="kernels have no shift for what comes out",
@@ -199,7 +199,7 @@ def _check_sums(graph: IntegerGraph, node: Node) -> None:
     elif np.all(sums < limit):
         sums, limit = sums * ratio, LARGEST_SUM["int8"]
     if np.any(sums >= limit):
-        raise UnsupportedError(
+        raise TargetLimitError(
             f"sums of {type(node.op).__name__} may reach {float(sums.max()):.3g}",
             where=node.name,
             why=f"kernels have room for {limit:.3g}",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeq.decode_grid import GridDecoding, Heads
-from edgeq.errors import UnsupportedError
+from edgeq.errors import NetworkFormError
 
 __all__ = ["Cut", "cut_decoding", "unwrap", "usual_input"]
 
@@ -61,7 +61,7 @@ def unwrap(module: Any) -> Any:
         return module
     inner = getattr(module, "model", None)
     if not isinstance(inner, nn.Module):
-        raise UnsupportedError(f"{type(module).__name__} holds no PyTorch network", hint="make it of a .yaml file")
+        raise NetworkFormError(f"{type(module).__name__} holds no PyTorch network", hint="make it of a .yaml file")
     return inner
 
 
@@ -81,7 +81,7 @@ def cut_decoding(module: nn.Module) -> tuple[nn.Module, Cut | None]:
         if _is(module, _DETECTION + file, name):
             return _cut_anchors(module, name)
     if _is(module, _DETECTION + "generalized_rcnn", "GeneralizedRCNN"):
-        raise UnsupportedError(
+        raise NetworkFormError(
             f"{type(module).__name__} detects in two stages",
             why="its second network reads as many regions as the first one finds",
             hint="use a detector of one stage: SSD, RetinaNet, FCOS or a YOLO",
@@ -139,7 +139,7 @@ class _RawHeads(nn.Module):
 
 def _cut_grid(module: nn.Module, path: str, head: Any) -> tuple[nn.Module, Cut]:
     if any(_is(head, _HEADS, name) for name in _WITH_TEXT):
-        raise UnsupportedError(
+        raise NetworkFormError(
             f"{type(head).__name__} reads text beside the picture", where=path, hint="train a detector of fixed classes"
         )
     kind, extra = next((kind, extra) for name, kind, extra in _KINDS if _is(head, _HEADS, name))

@@ -21,7 +21,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from edgeq.config.formats import suffixes
 from edgeq.config.tasks import FEWEST_SCORES, UNSCORED
-from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.errors import ConfigError, ConflictError, InputError, ModelError, NetworkFormError, TaskError, WeightsError
 from edgeq.model.elsewhere import suggest
 from edgeq.model.heads import Cut, cut_decoding, unwrap, usual_input
 from edgeq.model.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
@@ -96,7 +96,7 @@ def load_model(
     """
     shape = None if input_shape is None else as_picture(input_shape)
     if shape is not None and len(shape) != 3:
-        raise ConfigError(f"input shape {list(shape)}", why="must be channels, height, width, or channels, length")
+        raise InputError(f"input shape {list(shape)}", why="must be channels, height, width, or channels, length")
     request = _Request(
         reference,
         weights,
@@ -106,7 +106,7 @@ def load_model(
         task,
     )
     if shape is not None and min(shape) < 1:
-        raise ConfigError(f"input shape {list(shape)}", why="sizes must be at least 1")
+        raise InputError(f"input shape {list(shape)}", why="sizes must be at least 1")
     loader = _loader(reference)
     spec, module = loader(request)
     if request.input_shape is not None and request.input_shape != spec.input_shape:
@@ -141,17 +141,17 @@ def wrap_module(
     and else it is assumed from the outputs. Raises `ConfigError`, `UnsupportedError`.
     """
     if not isinstance(module, nn.Module):
-        raise ConfigError(f"{type(module).__name__} is no torch.nn.Module", hint="edgeq.load takes names and files")
+        raise ModelError(f"{type(module).__name__} is no torch.nn.Module", hint="edgeq.load takes names and files")
     module = unwrap(module)
     _refuse_unreadable(module, name)
     try:
         module = copy.deepcopy(module)
     except Exception as error:
-        raise ConfigError(f"{name} cannot be copied", why=last_line(error)) from error
+        raise ModelError(f"{name} cannot be copied", why=last_line(error)) from error
     shape = as_picture(input_shape)
     means, stds = (None if given is None else tuple(given) for given in (mean, std))
     if len(shape) != 3:
-        raise ConfigError(f"input shape {list(shape)}", why="must be channels, height, width")
+        raise InputError(f"input shape {list(shape)}", why="must be channels, height, width")
     spec = _guess_spec(_Request(name, None, shape, means, stds), name, module)
     if task is not None or classes or labels:
         kind = "classification" if task is None else task if isinstance(task, str) else task_kind(task)
@@ -195,7 +195,7 @@ def _ready(module: nn.Module, reference: str) -> nn.Module:
     try:
         return module.eval().float().cpu()
     except Exception as error:
-        raise ConfigError(f"{reference} cannot be brought to eval mode and float32", why=last_line(error)) from error
+        raise ModelError(f"{reference} cannot be brought to eval mode and float32", why=last_line(error)) from error
 
 
 def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module | ExportedProgram]]:
@@ -213,32 +213,30 @@ def _loader(reference: str) -> Callable[[_Request], tuple[ModelSpec, nn.Module |
     if ":" in reference:
         return _from_factory
     if path.suffix in suffixes():
-        raise ConfigError(
+        raise ModelError(
             f"{reference} is an exported file, not a PyTorch network",
             why="edgeq quantizes the network it was exported from",
             hint="give that network: file.py:factory --weights FILE, torchvision:NAME, timm:NAME, or a .pt2 that "
             f"torch.export.save wrote; edgeq inspect {reference} shows what is in the file",
         )
     if path.suffix in (".pt", ".pth", ".safetensors"):
-        raise ConfigError(
+        raise ModelError(
             f"{reference} is no model",
             why="weights alone do not say what the network is",
             hint=f"name its factory: file.py:factory --weights {reference}, or write a model.toml",
         )
     if path.suffix == ".py":
-        raise ConfigError(f"{reference} names no network", hint=f"name its function, too: {reference}:FUNCTION")
+        raise ModelError(f"{reference} names no network", hint=f"name its function, too: {reference}:FUNCTION")
     if path.is_dir():
-        raise ConfigError(f"{reference} holds no model.toml", hint="write one, or name a factory: file.py:factory")
+        raise ModelError(f"{reference} holds no model.toml", hint="write one, or name a factory: file.py:factory")
     if path.name != reference:
-        raise ConfigError(
-            f"{reference} does not exist", hint="MODEL is a name, a model.toml, file.py:factory or a .pt2"
-        )
+        raise ModelError(f"{reference} does not exist", hint="MODEL is a name, a model.toml, file.py:factory or a .pt2")
     return _load_shipped
 
 
 def _load_shipped(request: _Request) -> tuple[ModelSpec, nn.Module]:
     if request.reference not in shipped_models() and (elsewhere := suggest(request.reference)):
-        raise ConfigError(f"unknown model {request.reference!r}", hint=elsewhere)
+        raise ModelError(f"unknown model {request.reference!r}", hint=elsewhere)
     return _from_toml(replace(request, reference=str(shipped_model(request.reference))))
 
 
@@ -266,7 +264,7 @@ def _call_factory(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
     module = unwrap(module)
     if not isinstance(module, nn.Module):
         what = module.__name__ if isinstance(module, type) else type(module).__name__
-        raise ConfigError(
+        raise ModelError(
             f"factory {factory} returned {'the class ' * isinstance(module, type)}{what}",
             why="must return a torch.nn.Module",
         )
@@ -277,21 +275,21 @@ def _call_factory(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
 def _refuse_unreadable(module: nn.Module, factory: str) -> None:
     """Raise `UnsupportedError` for networks that torch.export, or float32, cannot represent."""
     if isinstance(module, torch.jit.ScriptModule):
-        raise UnsupportedError(
+        raise NetworkFormError(
             f"{factory} returned a TorchScript program",
             why="its Python code is lost",
             hint="name the class it was made from; its weights: torch.save(script.state_dict(), FILE)",
         )
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
-            raise UnsupportedError(
+            raise NetworkFormError(
                 f"{factory} returned a network with lazy layers",
                 where=name,
                 why="it has no shape yet",
                 hint="run the network once in the factory, on zeros of its input's shape",
             )
         if tensor.is_meta:
-            raise UnsupportedError(
+            raise NetworkFormError(
                 f"{factory} returned a network without values",
                 where=name,
                 why="its device is meta",
@@ -299,7 +297,7 @@ def _refuse_unreadable(module: nn.Module, factory: str) -> None:
             )
         if tensor.is_complex() or tensor.layout != torch.strided or tensor.is_quantized:
             kind = tensor.layout if tensor.layout != torch.strided else tensor.dtype
-            raise UnsupportedError(
+            raise NetworkFormError(
                 f"{factory} returned a network with {kind} weights", where=name, hint="use dense floating-point weights"
             )
 
@@ -315,7 +313,7 @@ def _guess_spec(request: _Request, name: str, module: nn.Module | None) -> Model
     stated = stated if isinstance(stated, Mapping) else {} if module is None else usual_input(module)
     shape = request.input_shape or (tuple(stated["input_size"]) if "input_size" in stated else None)
     if shape is None:
-        raise ConfigError(
+        raise InputError(
             f"{request.reference} does not say its input shape", hint="give --input-shape C,H,W, or write a model.toml"
         )
     assumed = tuple(
@@ -343,7 +341,7 @@ def _from_torchvision(request: _Request) -> tuple[ModelSpec, nn.Module]:
 def _from_timm(request: _Request) -> tuple[ModelSpec, nn.Module]:
     name = request.reference.partition(":")[2]
     if request.weights is None:
-        raise ConfigError(f"timm:{name} needs weights", why="edgeq fetches none of timm's", hint="give --weights FILE")
+        raise WeightsError(f"timm:{name} needs weights", why="edgeq fetches none of timm's", hint="give --weights FILE")
     state = None if request.weights == "random" else read_weights(Path(request.weights))
     spec, module = timm_model(name, state)
     if state is not None:
@@ -354,7 +352,7 @@ def _from_timm(request: _Request) -> tuple[ModelSpec, nn.Module]:
 def _from_ultralytics(request: _Request) -> tuple[ModelSpec, nn.Module]:
     name = request.reference.partition(":")[2]
     if request.weights is None:
-        raise ConfigError(
+        raise WeightsError(
             f"ultralytics:{name} needs weights",
             why="edgeq fetches none and opens no .pt of it",
             hint=f"save them: {EXPORT}",
@@ -362,7 +360,7 @@ def _from_ultralytics(request: _Request) -> tuple[ModelSpec, nn.Module]:
     try:
         state = None if request.weights == "random" else read_weights(Path(request.weights))
     except ConfigError as error:
-        raise ConfigError(error.what, where=error.where, why=error.why, hint=f"save its weights: {EXPORT}") from error
+        raise WeightsError(error.what, where=error.where, why=error.why, hint=f"save its weights: {EXPORT}") from error
     spec, module = ultralytics_model(name, state)
     if state is not None:
         fit(module, state, request.weights or "")
@@ -373,10 +371,10 @@ def _from_pt2(request: _Request) -> tuple[ModelSpec, ExportedProgram]:
     from edgeq.model.pt2 import load_program
 
     if request.weights is not None:
-        raise ConfigError("--weights with a .pt2", why="an exported program carries its own weights")
+        raise ConflictError("--weights with a .pt2", why="an exported program carries its own weights")
     program, shape, classes = load_program(Path(request.reference))
     if request.input_shape not in (None, shape):
-        raise ConfigError(
+        raise InputError(
             f"{request.reference} was exported for input {list(shape)}", why=f"not {list(request.input_shape or ())}"
         )
     spec = _guess_spec(replace(request, input_shape=shape), Path(request.reference).stem, None)
@@ -403,7 +401,7 @@ def _try_network(spec: ModelSpec, module: nn.Module) -> ModelSpec:
     try:
         inspect.signature(module.forward).bind(None)
     except TypeError as error:
-        raise UnsupportedError(
+        raise NetworkFormError(
             f"{spec.name} does not take one image alone", why=str(error), hint="wrap it to take one image"
         ) from error
     except ValueError:
@@ -412,7 +410,7 @@ def _try_network(spec: ModelSpec, module: nn.Module) -> ModelSpec:
         with torch.no_grad(), aside():
             output = module(torch.zeros(1, *spec.input_shape))
     except (Exception, SystemExit) as error:  # whatever the user's forward raises
-        raise ConfigError(
+        raise InputError(
             f"{spec.name} cannot take an input of shape {list(spec.input_shape)} (channels, height, width)",
             why=last_line(error),
             hint=_other_order(spec, module),
@@ -424,7 +422,7 @@ def _try_network(spec: ModelSpec, module: nn.Module) -> ModelSpec:
         spec = replace(spec, assumed=tuple(field for field in spec.assumed if field != "task" or not told))
     if spec.task == "embedding" and not (isinstance(output, Tensor) and output.numel() == output.shape[1] > 1):
         got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ConfigError(f"{spec.name} is no embedding", why=f"it returns {got}, not (1, D)", hint="--task regression")
+        raise TaskError(f"{spec.name} is no embedding", why=f"it returns {got}, not (1, D)", hint="--task regression")
     if spec.task in UNSCORED:
         return replace(spec, classes=row)
     if spec.task != "classification":
@@ -432,12 +430,12 @@ def _try_network(spec: ModelSpec, module: nn.Module) -> ModelSpec:
     if not isinstance(output, Tensor) or output.dim() == 0 or not 0 < output.numel() == output.shape[-1]:
         one = isinstance(output, Tensor)
         got = list(output.shape) if one else type(output).__name__
-        raise ConfigError(
+        raise TaskError(
             f"{spec.name} is no classifier",
             why=f"it returns {got}, not (1, classes)",
             hint="say what it is: --task regression, segmentation, ..." if one else "wrap it to return one tensor",
         )
     one_logit = (spec.classes, output.numel()) == (2, 1)
     if spec.classes not in (0, output.numel()) and not one_logit:
-        raise ConfigError(f"{spec.name} has {output.numel()} outputs", why=f"its spec says classes = {spec.classes}")
+        raise TaskError(f"{spec.name} has {output.numel()} outputs", why=f"its spec says classes = {spec.classes}")
     return replace(spec, classes=output.numel())

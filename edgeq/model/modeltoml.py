@@ -13,7 +13,7 @@ from edgeq.config.resources import data_folder
 from edgeq.config.tasks import UNSCORED, Kind
 from edgeq.config.tomlfile import expand, read_toml
 from edgeq.config.typed import Count, Name, Number, Positive, read
-from edgeq.errors import ArtifactError, ConfigError
+from edgeq.errors import ArtifactError, ConfigError, InputError, ModelError, TomlError
 from edgeq.limits import read_text
 from edgeq.model.spec import ModelSpec, as_picture
 from edgeq.model.tasks import read_task, task_table
@@ -54,7 +54,7 @@ def shipped_model(name: str) -> Path:
     names = shipped_models()
     if name not in names:
         hint = nearest(name, names) if names else "no models are installed"
-        raise ConfigError(
+        raise ModelError(
             f"unknown model {name!r}",
             hint=f"{hint}; or give torchvision:NAME, timm:NAME, a model.toml, file.py:factory, or a .pt2",
         )
@@ -140,7 +140,7 @@ def read_spec(tables: Mapping[str, Any], where: str) -> ModelSpec:
 def _spec_of(file: _File | _Spec, where: str, labels: tuple[str, ...], evaluation: str | None) -> ModelSpec:
     pixels, task, classes = file.input, file.output.task, file.output.classes
     if classes is None and task not in UNSCORED:
-        raise ConfigError(f"task = {task!r} without classes", where=f"{where} [output]", hint="add classes = N")
+        raise TomlError(f"task = {task!r} without classes", where=f"{where} [output]", hint="add classes = N")
     classes = classes or 0
     try:
         return ModelSpec(
@@ -186,7 +186,7 @@ def _labels(labels: tuple[str, ...] | str, folder: Path, where: str) -> tuple[st
     except ArtifactError:
         raise
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"labels {path}", where=where, why=str(error)) from error
+        raise InputError(f"labels {path}", where=where, why=str(error)) from error
     return tuple(line.strip() for line in lines if line.strip())
 
 
@@ -198,5 +198,5 @@ def _factory(text: str, folder: Path, where: str) -> str:
     text = expand(text, where)
     source, colon, function = text.rpartition(":")
     if not colon or not source or not function.isidentifier():
-        raise ConfigError(f"factory = {text!r}", where=where, why="must be file.py:callable or package.module:callable")
+        raise TomlError(f"factory = {text!r}", where=where, why="must be file.py:callable or package.module:callable")
     return f"{folder / source}:{function}" if source.endswith(".py") else text

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from edgeq.errors import ConfigError, EdgeqError
+from edgeq.errors import EdgeqError, ModelError
 from edgeq.graph.capture.torch_export import quiet
 from edgeq.model.pt2_archive import clean_archive
 from edgeq.model.pt2_program import ForeignError
@@ -32,7 +32,7 @@ def load_program(path: Path) -> tuple[ExportedProgram, tuple[int, int, int], int
     Raises `ConfigError` for files that are missing, corrupt, hold code, or do not take one image batch.
     """
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist")
+        raise ModelError(f"{path} does not exist")
     try:
         archive = clean_archive(path)
         with _weights_only(), quiet():
@@ -40,20 +40,20 @@ def load_program(path: Path) -> tuple[ExportedProgram, tuple[int, int, int], int
     except EdgeqError:
         raise
     except ForeignError as error:
-        raise ConfigError(
+        raise ModelError(
             f"{path} is no exported program edgeq reads", why=str(error), hint="save it with torch.export.save"
         ) from error
     except Exception as error:  # the loader raises anything from KeyError to AssertionError on a bad file
-        raise ConfigError(f"{path} is no exported program", why=last_line(error)) from error
+        raise ModelError(f"{path} is no exported program", why=last_line(error)) from error
     inputs = program.graph_signature.user_inputs
     shapes = [tuple(node.meta["val"].shape) for node in program.graph.nodes if node.name in inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise ConfigError(
+        raise ModelError(
             f"{path} takes inputs of shapes {[list(s) for s in shapes]}", why="must take one (N, C, H, W) image batch"
         )
     _, *image = shapes[0]
     if not all(isinstance(size, int) for size in image):
-        raise ConfigError(f"{path} has a dynamic image size", hint="export it for one size; the batch may stay dynamic")
+        raise ModelError(f"{path} has a dynamic image size", hint="export it for one size; the batch may stay dynamic")
     channels, height, width = image
     return program, (channels, height, width), _classes(program)
 

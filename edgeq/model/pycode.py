@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, ModelError
 
 __all__ = ["call", "import_callable", "last_line"]
 
@@ -33,17 +33,17 @@ def import_callable(reference: str) -> Callable[..., Any]:
     """The function `reference` names. Raises `ConfigError` when it cannot be imported, with the error's last line."""
     source, _, name = reference.rpartition(":")
     if not source or not name.isidentifier():
-        raise ConfigError(f"{reference!r} names no function", why="must be file.py:callable or package.module:callable")
+        raise ModelError(f"{reference!r} names no function", why="must be file.py:callable or package.module:callable")
     if source.endswith(".py") and not Path(source).is_file():
-        raise ConfigError(f"Python file {source} does not exist")
+        raise ModelError(f"Python file {source} does not exist")
     try:
         with aside():
             module = _from_file(Path(source)) if source.endswith(".py") else _from_path(source)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"cannot import {source}", why=last_line(error)) from error
+        raise ModelError(f"cannot import {source}", why=last_line(error)) from error
     function = getattr(module, name, None)
     if not callable(function):
-        raise ConfigError(f"{source} has no callable {name!r}")
+        raise ModelError(f"{source} has no callable {name!r}")
     return function  # type: ignore[no-any-return]
 
 
@@ -88,4 +88,4 @@ def call(function: Callable[..., Any], reference: str, arguments: Mapping[str, A
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{reference} failed", why=last_line(error)) from error
+        raise ModelError(f"{reference} failed", why=last_line(error)) from error

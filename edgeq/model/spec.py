@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.config.tasks import KINDS
-from edgeq.errors import ConfigError
+from edgeq.errors import InputError, TaskError
 from edgeq.model.tasks import Task
 
 __all__ = ["ModelSpec", "as_picture", "is_series"]
@@ -66,14 +66,14 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         if not self.name.isprintable() or set(self.name) & set("/\\") or self.name.startswith((".", "-", " ")):
-            raise ConfigError(
+            raise InputError(
                 f"name {self.name!r}",
                 why="names a folder: no slash, no control character, no dot, dash or space in front",
             )
         if not 1 <= len(self.name.encode()) <= LONGEST_NAME:
-            raise ConfigError(f"name {self.name[:20]!r}...", why=f"must have 1 to {LONGEST_NAME} bytes")
+            raise InputError(f"name {self.name[:20]!r}...", why=f"must have 1 to {LONGEST_NAME} bytes")
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
-            raise ConfigError(
+            raise InputError(
                 f"input shape {list(self.input_shape)} of {self.name}", why="must be [channels, height, width]"
             )
         channels, height, width = self.input_shape
@@ -81,7 +81,7 @@ class ModelSpec:
             given = tuple(getattr(self, field))
             object.__setattr__(self, field, given * channels if len(given) == 1 else given)
         if width in CHANNELS and channels not in CHANNELS and len(self.mean) != channels:
-            raise ConfigError(
+            raise InputError(
                 f"input shape {list(self.input_shape)} of {self.name}",
                 why="is channels, height, width, and would be an image of "
                 f"{channels} channels that is {width} pixel{'s' * (width > 1)} wide",
@@ -89,35 +89,35 @@ class ModelSpec:
             )
         for field, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels or not all(math.isfinite(v) for v in values):
-                raise ConfigError(
+                raise InputError(
                     f"{field} {list(values)} of {self.name}", why=f"must be {channels} finite numbers, one per channel"
                 )
         if max(self.mean) > BRIGHTEST:
-            raise ConfigError(
+            raise InputError(
                 f"mean {list(self.mean)} of {self.name}",
                 why="is stated on the 0..1 scale",
                 hint="divide mean and std by 255",
             )
         if min(self.std) <= 0:
-            raise ConfigError(f"std {list(self.std)} of {self.name}", why="must be positive")
+            raise InputError(f"std {list(self.std)} of {self.name}", why="must be positive")
         if not all(abs(value) < LARGEST_INPUT for value in self.input_range()):
-            raise ConfigError(
+            raise InputError(
                 f"mean {list(self.mean)} and std {list(self.std)} of {self.name}",
                 why=f"turn pixels into inputs beyond {LARGEST_INPUT:g}",
             )
         if self.crop is not None and (self.crop, self.crop) != (height, width):
-            raise ConfigError(
+            raise InputError(
                 f"crop = {self.crop} of {self.name}",
                 why=f"does not give the input's {height} x {width} (height x width)",
             )
         if self.resize is not None and self.resize < max(height, width):
-            raise ConfigError(
+            raise InputError(
                 f"resize = {self.resize} of {self.name}", why=f"is smaller than the input's {height} x {width}"
             )
         if self.labels and len(self.labels) != self.decisions:
-            raise ConfigError(f"{len(self.labels)} labels of {self.name}", why=f"it has {self.decisions} classes")
+            raise InputError(f"{len(self.labels)} labels of {self.name}", why=f"it has {self.decisions} classes")
         if self.task not in KINDS:
-            raise ConfigError(f"task {self.task!r} of {self.name}", hint=f"choose from {', '.join(KINDS)}")
+            raise TaskError(f"task {self.task!r} of {self.name}", hint=f"choose from {', '.join(KINDS)}")
 
     def with_task(self, task: str, classes: int = 0) -> ModelSpec:
         """This spec with a `task` that somebody stated. What it says of another task goes; `classes` are the new

@@ -14,7 +14,7 @@ from edgeq.config.tasks import Kind
 from edgeq.config.typed import Count, Name, Number, read
 from edgeq.decode import Detections, detect, priors
 from edgeq.decode_grid import GridDecoding, Heads, detect_grid
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, TaskError
 
 __all__ = [
     "DETECTIONS",
@@ -43,9 +43,7 @@ class Segmentation:
     def __post_init__(self) -> None:
         _check_names(self.classes, 2)
         if not len(self.classes) <= self.ignore <= 255:
-            raise ConfigError(
-                f"ignore = {self.ignore}", why=f"must lie between the {len(self.classes)} classes and 255"
-            )
+            raise TaskError(f"ignore = {self.ignore}", why=f"must lie between the {len(self.classes)} classes and 255")
 
     @property
     def outputs(self) -> int:
@@ -72,14 +70,14 @@ class Detection:
     def __post_init__(self) -> None:
         _check_names(self.classes, 1)
         if not self.maps or any(min(each) < 1 for each in self.maps):
-            raise ConfigError(f"maps = {_lists(self.maps)}", why="must be pairs of height and width")
+            raise TaskError(f"maps = {_lists(self.maps)}", why="must be pairs of height and width")
         if len(self.sizes) != len(self.maps) or any(not each or min(each) <= 0 for each in self.sizes):
-            raise ConfigError(
+            raise TaskError(
                 f"sizes = {_lists(self.sizes)}", why=f"must be {len(self.maps)} lists of pixels, one per map"
             )
         _check_thresholds(self.score, self.overlap)
         if min(self.variances) <= 0:
-            raise ConfigError(f"variances = {list(self.variances)}", why="must be two positive numbers")
+            raise TaskError(f"variances = {list(self.variances)}", why="must be two positive numbers")
 
     @property
     def outputs(self) -> int:
@@ -101,7 +99,7 @@ class Detection:
         logits, deltas = (np.asarray(rows) for rows in outputs) if len(outputs) == 2 else (np.empty(0), np.empty(0))
         expected = [(len(logits), len(anchors), self.outputs), (len(logits), len(anchors), 4)]
         if [logits.shape, deltas.shape] != expected:
-            raise ConfigError(
+            raise TaskError(
                 f"the network answered with shapes {[list(np.shape(rows)) for rows in outputs]}",
                 why=f"[task] maps, sizes and classes promise {[list(shape) for shape in expected]}",
             )
@@ -186,9 +184,9 @@ class Regression:
 
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names):
-            raise ConfigError(f"names = {list(self.names)}", why="two values have one name")
+            raise TaskError(f"names = {list(self.names)}", why="two values have one name")
         if isinstance(self.units, tuple) and self.units and self.names and len(self.units) != len(self.names):
-            raise ConfigError(f"units = {list(self.units)}", why=f"must be one text, or {len(self.names)}, as names")
+            raise TaskError(f"units = {list(self.units)}", why=f"must be one text, or {len(self.names)}, as names")
 
     def unit(self, place: int) -> str:
         """The unit of value number `place`, "" where nothing says."""
@@ -233,9 +231,9 @@ def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> 
     """
     kind = read({key: value for key, value in table.items() if key == "kind"}, _Kind, where).kind
     if kind == "classification":
-        raise ConfigError("[task] of a classifier", where=where, hint="leave it out; [output] labels names classes")
+        raise TaskError("[task] of a classifier", where=where, hint="leave it out; [output] labels names classes")
     if kind != task:
-        raise ConfigError(f"kind = {kind!r}", where=where, why=f"[output] says task = {task!r}")
+        raise TaskError(f"kind = {kind!r}", where=where, why=f"[output] says task = {task!r}")
     rest = {key: value for key, value in table.items() if key != "kind"}
     result: Task
     try:
@@ -248,7 +246,7 @@ def read_task(table: Mapping[str, Any], where: str, task: str, outputs: int) -> 
     if isinstance(result, Regression | Embedding):
         return result
     if result.outputs != outputs:
-        raise ConfigError(
+        raise TaskError(
             f"classes = {list(result.classes)}",
             where=where,
             why=f"makes {result.outputs} outputs{' with the background' * isinstance(result, Detection)}, "
@@ -269,13 +267,13 @@ def _list_arrays(value: Any) -> Any:
 
 def _check_names(classes: tuple[str, ...], least: int) -> None:
     if len(classes) < least or len(set(classes)) != len(classes):
-        raise ConfigError(f"classes = {list(classes)}", why=f"must be {least} or more names, none of them twice")
+        raise TaskError(f"classes = {list(classes)}", why=f"must be {least} or more names, none of them twice")
 
 
 def _check_thresholds(score: float, overlap: float) -> None:
     for name, value in (("score", score), ("overlap", overlap)):
         if not 0 <= value < 1:
-            raise ConfigError(f"{name} = {value}", why="must be at least 0 and below 1")
+            raise TaskError(f"{name} = {value}", why="must be at least 0 and below 1")
 
 
 def _lists(rows: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, InstallError, ModelError
 from edgeq.model.pycode import call, last_line
 from edgeq.model.spec import ModelSpec
 from edgeq.model.torchvision import import_torchvision
@@ -23,12 +23,12 @@ def import_timm() -> Any:
     try:
         import_torchvision()  # timm imports it, which fails beside a CPU torch unless done our way
     except ConfigError as error:
-        raise ConfigError("timm needs torchvision, which is not installed", hint=hint) from error
+        raise InstallError("timm needs torchvision, which is not installed", hint=hint) from error
     try:
         import timm
     except ModuleNotFoundError as error:
         missing = "" if error.name == "timm" else last_line(error)
-        raise ConfigError("timm is not installed", why=missing, hint=hint) from error
+        raise InstallError("timm is not installed", why=missing, hint=hint) from error
     return timm
 
 
@@ -42,10 +42,10 @@ def timm_model(name: str, state: Mapping[str, Tensor] | None) -> tuple[ModelSpec
     architecture, _, tag = name.partition(".")
     names = timm.list_models()
     if architecture not in names:
-        raise ConfigError(f"unknown timm model {architecture!r}", hint=nearest(architecture, names))
+        raise ModelError(f"unknown timm model {architecture!r}", hint=nearest(architecture, names))
     tagged = [n for n in timm.list_pretrained(f"{architecture}.*") if n.partition(".")[0] == architecture]
     if tag and name not in tagged:
-        raise ConfigError(f"timm has no weights {tag!r} of {architecture}", hint=nearest(name, tagged))
+        raise ModelError(f"timm has no weights {tag!r} of {architecture}", hint=nearest(name, tagged))
     stated = timm.get_pretrained_cfg(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgeq.errors import ConfigError
+from edgeq.errors import InstallError, ModelError, WeightsError
 from edgeq.model.pycode import last_line
 from edgeq.model.spec import ModelSpec
 from edgeq.registry import nearest
@@ -32,7 +32,7 @@ def import_torchvision() -> Any:
     try:
         import torchvision
     except ImportError as error:
-        raise ConfigError("torchvision is not installed", hint="pip install 'edgeq[torchvision]'") from error
+        raise InstallError("torchvision is not installed", hint="pip install 'edgeq[torchvision]'") from error
     except RuntimeError:
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
@@ -49,7 +49,7 @@ def torchvision_model(name: str, weights: str | None) -> tuple[ModelSpec, nn.Mod
     models = import_torchvision().models
     names = models.list_models()
     if name not in names:
-        raise ConfigError(f"unknown torchvision model {name!r}", hint=nearest(name, names))
+        raise ModelError(f"unknown torchvision model {name!r}", hint=nearest(name, names))
     published = models.get_model_weights(name).DEFAULT
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about initial values nobody will use
@@ -73,7 +73,7 @@ def _fetch(module: nn.Module, name: str, published: Any) -> None:
     try:
         module.load_state_dict(published.get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash or shape is a RuntimeError
-        raise ConfigError(
+        raise WeightsError(
             f"cannot fetch the published weights of {name}",
             why=last_line(error),
             hint="give --weights FILE, or --weights random",
@@ -92,7 +92,7 @@ def _spec(name: str, published: Any, source: str, module: Any) -> ModelSpec:
             name, (3, height, width), tuple(inner.image_mean), tuple(inner.image_std), task=task, classes=classes
         )
     if not hasattr(transform, "mean"):
-        raise ConfigError(f"torchvision:{name} is not an image classifier or segmenter edgeq can prepare inputs for")
+        raise ModelError(f"torchvision:{name} is not an image classifier or segmenter edgeq can prepare inputs for")
     crop = getattr(transform, "crop_size", None)
     resize = transform.resize_size[0]
     side = crop[0] if crop else resize

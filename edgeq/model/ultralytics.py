@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, InstallError, ModelError
 from edgeq.model.heads import usual_input
 from edgeq.model.pycode import call, last_line
 from edgeq.model.spec import ModelSpec
@@ -40,12 +40,12 @@ def import_ultralytics() -> Any:
     try:
         import_torchvision()  # ultralytics imports it, which fails beside a CPU torch unless done our way
     except ConfigError as error:
-        raise ConfigError("ultralytics needs torchvision, which is not installed", hint=hint) from error
+        raise InstallError("ultralytics needs torchvision, which is not installed", hint=hint) from error
     try:
         from ultralytics.nn import tasks
     except ModuleNotFoundError as error:
         missing = "" if error.name == "ultralytics" else last_line(error)
-        raise ConfigError("ultralytics is not installed", why=missing, hint=hint) from error
+        raise InstallError("ultralytics is not installed", why=missing, hint=hint) from error
     return tasks
 
 
@@ -57,7 +57,7 @@ def ultralytics_model(name: str, state: Mapping[str, Tensor] | None) -> tuple[Mo
     """
     tasks = import_ultralytics()
     if "://" in name:
-        raise ConfigError(f"ultralytics:{name} is an address", why="edgeq fetches nothing", hint="name a YAML file")
+        raise ModelError(f"ultralytics:{name} is an address", why="edgeq fetches nothing", hint="name a YAML file")
     file = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
     stem = Path(file).stem
     kind = next(made for suffix, made in KINDS.items() if suffix in stem)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, WeightsError
 from edgeq.limits import check_archive, check_regular, check_unpacked
 
 __all__ = ["SUFFIXES", "digest", "file_and_key", "fit", "read_weights"]
@@ -45,18 +45,18 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
     try:
         size = check_regular(path)
     except OSError as error:
-        raise ConfigError(f"weights file {path} does not exist") from error
+        raise WeightsError(f"weights file {path} does not exist") from error
     if path.name.endswith(".index.json"):
-        raise ConfigError(
+        raise WeightsError(
             f"weights file {path} lists the parts of a checkpoint",
             hint="load the network with the library it comes from and save its state_dict() in one file",
         )
     if path.suffix not in SUFFIXES:
-        raise ConfigError(f"weights file {path} is none of {', '.join(SUFFIXES)}")
+        raise WeightsError(f"weights file {path} is none of {', '.join(SUFFIXES)}")
     state = _state_dict(_read(path), path, key)
     for name, tensor in state.items():
         if strange := _strange(tensor):
-            raise ConfigError(f"weights file {path} cannot be used", why=f"{name} is {strange}", hint=_DENSE)
+            raise WeightsError(f"weights file {path} cannot be used", why=f"{name} is {strange}", hint=_DENSE)
     check_unpacked(f"weights file {path}", sum(t.numel() * t.element_size() for t in state.values()), size)
     for wrapper in ("module.", "_orig_mod."):
         if all(name.startswith(wrapper) for name in state):
@@ -80,7 +80,7 @@ def _read(path: Path) -> Any:
         try:
             return load_file(path)
         except Exception as error:  # SafetensorError, and KeyError for types that torch does not have
-            raise ConfigError(f"weights file {path} cannot be read", why=_first(error), hint="is it whole?") from error
+            raise WeightsError(f"weights file {path} cannot be read", why=_first(error), hint="is it whole?") from error
     _refuse_more_than_tensors(path)
     try:
         with warnings.catch_warnings():
@@ -89,7 +89,7 @@ def _read(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise _more_than_tensors(path, _first(error)) from error
     except Exception as error:  # a damaged file raises a dozen kinds
-        raise ConfigError(f"weights file {path} cannot be read", why=_first(error), hint="is it whole?") from error
+        raise WeightsError(f"weights file {path} cannot be read", why=_first(error), hint="is it whole?") from error
 
 
 def _refuse_more_than_tensors(path: Path) -> None:
@@ -104,7 +104,7 @@ def _refuse_more_than_tensors(path: Path) -> None:
                     pickles = b"".join(archive.read(name) for name in names if name.endswith("/data.pkl"))
                 allocates = b"bytearray\n" in pickles
             elif tarfile.is_tarfile(path):
-                raise ConfigError(
+                raise WeightsError(
                     f"weights file {path} has the format of the first torch versions",
                     hint="open it with torch.load in Python and save it again with torch.save",
                 )
@@ -113,9 +113,9 @@ def _refuse_more_than_tensors(path: Path) -> None:
     except ConfigError:
         raise
     except Exception as error:  # mmap, zipfile and tarfile raise a dozen kinds
-        raise ConfigError(f"weights file {path} cannot be read", why=_first(error), hint="is it whole?") from error
+        raise WeightsError(f"weights file {path} cannot be read", why=_first(error), hint="is it whole?") from error
     if any(name.endswith("/constants.pkl") for name in names):
-        raise ConfigError(
+        raise WeightsError(
             f"weights file {path} is a TorchScript program",
             hint="save its tensors: torch.save(torch.jit.load(FILE).state_dict(), NEW)",
         )
@@ -124,7 +124,7 @@ def _refuse_more_than_tensors(path: Path) -> None:
 
 
 def _more_than_tensors(path: Path, why: str) -> ConfigError:
-    return ConfigError(
+    return WeightsError(
         f"weights file {path} holds more than tensors, or is corrupt",
         why=why,
         hint="save model.state_dict(), or use safetensors",
@@ -144,11 +144,11 @@ def _state_dict(data: Any, path: Path, key: str) -> dict[str, Tensor]:
         return {str(name): tensor for name, tensor in chosen.items()}
     choice = "name one: " + " or ".join(f"--weights {path}:{name}" for name in states) if states else ""
     if key:
-        raise ConfigError(f"weights file {path} has no state dict {key!r}", hint=choice or "leave the key out")
+        raise WeightsError(f"weights file {path} has no state dict {key!r}", hint=choice or "leave the key out")
     if states:
-        raise ConfigError(f"weights file {path} holds several state dicts", why=_few(states), hint=choice)
+        raise WeightsError(f"weights file {path} holds several state dicts", why=_few(states), hint=choice)
     inside = f"{type(data).__name__} of {_few(map(str, data))}" if isinstance(data, Mapping) else type(data).__name__
-    raise ConfigError(
+    raise WeightsError(
         f"weights file {path} holds no state dict",
         why=f"it is a {inside}",
         hint="expected name: tensor, as model.state_dict() gives it",
@@ -211,10 +211,10 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     parts = [("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes), ("wrong type", types)]
     if any(names for _, names in parts):
         why = "; ".join(f"{label} {_few(names)}" for label, names in parts if names)
-        raise ConfigError(f"weights {source} do not fit the network", why=why, hint=_rename_hint(own, state))
+        raise WeightsError(f"weights {source} do not fit the network", why=why, hint=_rename_hint(own, state))
     broken = [name for name, t in state.items() if t.is_floating_point() and not torch.isfinite(t.float()).all()]
     if broken:
-        raise ConfigError(f"weights {source} hold values that are not finite", why=_few(broken))
+        raise WeightsError(f"weights {source} hold values that are not finite", why=_few(broken))
     module.load_state_dict({name: tensor for name, tensor in state.items() if name in own}, strict=False)
 
 

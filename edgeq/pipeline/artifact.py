@@ -23,6 +23,7 @@ from typing import Any
 from edgeq.config.build import BuildConfig, settings_of
 from edgeq.config.formats import FORMATS
 from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import coded
 from edgeq.files import stage_folder, write_atomic
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.conditions import this_machine
@@ -171,50 +172,54 @@ def _warnings(output: BuildOutput) -> list[str]:
         *layer_cautions(facts["layers"]),
     ]
     if note := facts.get("labels"):
-        warnings.insert(0, note)
+        warnings.insert(0, coded("W115", note))
     exactness = facts["exactness"]
     if form.exact and exactness["equal"] != exactness["values"]:
-        warnings.insert(0, f"the file differs from the reference first at {exactness['first_difference']}")
+        first = exactness["first_difference"]
+        warnings.insert(0, coded("W100", f"the file differs from the reference first at {first}"))
     if pixels := [field for field in spec.assumed if field != "task"]:
-        warnings.append(f"nobody stated {' and '.join(pixels)}: {spec.usual_values} were assumed")
+        warnings.append(coded("W120", f"nobody stated {' and '.join(pixels)}: {spec.usual_values} were assumed"))
     if spec.assumption:
-        warnings.append(spec.assumption)
+        warnings.append(coded("W121", spec.assumption))
     if spec.task == "embedding":
-        warnings.append("the file's vectors are not normalised: an app divides each by its length, or compares cosines")
+        text = "the file's vectors are not normalised: an app divides each by its length, or compares cosines"
+        warnings.append(coded("W122", text))
     if set(job.method.split(JOINED)) <= {"noise", "uniform"}:
-        warnings.append(f"calibrated on {job.method}: ranges of noise are not ranges of pictures")
+        warnings.append(coded("W130", f"calibrated on {job.method}: ranges of noise are not ranges of pictures"))
     wrong = output.calibration.notes.get("wrong", 0.0)
     if wrong > MISTAKEN:
-        warnings.append(
+        text = (
             f"the network sees another class than meant in {wrong:.0%} of its own images: are weights, mean and std "
             "the ones it was trained with? Ranges may not be those of pictures"
         )
-    warnings += facts.get("notes", [])
+        warnings.append(coded("W131", text))
+    warnings += [coded("W132", each) for each in facts.get("notes", [])]
     weights, _ = parse_bits(job.requested.bits)
     if job.requested.layer_bits and any((grid.bits or 8) < 8 for grid in _weight_grids(output).values()):
-        warnings.append(f"weights have {_mixture(output)}; {_storage_note(output)}")
+        warnings.append(coded("W140", f"weights have {_mixture(output)}; {_storage_note(output)}"))
     elif weights < 8 and not job.requested.layer_bits:
         kept = "" if job.requested.all_layers else ", those of the first and last layer 8"
-        warnings.append(f"weights have {weights} bits{kept}; {_storage_note(output)}")
+        warnings.append(coded("W140", f"weights have {weights} bits{kept}; {_storage_note(output)}"))
     if "simulated" in facts:
         fewest = min(output.integer.quantizations[name].bits or 8 for name in output.integer.narrow())
-        warnings.append(
+        text = (
             f"{fewest}-bit activations are simulated: no runtime saturates below 8 bits. Accuracy is the exact "
             "reference's; the file stores int8, its activations keep all 8 bits, and it computes something else"
         )
+        warnings.append(coded("W141", text))
     if job.input_transform.border:
-        warnings.append(
+        text = (
             f"the border of padding layers is {job.input_transform.border:.2g} of a pixel off: 256 pixels and a mean "
             "between two of them do not fit into 8 bits"
         )
+        warnings.append(coded("W142", text))
     wide = [node.name for node in output.integer.nodes if output.integer.quantizations[node.name].dtype == "int16"]
     if wide:
         some = "" if len(wide) == len(output.integer.nodes) else f" in {len(wide)} of {len(output.integer.nodes)} ops"
-        warnings.append(
-            f"activations have 16 bits{some}: XNNPACK has no such kernels, LiteRT's own run them, and are slower"
-        )
+        text = f"activations have 16 bits{some}: XNNPACK has no such kernels, LiteRT's own run them, and are slower"
+        warnings.append(coded("W143", text))
     if not any(facts.get(section) for section in ("accuracy", "regression", "embedding")):
-        warnings.append("accuracy was not measured: the model names no evaluation images")
+        warnings.append(coded("W114", "accuracy was not measured: the model names no evaluation images"))
     if job.target.machine != this_machine().architecture:
         warnings.append(elsewhere(this_machine().architecture, job.target.machine))
     if slow := slow_here(this_machine().architecture, job.target.format, job.target.activations):
@@ -223,11 +228,12 @@ def _warnings(output: BuildOutput) -> list[str]:
     # Where the runtime adds transposes of its own, nothing tells them from ours.
     moved = 0 if form.moves_layouts else census["transposes"]
     if census["float_ops"] or census["quantize"] or census["dequantize"]:
-        warnings.append("the runtime did not keep the network all-integer: see the census")
+        warnings.append(coded("W210", "the runtime did not keep the network all-integer: see the census"))
     if moved:
-        warnings.append(f"values are moved in memory by {moved} transpose{'s' * (moved > 1)}, which take time")
+        text = f"values are moved in memory by {moved} transpose{'s' * (moved > 1)}, which take time"
+        warnings.append(coded("W211", text))
     if not facts["latency"]["valid"]:
-        warnings.append(f"latency is not to be believed: {facts['latency'].get('reason')}")
+        warnings.append(coded("W220", f"latency is not to be believed: {facts['latency'].get('reason')}"))
     return list(dict.fromkeys(warnings))
 
 

@@ -12,7 +12,7 @@ from edgeq.config.formats import FORMATS
 from edgeq.config.targets import Target
 from edgeq.config.tasks import UNSCORED
 from edgeq.data.evaluation import check_images
-from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.errors import ConflictError, TargetLimitError
 from edgeq.finetune.budget import batch_for
 from edgeq.finetune.settings import METHODS
 from edgeq.graph.ir import Graph
@@ -46,7 +46,7 @@ ENDS = {"int8": 8, "uint8": 8, "int16": 16}
 def scheme_of(config: BuildConfig, target: Target) -> Scheme:
     """The requested bits, limited to what the target's kernels accept. Raises before any work what no file could do."""
     if (config.weight_storage or "int8") not in FORMATS.get(target.format).weight_types:
-        raise ConfigError(
+        raise ConflictError(
             f"--weight-storage {config.weight_storage} for {target.name}",
             why=f"{target.runtime} runs no convolution with such weights",
             hint="leave it out, or build for a tflite target",
@@ -56,7 +56,7 @@ def scheme_of(config: BuildConfig, target: Target) -> Scheme:
     if scheme.wide:
         _check_wide(config, target, mixed=scheme.mixed)
     elif config.io == "int16":
-        raise ConfigError(f"--io int16 with {config.bits}", why="its activations have 8 bits", hint="--bits w8a16")
+        raise ConflictError(f"--io int16 with {config.bits}", why="its activations have 8 bits", hint="--bits w8a16")
     if not scheme.mixed:
         return scheme
     ends = ENDS.get(types_of(config, target, scheme)[0] or "")
@@ -66,13 +66,13 @@ def scheme_of(config: BuildConfig, target: Target) -> Scheme:
 def _check_wide(config: BuildConfig, target: Target, *, mixed: bool) -> None:
     """Refuse what 16-bit activations do not go with."""
     if not FORMATS.get(target.format).wide:
-        raise UnsupportedError(
+        raise TargetLimitError(
             f"16-bit activations for {target.name}",
             why=f"{target.runtime} has no 16-bit integer convolution and would compute all of it in float",
             hint="build for a tflite target, or use a8",
         )
     if _wants_raw_pixels(config, target) and (not mixed or config.io == "int16"):
-        raise ConfigError(
+        raise ConflictError(
             f"raw pixels with {config.io if mixed else config.bits}",
             why="pixels have 8 bits, and kernels read one type",
             hint="--raw-pixels no, or a8",
@@ -80,13 +80,15 @@ def _check_wide(config: BuildConfig, target: Target, *, mixed: bool) -> None:
     if mixed:
         return
     if config.io in ("int8", "uint8"):
-        raise ConfigError(
+        raise ConflictError(
             f"--io {config.io} with {config.bits}",
             why="8 bits at the ends would waste those between",
             hint="int16 (the default) or float32",
         )
     if config.weight_storage == "int4":
-        raise ConfigError(f"--weight-storage int4 with {config.bits}", why="TFLite's 16-bit kernels take int8 weights")
+        raise ConflictError(
+            f"--weight-storage int4 with {config.bits}", why="TFLite's 16-bit kernels take int8 weights"
+        )
 
 
 def _wants_raw_pixels(config: BuildConfig, target: Target) -> bool:
@@ -115,7 +117,7 @@ def file_types(
     """
     bits = "w8a16" if kinds == {"int16"} else "w8a8"
     if "int16" in kinds and not FORMATS.get(target.format).wide:
-        raise UnsupportedError(f"16-bit activations for {target.name}", hint="write a .tflite")
+        raise TargetLimitError(f"16-bit activations for {target.name}", hint="write a .tflite")
     config = BuildConfig(bits=bits, io=io, weight_storage=weight_storage, targets=(target.name,))
     mixed = dataclasses.replace(Scheme.of(bits), layers=(LayerBits("*", 8, 16),)) if len(kinds) > 1 else Scheme.of(bits)
     return types_of(config, target, mixed)
@@ -141,7 +143,7 @@ def choose_tuning(config: BuildConfig) -> tuple[BuildConfig, str]:
     tuning = "" if config.finetune == "none" else config.finetune
     if config.method in METHODS:
         if config.finetune not in ("none", config.method):
-            raise ConfigError(
+            raise ConflictError(
                 f"--method {config.method} --finetune {config.finetune}",
                 why="both say how to fine-tune",
                 hint="name images with --method, such as gznq",
@@ -166,13 +168,13 @@ def check_method(method: str) -> None:
     if method == "auto":
         return
     if method in METHODS:
-        raise ConfigError(
+        raise ConflictError(
             f"--method {method}",
             why="it trains the integer network on images and makes none to keep",
             hint=f"edgeq build --method {method}; for images, --method gznq or zs-cgan",
         )
     if trained := [part for part in method.split(JOINED) if part in METHODS]:
-        raise ConfigError(
+        raise ConflictError(
             f"--method {method}",
             why=f"{trained[0]} trains the integer network on images and makes none",
             hint=f"join what makes images, and edgeq build --finetune {trained[0]}",

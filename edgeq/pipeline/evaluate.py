@@ -9,7 +9,7 @@ from typing import Any
 from edgeq.data.evaluation import load_images
 from edgeq.data.stated import with_stated_task
 from edgeq.device.open import full_name, open_device
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, ImagesError
 from edgeq.model.load import load_model
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.ondevice import eval_on, find_artifact, input_spec, setup_for
@@ -60,7 +60,7 @@ def prepare_evaluation(path: Path, model: str | None, data: str | None) -> tuple
         spec = load_model(model).spec
         where = data or spec.evaluation
         if not where:
-            raise ConfigError("no labelled images", hint="--data test.npz")
+            raise ImagesError("no labelled images", hint="--data test.npz")
         return with_stated_task(spec, where), where
     origin = read_origin(path) if path.is_dir() else None
     if origin is None:

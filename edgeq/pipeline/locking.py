@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeq.config.build import BuildConfig
 from edgeq.data.evaluation import EvaluationSet
-from edgeq.errors import ArtifactError, ConfigError
+from edgeq.errors import ArtifactError, OccupiedError, WeightsError
 from edgeq.fingerprint import file_sha256
 from edgeq.measure.conditions import this_machine
 from edgeq.model.load import checkpoint_file
@@ -51,7 +51,7 @@ def _checkpoint(config: BuildConfig) -> dict[str, str] | None:
     try:
         return None if path is None else {"name": path.name, "sha256": file_sha256(path)}
     except OSError as error:
-        raise ConfigError(f"weights file {path} cannot be read", why=error.strerror or str(error)) from error
+        raise WeightsError(f"weights file {path} cannot be read", why=error.strerror or str(error)) from error
 
 
 def check_place(job: Job, inputs: Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ def check_place(job: Job, inputs: Mapping[str, Any]) -> None:
     except (ArtifactError, LookupError, TypeError):
         return
     if other_model or other_target:
-        raise ArtifactError(
+        raise OccupiedError(
             f"{folder} would be replaced",
             why=f"it holds the build of another network or target of the same name ({what})",
             hint="choose an --output of its own",

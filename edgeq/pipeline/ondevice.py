@@ -23,7 +23,7 @@ from edgeq.data.evaluation import EvaluationSet
 from edgeq.device.job import Setup, bench, can_run, evaluate
 from edgeq.device.open import full_name, open_device
 from edgeq.device.transport import ShellTransport
-from edgeq.errors import ArtifactError, ConfigError, DeviceError
+from edgeq.errors import ArtifactError, ConfigError, ConflictError, DeviceError
 from edgeq.files import stage_folder, write_atomic
 from edgeq.formats.base import format_class
 from edgeq.formats.contents import Entry
@@ -87,7 +87,9 @@ def input_spec(artifact: Artifact, spec: ModelSpec, raw: bool = False) -> ModelS
         return spec
     kind, scale, zero = artifact.entry.type, artifact.entry.scale, artifact.entry.zero_point
     if kind not in ("uint8", "int8", "float32") or not 0 < scale < math.inf:
-        raise ConfigError(f"raw pixels for {artifact.name}", why=f"its input is {kind}", hint="uint8, int8 or float32")
+        raise ConflictError(
+            f"raw pixels for {artifact.name}", why=f"its input is {kind}", hint="uint8, int8 or float32"
+        )
     lowest = -128 if kind == "int8" else 0
     channels = len(spec.mean)
     return replace(spec, mean=((zero - lowest) / 255,) * channels, std=(1 / (255 * scale),) * channels)
@@ -110,7 +112,7 @@ def setup_for(artifact: Artifact, runtime: str | None = None, threads: int = 1, 
     facts = next(facts for facts in FORMATS.entries() if facts.suffix == artifact.model.suffix)
     runtime = runtime or facts.runtimes[0]
     if runtime not in facts.runtimes:
-        raise ConfigError(f"{runtime} does not run {facts.suffix} files", hint=f"use {' or '.join(facts.runtimes)}")
+        raise ConflictError(f"{runtime} does not run {facts.suffix} files", hint=f"use {' or '.join(facts.runtimes)}")
     return Setup(runtime, facts.kernels[0], threads, dict(facts.session), program)
 
 

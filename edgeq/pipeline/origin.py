@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import ConfigError
+from edgeq.errors import ImagesError, LockError
 from edgeq.model.modeltoml import read_model_file, read_spec, shipped_model, shipped_models, spec_tables
 from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import Detection
@@ -33,13 +33,13 @@ class Origin:
         """The folder of the labelled images. Raises `ConfigError` where the folder does not say, or names code."""
         where = self.spec.evaluation
         if where and _is_code(where):
-            raise ConfigError(
+            raise ImagesError(
                 f"the evaluation images of {folder} come from {where}",
                 why="edgeq runs no code that a folder names",
                 hint=f"if you trust it: --data {where}",
             )
         if not where or not Path(where).exists():
-            raise ConfigError("no labelled images", why=f"{where} is not here" if where else "", hint="--data test.npz")
+            raise ImagesError("no labelled images", why=f"{where} is not here" if where else "", hint="--data test.npz")
         return where
 
 
@@ -65,10 +65,10 @@ def read_origin(folder: Path) -> Origin | None:
     if isinstance(model, dict) and "spec" not in model:
         return named
     if not isinstance(model, dict) or not isinstance(tables := model["spec"], dict):
-        raise ConfigError(f"{path} describes no network", hint="was the lock written by edgeq?")
+        raise LockError(f"{path} describes no network", hint="was the lock written by edgeq?")
     spec = read_spec(tables, where)
     if model.get("spec_sha256", digest := spec_digest(tables)) != digest:
-        raise ConfigError(
+        raise LockError(
             f"{path} was changed by hand",
             why="its model.spec is not the one that the build wrote",
             hint="build again, with the right values in model.toml",
@@ -80,7 +80,7 @@ def read_origin(folder: Path) -> Origin | None:
         ("anchors of [task]", sum(math.prod(each) * len(sides) for each, sides in anchors)),
     ):
         if size > LARGEST:
-            raise ConfigError(f"{what} too large", where=where, hint="was the lock written by edgeq?")
+            raise LockError(f"{what} too large", where=where, hint="was the lock written by edgeq?")
     if spec.evaluation is None and named is not None and named.spec.name == spec.name:
         spec = replace(spec, evaluation=named.spec.evaluation)
     return Origin(spec)

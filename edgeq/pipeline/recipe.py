@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeq.config.build import BuildConfig
 from edgeq.config.recipe import recipe_tables, replaced, tables
-from edgeq.errors import ConfigError
+from edgeq.errors import ConflictError
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.graph.ir import Graph
 from edgeq.registry import nearest
@@ -47,7 +47,7 @@ def whole_recipe(config: BuildConfig, method: str, tuning: str, graph: Graph) ->
         del whole[tuning]["method"], whole[tuning]["precision"]  # --finetune and --precision
     for name in given:
         if name not in whole:
-            raise ConfigError(
+            raise ConflictError(
                 f"recipe {name}",
                 why=f"this build uses {' and '.join(whole) or f'{method}, which has no settings'}",
                 hint=nearest(name, list(whole)) if whole else "leave it out",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edgeq.cache import Result, StageCache, Workspace
 from edgeq.config.targets import Target
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import GateError
+from edgeq.errors import InexactError
 from edgeq.files import write_atomic
 from edgeq.formats.base import format_of
 from edgeq.formats.exactness import Exactness
@@ -127,7 +127,7 @@ def _judge(exactness: Exactness, artifact: Path) -> None:
         return
     op, differing, step = exactness.first_wrong or ("no op", 0, 0)
     allowed = ", where one step is allowed" if exactness.allowed_step else ""
-    raise GateError(
+    raise InexactError(
         f"the file's values are not the reference's{allowed}: first {op}, {differing:,} of whose values differ by "
         f"up to {step} steps; {exactness.values - exactness.equal:,} of {exactness.values:,} in all, "
         f"by up to {exactness.max_step}",

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.errors import TargetLimitError, UnknownNameError
 from edgeq.graph.ir import Graph, Node
 from edgeq.quant.scheme import LayerBits, Scheme
 
@@ -38,7 +38,7 @@ def match_layer_bits(graph: Graph, scheme: Scheme) -> dict[str, LayerBits]:
         matched = [name for name in names if any(fnmatchcase(path, one.pattern) for path in _paths(name))]
         if not matched:
             close = difflib.get_close_matches(one.pattern.rstrip(".*"), names, n=1, cutoff=0.3)
-            raise ConfigError(
+            raise UnknownNameError(
                 f"layer bits for {one.pattern!r}",
                 why="no convolution or linear layer is called that",
                 hint=f"the nearest is {close[0]!r}" if close else "edgeq build --plan --json lists the layers",
@@ -64,7 +64,7 @@ def value_widths(graph: Graph, scheme: Scheme) -> dict[str, int]:
     widths = decide_widths(graph, scheme)
     for node in graph.nodes:
         if node.op.output_bits is None and any(widths[n] != widths[node.name] for n in graph.activations(node)):
-            raise UnsupportedError(
+            raise TargetLimitError(
                 "8-bit and 16-bit values meet",
                 where=node.name,
                 hint="edgeq.quant.mixed_precision.apply_mixed_precision comes before calibration",
@@ -154,7 +154,7 @@ def _requested_of_groups(graph: Graph, groups: Mapping[str, Sequence[str]], sche
         bits = {name: requested[name].activations if name in requested else scheme.activation_bits for name in readers}
         if len(set(bits.values())) > 1:
             one, other = (next(n for n, b in bits.items() if b == value) for value in sorted(set(bits.values()))[:2])
-            raise UnsupportedError(
+            raise TargetLimitError(
                 f"{bits[one]}-bit and {bits[other]}-bit activations for one value",
                 where=group,
                 why=f"{one} and {other} read the same numbers",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import UnsupportedError
+from edgeq.errors import TargetLimitError
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import Conv2d
 from edgeq.graph.passes.fold_input import fold_input
@@ -133,7 +133,7 @@ def choose_raw_pixels(
         )
     why = f"{not_grid}; {not_weights}"
     if free:
-        raise UnsupportedError(
+        raise TargetLimitError(
             "raw pixels without an op more",
             where=spec.name,
             why=why,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from edgeq import registry
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.errors import PluginError, UnsupportedError
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.graph.run.memory import channels_last
@@ -193,7 +193,7 @@ def pick_range(
     with OBSERVERS.blame(observer):
         low, high = (float(end) for end in OBSERVERS.get(observer)(histogram, levels, consumer))
     if not -math.inf < low <= high < math.inf:
-        raise ConfigError(
+        raise PluginError(
             f"the observer {observer!r} returned the range {low:g} to {high:g}",
             why="must be two finite numbers, the lower one first",
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.config.tasks import FEWEST_SCORES
-from edgeq.errors import UnsupportedError
+from edgeq.errors import TargetLimitError
 from edgeq.graph.ir import Graph, Node
 from edgeq.graph.ops import (
     RELU,
@@ -145,7 +145,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme, *, r
     widths = value_widths(graph, scheme)
     for node in graph.nodes:
         if node.op.tabulated and widths[node.name] == 16:
-            raise UnsupportedError(
+            raise TargetLimitError(
                 f"{type(node.op).__name__} of 16-bit activations",
                 where=node.name,
                 why="no runtime has a kernel for it",
@@ -164,7 +164,7 @@ def specify(graph: Graph, input_range: tuple[float, float], scheme: Scheme, *, r
     for first, members in groups.items():
         rules = [fixed[name] for name in members if name in fixed]
         if any(rule != rules[0] for rule in rules[1:]):
-            raise UnsupportedError("two values of fixed scale are joined", where=first, hint="add an op between them")
+            raise TargetLimitError("two values of fixed scale are joined", where=first, hint="add an op between them")
         for name in members:
             specs[name] = SharedSpec(first)
         caps = [_cap(graph, name) for name in members]

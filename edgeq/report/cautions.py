@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgeq.errors import coded
 from edgeq.report.charts import POOR
 from edgeq.report.metric import metric_of, score_of
 
@@ -30,14 +31,18 @@ def accuracy_cautions(accuracy: Mapping[str, Any] | None) -> list[str]:
     line."""
     chance = chance_of(accuracy)
     hint = "are labels, weights, mean and std those it was trained with?"
-    return [f"{chance}: nothing can be said about what the integer model keeps; {hint}"] if chance else []
+    text = f"{chance}: nothing can be said about what the integer model keeps; {hint}"
+    return [coded("W110", text)] if chance else []
 
 
 def regression_cautions(regression: Mapping[str, Any] | None) -> list[str]:
     """Outputs whose answers saturate in the integer file: more than `SATURATED` of them lie beyond its range."""
     return [
-        f"{row['name']}: {row['beyond']:.1%} of the float network's answers lie beyond what the file can answer; "
-        "calibrate with pictures of your own (--method images:PATH)"
+        coded(
+            "W111",
+            f"{row['name']}: {row['beyond']:.1%} of the float network's answers lie beyond what the file can answer; "
+            "calibrate with pictures of your own (--method images:PATH)",
+        )
         for row in (regression or {}).get("outputs", ())
         if row["beyond"] > SATURATED
     ]
@@ -75,7 +80,7 @@ def layer_cautions(layers: Sequence[Row]) -> list[str]:
     ]
     if len(poor) > NAMED:
         lines[-1] += f"; {len(poor) - NAMED} more ops are below {POOR:.0f} dB"
-    return [*joins[:NAMED], *lines]
+    return [*joins[:NAMED], *(coded("W112", line) for line in lines)]
 
 
 def _join(row: Row, rows: Mapping[str, Row]) -> str | None:
@@ -88,10 +93,11 @@ def _join(row: Row, rows: Mapping[str, Row]) -> str | None:
     kept = round(STEPS * _span(small) / span)
     if kept >= FEW:
         return None
-    return (
+    text = (
         f"{row['name']} joins {_range(large)} with {_range(small)}, which keeps {max(kept, 1)} of {STEPS + 1} steps: "
         "return them apart, or bring them to one range (boxes divided by the size of the image)"
     )
+    return coded("W113", text)
 
 
 def _span(row: Row) -> float:

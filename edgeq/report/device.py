@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import ArtifactError
+from edgeq.errors import ArtifactError, coded
 from edgeq.measure.latency import moment_facts
 from edgeq.measure.validity import activity
 from edgeq.report.check import read_report
@@ -40,7 +40,7 @@ def device_row(name: str, bench: Facts, answers: Facts | None = None) -> dict[st
 
 def elsewhere(host: str, machine: str) -> str:
     """The warning of a build for `machine` processors that only a `host` one has run."""
-    return f"measured on this {host} host, not on {machine}"
+    return coded("W200", f"measured on this {host} host, not on {machine}")
 
 
 def slow_here(host: str, form: str, activations: str) -> str:
@@ -50,10 +50,11 @@ def slow_here(host: str, form: str, activations: str) -> str:
     """
     if (host, form, activations) != ("x86_64", "onnx", "int8"):
         return ""
-    return (
+    text = (
         "onnxruntime's fast kernels for x86 take unsigned activations; this file has signed ones, which are fast on "
         "Arm, so its latency on this host says nothing: --target onnx-x86 makes the file to time here"
     )
+    return coded("W201", text)
 
 
 def with_devices(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

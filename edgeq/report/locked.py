@@ -14,7 +14,7 @@ import msgspec
 
 from edgeq.config.build import BuildConfig, Effective, settings_of
 from edgeq.config.typed import find_faults
-from edgeq.errors import ArtifactError, ConfigError, GateError
+from edgeq.errors import ArtifactError, GateError, LockError
 from edgeq.model.modeltoml import shipped_models
 from edgeq.products import MARKER
 from edgeq.report.lock import NOT_THE_BUILD, BuildLock, differences, read_lock
@@ -39,7 +39,7 @@ ORDER = ("calibration.npz", "integer.safetensors")
 """Files in the order they are made, so that the first difference is the one the others follow from; then the rest."""
 
 
-class NotReproduced(GateError):  # noqa: N818  # a verdict
+class NotReproduced(GateError, code="E120"):  # noqa: N818  # a verdict
     """A rebuild ended in other bytes than its lock has. `differences` names each file that is another."""
 
     def __init__(self, locked: Locked, differences: list[str]) -> None:
@@ -69,7 +69,7 @@ class Locked:
         settings = settings_of(BuildConfig)
         unknown = sorted({*locked_settings} - {*settings})
         if unknown:
-            raise ConfigError(f"setting {unknown[0]!r}", where=str(self.path), why="this edgeq has no such setting")
+            raise LockError(f"setting {unknown[0]!r}", where=str(self.path), why="this edgeq has no such setting")
         for name, setting in settings.items():
             given, origin = getattr(effective.config, name), effective.origin[name]
             where, value = f"{self.path} {name}", locked_settings.get(name)
@@ -78,7 +78,7 @@ class Locked:
                 values[name] = given
                 continue
             if origin in (setting.flag, "MODEL") and given != value:
-                raise ConfigError(
+                raise LockError(
                     f"{setting.flag} {_format_setting(given)}",
                     why=f"{self.path} says {_format_setting(value)}",
                     hint="leave it out, or build without --locked",
@@ -96,11 +96,11 @@ class Locked:
             lines = [line for line in differences(one, other) if not line.startswith(COMPARED_BY_CONTENT)]
             lines.sort(key=lambda line: not line.startswith("model.weights"))  # the graph holds them, too
             if lines:
-                raise ConfigError(f"this build would not be that of {self.path}", why=f"{lines[0]} here")
+                raise LockError(f"this build would not be that of {self.path}", why=f"{lines[0]} here")
         for stage in ("synthesize", "finetune"):
             stage_lock = self.lock.stages.get(stage)
             if stage_lock is not None and stage_lock.device != device:
-                raise ConfigError(
+                raise LockError(
                     f"{stage} of {self.path} ran on {stage_lock.device}", why=f"here it would run on {device}"
                 )
 
@@ -147,15 +147,13 @@ def _refuse_python(name: str, value: Any, where: str) -> None:
     if name == "model":
         data = value is None or value.startswith(("torchvision:", "timm:")) or value.endswith(".pt2")
         if not data and value not in shipped_models():
-            raise ConfigError(
+            raise LockError(
                 f"{where} names the model {value!r}",
                 why="what only a lock names is not imported",
                 hint="name MODEL on the command line, too",
             )
     elif name in ("method", "evaluation") and value and value.rpartition(":")[0].endswith(".py"):
-        raise ConfigError(
-            f"{where} names {value!r}", why="what only a lock names is not imported", hint=f"give --{name}"
-        )
+        raise LockError(f"{where} names {value!r}", why="what only a lock names is not imported", hint=f"give --{name}")
 
 
 def _difference(name: str, one: Any, other: Any) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgeq.errors import coded
 from edgeq.report.charts import gap_chart
 from edgeq.report.html import data_uri, template
 from edgeq.report.lock import portable
@@ -48,18 +49,19 @@ def _warnings(facts: Mapping[str, Any]) -> list[str]:
     warnings = []
     gaps, answers = facts["gaps"], facts["answers"]
     if pixels := [field for field in facts["assumed"] if field != "task"]:
-        warnings.append(
-            f"Nobody stated {' and '.join(pixels)}: {facts.get('usual_values', 'the usual values')} were assumed."
-        )
+        text = f"Nobody stated {' and '.join(pixels)}: {facts.get('usual_values', 'the usual values')} were assumed."
+        warnings.append(coded("W120", text))
     if facts.get("assumption"):
-        warnings.append(f"{facts['assumption'][:1].upper()}{facts['assumption'][1:]}.")
+        warnings.append(coded("W121", f"{facts['assumption'][:1].upper()}{facts['assumption'][1:]}."))
     if facts["reference"] is None:
-        warnings.append(f"Layers could not be compared: {facts['reference_why']}.")
+        warnings.append(coded("W300", f"Layers could not be compared: {facts['reference_why']}."))
     if gaps and gaps["mean_gap"] + gaps["std_gap"] >= gaps["noise_mean_gap"] + gaps["noise_std_gap"]:
-        warnings.append("These images match the network no better than Gaussian noise does.")
+        warnings.append(coded("W301", "These images match the network no better than Gaussian noise does."))
     if answers and answers["share"] is not None and answers["share"] < 0.5:
-        warnings.append("The network assigns most images to another class than they were made for.")
+        text = "The network assigns most images to another class than they were made for."
+        warnings.append(coded("W131", text))
     if facts["outside"] > 0.001:
         share = f"{100 * facts['outside']:.1f} %"
-        warnings.append(f"{share} of the values are none a pixel can have; in images.npz and png/ they are clipped.")
+        text = f"{share} of the values are none a pixel can have; in images.npz and png/ they are clipped."
+        warnings.append(coded("W302", text))
     return warnings

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgeq.config.recipe import replaced
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import ConfigError
+from edgeq.errors import PluginError
 from edgeq.graph.ir import Graph
 from edgeq.progress import Progress, Silent
 from edgeq.registry import Registry
@@ -154,15 +154,15 @@ def synthesize_by(name: str, request: Request) -> CalibrationSet:
         made: Any = SYNTHESIZERS.get(name)(request)
     wanted = [request.images, *request.shape]
     if not isinstance(made, CalibrationSet):
-        raise ConfigError(f"the synthesizer {name!r} returned {type(made).__name__}", why="must be a CalibrationSet")
+        raise PluginError(f"the synthesizer {name!r} returned {type(made).__name__}", why="must be a CalibrationSet")
     if list(np.shape(made.inputs)) != wanted or np.shape(made.labels) != (request.images,):
-        raise ConfigError(
+        raise PluginError(
             f"the synthesizer {name!r} returned images {list(np.shape(made.inputs))} with "
             f"{list(np.shape(made.labels))} labels",
             why=f"must be {wanted} with one label each",
         )
     if getattr(made.inputs, "dtype", None) != np.float32 or not np.isfinite(made.inputs).all():
-        raise ConfigError(f"images of the synthesizer {name!r}", why="must be finite float32 values")
+        raise PluginError(f"images of the synthesizer {name!r}", why="must be finite float32 values")
     return made
 
 

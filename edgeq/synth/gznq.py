@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edgeq.config.typed import Amount, Bits, Count, Positive, Share, Width
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import UnsupportedError
+from edgeq.errors import MethodLimitError
 from edgeq.synth.base import RECIPES, SYNTHESIZERS, Recipe, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import keep, read_images, read_notes
 from edgeq.synth.distil import Pixel, Pull, distil
@@ -128,7 +128,7 @@ def synthesize(request: Request, settings: Settings, method: str) -> Calibration
     """A calibration set by `settings`. Its notes: share rejected at first and at last, and iterations per batch."""
     teacher = Teacher(request.graph, bits=settings.teacher_bits, swung=settings.swung).to(request.device)
     if not teacher.stored:
-        raise UnsupportedError(
+        raise MethodLimitError(
             f"{method} needs batch-norm statistics",
             where=request.graph.name,
             why="the network has none (absent or folded)",

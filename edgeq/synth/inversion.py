@@ -20,7 +20,7 @@ from torch import Tensor
 
 from edgeq.config.typed import Amount, Inside, Positive, Share
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import UnsupportedError
+from edgeq.errors import MethodLimitError
 from edgeq.graph.run import GraphModule
 from edgeq.synth.base import RECIPES, SYNTHESIZERS, Recipe, Request, balanced_labels, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import keep, read_images
@@ -78,7 +78,7 @@ def inversion(request: Request) -> CalibrationSet:
 def invert(request: Request, settings: Settings) -> CalibrationSet:
     """`inversion` with explicit `settings`, which replace those of the request's effort."""
     if request.values:
-        raise UnsupportedError(
+        raise MethodLimitError(
             "inversion needs classes to draw",
             where=request.graph.name,
             why="the outputs are real values",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.errors import ConflictError, MethodLimitError
 from edgeq.graph.ops import BatchNorm
 from edgeq.progress import Progress
 from edgeq.synth.base import JOINED, RECIPES, SYNTHESIZERS, Request, Synthesizer, passes_needed, shares, synthesize_by
@@ -33,14 +33,14 @@ def synthesizer_of(name: str) -> Synthesizer:
         return lambda request: synthesize_by(name, request)
     for part in parts:
         if part in ("", "auto") or part.startswith("images:"):
-            raise ConfigError(
+            raise ConflictError(
                 f"--method {name}",
                 why=f"{part} is no method to join" if part else f"nothing stands beside a {JOINED}",
                 hint="join methods that edgeq methods lists below NAME+NAME",
             )
         SYNTHESIZERS.get(part)
         if parts.count(part) > 1:
-            raise ConfigError(f"--method {name}", why=f"{part} is there twice", hint="name each method once")
+            raise ConflictError(f"--method {name}", why=f"{part} is there twice", hint="name each method once")
     return lambda request: _mixture(request, name)
 
 
@@ -48,7 +48,7 @@ def _mixture(request: Request, name: str) -> CalibrationSet:
     sets, parts = [], [(part, size) for part, size in shares(request.images, name) if size]
     for part, _ in parts:  # before another one's minutes
         if needs_batch_norm(part) and not any(True for _ in request.graph.of_kind(BatchNorm)):
-            raise UnsupportedError(
+            raise MethodLimitError(
                 f"{part} needs batch-norm statistics",
                 where=request.graph.name,
                 why="the network has none (absent or folded)",

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from edgeq.config.typed import Amount, Count, Positive
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import UnsupportedError
+from edgeq.errors import MethodLimitError
 from edgeq.graph.run import GraphModule
 from edgeq.synth.base import RECIPES, SYNTHESIZERS, Recipe, Request, batch_generator, batch_sizes
 from edgeq.synth.checkpoint import keep, read_images
@@ -73,7 +73,7 @@ def zeroq(request: Request) -> CalibrationSet:
     """
     stored = stored_moments(request.graph)
     if not stored:
-        raise UnsupportedError(
+        raise MethodLimitError(
             "zeroq needs batch-norm statistics",
             where=request.graph.name,
             why="the network has none (absent or folded)",

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from edgeq.config.typed import Amount, Count, Positive, Width
 from edgeq.data.calibration import CalibrationSet
-from edgeq.errors import MeasurementError, UnsupportedError
+from edgeq.errors import DivergedError, MethodLimitError
 from edgeq.files import write_atomic
 from edgeq.synth.base import RECIPES, SYNTHESIZERS, Recipe, Request, balanced_labels, batch_generator
 from edgeq.synth.checkpoint import read_tensors
@@ -89,14 +89,14 @@ def train(request: Request, settings: Settings) -> Trained:
     """
     teacher = Teacher(request.graph).to(request.device)
     if not teacher.stored:
-        raise UnsupportedError(
+        raise MethodLimitError(
             "zs-cgan needs batch-norm statistics",
             where=request.graph.name,
             why="the network has none (absent or folded)",
             hint="use --method inversion, or zaq to fine-tune",
         )
     if request.classes < 2:
-        raise UnsupportedError(
+        raise MethodLimitError(
             "zs-cgan needs classes to condition on", where=request.graph.name, hint="use --method gznq"
         )
     low, high = request.limits()
@@ -163,7 +163,7 @@ class _Run:
         loss = self._loss(images, labels)
         self.loss = float(loss.detach())
         if not math.isfinite(self.loss):
-            raise MeasurementError(
+            raise DivergedError(
                 f"training the generator diverged at step {self.step}",
                 why=f"its loss is {self.loss}",
                 hint="try another --seed, or --method gznq",

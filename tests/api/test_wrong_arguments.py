@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import edgeq
-from edgeq.cli.shell import explain
+from edgeq.cli.shell import report_error
 from edgeq.data.calibration import CalibrationSet
 from edgeq.quant.observe import OBSERVERS
 from edgeq.synth import SYNTHESIZERS
@@ -176,7 +176,7 @@ def test_the_command_line_refuses_numbers_that_are_none(given: Given) -> None:
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_too_little_memory_is_no_bug(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    assert explain(error) == 2
+    assert report_error(error) == 2
     assert "too little memory" in capsys.readouterr().err
 
 

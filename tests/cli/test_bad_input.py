@@ -126,7 +126,7 @@ def test_a_plan_lists_every_unsupported_op_and_exits_as_the_build_would(folder: 
     result = CliRunner().invoke(cli, ["build", "odd.toml", "--weights", "random", "--plan"], prog_name="edgeq")
     assert result.exit_code == 3
     assert "erfc" in result.stdout
-    assert "1 unsupported call\n" in result.stderr
+    assert "1 unsupported call [E300]\n" in result.stderr
     assert not (folder / "build").exists()
 
 

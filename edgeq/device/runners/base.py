@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from edgeq.device.transport import ShellTransport
-from edgeq.errors import DeviceError
+from edgeq.errors import DeviceError, NoRuntimeError
 from edgeq.measure.validity import ENOUGH_RUNS
 from edgeq.registry import Registry
 
@@ -70,7 +70,7 @@ class Runner(ABC):
     def check(self, setup: Setup) -> None:
         """Raises `DeviceError` when files are not run like this on such a device, before anything is pushed."""
         if setup.runtime not in self.runtimes:
-            raise DeviceError(
+            raise NoRuntimeError(
                 f"{setup.runtime} does not run there", where=self.device.name, hint=f"one of {', '.join(self.runtimes)}"
             )
 

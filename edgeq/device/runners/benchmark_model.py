@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeq.errors import ConfigError, DeviceError
+from edgeq.errors import ConfigError, DeviceError, NoRuntimeError
 from edgeq.limits import read_bytes
 
 __all__ = ["Benchmark", "OpTime", "Program", "flags", "parse"]
@@ -100,7 +100,7 @@ class Program:
     def fits(self, abis: Sequence[str], where: str) -> None:
         """Raises `DeviceError` when a device of these ABIs cannot run it."""
         if self.abi and abis and self.abi not in abis:
-            raise DeviceError(
+            raise NoRuntimeError(
                 "benchmark_model is built for another processor",
                 where=where,
                 why=f"it is {self.abi}, the device runs {', '.join(abis)}",

@@ -24,7 +24,7 @@ from edgeq.device.runners import android
 from edgeq.device.runners.base import RUNNERS, WARMUP, Pace, Runner, Setup, damaged_error
 from edgeq.device.runners.benchmark_model import Benchmark, Program, flags, parse
 from edgeq.device.transport import Completed, ShellTransport
-from edgeq.errors import ConfigError, DeviceError
+from edgeq.errors import ConfigError, DeviceError, NoRuntimeError
 from edgeq.formats.tflite.session import file_tensors
 from edgeq.isolation import run_isolated
 from edgeq.measure.latency import latency_facts
@@ -62,7 +62,7 @@ def find_program(given: Path | None = None) -> Program:
     """The tool, from the command line or the environment. Raises `DeviceError` when nobody has said where it is."""
     named = given or os.environ.get(PROGRAM)
     if not named:
-        raise DeviceError(
+        raise NoRuntimeError(
             "files run on Android through benchmark_model, and nobody has said where it is",
             hint=f"--benchmark-model PATH or {PROGRAM}; docs/devices.md says where to get it",
         )
@@ -100,14 +100,14 @@ class PhoneRunner(Runner):
 
     def check(self, setup: Setup) -> None:
         if setup.runtime == "onnxruntime":
-            raise DeviceError(
+            raise NoRuntimeError(
                 "ONNX files cannot be run on Android from here",
                 where=self.device.name,
                 why="onnxruntime publishes no program for its command line",
                 hint="docs/devices.md says how by hand",
             )
         if setup.runtime != "litert" or setup.kernels not in ("xnnpack", "builtin"):
-            raise DeviceError(
+            raise NoRuntimeError(
                 f"{setup.runtime} with {setup.kernels} kernels does not run on Android",
                 where=self.device.name,
                 hint="benchmark_model holds a runtime of its own: leave --runtime out",
@@ -203,7 +203,7 @@ class PhoneRunner(Runner):
         if done.status:
             raise self._refused(done, printed)
         if ignored := self._parsed(printed).ignored:
-            raise DeviceError(
+            raise NoRuntimeError(
                 "this build of benchmark_model cannot be given images",
                 where=self.device.name,
                 why=f"it does not know {', '.join(ignored)}",

@@ -22,7 +22,7 @@ from edgeq.device.answers import read_answer
 from edgeq.device.runners import agent
 from edgeq.device.runners.base import RUNNERS, Pace, Runner, Setup, damaged_error
 from edgeq.device.transport import ShellTransport
-from edgeq.errors import DeviceError
+from edgeq.errors import DeviceError, NoRuntimeError
 from edgeq.measure.latency import latency_facts
 from edgeq.measure.validity import doubts
 
@@ -173,21 +173,21 @@ def _request(setup: Setup) -> dict[str, Any]:
 def _no_answer(device: ShellTransport, status: int, printed: str) -> DeviceError:
     foreign = "ELF" in printed  # what a shell says that takes another processor's program for a script
     if status == 126 or (status == 127 and foreign):
-        return DeviceError(
+        return NoRuntimeError(
             "Python does not start on the device",
             where=device.name,
             why="it is no program for this processor" if foreign else printed,
             hint="install a Python for its processor there: sudo apt-get install --reinstall python3",
         )
     if status == 127:
-        return DeviceError(
+        return NoRuntimeError(
             "there is no Python on the device",
             where=device.name,
             why=printed,
             hint="sudo apt-get install python3 python3-venv, there",
         )
     if status in (132, -4):
-        return DeviceError(
+        return NoRuntimeError(
             "the runtime on the device uses instructions its processor lacks",
             where=device.name,
             hint="install a build for this processor: edgeq device provision",

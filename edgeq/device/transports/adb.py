@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgeq.device.transport import LONGEST_ANSWER, QUICK, TRANSPORTS, Completed, Listed, ShellTransport, call
-from edgeq.errors import ConfigError, DeviceError
+from edgeq.errors import ConfigError, DeviceError, UnreachableError
 from edgeq.scratch import scratch
 
 __all__ = ["AdbTransport", "Attached", "find_attached", "only_serial"]
@@ -91,7 +91,7 @@ def only_serial() -> str:
         )
     if known:
         raise _unready(known[0])
-    raise DeviceError(
+    raise UnreachableError(
         "no Android device is connected",
         where="adb",
         hint="plug one in with USB debugging switched on, or: adb connect HOST:PORT",
@@ -149,7 +149,7 @@ class AdbTransport(ShellTransport):
         found = next((device for device in find_attached() if device.serial == self.serial), None)
         if found is None:
             hint = f"adb connect {self.serial}" if ":" in self.serial else "adb devices lists those that are"
-            raise DeviceError(
+            raise UnreachableError(
                 "the device cannot be reached", where=self.name, why="no device of that serial is connected", hint=hint
             )
         if found.state != "device":
@@ -158,7 +158,7 @@ class AdbTransport(ShellTransport):
         if done.status:
             raise _adb_error(self.name, done.stderr)
         if "shell_v2" not in done.stdout.decode(errors="replace").split():
-            raise DeviceError(
+            raise UnreachableError(
                 "the device does not say how commands end",
                 where=self.name,
                 why="its adb daemon lacks shell_v2",
@@ -200,21 +200,21 @@ def _adb(words: list[str], where: str, timeout: float = QUICK) -> Completed:
         return call(["adb", *words], data=None, timeout=timeout, where=where)
     except DeviceError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            raise DeviceError("adb is not installed here", where=where, hint=INSTALL) from error
+            raise UnreachableError("adb is not installed here", where=where, hint=INSTALL) from error
         raise
 
 
 def _unready(device: Attached) -> DeviceError:
     why, hint = _STATES.get(device.state, (f"its state is {device.state}", "adb devices -l says more"))
-    return DeviceError("the device cannot be used", where=f"adb:{device.serial}", why=why, hint=hint)
+    return UnreachableError("the device cannot be used", where=f"adb:{device.serial}", why=why, hint=hint)
 
 
 def _adb_error(name: str, printed: str) -> DeviceError:
     for sign, why, hint in _REMEDIES:
         if sign in printed.lower():
-            return DeviceError("the device cannot be reached", where=name, why=why, hint=hint)
+            return UnreachableError("the device cannot be reached", where=name, why=why, hint=hint)
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    return DeviceError(
+    return UnreachableError(
         "the connection to the device is lost",
         where=name,
         why=lines[-1] if lines else "",

@@ -9,7 +9,7 @@ from typing import ClassVar
 from edgeq.device.transport import TRANSPORTS, Listed, ShellTransport
 from edgeq.device.transports.local import LocalTransport
 from edgeq.device.userland import RUNTIMES, Userland, find_userland
-from edgeq.errors import DeviceError
+from edgeq.errors import DeviceError, NoRuntimeError, UnknownDeviceError
 
 __all__ = ["EmulatorTransport"]
 
@@ -28,7 +28,7 @@ class EmulatorTransport(LocalTransport):
         """`runtime` is one of `edgeq.device.userland.RUNTIMES`: each has wheels of its own."""
         super().__init__(f"emulator:{cpu}", patience=patience)
         if not re.fullmatch(r"[a-z0-9-]+", cpu):
-            raise DeviceError(f"no processor {cpu!r}", hint="emulator:cortex-a72 or emulator:cortex-a76")
+            raise UnknownDeviceError(f"no processor {cpu!r}", hint="emulator:cortex-a72 or emulator:cortex-a76")
         self.python = userland.python(cpu)
         self.environment = userland.environment(cpu) | {
             "PYTHONPATH": os.pathsep.join([str(userland.wheels(runtime)), str(userland.root / "usr/lib/python3.11")])
@@ -41,7 +41,7 @@ class EmulatorTransport(LocalTransport):
     @classmethod
     def open(cls, name: str, *, runtime: str, patience: float) -> ShellTransport:
         if runtime not in RUNTIMES:
-            raise DeviceError(f"no runtime {runtime!r} in the emulated Arm", hint=", ".join(RUNTIMES))
+            raise NoRuntimeError(f"no runtime {runtime!r} in the emulated Arm", hint=", ".join(RUNTIMES))
         return cls(name.removeprefix("emulator:"), find_userland(), runtime, patience=patience)
 
     @classmethod

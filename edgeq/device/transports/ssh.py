@@ -14,7 +14,7 @@ import time
 from typing import ClassVar
 
 from edgeq.device.transport import LONGEST_ANSWER, QUICK, TRANSPORTS, Completed, ShellTransport, call
-from edgeq.errors import DeviceError
+from edgeq.errors import DeviceError, UnknownDeviceError, UnreachableError
 from edgeq.scratch import scratch
 
 __all__ = ["SshTransport"]
@@ -63,7 +63,7 @@ class SshTransport(ShellTransport):
     def __init__(self, host: str, *, patience: float = 0.0) -> None:
         super().__init__(host if "@" in host else f"ssh:{host}", patience=patience)  # as `--device` takes it
         if host.startswith("-") or any(sign.isspace() for sign in host) or not host:
-            raise DeviceError(f"no device {host!r}", hint="user@host, as for ssh")
+            raise UnknownDeviceError(f"no device {host!r}", hint="user@host, as for ssh")
         self._host = host
         self._socket = ""
 
@@ -82,7 +82,7 @@ class SshTransport(ShellTransport):
                 start_new_session=True,
             )
         except FileNotFoundError as error:
-            raise DeviceError("there is no /bin/sh here") from error
+            raise UnreachableError("there is no /bin/sh here") from error
         self._cleanup.callback(_end, master)
         until = time.monotonic() + 2 * CONNECT
         while not os.path.exists(self._socket):
@@ -90,7 +90,7 @@ class SshTransport(ShellTransport):
                 log.seek(0)
                 printed = log.read(1 << 20).decode(errors="replace")
                 if master.poll() == 127:
-                    raise DeviceError("ssh is not installed here", hint="sudo apt-get install openssh-client")
+                    raise UnreachableError("ssh is not installed here", hint="sudo apt-get install openssh-client")
                 raise self._unreachable(printed)
             time.sleep(0.02)
 
@@ -128,11 +128,11 @@ class SshTransport(ShellTransport):
     def _unreachable(self, printed: str) -> DeviceError:
         for sign, why, hint in _REMEDIES:
             if sign.lower() in printed.lower():
-                return DeviceError(
+                return UnreachableError(
                     "the device cannot be reached", where=self.name, why=why, hint=hint.format(host=self._host)
                 )
         lines = [line for line in printed.splitlines() if line.strip()]
-        return DeviceError(
+        return UnreachableError(
             "the connection to the device is lost",
             where=self.name,
             why=lines[-1].strip() if lines else "",

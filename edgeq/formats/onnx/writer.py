@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgeq.errors import UnsupportedError
+from edgeq.errors import TargetLimitError
 from edgeq.formats.onnx.builder import Builder
 from edgeq.formats.onnx.context import FloatContext, QuantizedContext, array_range
 from edgeq.formats.onnx.emit import emit
@@ -47,16 +47,16 @@ def write_onnx(
         UnsupportedError: an op or a quantization that would not run in integers.
     """
     if activations not in ("int8", "uint8") or io not in ("float32", "int8", "uint8"):
-        raise UnsupportedError(f"ONNX files here have int8 or uint8 activations, not {activations} with {io} inputs")
+        raise TargetLimitError(f"ONNX files here have int8 or uint8 activations, not {activations} with {io} inputs")
     if graph.activation_types != {"int8"}:
-        raise UnsupportedError(
+        raise TargetLimitError(
             "16-bit activations in an ONNX file",
             where=graph.name,
             why="onnxruntime has no 16-bit integer convolution and would compute it in float",
             hint="write a TFLite file",
         )
     if graph.narrow():
-        raise UnsupportedError(
+        raise TargetLimitError(
             "activations of fewer than 8 bits", where=graph.narrow()[0], why="onnxruntime's kernels saturate at 8"
         )
     _check_biases(graph)
@@ -120,7 +120,7 @@ def _check_biases(graph: IntegerGraph) -> None:
             continue
         x, w, b = (graph.quantizations[name].scale for name in node.inputs)
         if not np.array_equal(b, np.float32(x) * w):
-            raise UnsupportedError(
+            raise TargetLimitError(
                 "the bias scale is not input scale x weight scale",
                 where=node.name,
                 hint="freeze computes it in float32",
@@ -132,11 +132,11 @@ def _check_weights(graph: IntegerGraph, bits: int) -> None:
         name = node.inputs[1]
         low, high = array_range(graph.constants[name])
         if bits == 7 and (low < -64 or high > 64):
-            raise UnsupportedError(
+            raise TargetLimitError(
                 f"weight {name} has integers from {low} to {high}",
                 where=node.name,
                 why="7-bit weights stay within ±64",
                 hint="quantize with weight_bits = 7",
             )
         if np.any(graph.quantizations[name].zero_point != 0):
-            raise UnsupportedError(f"weight {name} is not symmetric", where=node.name, why="its zero point is not 0")
+            raise TargetLimitError(f"weight {name} is not symmetric", where=node.name, why="its zero point is not 0")

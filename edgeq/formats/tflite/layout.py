@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import UnsupportedError
+from edgeq.errors import TargetLimitError, UnsupportedError
 from edgeq.formats.tflite.order import Order, Turn, natural, positions
 from edgeq.formats.tflite.padding import Axis, Window, fit, pad_and_fit
 from edgeq.formats.tflite.relayout import Mirror, Moves, Network, follow
@@ -128,7 +128,7 @@ def plan(graph: Network) -> Layout:
     cost, mirror, carriages, moves = best
     if math.isinf(cost):
         lost = next(name for name, carriage in carriages.items() if math.isinf(carriage.cost))
-        raise UnsupportedError(
+        raise TargetLimitError(
             "average pooling that leaves padding out of its mean",
             where=lost,
             why="TFLite has it for SAME padding only",

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import ArtifactError, ConfigError, DeviceError
+from edgeq.errors import ArtifactError, ConfigError, NoRuntimeError
 from edgeq.formats.session import Session
 from edgeq.isolation import alive, read_untrusted
 from edgeq.limits import read_bytes
@@ -44,7 +44,7 @@ def interpreter_module() -> tuple[ModuleType, str]:
             return importlib.import_module(module), f"{package} {importlib.metadata.version(package)}"
         except ImportError:
             continue
-    raise DeviceError("no TFLite runtime is installed", hint=INSTALL)
+    raise NoRuntimeError("no TFLite runtime is installed", hint=INSTALL)
 
 
 @contextlib.contextmanager

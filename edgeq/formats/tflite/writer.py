@@ -6,7 +6,7 @@ import math
 
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeq.errors import ConfigError, UnsupportedError
+from edgeq.errors import ConflictError, TargetLimitError
 from edgeq.formats.metadata import ModelMetadata
 from edgeq.formats.tflite.emit import Emitter, emit
 from edgeq.formats.tflite.emit.elementwise import UNFUSED
@@ -36,22 +36,22 @@ def write_tflite(
     """
     types = graph.activation_types
     if io not in (None, *IO_TYPES):
-        raise ConfigError(f"cannot write {io!r} inputs and outputs", hint=f"one of {', '.join(IO_TYPES)}")
+        raise ConflictError(f"cannot write {io!r} inputs and outputs", hint=f"one of {', '.join(IO_TYPES)}")
     if weights not in WEIGHT_TYPES:
-        raise ConfigError(f"cannot store weights as {weights!r}", hint=f"one of {', '.join(WEIGHT_TYPES)}")
+        raise ConflictError(f"cannot store weights as {weights!r}", hint=f"one of {', '.join(WEIGHT_TYPES)}")
     for name in (*graph.inputs, *graph.outputs):
         inner = graph.quantizations[name].dtype
         if io not in (None, inner, "float32") and (inner, io) != ("int8", "uint8"):
-            raise ConfigError(
+            raise ConflictError(
                 f"{io} inputs and outputs of {inner} activations",
                 where=name,
                 why="they would be rounded twice",
                 hint=f"{inner} or float32",
             )
     if types == {"int16"} and weights == "int4":
-        raise ConfigError("int4 storage beside 16-bit activations", why="TFLite has no such kernels", hint="int8")
+        raise ConflictError("int4 storage beside 16-bit activations", why="TFLite has no such kernels", hint="int8")
     if graph.narrow():
-        raise UnsupportedError(
+        raise TargetLimitError(
             "activations of fewer than 8 bits", where=graph.narrow()[0], why="TFLite's kernels saturate at 8"
         )
     return _write(graph, io, weights, about)
@@ -79,7 +79,7 @@ def _apart(graph: Graph) -> Graph:
 
 def _write(graph: Network, io: str | None, weights: str = "int8", about: ModelMetadata | None = None) -> bytes:
     if any(graph.shapes[name][0] != 1 for name in graph.inputs):
-        raise UnsupportedError("a TFLite file holds batch 1 only", where=graph.name, hint="capture with batch 1")
+        raise TargetLimitError("a TFLite file holds batch 1 only", where=graph.name, hint="capture with batch 1")
     e = Emitter(graph, plan(graph), weights)
     for name in graph.inputs:
         _input(e, name, io)

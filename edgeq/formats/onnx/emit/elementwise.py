@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from edgeq.errors import UnsupportedError
+from edgeq.errors import TargetLimitError
 from edgeq.formats.onnx.context import Context, QuantizedContext
 from edgeq.formats.onnx.emit.table import EMITTERS
 from edgeq.formats.onnx.reference.elementwise import GATE, SIGMOID, THREE
@@ -48,7 +48,7 @@ def _check_grid(context: QuantizedContext, node: Node) -> None:
     """The forms below make integers of one grid."""
     q, demanded = context.grid(node.name), node.op.fixed_grid()
     if (float(q.scale), int(q.zero_point)) != demanded:
-        raise UnsupportedError(
+        raise TargetLimitError(
             f"{type(node.op).__name__} with a scale of its own",
             where=node.name,
             hint=f"its scale and zero point are {demanded}",

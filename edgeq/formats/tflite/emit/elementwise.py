@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeq.errors import UnsupportedError
+from edgeq.errors import TargetLimitError
 from edgeq.formats.tflite.emit.emitter import Emitter, grid_key, options_of
 from edgeq.formats.tflite.emit.table import EMITTERS
 from edgeq.graph import ops
@@ -61,7 +61,7 @@ def fused_activation_code(e: Emitter, node: Node, clamp: Clamp | None) -> int:
             if clamp.minimum == 0:
                 return int(_FUSED.RELU)
     if clamp is not None and clamp not in FUSED:
-        raise UnsupportedError(
+        raise TargetLimitError(
             f"{type(node.op).__name__} with a fused clamp to [{clamp.minimum}, {clamp.maximum}]",
             where=node.name,
             hint="leave the clamp a node of its own",
@@ -100,7 +100,7 @@ def _clamp(e: Emitter, node: Node, op: Clamp) -> None:
         e.operator(STANDALONE[op], (x,), e.output(node), None, 1 if op not in (ops.RELU, ops.RELU6) else 0)
         return
     if grid_key(e.quantizations.get(node.inputs[0])) != grid_key(e.quantizations.get(node.name)):
-        raise UnsupportedError(
+        raise TargetLimitError(
             f"Clamp to [{op.minimum}, {op.maximum}] would have to rescale",
             where=node.name,
             hint="use ReLU or ReLU6, or give input and output one quantization",
@@ -108,7 +108,7 @@ def _clamp(e: Emitter, node: Node, op: Clamp) -> None:
     limits = [(_CODE.MAXIMUM, op.minimum, "minimum"), (_CODE.MINIMUM, op.maximum, "maximum")]
     limits = [limit for limit in limits if math.isfinite(limit[1])]
     if not limits:
-        raise UnsupportedError("Clamp without a limit does nothing", where=node.name, hint="remove it")
+        raise TargetLimitError("Clamp without a limit does nothing", where=node.name, hint="remove it")
     for place, (code, value, kind) in enumerate(limits):
         data = np.asarray(value, np.float32) if q is None else q.quantize(np.asarray(value, np.float32))
         limit = e.constant(kind, np.asarray(data), q)
@@ -157,7 +157,7 @@ def check_grid(e: Emitter, node: Node, name: str = "") -> None:
     """Raise `UnsupportedError` for an output that is not on the one grid that TFLite's integer kernel has."""
     q, demanded = e.quantizations.get(node.name), node.op.fixed_grid(16 if e.wide else 8)
     if q is not None and grid_key(q) != demanded:
-        raise UnsupportedError(
+        raise TargetLimitError(
             f"{name or type(node.op).__name__} with a scale of its own",
             where=node.name,
             hint=f"TFLite fixes scale and zero point: {demanded}",
@@ -186,7 +186,7 @@ def _hard_sigmoid(e: Emitter, node: Node, op: ops.HardSigmoid) -> None:
     channels = shape[-1]
     image = shape if len(shape) == 4 else (1, 1, math.prod(shape[:-1]), channels)
     if source is None:
-        raise UnsupportedError(
+        raise TargetLimitError(
             "a hard sigmoid alone has no float form in TFLite",
             where=node.name,
             hint="TFLite has it as a part of a hard swish",
@@ -214,7 +214,7 @@ def _hard_sigmoid(e: Emitter, node: Node, op: ops.HardSigmoid) -> None:
 @EMITTERS.rule(ops.HardSwish)
 def _hard_swish(e: Emitter, node: Node, op: ops.HardSwish) -> None:
     if e.dtype != "float32":
-        raise UnsupportedError("HardSwish has no TFLite form here", where=node.name, hint=op.lowering)
+        raise TargetLimitError("HardSwish has no TFLite form here", where=node.name, hint=op.lowering)
     _plain(e, node, _CODE.HARD_SWISH)
 
 
@@ -287,7 +287,7 @@ def _power(e: Emitter, node: Node, op: ops.Power) -> None:
 def _look_up(e: Emitter, node: Node, op: ops.Unary) -> None:
     """Places from 0 to 255, and a gathering of them."""
     if e.wide:
-        raise UnsupportedError(
+        raise TargetLimitError(
             f"{type(op).__name__} of 16-bit activations",
             where=node.name,
             why="TFLite has no such kernel",

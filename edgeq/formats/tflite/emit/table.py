@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeq.errors import UnsupportedError
+from edgeq.errors import TargetLimitError
 from edgeq.formats.tflite.emit.emitter import Emitter, grid_key
 from edgeq.graph import ops
 from edgeq.graph.ir import Node
@@ -54,7 +54,7 @@ def _negative(e: Emitter, rule: _Emit, node: Node) -> None:
 def _check_same_quantization(e: Emitter, node: Node) -> None:
     seen = {grid_key(e.quantizations.get(name)) for name in (node.name, *e.graph.activations(node))}
     if len(seen) > 1:
-        raise UnsupportedError(
+        raise TargetLimitError(
             f"{type(node.op).__name__} would have to rescale",
             where=node.name,
             hint="its inputs and output need one quantization",
