@@ -1,7 +1,7 @@
 """edgeq turns a pretrained PyTorch network into an exact integer model for an edge device, without training data.
 
 The functions are those of `edgeq.api`, loaded when the first of them is used: `import edgeq` imports no torch.
-docs/api.md shows how to use them.
+docs/how-to/python.md shows how to use them.
 """
 
 from __future__ import annotations

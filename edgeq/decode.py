@@ -1,6 +1,6 @@
 """Decode a detector's raw outputs to boxes, on the host behind the integer file. Needs numpy and no torch.
 
-Boxes are float ``(N, 4)``: x0, y0, x1, y1, as fractions of the image. `docs/tasks.md` shows the whole path.
+Boxes are float ``(N, 4)``: x0, y0, x1, y1, as fractions of the image. `docs/how-to/detection.md` shows the whole path.
 """
 
 from __future__ import annotations

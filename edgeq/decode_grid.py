@@ -2,7 +2,7 @@
 
 The heads are maps ``(images, channels, h, w)``, one per stride: first all of the boxes, then all of the class scores,
 then all of a third branch (mask coefficients, keypoints or angles), and the mask prototypes at the end. The arithmetic
-is that of ultralytics' ``Detect._inference``; `docs/tasks.md` shows the whole path.
+is that of ultralytics' ``Detect._inference``; `docs/how-to/detection.md` shows the whole path.
 """
 
 from __future__ import annotations

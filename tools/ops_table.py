@@ -1,6 +1,6 @@
-"""Print docs/ops.md: what every stage does with every op, found by trying it.
+"""Print docs/reference/ops.md: what every stage does with every op, found by trying it.
 
-    python tools/ops_table.py > docs/ops.md
+    python tools/ops_table.py > docs/reference/ops.md
 
 Each op is a network of one node, taken as it is (`optimize` has not been run), so that a refusal shows what the stage
 itself says.

@@ -33,7 +33,8 @@ __all__ = ["Report", "build", "check", "plan"]
 class Report(Mapping[str, Any]):
     """What a build measured: the contents of its report.json, and the `folder` that holds the build.
 
-    A report is a read-only mapping: ``report["accuracy"]["integer"]["top1"]``. docs/report-schema.md lists its fields.
+    A report is a read-only mapping: ``report["accuracy"]["integer"]["top1"]``. docs/reference/report-schema.md lists
+    its fields.
     """
 
     folder: Path

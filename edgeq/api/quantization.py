@@ -148,9 +148,9 @@ def finetune(
 ) -> IntegerGraph:
     """Train the quantized network to answer as the float one does, without data, and turn it into integers.
 
-    `method` is ``kd``, ``zaq`` or ``dfq-akd`` (docs/finetune.md). A fifth of `images` judges and the rest trains, so
-    give 160 or more; 5 is the least. With a `cache` folder an interrupted run goes on where it stood. The other
-    arguments are those of `quantize`. Raises `MeasurementError` when training diverges, `ConfigError`,
+    `method` is ``kd``, ``zaq`` or ``dfq-akd`` (docs/how-to/finetune.md). A fifth of `images` judges and the rest
+    trains, so give 160 or more; 5 is the least. With a `cache` folder an interrupted run goes on where it stood. The
+    other arguments are those of `quantize`. Raises `MeasurementError` when training diverges, `ConfigError`,
     `UnsupportedError`.
 
     >>> net = edgeq.finetune(model, images, bits="w4a4", method="kd", effort="fast")

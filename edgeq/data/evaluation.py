@@ -110,10 +110,10 @@ def load_images(path: str | Path, spec: ModelSpec, limit: int | None = None) -> 
     """The labelled images at `path`, every one decoded and checked now rather than after hours of work.
 
     `path` is an ``.npz`` (uint8 NHWC ``images``, and the arrays `ARRAYS` names for the task), a folder of class folders
-    (see `number_folders`), a ``.csv`` (see docs/tasks.md for its columns), or ``file.py:function`` returning (images,
-    truths) or a dictionary of both. Labels are class indices, or names where the model has `labels`. Regressors and
-    embeddings also take images of which nothing is known. `limit` takes that many, evenly spaced, so that sets sorted
-    by class keep every class. Raises `ConfigError`.
+    (see `number_folders`), a ``.csv`` (see docs/reference/evaluation.md for its columns), or ``file.py:function``
+    returning (images, truths) or a dictionary of both. Labels are class indices, or names where the model has `labels`.
+    Regressors and embeddings also take images of which nothing is known. `limit` takes that many, evenly spaced, so
+    that sets sorted by class keep every class. Raises `ConfigError`.
     """
     _insist(f"evaluation images {path}")
     pixels, labels, note = _read(str(path), spec, lambda total: _spread(total, limit))

@@ -49,7 +49,7 @@ def check_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Truth
             f"evaluation images for {spec.task}",
             where=spec.name,
             why="nothing says what its outputs mean",
-            hint="add a [task] table to model.toml, see docs/tasks.md",
+            hint="add a [task] table to model.toml, see docs/how-to/tasks.md",
         )
     if isinstance(spec.dense, Segmentation):
         return _masks(np.asarray(given), images, source, spec, spec.dense)

@@ -50,7 +50,7 @@ def _android(facts: Mapping[str, Any]) -> list[str]:
     tool = facts["runtimes"]["benchmark_model"]
     if not tool["works"]:
         abi = (facts["machine"]["abis"] or ["its processor"])[0]
-        steps.append(f"benchmark_model: {tool['why']}; docs/devices.md says where a build for {abi} comes from")
+        steps.append(f"benchmark_model: {tool['why']}; docs/how-to/devices.md says where a build for {abi} comes from")
     if facts["free_bytes"] is not None and facts["free_bytes"] < 100 * 2**20:
         steps.append(
             f"{facts['free_bytes'] // 2**20} MiB free, models and results may take 100: remove something there"

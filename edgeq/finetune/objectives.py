@@ -1,6 +1,6 @@
 """The losses of each fine-tuning method, of the student and of the generator.
 
-Formulas and their sources: docs/methods/zaq.md and docs/methods/dfq-akd.md.
+Formulas and their sources: docs/explanation/methods/zaq.md and docs/explanation/methods/dfq-akd.md.
 """
 
 from __future__ import annotations

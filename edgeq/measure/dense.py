@@ -46,7 +46,7 @@ class Dense:
 
 
 def enlarge(logits: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Logits ``(N, C, h, w)`` at `size` (height, width), bilinear: what docs/tasks.md asks of the host."""
+    """Logits ``(N, C, h, w)`` at `size` (height, width), bilinear, as docs/how-to/segmentation.md asks."""
     import torch
     from torch.nn.functional import interpolate
 

@@ -1,6 +1,6 @@
 """Building and checking report.json, and printing its documentation, all from the structs in `fields.py`.
 
-`python -m edgeq.report.schema` prints `docs/report-schema.md`, with ``--json`` the same as JSON Schema.
+`python -m edgeq.report.schema` prints `docs/reference/report-schema.md`, with ``--json`` the same as JSON Schema.
 """
 
 from __future__ import annotations

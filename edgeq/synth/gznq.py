@@ -3,7 +3,7 @@
 He, Hu, Wang, Cheng, "Generative Zero-shot Network Quantization", arXiv 2101.08430. From the paper: class-conditional
 images, squared gaps to the batch-norm means and variances, cross-entropy. Reconstructed (its later pages could not be
 read): everything else. `gznq-generator` replaces pixels by latents and a small generator, as GENIE does (arXiv
-2212.04780). See docs/methods/gznq.md.
+2212.04780). See docs/explanation/methods/gznq.md.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ pixels.
 
 Random shapes hold no objects and leave the last layers too quiet. So half of the images of a batch are also pulled
 towards a class, in every degree of doubt, as in `inversion`, and the statistics are estimated again as the images
-change. docs/methods/gzsq.md has the ablation.
+change. docs/explanation/methods/gzsq.md has the ablation.
 """
 
 from __future__ import annotations

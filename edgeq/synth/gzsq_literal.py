@@ -2,7 +2,7 @@
 
 Sharma, Abraham, Rajendiran, "Generalized Zero-Shot Quantization via Learned Weights Statistics", arXiv 2112.02834, IEEE
 TMM 25: estimated statistics, empirical adjustment, absolute Z-score loss, as far as they are known. It is kept for the
-comparison in docs/methods/gzsq.md; `edgeq.synth.gzsq` is the method to use.
+comparison in docs/explanation/methods/gzsq.md; `edgeq.synth.gzsq` is the method to use.
 """
 
 from __future__ import annotations

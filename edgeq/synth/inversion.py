@@ -4,7 +4,7 @@
 photographs, but deep layers see no object in them and stay too quiet. So `inversion` changes each image until the
 classifier finds the class that was assigned to it, and no further. Both methods are edgeq's own; the optimisation is
 the model inversion of Mahendran and Vedaldi (CVPR 2015) with another start.
-docs/methods/gzsq.md compares them with statistics estimated from weights.
+docs/explanation/methods/gzsq.md compares them with statistics estimated from weights.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ whose batch norms are absent or folded. It needs no data and no stored statistic
 The model of one layer, in units of the spreads of its outputs: the means z that the pictures show differ from those of
 training by B e, where e ~ N(0, a²) are errors of the input's means in its own spreads and B = W diag(spread of input),
 taps summed. Those of training are nu + N(0, s²). a and s are chosen per layer by their marginal likelihood. This is
-edgeq's own and not in the paper of GZSQ. docs/methods/gzsq.md shows what each part gains.
+edgeq's own and not in the paper of GZSQ. docs/explanation/methods/gzsq.md shows what each part gains.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Choi, El-Khamy, Lee, "Zero-Shot Learning of a Conditional Generative Adversarial Network for Data-Free Network
 Quantization", ICIP 2021 (arXiv 2210.14392). The Gaussian KL to batch-norm statistics and the labels are the paper's;
-weights, architecture and schedule could not be read and are reconstructed: docs/methods/zs-cgan.md says which is which.
+weights, architecture and schedule could not be read and are reconstructed: docs/explanation/methods/zs-cgan.md says
+which is which.
 """
 
 from __future__ import annotations

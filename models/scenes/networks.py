@@ -1,6 +1,6 @@
 """A segmenter and a detector of 96x96 images, on one small MobileNetV2 body. Both end at raw numbers.
 
-Enlarging, decoding and suppression are the caller's (`edgeq.decode`, docs/tasks.md).
+Enlarging, decoding and suppression are the caller's (`edgeq.decode`, docs/how-to/detection.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The examples of docs/api.md run, one after the other."""
+"""The examples of docs/how-to/python.md run, one after the other."""
 
 import re
 import runpy
@@ -10,7 +10,7 @@ import pytest
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.graph.ir import Graph
 
-DOCS = Path(__file__).parents[2] / "docs" / "api.md"
+DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "python.md"
 
 
 def test_the_examples_run_in_order(

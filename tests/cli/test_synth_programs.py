@@ -37,7 +37,7 @@ def printed(name: str) -> str:
 
 
 def test_the_manual_shows_the_programs_that_are_printed() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "synth.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "synth.md").read_text()
     assert all(program in text for program in snippets("calibration").values())
 
 

@@ -65,8 +65,8 @@ def test_every_stage_takes_an_op_or_says_what_to_do(kind: type[Op]):
 
 
 def test_the_page_of_ops_is_what_the_script_prints():
-    page = (ROOT / "docs" / "ops.md").read_text()
-    assert page == document(), "run: python tools/ops_table.py > docs/ops.md"
+    page = (ROOT / "docs" / "reference" / "ops.md").read_text()
+    assert page == document(), "run: python tools/ops_table.py > docs/reference/ops.md"
 
 
 def test_an_op_like_elu_is_its_class_and_one_file_per_stage():

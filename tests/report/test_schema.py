@@ -156,8 +156,8 @@ def test_the_structs_give_a_json_schema_too() -> None:
 
 
 def test_the_documentation_is_the_table() -> None:
-    page = Path(__file__).parents[2] / "docs" / "report-schema.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "report-schema.md"
     text = documentation()
-    assert page.read_text() == text, "run: python -m edgeq.report.schema > docs/report-schema.md"
+    assert page.read_text() == text, "run: python -m edgeq.report.schema > docs/reference/report-schema.md"
     for path in REQUIRED:
         assert f"| `{path}` |" in text

@@ -64,7 +64,7 @@ def find_program(given: Path | None = None) -> Program:
     if not named:
         raise NoRuntimeError(
             "files run on Android through benchmark_model, and nobody has said where it is",
-            hint=f"--benchmark-model PATH or {PROGRAM}; docs/devices.md says where to get it",
+            hint=f"--benchmark-model PATH or {PROGRAM}; docs/how-to/devices.md says where to get it",
         )
     return Program.read(Path(named))
 
@@ -104,7 +104,7 @@ class PhoneRunner(Runner):
                 "ONNX files cannot be run on Android from here",
                 where=self.device.name,
                 why="onnxruntime publishes no program for its command line",
-                hint="docs/devices.md says how by hand",
+                hint="docs/how-to/devices.md says how by hand",
             )
         if setup.runtime != "litert" or setup.kernels not in ("xnnpack", "builtin"):
             raise NoRuntimeError(
