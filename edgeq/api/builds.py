@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from edgeq.api.arguments import expect, optional_path, path
+from edgeq.api.arguments import choice, expect, optional_path, path
 from edgeq.api.models import Model
 from edgeq.api.options import BuildOptions, Limits, library_work, parse_option, refuse_unknown, settings
+from edgeq.config.budget import read_budgets
 from edgeq.config.build import Budget, BuildConfig, Effective, resolve, settings_of
 from edgeq.config.targets import load_target
 from edgeq.errors import ConflictError
@@ -19,9 +20,11 @@ from edgeq.pipeline.build import plan as run_plan
 from edgeq.pipeline.ondevice import expect_device
 from edgeq.progress import Logged
 from edgeq.report.believable import check_believable
+from edgeq.report.builds import build_name
 from edgeq.report.check import CheckResult, read_report
 from edgeq.report.check import check as check_folder
 from edgeq.report.locked import load_locked
+from edgeq.report.verdict import Undecided, settle
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -112,7 +115,8 @@ def check(report: Report | str | Path, **limits: Unpack[Limits]) -> CheckResult:
 
     `report` is what `build` returned, or the folder of a build. ``result.held`` says whether all of it holds, and
     ``result.gates`` each limit with its margin, after those of the report, the files and the exactness. `config` names
-    an edgeq.toml with a ``[budget]``. Raises `ConfigError`, `ArtifactError`.
+    an edgeq.toml with a ``[budget]``, and `budget` a budget.toml. `undecided` says whether a limit that the images
+    cannot decide is to ``pass`` (the default) or to ``fail``. Raises `ConfigError`, `ArtifactError`.
 
     >>> edgeq.check(report, max_drop=1.0, max_bytes="4M").held
     True
@@ -121,13 +125,19 @@ def check(report: Report | str | Path, **limits: Unpack[Limits]) -> CheckResult:
     folder = report.folder if isinstance(report, Report) else report
     expect(folder, (str, Path), "report", must, hint)
     given: dict[str, Any] = dict(limits)
-    file = optional_path(given.pop("config", None), "config")
+    file, limits_file = (optional_path(given.pop(name, None), name) for name in ("config", "budget"))
+    undecided = choice(given.pop("undecided", "pass"), "undecided", get_args(Undecided))
     devices = parse_option(BuildConfig, "devices", given.pop("device", ()))
     refuse_unknown(given, settings_of(Budget))
-    budget = resolve({}, {}, file).budget if file is not None else Budget()
+    budget = Budget()
+    if file is not None:
+        resolve({}, {}, file)  # the whole of it must be right
+    if file is not None or limits_file is not None:
+        budget, _ = read_budgets({}, {}, file, limits_file).of(build_name(path(folder, "report")))
     budget = replace(budget, **{name: parse_option(Budget, name, value) for name, value in given.items()})
     budget.refuse_empty(devices or ())
-    return check_folder(path(folder, "report"), **vars(budget), devices=devices or ())
+    result = check_folder(path(folder, "report"), **vars(budget), devices=devices or ())
+    return settle(result, cast("Undecided", undecided))
 
 
 def build_settings(model: Model | str, options: Mapping[str, Any]) -> tuple[Effective, dict[str, Any]]:

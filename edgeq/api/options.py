@@ -92,6 +92,8 @@ class Limits(TypedDict, total=False):
     min_images: int | None
     allow_simulated: bool
     device: str | Sequence[str]
+    undecided: Literal["pass", "fail"]
+    budget: str | Path | None
     config: str | Path | None
 
 

@@ -14,7 +14,7 @@ from edgeq.measure.latency import latency_text
 from edgeq.report.loss import loss_of
 from edgeq.report.metric import metric_of, score_of
 
-__all__ = ["check_command", "model_name", "show_check", "show_plan", "show_report", "show_synthesis"]
+__all__ = ["WIDTH", "check_command", "flat", "model_name", "show_plan", "show_report", "show_synthesis"]
 
 MOST_OUTPUTS = 8
 """Outputs of a regressor that a summary lists."""
@@ -201,7 +201,7 @@ def show_plan(plan: Mapping[str, Any]) -> None:
     facts = Table(box=None, show_header=False, padding=(0, 2))
     for name, value in plan.items():
         if not _is_rows(value):
-            facts.add_row(name.replace("_", " "), _flat(value))
+            facts.add_row(name.replace("_", " "), flat(value))
     out.print(facts)
     for name, value in plan.items():
         if _is_rows(value):
@@ -230,11 +230,11 @@ def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         side: Literal["right", "left"] = "right" if isinstance(rows[0].get(column), int | float) else "left"
         table.add_column(column, justify=side, overflow="fold")
     for row in rows:
-        table.add_row(*(_flat(row.get(column, "")) for column in columns))
+        table.add_row(*(flat(row.get(column, "")) for column in columns))
     return table
 
 
-def _flat(value: Any) -> str:
+def flat(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, int):
@@ -242,10 +242,10 @@ def _flat(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.2f}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {flat(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         numeric = bool(value) and all(isinstance(item, int) for item in value)
-        return ("x" if numeric else ", ").join(str(item) if numeric else _flat(item) for item in value) or "none"
+        return ("x" if numeric else ", ").join(str(item) if numeric else flat(item) for item in value) or "none"
     return str(value)
 
 
@@ -283,26 +283,3 @@ def _synthesis_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("labels", f"none; the network answers with {answers['classes']} of {answers['of']} classes"))
     rows.append(("seconds", f"{facts['seconds']:.1f}"))
     return rows
-
-
-def _format_measured(value: Any) -> str:
-    """A value beside its limit: 0.9985 of 0.99 must not read as 1.00 of 0.99."""
-    return f"{value:,.4f}" if isinstance(value, float) else _flat(value)
-
-
-def show_check(verdict: Mapping[str, Any]) -> None:
-    """What held and by how much, a line per limit, then the verdict."""
-    out = console(width=WIDTH)  # a summary is the result of its command
-    table = Table(box=None, padding=(0, 2))
-    for title in ("", "limit", "value", "margin", ""):
-        table.add_column(title, justify="right" if title else "left")
-    for row in verdict["rows"]:
-        held = join_styled(("held", "green") if row["passed"] else ("MISSED", "red"))
-        table.add_row(str(row["name"]), *(_format_measured(row.get(key)) for key in ("limit", "value", "margin")), held)
-    out.print(table)
-    for row in verdict["rows"]:
-        remark = row.get("note") if row["passed"] else row.get("reason")
-        if remark:
-            out.print(f"  {row['name']}: {remark}", soft_wrap=True)
-    missed = sum(not row["passed"] for row in verdict["rows"])
-    out.print("passed" if verdict["passed"] else f"failed: {missed} of {len(verdict['rows'])} limits missed")

@@ -231,11 +231,12 @@ class Budget:
         """What a build is held to, by name, without the settings that only say how."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("min_images", "allow_simulated")}
 
-    def refuse_empty(self, devices: Sequence[str]) -> None:
-        """Raise `ConfigError` where no limit is set, or none of devices although `devices` are named."""
+    def refuse_empty(self, devices: Sequence[str], build: str = "") -> None:
+        """Raise `ConfigError` where no limit is set for `build`, or none of devices although `devices` are named."""
         given = [name for name, limit in self.limits.items() if limit is not None]
         if not given:
-            raise ConfigError("nothing to check", hint="give a limit such as --max-drop 1.0, or [budget] in edgeq.toml")
+            hint = "give a limit such as --max-drop 1.0, or [budget] in edgeq.toml"
+            raise ConfigError(f"nothing to check{build and f' in {build}'}", hint=hint)
         if devices and not any("device" in name for name in given):
             raise ConfigError(f"nothing to check on {devices[0]}", hint="give a limit such as --max-device-drop 1.0")
 
@@ -323,7 +324,7 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     limits = table.get("budget", {}) if table is not None else {}
     if not isinstance(limits, dict):
         raise TomlError(f"budget = {limits!r}", where=str(path), why="must be a table")
-    refuse_unknown(limits, tuple(settings_of(Budget)), f"{path} [budget]")
+    refuse_unknown(limits, (*settings_of(Budget), "builds"), f"{path} [budget]")  # see edgeq.config.budget
     model = flags.get("model") or environment.get("EDGEQ_MODEL")
     unused: tuple[str, ...] = ()
     if model and from_file.get("model", model) != model:

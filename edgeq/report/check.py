@@ -6,7 +6,7 @@ A gate never passes for want of a number: a value that is missing, impossible or
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,9 @@ def check(
     before, after = (finite(score_of(report.section("accuracy"), which)) for which in ("float", "integer"))
     if max_drop is not None:
         drop = None if before is None or after is None else before - after
-        gates.append(at_most("max-drop", max_drop, drop, missing, report.undecided(max_drop) or chance))
+        open_question = report.undecided(max_drop)
+        gate = at_most("max-drop", max_drop, drop, missing, open_question or chance)
+        gates.append(replace(gate, undecided=gate.held and open_question is not None))
     if min_score is not None:
         gates.append(at_least("min-score", min_score, after, missing))
     if min_agreement is not None:

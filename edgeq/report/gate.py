@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["Gate", "at_least", "at_most", "failed_gate"]
 
@@ -14,7 +14,8 @@ class Gate:
     """One limit. `margin` is how far the value is on the good side of `limit`; negative when it missed.
 
     `value` and `margin` are None when there is nothing to judge, and `reason` then says why. `note` is what a reader
-    should know although the limit held.
+    should know although the limit held. `undecided`: the limit held by the numbers, and chance may be the reason.
+    `origin` says where the limit was set; None for what every build is held to.
     """
 
     name: str
@@ -24,6 +25,13 @@ class Gate:
     held: bool
     reason: str | None = None
     note: str | None = None
+    undecided: bool = False
+    origin: str | None = None
+
+    @property
+    def word(self) -> Literal["held", "missed", "not decided"]:
+        """What became of the limit."""
+        return "missed" if not self.held else "not decided" if self.undecided else "held"
 
     def to_json(self) -> Mapping[str, Any]:
         return {
@@ -34,6 +42,8 @@ class Gate:
             "passed": self.held,
             "reason": self.reason,
             "note": self.note,
+            "decided": not self.undecided,
+            "from": self.origin,
         }
 
 

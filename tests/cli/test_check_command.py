@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from edgeq.cli.summary import show_check, show_report
+from edgeq.cli.summary import show_report
+from edgeq.cli.verdict import show_check
 from edgeq.config.build import Budget
 from edgeq.report.check import CheckResult, Gate
 from tests.cli.console import one_line, run

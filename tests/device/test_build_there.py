@@ -120,7 +120,7 @@ def test_an_arm_in_edgeq_toml_is_measured_and_gated(board: Board, model: str) ->
     assert not [warning for warning in report["warnings"] if "host, not on aarch64" in warning]
     held = CliRunner().invoke(cli, ["check", "out", "--json"])
     assert held.exit_code == 0, held.output
-    assert [gate["name"] for gate in json.loads(held.stdout)["rows"][4:]] == [
+    assert [gate["name"] for gate in json.loads(held.stdout)["builds"][0]["rows"][4:]] == [
         f"min-images {board.host}",
         f"max-device-drop {board.host}",
         f"min-device-agreement {board.host}",
