@@ -25,30 +25,43 @@ def _print_version(ctx: click.Context, option: click.Parameter, requested: bool)
 cli = Shell(
     "edgeq",
     {
-        "build": "edgeq.cli.build:build",
-        "synth": "edgeq.cli.synth:synth",
-        "check": "edgeq.cli.check:check",
-        "inspect": "edgeq.cli.inspect:inspect",
-        "show": "edgeq.cli.show:show",
-        "verify": "edgeq.cli.verify:verify",
-        "bench": "edgeq.cli.bench:bench",
-        "eval": "edgeq.cli.eval:evaluate",
-        "cache": "edgeq.cli.cache:cache",
-        "device": "edgeq.cli.device:device",
-        "devices": "edgeq.cli.device:devices",
-        "targets": "edgeq.cli.listing:targets",
-        "models": "edgeq.cli.listing:models",
-        "methods": "edgeq.cli.listing:methods",
-        "version": "edgeq.cli.listing:version",
-        "explain": "edgeq.cli.explain:explain",
+        "Make": {
+            "init": "edgeq.cli.init:init",
+            "build": "edgeq.cli.build:build",
+            "synth": "edgeq.cli.synth:synth",
+        },
+        "Check": {
+            "check": "edgeq.cli.check:check",
+            "verify": "edgeq.cli.verify:verify",
+        },
+        "Look": {
+            "show": "edgeq.cli.show:show",
+            "inspect": "edgeq.cli.inspect:inspect",
+            "models": "edgeq.cli.listing:models",
+            "targets": "edgeq.cli.listing:targets",
+            "methods": "edgeq.cli.listing:methods",
+        },
+        "Devices": {
+            "devices": "edgeq.cli.device:devices",
+            "device": "edgeq.cli.device:device",
+            "eval": "edgeq.cli.eval:evaluate",
+            "bench": "edgeq.cli.bench:bench",
+        },
+        "Environment": {
+            "doctor": "edgeq.cli.doctor:doctor",
+            "explain": "edgeq.cli.explain:explain",
+            "cache": "edgeq.cli.cache:cache",
+            "completion": "edgeq.cli.completion:completion",
+            "version": "edgeq.cli.listing:version",
+        },
     },
-    help="""Pretrained PyTorch CNN in, proven integer model for an edge device out, without training data.
+    help="""Turn a pretrained PyTorch network into an integer model for an edge device, without training data.
 
     \b
-    edgeq build --target tflite-arm        the model edgeq.toml names, else the shipped default
-    edgeq build net/model.toml --plan      what a build would do, without doing it
-    edgeq synth net/model.toml -n 128      its calibration images alone, for any quantizer
-    edgeq check build/NAME-tflite-arm --max-drop 1.0
+    edgeq build net.py:make --weights net.pth --input-shape 3,32,32 --plan     is every op supported?
+    edgeq build net.py:make --weights net.pth --input-shape 3,32,32            build/net-make-tflite-arm
+    edgeq check build/net-make-tflite-arm --max-bytes 4M                       a gate for CI: exit code 0 or 1
+    edgeq init net.py:make                                                     the same settings, in two files
     """,
 )
 

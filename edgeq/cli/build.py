@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.cli.options import config_option, program_option, say_file, settings_options
+from edgeq.cli.options import complete_model, config_option, program_option, say_file, settings_options
 from edgeq.cli.shell import echo, print_json, say
 from edgeq.config.build import BuildConfig, resolve
 from edgeq.config.targets import load_target
@@ -24,7 +24,7 @@ __all__ = ["build"]
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_model)
 @settings_options(BuildConfig, skip=("model",))
 @config_option
 @program_option
@@ -53,16 +53,16 @@ def build(
 ) -> None:
     """Turn MODEL into an integer model for a target, and measure what was made.
 
-    MODEL is a name in models/, torchvision:NAME, timm:NAME, ultralytics:NAME, a model.toml, file.py:factory,
-    package.module:factory or a .pt2. Without MODEL: what edgeq.toml in this folder names, else the model that ships
-    with edgeq.
-
     \b
-    edgeq build --target tflite-arm
+    edgeq build net.py:make --weights net.pth --input-shape 3,32,32
     edgeq build resnet20/model.toml --target onnx-x86 --effort best
     edgeq build torchvision:mobilenet_v2 --weights mine.pth --method images:photos/ --target tflite-arm
     edgeq build resnet20/model.toml --recipe gznq.fine=60
     edgeq build resnet20/model.toml --locked theirs/edgeq.lock -o again
+
+    MODEL is a name in models/, torchvision:NAME, timm:NAME, ultralytics:NAME, a model.toml, file.py:factory,
+    package.module:factory or a .pt2. Without MODEL: what edgeq.toml in this folder names, else the model that ships
+    with edgeq.
     """
     # These load numpy, which help does without.
     from edgeq.model.modeltoml import DEFAULT_MODEL

@@ -39,11 +39,11 @@ DAY = 86_400.0
 def cache(clearing: bool, days: float | None, folder: str | None, file: Path | None, as_json: bool) -> None:
     """Show what finished and interrupted stages take on the disk, or remove them.
 
-    Nothing is removed by itself. Checkpoints that changed within the last hour stay: a build may be at work on them.
-
     \b
     edgeq cache
     edgeq cache --clear --older-than 30
+
+    Nothing is removed by itself. Checkpoints that changed within the last hour stay: a build may be at work on them.
     """
     if days is not None and not clearing:
         raise ConfigError("--older-than", why="says what --clear removes", hint="edgeq cache --clear --older-than 30")

@@ -18,18 +18,31 @@ _wait = click.option("--wait", type=SECONDS, default=0.0, metavar="SECONDS", hel
 device = Shell(
     "device",
     {
-        "probe": "edgeq.cli.device:probe",
-        "provision": "edgeq.cli.device:provision",
-        "emulator": "edgeq.cli.device:emulator",
+        "Commands": {
+            "probe": "edgeq.cli.device:probe",
+            "provision": "edgeq.cli.device:provision",
+            "emulator": "edgeq.cli.device:emulator",
+        }
     },
-    help="Look at a device, put a runtime on it, or make an emulated one.",
+    help="""Look at a device, put a runtime on it, or make an emulated one.
+
+    \b
+    edgeq device probe pi@raspberrypi
+    edgeq device provision pi@raspberrypi --runtime litert
+    edgeq device emulator --create
+    """,
 )
 
 
 @click.command()
 @_json
 def devices(as_json: bool) -> None:
-    """List what --device takes, the Android devices adb knows, and whether the emulated Arm exists on this machine."""
+    """List what --device takes, the Android devices adb knows, and whether the emulated Arm exists on this machine.
+
+    \b
+    edgeq devices
+    edgeq devices --json
+    """
     from edgeq.device.transport import TRANSPORTS
 
     listed = [device for kind in TRANSPORTS.entries() for device in kind.listed()]
@@ -48,7 +61,12 @@ def devices(as_json: bool) -> None:
 @_json
 @_wait
 def probe(name: str, program: Path | None, as_json: bool, wait: float) -> None:
-    """What DEVICE is, which runtimes load there, and how to get what is missing. Exit 4 when it can run none."""
+    """Say what DEVICE is, which runtimes load there, and how to get what is missing. Exit 4 when it can run none.
+
+    \b
+    edgeq device probe pi@raspberrypi
+    edgeq device probe adb
+    """
     from edgeq.device.job import probe as look
     from edgeq.device.open import full_name, open_device, transport_of
     from edgeq.device.provision import plan
@@ -77,7 +95,12 @@ def probe(name: str, program: Path | None, as_json: bool, wait: float) -> None:
 @click.option("--runtime", default="litert", show_default=True, help="litert, tflite-runtime or onnxruntime")
 @_wait
 def provision(name: str, runtime: str, wait: float) -> None:
-    """Put a runtime and its numpy into edgeq's folder on DEVICE, which needs Python, but no pip and no internet."""
+    """Put a runtime and its numpy into edgeq's folder on DEVICE, which needs Python, but no pip and no internet.
+
+    \b
+    edgeq device provision pi@raspberrypi
+    edgeq device provision pi@raspberrypi --runtime onnxruntime
+    """
     from edgeq.device.job import probe as look
     from edgeq.device.open import open_device
     from edgeq.device.provision import provision as put
@@ -96,7 +119,12 @@ def provision(name: str, runtime: str, wait: float) -> None:
 @click.option("--create", is_flag=True, help="fetch Debian's arm64 Python, QEMU and the aarch64 wheels; no root needed")
 @_json
 def emulator(create: bool, as_json: bool) -> None:
-    """Whether there is an emulated Arm on this machine, and make one."""
+    """Say where the emulated Arm of this machine is, or make one.
+
+    \b
+    edgeq device emulator
+    edgeq device emulator --create
+    """
     from edgeq.device.userland import create_userland, find_userland
 
     userland = create_userland(lambda part: say(f"fetching {part}")) if create else find_userland()

@@ -41,17 +41,21 @@ def explanations() -> dict[str, Explanation]:
     return {code: Explanation(code, **entry) for code, entry in table.items()}
 
 
+def _complete(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    return [code for code in explanations() if code.startswith(begun.upper())]
+
+
 @click.command()
-@click.argument("code", required=False)
+@click.argument("code", required=False, shell_complete=_complete)
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
 def explain(code: str | None, as_json: bool) -> None:
     """Say what CODE means, why it happens and what to do. Without CODE: list all codes.
 
-    Errors show their code in brackets at the end of the line, such as [E221]; warnings of a report do too.
-
     \b
     edgeq explain E221
     edgeq explain
+
+    Errors show their code in brackets at the end of the line, such as [E221]; warnings of a report do too.
     """
     known = explanations()
     if code is None:

@@ -18,11 +18,11 @@ __all__ = ["inspect"]
 def inspect(artifact: Path, no_run: bool, as_json: bool) -> None:
     """Show the ops, types, shapes, scales, sizes and arithmetic of ARTIFACT: a .tflite or .onnx file, or a build.
 
-    Files of other converters are welcome: this is how to compare.
-
     \b
     edgeq inspect build/resnet20-tflite-arm
     edgeq inspect theirs.onnx --json
+
+    Files of other converters are welcome: this is how to compare.
     """
     from edgeq.formats.read import inspect as read
 

@@ -19,7 +19,12 @@ _json = click.option("--json", "as_json", is_flag=True, help="print as JSON")
 @click.command()
 @_json
 def targets(as_json: bool) -> None:
-    """List targets: what --target takes, and what each sets."""
+    """List targets: what --target takes, and what each sets.
+
+    \b
+    edgeq targets
+    edgeq targets --json
+    """
     from edgeq.config.targets import targets as all_targets
 
     shipped = all_targets()
@@ -33,7 +38,12 @@ def targets(as_json: bool) -> None:
 @click.command()
 @_json
 def models(as_json: bool) -> None:
-    """List the models that ship with edgeq."""
+    """List the models that ship with edgeq.
+
+    \b
+    edgeq models
+    edgeq models --json
+    """
     from edgeq.model.modeltoml import DEFAULT_MODEL, read_model_file, shipped_model, shipped_models
 
     rows: list[dict[str, Any]] = []
@@ -68,7 +78,12 @@ def models(as_json: bool) -> None:
 @click.command()
 @_json
 def methods(as_json: bool) -> None:
-    """List where calibration images can come from: what --method takes, what each needs and what it uses."""
+    """List where calibration images can come from: what --method takes, what each needs and what it uses.
+
+    \b
+    edgeq methods
+    edgeq methods --json
+    """
     from edgeq.synth.methods import methods as all_methods
 
     rows = all_methods()
@@ -94,7 +109,12 @@ def find_installed() -> dict[str, str]:
 @click.command()
 @_json
 def version(as_json: bool) -> None:
-    """Print the versions of edgeq and of what it stands on."""
+    """Print the versions of edgeq and of what it stands on.
+
+    \b
+    edgeq version
+    edgeq version --json
+    """
     versions = find_installed()
     if as_json:
         print_json(versions)

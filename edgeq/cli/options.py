@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from edgeq.cli.shell import say
-from edgeq.config.build import Budget, BuildConfig, Effective, settings_of
+from edgeq.config.build import Budget, BuildConfig, Effective, Setting, settings_of
 from edgeq.config.settings import MOST_SECONDS, MOST_THREADS
 
-__all__ = ["AMOUNT", "SECONDS", "THREADS", "config_option", "program_option", "say_file", "settings_options"]
+__all__ = [
+    "AMOUNT",
+    "SECONDS",
+    "THREADS",
+    "complete_model",
+    "config_option",
+    "program_option",
+    "say_file",
+    "settings_options",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -54,6 +64,33 @@ program_option = click.option(
 """The option with the path of the tool that runs files on Android."""
 
 
+def complete_model(ctx: click.Context, param: click.Parameter, begun: str) -> list[CompletionItem]:
+    """What a shell offers for MODEL: the names of shipped networks, and files."""
+    from edgeq.model.modeltoml import shipped_models  # loads numpy, which help does without
+
+    return [*(CompletionItem(name) for name in shipped_models() if name.startswith(begun)), _FILES]
+
+
+def _completer(setting: Setting) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """What a shell offers as the value of `setting`: its choices, else files."""
+
+    def complete(ctx: click.Context, param: click.Parameter, begun: str) -> list[CompletionItem]:
+        if setting.name == "targets":
+            from edgeq.config.targets import target_names
+
+            choices = target_names()
+        elif setting.kind.metavar.startswith("["):
+            choices = setting.kind.metavar.strip("[]").split("|")
+        else:
+            return [_FILES]
+        return [CompletionItem(name) for name in choices if name.startswith(begun)]
+
+    return complete
+
+
+_FILES = CompletionItem("", type="file")
+
+
 def settings_options(
     kind: type[BuildConfig] | type[Budget], skip: tuple[str, ...] = ()
 ) -> Callable[[Command], Command]:
@@ -76,6 +113,7 @@ def settings_options(
                     metavar=setting.kind.metavar,
                     multiple=setting.kind.repeated,
                     help=setting.help + shown,
+                    shell_complete=_completer(setting),
                 )
             command = option(command)
         return command

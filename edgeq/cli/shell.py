@@ -41,6 +41,9 @@ __all__ = [
 BUG, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
 SIGNALLED = 128
 
+_ALWAYS = ("doctor", "explain", "completion")
+"""Verbs that work although a variable is misspelt: they help to find that out."""
+
 CODES = {"usage": "E201", "system": "E270", "memory": "E280", "bug": "E700"}
 """Codes of failures that are no `EdgeqError`."""
 
@@ -104,13 +107,20 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 class Shell(click.Group):
-    """`table` maps verbs to ``module:command``."""
+    """`sections` maps a heading of the help to verbs, and each verb to ``module:command``."""
 
-    def __init__(self, name: str, table: Mapping[str, str], *, help: str) -> None:  # noqa: A002  # click's word
+    def __init__(
+        self,
+        name: str,
+        sections: Mapping[str, Mapping[str, str]],
+        *,
+        help: str,  # noqa: A002  # click's word
+    ) -> None:
         super().__init__(
             name, help=help, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
         )
-        self._table = table
+        self._sections = sections
+        self._table = {verb: place for verbs in sections.values() for verb, place in verbs.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._table)
@@ -122,6 +132,14 @@ class Shell(click.Group):
         command: click.Command = getattr(import_module(module), name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one list of verbs per section."""
+        room = formatter.width - 6 - max(map(len, self._table))
+        for heading, verbs in self._sections.items():
+            with formatter.section(heading):
+                commands = {verb: self.get_command(ctx, verb) for verb in verbs}
+                formatter.write_dl([(v, c.get_short_help_str(room)) for v, c in commands.items() if c is not None])
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -129,6 +147,10 @@ class Shell(click.Group):
         meant = closest(args[0], list(self._table)) if args and args[0] not in self._table else ""
         if meant and not args[0].startswith("-"):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {meant!r}?")
+        if not ctx.resilient_parsing and args and args[0] not in _ALWAYS:
+            from edgeq.config.build import refuse_misspelt
+
+            refuse_misspelt(os.environ)
         return super().resolve_command(ctx, args)
 
     def make_context(
@@ -141,11 +163,8 @@ class Shell(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        from edgeq.config.build import refuse_misspelt
-
         status = 0
         try:
-            refuse_misspelt(os.environ)
             result = super().invoke(ctx)
             sys.stdout.flush()  # so that a closed pipe shows here and not while the interpreter shuts down
             return result

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeq.cli.options import complete_model
 from edgeq.cli.shell import echo, print_json
 
 if TYPE_CHECKING:
@@ -17,19 +18,19 @@ __all__ = ["show"]
 
 
 @click.command()
-@click.argument("what", metavar="MODEL|BUILD")
+@click.argument("what", metavar="MODEL|BUILD", shell_complete=complete_model)
 @click.option("--weights", help="weights file of MODEL, or 'random'")
 @click.option("--input-shape", metavar="C,H,W", help="of one image, where MODEL does not say")
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
 def show(what: str, weights: str | None, input_shape: str | None, as_json: bool) -> None:
     """Show the nodes of a network, or of the integers in a finished build: name, op, shape, grid and bits.
 
-    MODEL is what edgeq build takes; its nodes are those that are quantized, with batch norms folded. BUILD is the
-    folder of a build, or an integer.safetensors.
-
     \b
     edgeq show torchvision:mobilenet_v2 --weights random
     edgeq show build/resnet20-tflite-arm
+
+    MODEL is what edgeq build takes; its nodes are those that are quantized, with batch norms folded. BUILD is the
+    folder of a build, or an integer.safetensors.
     """
     graph = _read(what, weights, input_shape)
     if as_json:

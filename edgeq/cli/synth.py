@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edgeq.cli.options import config_option, say_file, settings_options
+from edgeq.cli.options import complete_model, config_option, say_file, settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve, settings_of
 from edgeq.threads import one_operation_at_a_time
@@ -35,7 +35,7 @@ _SETTINGS = (
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_model)
 @click.option("-n", "--images", metavar="N", help=f"number of images [default: {BuildConfig().images}]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="folder to write [default: build/MODEL-METHOD]")
 @settings_options(BuildConfig, skip=tuple(name for name in settings_of(BuildConfig) if name not in _SETTINGS))
@@ -45,12 +45,12 @@ _SETTINGS = (
 def synth(output: Path | None, file: Path | None, as_json: bool, quiet: bool, **flags: Any) -> None:
     """Make the calibration images of MODEL and say how well they fit, without building anything.
 
-    The folder holds the set as calibration.npz (float32, normalised), images.npz and png/ (8 bits), a contact sheet and
-    statistics.html. What a build has already made is taken from the cache, and the other way round.
-
     \b
     edgeq synth resnet20/model.toml -n 128 --method gznq -o calibration/
     edgeq synth torchvision:mobilenet_v2 --weights mine.pth -n 64
+
+    The folder holds the set as calibration.npz (float32, normalised), images.npz and png/ (8 bits), a contact sheet and
+    statistics.html. What a build has already made is taken from the cache, and the other way round.
     """
     from edgeq.model.modeltoml import DEFAULT_MODEL  # loads numpy, which help does without
 

@@ -49,12 +49,12 @@ def verify(
 ) -> None:
     """Replay the build in DIR op by op against the exact reference, and name the first op that differs.
 
-    A .tflite must compute every integer exactly. onnxruntime rounds its own way: against the reference each value may
-    be one step off, with --rounding onnxruntime none may. Exit 0 when that holds, 1 when not.
-
     \b
     edgeq verify build/resnet20-tflite-arm
     edgeq verify build/resnet20-onnx-x86 --rounding onnxruntime --random 0
+
+    A .tflite must compute every integer exactly. onnxruntime rounds its own way: against the reference each value may
+    be one step off, with --rounding onnxruntime none may. Exit 0 when that holds, 1 when not.
     """
     from edgeq.formats.replay import replay
 

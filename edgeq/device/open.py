@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeq.device.transport import TRANSPORTS, ShellTransport
 from edgeq.errors import UnknownDeviceError
+from edgeq.registry import closest
 
 __all__ = ["full_name", "open_device", "transport_of"]
 
@@ -14,7 +15,9 @@ def transport_of(name: str) -> type[ShellTransport]:
     transport = next((kind for kind in kinds if kind.matches(name)), None)
     if transport is None:
         forms = [form for kind in kinds for form in kind.forms]
-        raise UnknownDeviceError(f"no device {name!r}", hint=f"one of {', '.join(forms)}")
+        meant = closest(name, [form for form in forms if form == form.lower()], cutoff=0.7)  # the others are patterns
+        hint = f"did you mean {meant!r}?" if meant else f"one of {', '.join(forms)}"
+        raise UnknownDeviceError(f"no device {name!r}", hint=hint)
     return transport
 
 

@@ -36,6 +36,8 @@ from edgeq.model.weights import digest, file_and_key, fit, read_weights
 
 __all__ = [
     "DEFAULT_MODEL",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "LoadedModel",
     "ModelSpec",
     "checkpoint_file",

@@ -85,7 +85,7 @@ def test_a_plan_followed_to_the_letter_makes_a_bare_board_work(
     assert "No module named" in bare.stderr
     failed = typed(bench)
     assert failed.exit_code == 4, failed.output
-    (remedy,) = re.findall(rf"{re.escape(said)} \((edgeq [^)]*)\)$", failed.stderr, re.MULTILINE)
+    (remedy,) = re.findall(rf"{re.escape(said)} \((edgeq [^)]*)\) \[E4\d\d\]$", failed.stderr, re.MULTILINE)
     assert remedy == asked
     (line,) = re.findall(r"^missing: .*: (edgeq .*)$", probe.stdout, re.MULTILINE)
     assert probe.stdout.count("missing:") == 1
