@@ -103,6 +103,7 @@ BUILD = Product(
         {
             "integer.safetensors",
             "simulated.safetensors",
+            "answers.safetensors",
             "calibration.npz",
             "calibration.png",
             "report.json",

@@ -116,7 +116,8 @@ def check(report: Report | str | Path, **limits: Unpack[Limits]) -> CheckResult:
     `report` is what `build` returned, or the folder of a build. ``result.held`` says whether all of it holds, and
     ``result.gates`` each limit with its margin, after those of the report, the files and the exactness. `config` names
     an edgeq.toml with a ``[budget]``, and `budget` a budget.toml. `undecided` says whether a limit that the images
-    cannot decide is to ``pass`` (the default) or to ``fail``. Raises `ConfigError`, `ArtifactError`.
+    cannot decide is to ``pass`` (the default) or to ``fail``. `against` is another build to compare with. Raises
+    `ConfigError`, `ArtifactError`.
 
     >>> edgeq.check(report, max_drop=1.0, max_bytes="4M").held
     True
@@ -125,7 +126,9 @@ def check(report: Report | str | Path, **limits: Unpack[Limits]) -> CheckResult:
     folder = report.folder if isinstance(report, Report) else report
     expect(folder, (str, Path), "report", must, hint)
     given: dict[str, Any] = dict(limits)
-    file, limits_file = (optional_path(given.pop(name, None), name) for name in ("config", "budget"))
+    file, limits_file, against = (
+        optional_path(given.pop(name, None), name) for name in ("config", "budget", "against")
+    )
     undecided = choice(given.pop("undecided", "pass"), "undecided", get_args(Undecided))
     devices = parse_option(BuildConfig, "devices", given.pop("device", ()))
     refuse_unknown(given, settings_of(Budget))
@@ -135,8 +138,15 @@ def check(report: Report | str | Path, **limits: Unpack[Limits]) -> CheckResult:
     if file is not None or limits_file is not None:
         budget, _ = read_budgets({}, {}, file, limits_file).of(build_name(path(folder, "report")))
     budget = replace(budget, **{name: parse_option(Budget, name, value) for name, value in given.items()})
-    budget.refuse_empty(devices or ())
-    result = check_folder(path(folder, "report"), **vars(budget), devices=devices or ())
+    if against is None or devices:
+        budget.refuse_empty(devices or ())
+    result = check_folder(
+        path(folder, "report"),
+        **vars(budget),
+        devices=devices or (),
+        against=against is not None,
+        baseline=against,
+    )
     return settle(result, cast("Undecided", undecided))
 
 

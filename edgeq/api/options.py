@@ -89,9 +89,14 @@ class Limits(TypedDict, total=False):
     max_device_latency_ratio: float | None
     max_device_ms: float | None
     max_device_bytes: int | str | None
+    max_baseline_drop: float | None
+    max_baseline_error_ratio: float | None
+    max_baseline_size_ratio: float | None
+    max_baseline_latency_ratio: float | None
     min_images: int | None
     allow_simulated: bool
     device: str | Sequence[str]
+    against: str | Path | None
     undecided: Literal["pass", "fail"]
     budget: str | Path | None
     config: str | Path | None

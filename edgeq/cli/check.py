@@ -42,6 +42,12 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="what a limit means that so few images cannot decide",
 )
+@click.option(
+    "--against",
+    type=FILE,
+    metavar="BASELINE",
+    help="also compare with this build (or its report.json), or with the build of the same name in this folder",
+)
 @click.option("--budget", "budget_file", type=FILE, help="file with limits [default: budget.toml beside edgeq.toml]")
 @config_option
 @click.option("--junit", type=FILE, help="also write the verdict as JUnit XML to this file")
@@ -54,6 +60,7 @@ def check(
     paths: tuple[Path, ...],
     devices: tuple[str, ...],
     undecided: Undecided,
+    against: Path | None,
     budget_file: Path | None,
     file: Path | None,
     junit: Path | None,
@@ -66,6 +73,7 @@ def check(
     \b
     edgeq check build/resnet20-tflite-arm --max-drop 1.0 --min-agreement 0.97 --max-bytes 4M
     edgeq check build/* --junit check.xml --markdown check.md
+    edgeq check build/* --against main-builds/ --undecided fail
     edgeq check                            every build that edgeq.toml names, held to budget.toml
     edgeq check build/resnet20-tflite-pi5 --device pi@raspberrypi --max-device-drop 1.0 --max-device-latency-ratio 0.8
 
@@ -77,6 +85,7 @@ def check(
     Exit 2 when a build cannot be read or a setting is wrong, also where another build fails. A value that is missing or
     must not be believed misses its limit, which is exit 1.
     """
+    from edgeq.report.baseline import find_baselines
     from edgeq.report.check import check as run_check
     from edgeq.report.junit import junit_xml
     from edgeq.report.markdown import verdict_markdown
@@ -87,11 +96,14 @@ def check(
     say_file(effective, file)
     budgets = read_budgets(flags, os.environ, effective.file, budget_file)
     folders = _folders(paths, effective)
-    limits = _limits(folders, budgets, devices)
+    limits = _limits(folders, budgets, devices, against)
+    baselines = find_baselines(against, folders) if against is not None else {}
 
     def check_one(folder: Path) -> tuple[CheckResult, Mapping[str, str]]:
         budget, origin = limits[folder]
-        return run_check(folder, **dataclasses.asdict(budget), devices=effective.config.devices), origin
+        baseline = {"against": True, "baseline": baselines[folder]} if baselines else {}
+        values = dataclasses.asdict(budget) | baseline
+        return run_check(folder, **values, devices=effective.config.devices), origin
 
     verdict = judge(folders, check_one, undecided)
     _write(junit, junit_xml(verdict))
@@ -127,7 +139,7 @@ def _folders(paths: tuple[Path, ...], effective: Effective) -> list[Path]:
 
 
 def _limits(
-    folders: list[Path], budgets: Budgets, devices: tuple[str, ...]
+    folders: list[Path], budgets: Budgets, devices: tuple[str, ...], against: Path | None
 ) -> Mapping[Path, tuple[Budget, Mapping[str, str]]]:
     """What each build is held to. Raises `ConfigError` where that is nothing."""
     from edgeq.report.builds import build_name
@@ -135,7 +147,11 @@ def _limits(
     names = [build_name(folder) for folder in folders]
     limits = {folder: budgets.of(name) for folder, name in zip(folders, names, strict=True)}
     for folder, (budget, _) in limits.items():
-        budget.refuse_empty(devices, str(folder))
+        named = [name for name, limit in budget.against_baseline.items() if limit is not None]
+        if against is None and named:
+            say(f"edgeq: {folder}: {', '.join(named)} needs --against BASELINE, and is not judged")
+        if against is None or devices:
+            budget.refuse_empty(devices, str(folder))
     for where in budgets.unmatched(names):
         say(f"edgeq: {where} is about none of these builds")
     return limits

@@ -219,6 +219,16 @@ class Budget:
     max_device_latency_ratio: float | None = _setting(None, settings.AMOUNT, "largest integer / float latency there")
     max_device_ms: float | None = _setting(None, settings.AMOUNT, "longest inference there, median milliseconds")
     max_device_bytes: int | None = _setting(None, settings.SIZE, "most memory there, e.g. 64M")
+    max_baseline_drop: float | None = _setting(
+        None, settings.AMOUNT, "largest loss of the score against --against, in points, default 1.0"
+    )
+    max_baseline_error_ratio: float | None = _setting(
+        None, settings.AMOUNT, "largest mean error of real values / the baseline's, default 1.1"
+    )
+    max_baseline_size_ratio: float | None = _setting(None, settings.AMOUNT, "largest file / the baseline's")
+    max_baseline_latency_ratio: float | None = _setting(
+        None, settings.AMOUNT, "largest latency / the baseline's, where both were timed under the same conditions"
+    )
     min_images: int | None = _setting(
         None, settings.COUNT, "fewest images that limits on accuracy are judged on, default 100"
     )
@@ -231,9 +241,18 @@ class Budget:
         """What a build is held to, by name, without the settings that only say how."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("min_images", "allow_simulated")}
 
+    @property
+    def against_baseline(self) -> dict[str, float | None]:
+        """Those of the limits that compare a build with a baseline."""
+        return {name: limit for name, limit in self.limits.items() if name.startswith("max_baseline")}
+
     def refuse_empty(self, devices: Sequence[str], build: str = "") -> None:
-        """Raise `ConfigError` where no limit is set for `build`, or none of devices although `devices` are named."""
-        given = [name for name, limit in self.limits.items() if limit is not None]
+        """Raise `ConfigError` where no limit is set for `build`, or none of devices although `devices` are named.
+
+        Limits against a baseline do not count: without one there is nothing to hold them to.
+        """
+        known = self.against_baseline
+        given = [name for name, limit in self.limits.items() if limit is not None and name not in known]
         if not given:
             hint = "give a limit such as --max-drop 1.0, or [budget] in edgeq.toml"
             raise ConfigError(f"nothing to check{build and f' in {build}'}", hint=hint)

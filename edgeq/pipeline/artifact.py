@@ -4,6 +4,7 @@ model.tflite | model.onnx    the integer model
 float.tflite | float.onnx    the same network in float32, what it is compared with
 integer.safetensors          the IntegerGraph that the file was written from
 simulated.safetensors        the one that was requested, where a file cannot hold its few activation bits
+answers.safetensors          what both networks answered to each evaluation image
 calibration.npz, .png        the images that set its ranges
 report.json, report.html     what was measured
 edgeq.lock                   what it depended on
@@ -26,6 +27,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import coded
 from edgeq.files import stage_folder, write_atomic
 from edgeq.integer.graph import IntegerGraph, Quantization
+from edgeq.measure.answers import ANSWERS
 from edgeq.measure.conditions import this_machine
 from edgeq.pipeline.prepare import Job
 from edgeq.products import BUILD, MARKER
@@ -55,6 +57,7 @@ class BuildOutput:
 
     `inputs` is the part of its lock that was known before it began. `integer` is what was requested;
     `written` what the file was written from, which differs where activations have fewer bits than a file can hold.
+    `answers` are those to the evaluation images, None where there are none.
     `facts` are the stages' own: layers, exactness, census, accuracy.
     """
 
@@ -65,6 +68,7 @@ class BuildOutput:
     written: IntegerGraph
     artifact: Path
     baseline: Path
+    answers: Path | None
     facts: Mapping[str, Any]
     seconds: Mapping[str, float]
 
@@ -299,6 +303,8 @@ def write_folder(output: BuildOutput, report: Mapping[str, Any], folder: Path, l
     }
     if output.integer is not output.written:
         files["simulated.safetensors"] = output.integer.to_bytes()
+    if output.answers is not None:
+        files[ANSWERS] = output.answers.read_bytes()
     contents = build_lock(
         output.inputs,
         stages=output.facts["made_with"],

@@ -22,6 +22,7 @@ from edgeq.finetune.budget import minutes_for
 from edgeq.finetune.precision import training_device
 from edgeq.graph.capture.walk import unsupported_calls
 from edgeq.integer.storage import drop_unstorable_bits
+from edgeq.measure.answers import ANSWERS
 from edgeq.model.load import LoadedModel
 from edgeq.pipeline.artifact import BuildOutput, command_of, report_of, write_folder
 from edgeq.pipeline.calibrate import calibrate_graph, entry_rows
@@ -108,6 +109,7 @@ def build(
         written=written,
         artifact=artifact,
         baseline=baseline,
+        answers=results["measure"].files.get(ANSWERS),
         facts=_facts(results, entry_rows(input_transform, integer, images))
         | {"labels": evaluation.note if evaluation else ""},
         seconds={"capture": job.capture_seconds} | {stage: result.seconds for stage, result in results.items()},

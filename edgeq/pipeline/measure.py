@@ -16,13 +16,16 @@ from edgeq.data.evaluation import EvaluationSet
 from edgeq.device import job as device_job
 from edgeq.device.runners.base import Setup
 from edgeq.device.runners.python import agent_digest
+from edgeq.files import write_atomic
 from edgeq.formats.base import format_of
 from edgeq.graph.ir import Graph
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
 from edgeq.measure.accuracy import Accuracy
+from edgeq.measure.answers import ANSWERS
 from edgeq.measure.conditions import Machine, this_machine
 from edgeq.measure.latency import host_section
+from edgeq.measure.per_image import answers_of
 from edgeq.measure.tasks import (
     Measured,
     Predictions,
@@ -130,6 +133,8 @@ def _measure(inputs: MeasureInputs, space: Workspace) -> dict[str, Any]:
                 score = {"file_score": after.score} if isinstance(after, Accuracy | Predictions) else {}
                 facts["simulated"] = {"values": len(exact.narrow()), "images": len(images)} | score
                 after = answer(make_predictor(exact), inputs.file_spec, "exact reference")
+            if (answers := answers_of(before, after, images.sha256)) is not None:
+                write_atomic(space.folder / ANSWERS, answers.to_bytes())
             about = {"images": images.source, "sha256": images.sha256}
             for name, section in compare_predictions(before, after).items():
                 facts[name] = section and section | about

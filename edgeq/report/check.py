@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgeq.report.baseline import baseline_gates
 from edgeq.report.fields import SCHEMA
 from edgeq.report.gate import Gate, at_least, at_most, failed_gate
 from edgeq.report.integrity import artifact_gate, exactness_gate, lock_gate
@@ -64,9 +65,15 @@ def check(
     max_device_latency_ratio: float | None = None,
     max_device_ms: float | None = None,
     max_device_bytes: int | None = None,
+    max_baseline_drop: float | None = None,
+    max_baseline_error_ratio: float | None = None,
+    max_baseline_size_ratio: float | None = None,
+    max_baseline_latency_ratio: float | None = None,
     min_images: int | None = None,
     allow_simulated: bool = False,
     devices: Sequence[str] = (),
+    against: bool = False,
+    baseline: Path | None = None,
 ) -> CheckResult:
     """Judge the build in `directory`; limits that are None are not asked for.
 
@@ -81,6 +88,9 @@ def check(
     `max_latency_ratio` integer / float. Limits of a device are held against every one of `devices`, or of those the
     report has: `max_device_drop` is against the float network on the building machine, `min_device_agreement` against
     the same file there.
+
+    `against`: the build is also compared with the one at `baseline`, None where it has none
+    (`edgeq.report.baseline`); without it the limits ``max_baseline`` are not judged.
 
     Limits on accuracy fail on fewer than `min_images` images (`MIN_IMAGES` where it is None), and where the accuracy is
     that of the exact reference and not of the file, unless `allow_simulated`. Raises `ArtifactError` when `directory`
@@ -136,6 +146,14 @@ def check(
     }
     limits = {name: limit for name, limit in device_limits.items() if limit is not None}
     gates += _device_gates(report, limits, devices, needed)
+    if against:
+        baseline_limits = {
+            "max_baseline_drop": max_baseline_drop,
+            "max_baseline_error_ratio": max_baseline_error_ratio,
+            "max_baseline_size_ratio": max_baseline_size_ratio,
+            "max_baseline_latency_ratio": max_baseline_latency_ratio,
+        }
+        gates += baseline_gates(folder, baseline, baseline_limits)
     return CheckResult(report.text("model"), report.text("target"), tuple(gates))
 
 

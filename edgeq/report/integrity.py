@@ -12,7 +12,7 @@ from edgeq.errors import ArtifactError
 from edgeq.report.gate import Gate, failed_gate
 from edgeq.report.lock import read_lock
 
-__all__ = ["artifact_gate", "exactness_gate", "lock_gate"]
+__all__ = ["LOCK", "artifact_gate", "exactness_gate", "file_difference", "lock_gate"]
 
 LOCK = "edgeq.lock"
 
@@ -79,12 +79,12 @@ def lock_gate(folder: Path, artifact: Mapping[str, Any] | None) -> Gate:
     if files[name] != {"bytes": stated.get("bytes"), "sha256": digest}:
         return failed_gate("lock", limit, f"{LOCK} contradicts itself about {name}", limit)
     for file in sorted(map(str, files)):
-        if reason := _difference(folder, file, files[file]):
+        if reason := file_difference(folder, file, files[file]):
             return failed_gate("lock", limit, reason, limit)
     return Gate("lock", limit, f"{limit}, {len(files)} files", None, True)
 
 
-def _difference(folder: Path, name: str, stated: Any) -> str | None:
+def file_difference(folder: Path, name: str, stated: Any) -> str | None:
     """Why the file is not the one the lock names; None where it is."""
     if not _is_plain(name) or not isinstance(stated, Mapping):
         return f"{LOCK} names {name[:100]!r}, which is no file of a build"

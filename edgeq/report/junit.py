@@ -44,7 +44,7 @@ def _add_case(suite: ElementTree.Element, name: str, gate: Gate) -> None:
     if gate.word == "missed":
         ElementTree.SubElement(case, "failure", {"message": _xml(gate.reason or "missed")}).text = facts
     elif gate.word == "not decided":
-        ElementTree.SubElement(case, "skipped", {"message": _xml(f"not decided: {gate.note}")})
+        ElementTree.SubElement(case, "skipped", {"message": _xml(gate.note or "not decided")})
     else:
         ElementTree.SubElement(case, "system-out").text = facts + (_xml(f"\n{gate.note}") if gate.note else "")
 

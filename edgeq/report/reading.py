@@ -10,6 +10,7 @@ from typing import Any
 from edgeq.config.typed import Fault
 from edgeq.errors import ArtifactError
 from edgeq.limits import read_json
+from edgeq.measure.statistics import images_to_decide
 from edgeq.report.cautions import chance_of
 from edgeq.report.fields import SCHEMA
 from edgeq.report.gate import Gate, failed_gate
@@ -104,8 +105,10 @@ class SoundReport:
         )
         if low is None or high is None or n is None or -low <= limit:
             return None
+        needed = images_to_decide(int(n), low, high, -limit)
+        would = f"n = {needed:,} would decide" if needed else "no number of images would decide so close to the limit"
         return (
-            f"{n:,} images leave open whether: with {self.number('accuracy', 'difference', 'level') or 0.95:.0%} "
+            f"not decided with n = {n:,}: {would}; with {self.number('accuracy', 'difference', 'level') or 0.95:.0%} "
             f"confidence the change is between {low:+.2f} and {high:+.2f} points"
         )
 

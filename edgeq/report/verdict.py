@@ -109,4 +109,4 @@ def _with_origin(gate: Gate, origin: Mapping[str, str]) -> Gate:
 def _settle(gate: Gate, undecided: Undecided) -> Gate:
     if undecided == "pass" or not (gate.held and gate.undecided):
         return gate
-    return dataclasses.replace(gate, held=False, reason=f"not decided: {gate.note}", note=None)
+    return dataclasses.replace(gate, held=False, reason=gate.note or "not decided", note=None)

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 
 from tests.cli.console import one_line, run
-from tests.report.fakebuild import write_build
+from tests.report.fakebuild import write_answered, write_build
 
 pytestmark = pytest.mark.usefixtures("in_a_folder")
 
@@ -135,7 +135,28 @@ def test_what_images_cannot_decide_passes_or_fails_as_told() -> None:
     assert (result.exit_code, "passed, 1 not decided" in result.stdout) == (0, True)
     skipped = junit().find("testsuite/testcase[@name='max-drop']/skipped")
     assert skipped is not None
-    assert "images leave open" in skipped.attrib["message"]
+    assert "not decided with n = " in skipped.attrib["message"]
     result = run(*command, "--undecided", "fail")
     assert (result.exit_code, "MISSED" in result.stdout) == (1, True)
     assert junit().find("testsuite/testcase[@name='max-drop']/failure") is not None
+
+
+def test_builds_against_those_of_the_same_names() -> None:
+    for name, wrong in (("a", range(10)), ("b", range(60)), ("new", range(3))):
+        write_answered(Path("build") / name, wrong)
+    for name in ("a", "b"):
+        write_answered(Path("main") / name, range(10))
+    result = run("check", "build", "--against", "main")
+    assert (result.exit_code, "2 of 3 builds passed; not build/b (failed)" in result.stdout) == (1, True)
+    assert "build/new: baseline - of a build of this name, not decided" in result.stdout
+    result = run("check", "build/a", "build/new", "--against", "main", "--json")
+    assert result.exit_code == 0
+    rows = json.loads(result.stdout)["builds"][0]["rows"]
+    assert [row["name"] for row in rows[-2:]] == ["baseline", "max-baseline-drop"]
+    assert run("check", "build/a", "--against", "main/b/report.json").exit_code == 0
+    assert run("check", "build/new", "--against", "main", "--undecided", "fail").exit_code == 1
+    one_line(run("check", "build/a", "build/b", "--against", "main/a"), 2, "2 builds against the one in main/a")
+    one_line(run("check", "build/a", "--against", "none"), 2, "none holds no builds")
+    one_line(run("check", "build/a", "--max-baseline-drop", "1"), 2, "nothing to check in build/a")
+    result = run("check", "build/a", "--max-baseline-drop", "1", "--max-bytes", "4M")
+    assert (result.exit_code, "max_baseline_drop needs --against BASELINE" in result.stderr) == (0, True)

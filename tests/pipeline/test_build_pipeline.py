@@ -34,6 +34,7 @@ def test_tflite_build_writes_a_proven_folder(config: BuildConfig) -> None:
         "model.tflite",
         "float.tflite",
         "integer.safetensors",
+        "answers.safetensors",
         "calibration.npz",
         "calibration.png",
         "report.json",

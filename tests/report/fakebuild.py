@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import numpy as np
 
 from edgeq.formats.census import Census
 from edgeq.measure.accuracy import Accuracy, compare
+from edgeq.measure.answers import ANSWERS
 from edgeq.measure.conditions import Machine
 from edgeq.measure.latency import host_section, latency_facts
+from edgeq.measure.per_image import answers_of
 from edgeq.report.schema import build_report
 
 ARTIFACT = b"an integer model" * 150_000
@@ -116,16 +118,38 @@ def sample(**changes: Any) -> dict[str, Any]:
     return build_report(**(given | changes))
 
 
-def write_build(folder: Path, spoil: Callable[[dict[str, Any]], Any] = lambda _: None, **changes: Any) -> Path:
-    """Write a finished build into `folder` and return it; `spoil` may change its report, `changes` are `sample`'s."""
+def write_build(
+    folder: Path,
+    spoil: Callable[[dict[str, Any]], Any] = lambda _: None,
+    answers: bytes | None = None,
+    lock: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """Write a finished build into `folder` and return it; `spoil` may change its report, `changes` are `sample`'s.
+
+    `answers` are the contents of answers.safetensors, `lock` more entries of the lock.
+    """
     made = json.loads(json.dumps(sample(**changes)))
     artifact = dict(made["artifact"])
     spoil(made)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(made))
-    contents = {**FILES, artifact["path"]: ARTIFACT}
+    contents = {**FILES, artifact["path"]: ARTIFACT} | ({} if answers is None else {ANSWERS: answers})
     for name, data in contents.items():
         (folder / name).write_bytes(data)
     files = {name: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for name, d in contents.items()}
-    (folder / "edgeq.lock").write_text(json.dumps({"schema": 1, "artifact": artifact, "files": files}))
+    facts = {"schema": 1, "artifact": artifact, "files": files, **(lock or {})}
+    (folder / "edgeq.lock").write_text(json.dumps(facts))
     return folder
+
+
+def write_answered(folder: Path, wrong: Iterable[int], n: int = 200, images: str = "ab" * 32, **others: Any) -> Path:
+    """A build that answered `n` images of ten classes, those of the numbers `wrong` falsely."""
+    labels = np.arange(n) % 10
+    predictions = labels.copy()
+    predictions[list(wrong)] = (labels[list(wrong)] + 1) % 10
+    before, after = Accuracy(labels, labels, 100.0), Accuracy(predictions, labels, 100.0)
+    answers = answers_of(before, after, images)
+    assert answers is not None
+    accuracy = {"metric": "top-1", "sha256": images} | compare(before, after).to_json()
+    return write_build(folder, answers=answers.to_bytes(), accuracy=accuracy, **others)

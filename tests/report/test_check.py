@@ -172,7 +172,7 @@ def test_a_loss_that_the_images_leave_open_is_noted(build: Build) -> None:
     open_limit = (-change["points"] - change["low"]) / 2
     noted = only(build(), max_drop=open_limit)
     assert noted.held
-    assert "leave open" in str(noted.note)
+    assert "not decided with n" in str(noted.note)
     assert only(build(), max_drop=-change["low"] + 0.01).note is None
 
 
