@@ -166,9 +166,15 @@ def _facts(one: Stranger, exact: bool) -> dict[str, Any]:
         graph = optimize(capture(module, shape, one.name))
         facts |= {"capture_seconds": round(time.monotonic() - started, 1), "agreement_db": agreement(module, graph)}
         facts |= {"ops": len(graph.nodes), "outputs": len(graph.outputs), "cut": str(cut) if cut else ""}
-        facts["accepted"] = facts["agreement_db"] >= AGREEMENT
+        facts["varies"] = varies(module, shape)
+        facts["accepted"] = facts["agreement_db"] >= AGREEMENT and facts["varies"]
         if not facts["accepted"]:
-            facts |= {"refusal": f"agreement of {facts['agreement_db']} dB", "kind": "agreement"}
+            why = (
+                f"agreement of {facts['agreement_db']} dB"
+                if facts["varies"]
+                else "an answer is the same for any picture"
+            )
+            facts |= {"refusal": why, "kind": "agreement"}
     except EdgeqError as error:
         return facts | {
             "accepted": False,
@@ -197,6 +203,15 @@ def _made(one: Stranger) -> tuple[nn.Module, tuple[int, ...]]:
             if shape == one.shapes[-1]:
                 raise
     raise AssertionError("a network has at least one shape")
+
+
+@torch.no_grad()
+def varies(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether every answer is another for another picture: one that never changes proves nothing."""
+    generator = torch.Generator().manual_seed(3)
+    one, other = (pytree.tree_leaves(module.eval()(torch.randn(1, *shape, generator=generator))) for _ in range(2))
+    pairs = [(a, b) for a, b in zip(one, other, strict=True) if isinstance(a, Tensor)]
+    return all(not torch.equal(a, b) for a, b in pairs)
 
 
 @torch.no_grad()

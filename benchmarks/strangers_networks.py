@@ -7,6 +7,7 @@ is made, and a package that is missing makes one row that says so.
 from __future__ import annotations
 
 import importlib
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Stranger:
 
 # --- timm -------------------------------------------------------------------------------------------------------------
 
-_SIDES = ((3, 96, 96), (3, 128, 128), (3, 224, 224), (3, 256, 256))
+_SIDES = ((3, 96, 96), (3, 128, 128), (3, 224, 224), (3, 256, 256), (3, 240, 240))
 
 
 def _timm(name: str, shape: tuple[int, ...]) -> nn.Module:
@@ -87,11 +88,21 @@ def _yolo(form: str, shape: tuple[int, ...]) -> nn.Module:
     name, _, state = form.partition(" ")
     kind = next((made for suffix, made in _YOLO_TASKS.items() if suffix and suffix in name), "DetectionModel")
     kind = "RTDETRDetectionModel" if "rtdetr" in name else kind
-    network: Any = getattr(tasks, kind)(f"{name}.yaml", verbose=False).eval()
+    layers = _without_downloads(tasks.yaml_model_load(f"{name}.yaml"))
+    network: Any = getattr(tasks, kind)(layers, verbose=False).eval()
     if state == "end2end":
         network.end2end = True
     made: nn.Module = network.fuse(verbose=False) if state == "fused" else network
     return made
+
+
+def _without_downloads(layers: Any) -> Any:
+    """A description of a network that asks for the published weights of a part of it, with random ones instead."""
+    if isinstance(layers, dict):
+        return {name: _without_downloads(part) for name, part in layers.items()}
+    if isinstance(layers, list):
+        return [_without_downloads(part) for part in layers]
+    return None if layers == "DEFAULT" else layers
 
 
 # --- torchvision ------------------------------------------------------------------------------------------------------
@@ -423,20 +434,26 @@ def strangers() -> list[Stranger]:
     return _table()
 
 
+CALIBRATION_NUMBERS = 2**22
+"""Numbers in the pictures that batch norms see: sixteen pictures of 256 pixels a side, fewer where inputs are videos."""
+
+
 @torch.no_grad()
 def calibrated(module: nn.Module, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
-    """`module` with its own random weights, and batch norms with the statistics of four random pictures.
+    """`module` with random weights that make its answers vary, and batch norms with the statistics of random pictures.
 
-    Scales and offsets of batch norms are drawn as well, since those of a new network are all 1 and 0, which would
-    hide an error. The network is in eval mode.
+    Parameters whose numbers are all alike (layer scales, heads of zeros, offsets, scales of norms) are drawn anew: they
+    would hide an error, or make an answer that no picture changes. There are sixteen pictures: with the statistics of
+    four, in maps of 2 x 2 pixels, the values of a fifth grow from norm to norm, until float32 itself is off by 40 dB.
+    The network is in eval mode.
     """
     generator = torch.Generator().manual_seed(seed)
     module.eval()
+    for parameter in module.parameters():
+        if parameter.is_floating_point() and float(parameter.max()) == float(parameter.min()):
+            _draw(parameter, generator)
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
-        if norm.affine:
-            norm.weight.uniform_(0.6, 1.4, generator=generator)
-            norm.bias.uniform_(-0.4, 0.4, generator=generator)
         if norm.track_running_stats:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over what was seen
@@ -444,5 +461,17 @@ def calibrated(module: nn.Module, shape: tuple[int, ...], seed: int = 0) -> nn.M
     if norms:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module(torch.randn(4, *shape, generator=generator))
+            count = max(4, min(16, CALIBRATION_NUMBERS // math.prod(shape)))
+            module(torch.randn(count, *shape, generator=generator))
     return module.eval()
+
+
+def _draw(parameter: Tensor, generator: torch.Generator) -> None:
+    """Numbers around the one that a parameter has everywhere; weights where that one is 0."""
+    number = float(parameter.flatten()[0])
+    if number == 0 and parameter.dim() > 1:
+        parameter.normal_(0, math.prod(parameter.shape[1:]) ** -0.5, generator=generator)
+    elif number == 0:
+        parameter.uniform_(-0.4, 0.4, generator=generator)
+    else:  # a layer scale of 1e-6 would leave nothing of its branch
+        parameter.uniform_(0.6, 1.4, generator=generator).mul_(math.copysign(max(abs(number), 0.25), number))
