@@ -435,7 +435,7 @@ def strangers() -> list[Stranger]:
 
 
 CALIBRATION_NUMBERS = 2**22
-"""Numbers in the pictures that batch norms see: sixteen pictures of 256 pixels a side, fewer where inputs are videos."""
+"""Numbers in the pictures that batch norms see: sixteen of 256 x 256 pixels, fewer where inputs are videos."""
 
 
 @torch.no_grad()
