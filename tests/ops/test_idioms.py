@@ -20,12 +20,22 @@ from tests.ops.sweep_check import check
 Body = Callable[[Tensor], Tensor]
 PICTURE, ROW, VECTOR = (4, 6, 5), (4, 12), (10,)
 
+
+def _whole(x: Tensor) -> Tensor:
+    """The picture that four windows are of, which stand where torch has the batch."""
+    return x.unflatten(0, (-1, 4))
+
+
 IDIOMS: dict[str, tuple[tuple[int, ...], Body]] = {
     "channels in another order": (PICTURE, lambda x: x[:, [2, 1, 0]]),
     "columns in another order": (PICTURE, lambda x: x[:, :, :, [0, 3, 2]]),
     "flipped": (PICTURE, lambda x: x.flip((1, 3))),
     "stacked, in another dimension": (PICTURE, lambda x: torch.stack([x, x.tanh()], 2).flatten(1, 2)),
     "stacked rows": (VECTOR, lambda x: torch.stack([x, x.tanh()], 1)),
+    "stacked along the batch and added": (PICTURE, lambda x: torch.stack([x, x.tanh(), 0.3 * x]).sum(0)),
+    "stacked along the batch and averaged": (PICTURE, lambda x: torch.stack([x, x.tanh()]).mean(0)),
+    "stacked along the batch, the largest": (PICTURE, lambda x: torch.stack([x, x.tanh()]).amax(0)),
+    "stacked along the batch and weighted": (VECTOR, lambda x: torch.stack([x, x.tanh()]).mul(0.5).sum(0)),
     "repeated": (PICTURE, lambda x: x[:, :1].repeat(1, 3, 1, 2)),
     "expanded": (PICTURE, lambda x: x[:, :1].expand(-1, 3, -1, -1)),
     "expanded before a product": (PICTURE, lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1) * x),
@@ -91,6 +101,22 @@ IDIOMS: dict[str, tuple[tuple[int, ...], Body]] = {
     "lerp by a value": (PICTURE, lambda x: torch.lerp(x, x.tanh(), x.sigmoid())),
     "clamp to constants of one number": (PICTURE, lambda x: x.clamp(torch.tensor(-0.2), torch.tensor(0.5))),
     "patches": (PICTURE, lambda x: F.unfold(x, 2, padding=1)),
+    "windows as a batch, normalized": (PICTURE, lambda x: _whole(F.normalize(x.flatten(0, 1), dim=-1))),
+    "windows as a batch, the largest": (PICTURE, lambda x: _whole(x.flatten(0, 1).amax(1, keepdim=True))),
+    "windows as a batch, pooled": (
+        PICTURE,
+        lambda x: F.max_pool2d(x.unflatten(1, (2, 2)).flatten(0, 1), 2).unflatten(0, (-1, 2)).flatten(1, 2),
+    ),
+    "windows as a batch, averaged": (
+        PICTURE,
+        lambda x: F.avg_pool2d(x.unflatten(1, (2, 2)).flatten(0, 1), 3).unflatten(0, (-1, 2)).flatten(1, 2),
+    ),
+    "windows as a batch, expanded": (PICTURE, lambda x: _whole(x.flatten(0, 1)[:, :1].expand(-1, 6, -1))),
+    "windows as a batch, repeated": (ROW, lambda x: x.reshape(-1, 3, 4).repeat(1, 2, 1).reshape(len(x), 4, 24)),
+    "matrices by one matrix": (PICTURE, lambda x: x @ x.mean(1, keepdim=True).transpose(2, 3)),
+    "one matrix by matrices": (PICTURE, lambda x: x.mean(1, keepdim=True).transpose(2, 3) @ x),
+    "windows that overlap": (ROW, lambda x: x.unfold(2, 6, 3).flatten(2)),
+    "windows of rows, with a rest": (PICTURE, lambda x: x.unfold(2, 3, 2).flatten(3)),
     "equal parts": (ROW, lambda x: x.unfold(2, 4, 4).flatten(1, 2)),
     "nothing joined": (PICTURE, lambda x: torch.cat([x.tanh(), torch.zeros(len(x), 0, 6, 5)], 1)),
     "pooled to one position": (ROW, lambda x: F.adaptive_avg_pool1d(x, 1)),
@@ -153,8 +179,7 @@ def test_picked_and_repeated_channels_become_part_of_the_weights(given: int, cha
     [
         (VECTOR, lambda x: x.argmax(1), "logits"),
         (VECTOR, lambda x: x.max(1), "result 1"),
-        (PICTURE, lambda x: torch.stack([x, x]), "batch"),
-        (PICTURE, lambda x: x.repeat(2, 1, 1, 1), "batch"),
+        (PICTURE, lambda x: torch.cat([x, x]), "batch"),
         (PICTURE, lambda x: x**x, "exponent"),
         ((2, 90, 90), lambda x: x.flip(3), "pieces"),
     ],

@@ -145,12 +145,12 @@ def _lerp(call: Call) -> Value:
     return sum_of(call, start, product(call, difference, weight))
 
 
-@aten("maximum")
+@aten("maximum", anywhere=True)
 def _maximum(call: Call) -> Value:
     return maximum(call, call["self"], call["other"])
 
 
-@aten("minimum")
+@aten("minimum", anywhere=True)
 def _minimum(call: Call) -> Value:
     """``-max(-a, -b)``."""
     larger = maximum(call, times(call, call["self"], -1), times(call, call["other"], -1))

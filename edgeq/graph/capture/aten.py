@@ -18,7 +18,7 @@ from edgeq.graph import ops
 from edgeq.graph.ops import Op, Pair, Shape
 from edgeq.registry import Registry
 
-__all__ = ["ANYWHERE", "ATEN", "Call", "Constant", "Rule", "Value", "aten", "axis_of", "with_batch"]
+__all__ = ["ANYWHERE", "ATEN", "Call", "Constant", "Rule", "Value", "aten", "axis_of", "own_shape", "with_batch"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Value:
     `shape` is the value's own. The batch, which is 1, always stands in front of it; where torch moved it or merged it
     into another dimension, as windows and heads of attention do, `shape` is `seen` behind one or two dimensions of 1.
     Four dimensions are a picture for every stage that comes after, so there are two where one would make four.
+    `stacked` says along which of its dimensions it is a stack, and of what: a sum over that dimension adds these.
     """
 
     key: str
     shape: Shape
     seen: Shape
+    stacked: tuple[int, tuple[Value, ...]] = (0, ())
 
     @property
     def offset(self) -> int:
@@ -183,6 +185,11 @@ def aten(*names: str, anywhere: bool = False) -> Callable[[_R], _R]:
 def axis_of(dim: int, rank: int) -> int:
     """A dimension counted from the front."""
     return dim + rank if dim < 0 else dim
+
+
+def own_shape(seen: Shape) -> Shape:
+    """The shape of a value that torch sees as `seen`: the same where that begins with a batch of 1."""
+    return seen if seen[:1] == (1,) and len(seen) > 1 else with_batch(seen)
 
 
 def with_batch(seen: Shape) -> Shape:

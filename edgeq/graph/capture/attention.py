@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from edgeq.graph import ops
@@ -12,6 +13,7 @@ from edgeq.graph.capture.aten import Call, Constant, Value, aten
 from edgeq.graph.capture.layers import linear
 from edgeq.graph.capture.moves import permute_seen, reshape
 from edgeq.graph.capture.norms import softmax
+from edgeq.graph.capture.repeats import expand
 from edgeq.graph.ops import Affine, MatMul, Shape
 
 __all__: list[str] = []
@@ -105,15 +107,29 @@ def product(call: Call, left: Operand, right: Operand, seen: Shape, *, transpose
     of `right` are exchanged."""
     one, other = (_matrices(call, given) for given in (left, right))
     if one.shape[:-2] != other.shape[:-2]:
-        raise call.unsupported(
-            f"it multiplies {list(one.shape[1:-2])} matrices by {list(other.shape[1:-2])}",
-            "give both as many, or reshape what is repeated",
-        )
+        one, other = _repeated(call, left, right)
     made = call.emit(MatMul(transposed), one, other)
     if math.prod(made.shape) != math.prod(seen):
         raise call.unsupported(f"its operands have shapes {list(one.shape)} and {list(other.shape)}")
     front = (1,) * max(len(made.shape) - len(seen), 0)
     return made if made.shape == (*front, *seen) else reshape(call, made, _no_picture(seen))
+
+
+def _repeated(call: Call, left: Operand, right: Operand) -> tuple[Value, Value]:
+    """Operands that have not equally many matrices. Many by one are one matrix with all their rows; else what is there
+    once is repeated."""
+    shapes = [given.seen if isinstance(given, Value) else tuple(given.tensor.shape) for given in (left, right)]
+    front = np.broadcast_shapes(*(shape[:-2] for shape in shapes))
+    if math.prod(shapes[1][:-2]) == 1:
+        rows = (1, math.prod(shapes[0][:-1]), shapes[0][-1])
+        return reshape(call, _matrices(call, left), rows), _matrices(call, right)
+    one, other = (
+        given
+        if math.prod(shape[:-2]) == math.prod(front)
+        else expand(call, _activation(call, given), (*front, *shape[-2:]))
+        for given, shape in zip((left, right), shapes, strict=True)
+    )
+    return _matrices(call, one), _matrices(call, other)
 
 
 def _no_picture(seen: Shape) -> Shape:
@@ -124,12 +140,19 @@ def _no_picture(seen: Shape) -> Shape:
 
 def _matrices(call: Call, given: Operand) -> Value:
     """``(1, M, K)``, or ``(1, 1, P, M, K)`` for P matrices: any dimensions in front of the last two are one."""
-    value = call.operand(given, len(_no_picture(tuple(given.tensor.shape)))) if isinstance(given, Constant) else given
+    value = _activation(call, given)
     if len(value.seen) < 2:
         raise call.unsupported("it multiplies vectors", "give both two dimensions or more")
     count = math.prod(value.seen[:-2])
     shape = (1, *value.seen[-2:]) if count == 1 else (1, 1, count, *value.seen[-2:])
     return reshape(call, value, shape)
+
+
+def _activation(call: Call, given: Operand) -> Value:
+    if isinstance(given, Value):
+        return given
+    seen = tuple(given.tensor.shape)
+    return replace(call.operand(given, len(_no_picture(seen))), seen=seen)
 
 
 def _scaled(call: Call, query: Operand, factor: float) -> Operand:

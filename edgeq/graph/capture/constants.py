@@ -228,8 +228,12 @@ def _is_attention(name: str) -> bool:
 
 
 def is_uninitialised(node: torch.fx.Node) -> bool:
-    """Does the call read memory nobody has written? One whose every reader overwrites it does not."""
+    """Does the call read memory nobody has written? One of no numbers does not, nor one whose every reader overwrites
+    it."""
     if str(node.target).split(".")[1:2] == [] or _bare(node) not in _UNINITIALISED:
+        return False
+    made = node.meta.get("val")
+    if isinstance(made, Tensor) and made.numel() == 0:
         return False
     return not all(_overwrites(user) and user.args[:1] == (node,) for user in node.users)
 

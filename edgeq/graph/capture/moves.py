@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeq.graph import ops
-from edgeq.graph.capture.aten import PICTURE, Call, Constant, Value, aten, axis_of, with_batch
+from edgeq.graph.capture.aten import PICTURE, Call, Constant, Value, aten, axis_of, own_shape, with_batch
 from edgeq.graph.capture.padding import MODES, add_border, add_filled
 from edgeq.graph.ops import Shape
 from edgeq.graph.ops.nearest import is_certain, nearest_pixels
@@ -58,7 +58,7 @@ def _reshape(call: Call) -> Value:
         raise call.unsupported("it reshapes a constant")
     if value.seen == seen or not seen:
         return replace(value, seen=seen)
-    return reshape(call, value, seen if seen[0] == 1 and len(seen) > 1 else with_batch(seen))
+    return reshape(call, value, own_shape(seen))
 
 
 @aten("permute", "transpose", "t", "numpy_T", "swapaxes", "movedim", anywhere=True)

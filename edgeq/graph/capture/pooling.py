@@ -4,8 +4,11 @@ other.
 
 from __future__ import annotations
 
+import math
+
 from edgeq.graph import ops
-from edgeq.graph.capture.aten import Call, Value, aten
+from edgeq.graph.capture.aten import PICTURE, Call, Value, aten, own_shape
+from edgeq.graph.capture.moves import reshape
 from edgeq.graph.ops import Pair, Sides
 
 __all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"]
@@ -14,18 +17,19 @@ Windows = list[tuple[int, int]]
 Pool = type[ops.AvgPool2d] | type[ops.MaxPool2d]
 
 
-@aten("max_pool2d", "max_pool2d_with_indices")
+@aten("max_pool2d", "max_pool2d_with_indices", anywhere=True)
 def max_pool2d(call: Call) -> Value:
     if call.pair("dilation", (1, 1)) != (1, 1):
         raise call.unsupported("it is dilated", "use a max pool without dilation")
-    value, kernel = call.value(), call.pair("kernel_size")
+    value, kernel = _picture(call), call.pair("kernel_size")
     stride, before = call.pair("stride", kernel), call.pair("padding", (0, 0))
-    return call.emit(ops.MaxPool2d(kernel, stride, _pool_sides(call, value, kernel, stride, before)), value)
+    sides = _pool_sides(call, value, kernel, stride, before)
+    return _seen(call, call.emit(ops.MaxPool2d(kernel, stride, sides), value))
 
 
-@aten("avg_pool2d")
+@aten("avg_pool2d", anywhere=True)
 def avg_pool2d(call: Call) -> Value:
-    value, kernel = call.value(), call.pair("kernel_size")
+    value, kernel = _picture(call), call.pair("kernel_size")
     stride, before = call.pair("stride", kernel), call.pair("padding", (0, 0))
     if any(before) and call.get("count_include_pad", True):
         # Zeros that count are zeros like any others; no integer runtime's average pool counts its own padding.
@@ -37,38 +41,49 @@ def avg_pool2d(call: Call) -> Value:
     ):
         raise call.unsupported("it divides by something else than the pixels under the window", "drop divisor_override")
     if not any(sides) and kernel == value.shape[2:]:
-        return call.emit(ops.GlobalAvgPool(), value)
-    return call.emit(ops.AvgPool2d(kernel, stride, sides), value)
+        return _seen(call, call.emit(ops.GlobalAvgPool(), value))
+    return _seen(call, call.emit(ops.AvgPool2d(kernel, stride, sides), value))
+
+
+def _picture(call: Call) -> Value:
+    """What is pooled, as a picture. Every channel is pooled for itself, so windows that torch counts as a batch, and
+    a picture without one, are more channels."""
+    value = call.value()
+    if not value.offset and len(value.shape) == PICTURE:
+        return value
+    if len(value.seen) not in (PICTURE - 1, PICTURE):
+        raise call.unsupported(f"its input has shape {list(value.seen)}", "pool (N, C, H, W)")
+    return reshape(call, value, (1, math.prod(value.seen[:-2]), *value.seen[-2:]))
+
+
+def _seen(call: Call, pooled: Value) -> Value:
+    return reshape(call, pooled, own_shape(call.shape))
 
 
 def _pool_sides(call: Call, value: Value, kernel: Pair, stride: Pair, before: Pair) -> Sides:
     """Padding that gives torch's output size with a floor: ``ceil_mode`` adds at the bottom and right."""
-    if len(value.shape) != 4:
-        raise call.unsupported(f"its input has shape {list(value.shape)}", "pool (N, C, H, W)")
     after = [
         max(p, (out - 1) * s + k - size - p)
-        for out, s, k, size, p in zip(call.shape[2:], stride, kernel, value.shape[2:], before, strict=True)
+        for out, s, k, size, p in zip(call.shape[-2:], stride, kernel, value.shape[2:], before, strict=True)
     ]
     return (before[0], after[0], before[1], after[1])
 
 
-@aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
+@aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d", anywhere=True)
 def adaptive_avg_pool2d(call: Call) -> Value:
-    value = call.value()
-    if call.shape[2:] == (1, 1) and value.shape[2:] != (1, 1):
-        return call.emit(ops.GlobalAvgPool(), value)
-    return _adaptive(call, value, ops.AvgPool2d)
+    value = _picture(call)
+    if call.shape[-2:] == (1, 1) and value.shape[2:] != (1, 1):
+        return _seen(call, call.emit(ops.GlobalAvgPool(), value))
+    return _seen(call, _adaptive(call, value, ops.AvgPool2d))
 
 
-@aten("adaptive_max_pool2d")
+@aten("adaptive_max_pool2d", anywhere=True)
 def adaptive_max_pool2d(call: Call) -> Value:
-    return _adaptive(call, call.value(), ops.MaxPool2d)
+    return _seen(call, _adaptive(call, _picture(call), ops.MaxPool2d))
 
 
 def _adaptive(call: Call, value: Value, pool: Pool) -> Value:
-    if len(value.shape) != 4:
-        raise call.unsupported(f"its input has shape {list(value.shape)}", "pool (N, C, H, W)")
-    (height, width), (rows, columns) = value.shape[2:], call.shape[2:]
+    (height, width), (rows, columns) = value.shape[2:], call.shape[-2:]
     if height % rows == 0 and width % columns == 0:
         kernel = (height // rows, width // columns)
         return value if kernel == (1, 1) else call.emit(pool(kernel, kernel), value)

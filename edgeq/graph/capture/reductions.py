@@ -6,13 +6,14 @@ values, or a convolution of ones. A maximum is a pool, too. For that of channels
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 
 from edgeq.graph import ops
 from edgeq.graph.capture.arithmetic import absolute, maximum
-from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of, with_batch
+from edgeq.graph.capture.aten import Call, Constant, Value, aten, own_shape
 from edgeq.graph.capture.channels import as_channels
 from edgeq.graph.capture.elementwise import affine, sum_of, times
 from edgeq.graph.capture.moves import permute, reshape
@@ -22,51 +23,69 @@ __all__ = ["average", "mean_square"]
 
 @aten("mean", anywhere=True)
 def _mean(call: Call) -> Value:
-    return _seen(call, average(call, call.value(), axes_of(call)))
+    value, axes = call.value(), axes_of(call)
+    if parts := _stacked(value, axes):
+        return _seen(call, affine(call, _added(call, parts), 1 / len(parts), 0.0, "mean"))
+    return _seen(call, average(call, value, axes))
 
 
 @aten("sum", anywhere=True)
 def _sum(call: Call) -> Value:
-    return _seen(call, average(call, call.value(), axes_of(call), total=True))
+    value, axes = call.value(), axes_of(call)
+    parts = _stacked(value, axes)
+    return _seen(call, _added(call, parts) if parts else average(call, value, axes, total=True))
 
 
 def _seen(call: Call, made: Value) -> Value:
     """What was made of the call's value, as torch sees it, wherever the batch of that value is."""
-    moved = call.value().offset and not (call.shape[:1] == (1,) and len(call.shape) > 1)
-    return reshape(call, made, with_batch(call.shape) if moved else call.shape)
+    return reshape(call, made, own_shape(call.shape))
 
 
-@aten("amax")
+def _stacked(value: Value, axes: list[int]) -> tuple[Value, ...]:
+    """What `value` is a stack of, where the only one of `axes` is the one it was stacked along; else nothing."""
+    axis, parts = value.stacked
+    return parts if axes == [axis] else ()
+
+
+def _added(call: Call, parts: tuple[Value, ...]) -> Value:
+    return functools.reduce(lambda left, right: call.emit(ops.Add(), left, right, label="sum"), parts)
+
+
+@aten("amax", anywhere=True)
 def _amax(call: Call) -> Value:
-    return reshape(call, _largest(call, call.value(), axes_of(call)), call.shape)
+    value, axes = call.value(), axes_of(call)
+    if parts := _stacked(value, axes):
+        larger = functools.reduce(lambda left, right: call.emit(ops.Maximum(), left, right, label="max"), parts)
+        return _seen(call, larger)
+    return _seen(call, _largest(call, value, axes))
 
 
-@aten("amin")
+@aten("amin", anywhere=True)
 def _amin(call: Call) -> Value:
-    return reshape(call, _smallest(call, call.value(), axes_of(call)), call.shape)
+    return _seen(call, _smallest(call, call.value(), axes_of(call)))
 
 
-@aten("max")
+@aten("max", anywhere=True)
 def _max(call: Call) -> Value:
     """Of two values, or along a dimension; where the largest was is not told."""
     return maximum(call, call["self"], call["other"]) if "other" in call.arguments else _amax(call)
 
 
-@aten("min")
+@aten("min", anywhere=True)
 def _min(call: Call) -> Value:
     if "other" not in call.arguments:
         return _amin(call)
     return _negated(call, maximum(call, *(times(call, call[name], -1) for name in ("self", "other"))))
 
 
-@aten("var")
+@aten("var", anywhere=True)
 def _var(call: Call) -> Value:
-    return reshape(call, _variance(call), call.shape)
+    return _seen(call, _variance(call))
 
 
-@aten("std")
+@aten("std", anywhere=True)
 def _std(call: Call) -> Value:
-    return reshape(call, call.emit(ops.Power(0.5), _variance(call), label="std"), call.shape)
+    return _seen(call, call.emit(ops.Power(0.5), _variance(call), label="std"))
 
 
 def _variance(call: Call) -> Value:
@@ -83,7 +102,7 @@ def _variance(call: Call) -> Value:
     return power if less == 0 else affine(call, power, count / (count - less), 0.0, "unbiased")
 
 
-@aten("linalg_vector_norm", "norm")
+@aten("linalg_vector_norm", "norm", anywhere=True)
 def _norm(call: Call) -> Value:
     """The root of a sum of squares, a sum of absolute values, or the largest of them."""
     name = "ord" if "ord" in call.arguments else "p"
@@ -91,11 +110,11 @@ def _norm(call: Call) -> Value:
     if order == 2:
         count = math.prod(value.shape[axis] for axis in axes)
         root = call.emit(ops.Power(0.5), mean_square(call, value, axes), label="norm")
-        return reshape(call, affine(call, root, math.sqrt(count), 0.0, "norm"), call.shape)
+        return _seen(call, affine(call, root, math.sqrt(count), 0.0, "norm"))
     if order == 1:
-        return reshape(call, average(call, absolute(call, value), axes, total=True), call.shape)
+        return _seen(call, average(call, absolute(call, value), axes, total=True))
     if order == math.inf:
-        return reshape(call, _largest(call, absolute(call, value), axes), call.shape)
+        return _seen(call, _largest(call, absolute(call, value), axes))
     raise call.unsupported(f"its order is {order:g}", "take the norm of order 1, 2 or infinity")
 
 
@@ -127,11 +146,11 @@ def _kept(value: Value, axes: list[int]) -> ops.Shape:
     return tuple(1 if axis in axes else size for axis, size in enumerate(value.shape))
 
 
-@aten("log_softmax", "_log_softmax")
+@aten("log_softmax", "_log_softmax", anywhere=True)
 def _log_softmax(call: Call) -> Value:
     """``d - log(sum(exp(d)))`` with ``d = x - max(x)``. Each step keeps the order of the classes."""
     value = call.value()
-    axes = [axis_of(int(call["dim"]), len(value.shape))]
+    axes = [call.axis(int(call["dim"]), value)]
     if axes == [0]:
         raise call.unsupported("it runs along the batch", "give it the dimension of the classes")
     kept = _kept(value, axes)
@@ -141,14 +160,14 @@ def _log_softmax(call: Call) -> Value:
     return sum_of(call, below, times(call, call.emit(ops.Log(), reshape(call, total, kept)), -1))
 
 
-@aten("logsumexp")
+@aten("logsumexp", anywhere=True)
 def _logsumexp(call: Call) -> Value:
     value, axes = call.value(), axes_of(call)
     kept = _kept(value, axes)
     largest = reshape(call, _largest(call, value, axes), kept)
     power = call.emit(ops.Exp(), sum_of(call, value, times(call, largest, -1)))
     total = reshape(call, average(call, power, axes, total=True), kept)
-    return reshape(call, sum_of(call, largest, call.emit(ops.Log(), total)), call.shape)
+    return _seen(call, sum_of(call, largest, call.emit(ops.Log(), total)))
 
 
 def axes_of(call: Call) -> list[int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
 from edgeq.graph import ops
-from edgeq.graph.capture.aten import Call, Constant, Value, aten, axis_of
+from edgeq.graph.capture.aten import PICTURE, Call, Constant, Value, aten, axis_of, own_shape, with_batch
 from edgeq.graph.capture.indexing import pick
-from edgeq.graph.capture.moves import reshape
+from edgeq.graph.capture.moves import permute, reshape
 
 __all__ = ["expand"]
 
@@ -17,43 +18,54 @@ MOST_COPIES = 4096
 """Copies of one value joined. Most are never made: products and sums repeat by themselves."""
 
 
-@aten("stack")
+@aten("stack", anywhere=True)
 def _stack(call: Call) -> Value:
-    axis = axis_of(int(call.get("dim", 0)), len(call.shape))
-    if axis == 0:
-        raise call.unsupported("it stacks along the batch", "stack along another dimension: torch.stack(values, dim=1)")
-    shape = (*call.shape[:axis], 1, *call.shape[axis + 1 :])
-    parts = [reshape(call, call.activation(given), shape) for given in call["tensors"]]
-    return parts[0] if len(parts) == 1 else call.emit(ops.Concat(axis), *parts)
+    """Joined along a new dimension, behind the batch. It remembers its parts: many are only summed up again."""
+    place = axis_of(int(call.get("dim", 0)), len(call.shape))
+    whole = with_batch(call.shape) if place == 0 else own_shape(call.shape)
+    axis = place + len(whole) - len(call.shape)
+    alone = (*whole[:axis], 1, *whole[axis + 1 :])
+    columns = [_shaped(call, given, alone) for given in call["tensors"]]
+    joined = columns[0] if len(columns) == 1 else call.emit(ops.Concat(axis), *columns)
+    parts = tuple(given for given in call["tensors"] if isinstance(given, Value))
+    alike = len(parts) == len(columns) and len({part.shape for part in parts}) == 1
+    return replace(joined, stacked=(axis, parts if alike else ()))
 
 
-@aten("expand", "expand_as", "expand_copy")
+def _shaped(call: Call, given: Value | Constant, shape: ops.Shape) -> Value:
+    if isinstance(given, Value):
+        return reshape(call, given, shape)
+    return call.operand(Constant(given.name, given.tensor.reshape(shape)), len(shape))
+
+
+@aten("expand", "expand_as", "expand_copy", anywhere=True)
 def _expand(call: Call) -> Value:
     """Products and sums that repeat it themselves read the value that is not repeated (`simplify`)."""
     return expand(call, call.activation(call.get("self", call.get("input"))), call.shape)
 
 
-def expand(call: Call, value: Value, shape: ops.Shape) -> Value:
-    """`value` repeated along its dimensions of size 1, as `torch.expand` does."""
-    if value.shape == shape:
+def expand(call: Call, value: Value, seen: ops.Shape) -> Value:
+    """`value` repeated along its dimensions of size 1 until torch sees it as `seen`, as `torch.expand` does."""
+    if value.seen == seen:
         return value
-    value = reshape(call, value, (1,) * (len(shape) - len(value.shape)) + value.shape)
-    if shape[0] != 1:
-        raise call.unsupported("it repeats the batch", "keep a batch of 1")
-    if len(shape) == 4 and value.shape[2:] == (1, 1) and shape[2:] != (1, 1):
-        value = call.emit(ops.Resize2d((shape[2], shape[3]), "nearest"), value)
-    return _copies(call, value, [n if size == 1 else 1 for n, size in zip(shape, value.shape, strict=True)])
+    whole = own_shape(seen)
+    value = reshape(call, value, (1,) * (len(whole) - len(value.seen)) + value.seen)
+    if len(whole) == PICTURE and value.shape[2:] == (1, 1) and whole[2:] != (1, 1):
+        value = call.emit(ops.Resize2d((whole[2], whole[3]), "nearest"), value)
+    counts = [n if size == 1 else 1 for n, size in zip(whole, value.shape, strict=True)]
+    return replace(_copies(call, value, counts), seen=seen)
 
 
-@aten("repeat", "tile")
+@aten("repeat", "tile", anywhere=True)
 def _repeat(call: Call) -> Value:
+    """The numbers of torch count dimensions from the last; one of the batch makes that a dimension as any other."""
     value = call.value()
     counts = [int(count) for count in call.get("repeats", call.get("dims"))]
-    counts = [1] * (len(value.shape) - len(counts)) + counts
-    value = reshape(call, value, (1,) * (len(counts) - len(value.shape)) + value.shape)
-    if counts[0] != 1:
-        raise call.unsupported("it repeats the batch", "repeat channels, rows or columns")
-    return _copies(call, value, counts)
+    counts = [1] * (len(value.seen) - len(counts)) + counts
+    seen = (1,) * (len(counts) - len(value.seen)) + value.seen
+    whole = own_shape(seen) if counts[0] == 1 else with_batch(seen)
+    front = len(whole) - len(seen)
+    return replace(_copies(call, reshape(call, value, whole), [1] * front + counts), seen=call.shape)
 
 
 def _copies(call: Call, value: Value, counts: list[int]) -> Value:
@@ -68,33 +80,33 @@ def _copies(call: Call, value: Value, counts: list[int]) -> Value:
     return value
 
 
-@aten("repeat_interleave")
+@aten("repeat_interleave", anywhere=True)
 def _repeat_interleave(call: Call) -> Value:
     """Copies side by side: along a new dimension behind the one that is repeated."""
     value, count = call.value(), call.get("repeats")
     if not isinstance(count, int) or call.get("dim") is None:
         raise call.unsupported("it repeats each a number of times of its own", "repeat all the same number of times")
-    axis = axis_of(int(call["dim"]), len(value.shape))
+    axis = call.axis(int(call["dim"]), value)
     apart = (*value.shape[: axis + 1], 1, *value.shape[axis + 1 :])
     counts = [1] * (axis + 1) + [count] + [1] * (len(value.shape) - axis - 1)
-    return reshape(call, _copies(call, reshape(call, value, apart), counts), call.shape)
+    return reshape(call, _copies(call, reshape(call, value, apart), counts), own_shape(call.shape))
 
 
-@aten("flip", "fliplr", "flipud")
+@aten("flip", "fliplr", "flipud", anywhere=True)
 def _flip(call: Call) -> Value:
     value = call.value()
     axes = {"fliplr": [1], "flipud": [0]}.get(call.name.split(".")[1], call.get("dims"))
-    for axis in (axis_of(int(dim), len(value.shape)) for dim in axes):
+    for axis in (call.axis(int(dim), value) for dim in axes):
         if value.shape[axis] > 1:
             value = pick(call, value, axis, list(range(value.shape[axis]))[::-1])
     return value
 
 
-@aten("glu")
+@aten("glu", anywhere=True)
 def _glu(call: Call) -> Value:
     """One half times the sigmoid of the other."""
     value = call.value()
-    axis = axis_of(int(call.get("dim", -1)), len(value.shape))
+    axis = call.axis(int(call.get("dim", -1)), value)
     half, halves = value.shape[axis] // 2, []
     for first in (0, half):
         start, stop = [0] * len(value.shape), list(value.shape)
@@ -104,14 +116,19 @@ def _glu(call: Call) -> Value:
     return call.emit(ops.Mul(), halves[0], gate, label="glu")
 
 
-@aten("unfold")
+@aten("unfold", anywhere=True)
 def _unfold(call: Call) -> Value:
-    """Windows that do not overlap, along the last dimension: they are that dimension in two."""
-    value, size = call.value(), int(call["size"])
-    axis = axis_of(int(call["dimension"]), len(value.shape))
-    if axis != len(value.shape) - 1 or int(call["step"]) != size or value.shape[axis] % size:
-        raise call.unsupported("its windows overlap or leave a rest", "unfold the last dimension into equal parts")
-    return reshape(call, value, call.shape)
+    """Windows along one dimension: its rows, those in two windows twice, as a dimension of windows and one of rows,
+    the latter brought to the end."""
+    value, size, step = call.value(), int(call["size"]), int(call["step"])
+    axis = call.axis(int(call["dimension"]), value)
+    if axis == 0:
+        raise call.unsupported("it unfolds the batch", "unfold channels, rows or columns")
+    starts = range(0, value.shape[axis] - size + 1, step)
+    rows = pick(call, value, axis, [start + row for start in starts for row in range(size)])
+    windows = reshape(call, rows, (*value.shape[:axis], len(starts), size, *value.shape[axis + 1 :]))
+    order = [place for place in range(len(windows.shape)) if place != axis + 1]
+    return reshape(call, permute(call, windows, (*order, axis + 1)), own_shape(call.shape))
 
 
 @aten("im2col")
