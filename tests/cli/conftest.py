@@ -21,7 +21,8 @@ def tiny(norm=True, channels=3):
 
 @pytest.fixture
 def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty folder, and no settings in the environment."""
+    """An empty repository, above which no settings are looked for, and none in the environment."""
+    (tmp_path / ".git").mkdir()
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("EDGEQ_")]:
         monkeypatch.delenv(name)
