@@ -32,6 +32,7 @@ cli = Shell(
         },
         "Check": {
             "check": "edgeq.cli.check:check",
+            "compare": "edgeq.cli.compare:compare",
             "verify": "edgeq.cli.verify:verify",
         },
         "Look": {

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from edgeq.errors import ArtifactError, ConfigError
 from edgeq.report.builds import build_name, find_builds
 from edgeq.report.change import Change, error_change, score_change
 from edgeq.report.finished import FinishedBuild
 from edgeq.report.gate import Gate, at_most, failed_gate
-from edgeq.report.lock import differences
 
 __all__ = ["baseline_gates", "find_baselines"]
 
@@ -20,9 +18,6 @@ DROP = 1.0
 
 ERROR_RATIO = 1.1
 """The same of the mean error of real values, as a ratio to the baseline's."""
-
-CONDITIONS = ("cpu", "architecture", "cores", "flags", "governor", "virtual", "container", "runtime", "kernels")
-"""What two timings must agree in to be compared, beside the number of threads."""
 
 SHOWN = 6
 """Entries of a lock that a line lists."""
@@ -126,35 +121,17 @@ def _latency(before: FinishedBuild, after: FinishedBuild, limit: float) -> Gate:
     for whose, build in (("the baseline's", before), ("this build's", after)):
         if build.report.section("latency") is None or build.report.latency_doubt():
             return _open(name, limit, f"{whose} latency was not measured or is not to be believed")
-    if unlike := unlike_conditions(before, after):
+    if unlike := before.unlike_conditions(after):
         return _open(name, limit, f"timed under other conditions: {', '.join(unlike)}")
     one, other = (each.report.number("latency", "integer_median_ms") for each in (before, after))
     return at_most(name, limit, other / one if one and other else None, "the report lacks it")
 
 
-def unlike_conditions(before: FinishedBuild, after: FinishedBuild) -> list[str]:
-    """In what the timings of two builds differ, so that they cannot be compared."""
-    keys = [("latency", "threads"), *(("latency", "conditions", key) for key in CONDITIONS)]
-    pairs = {path[-1]: tuple(each.report.value(*path) for each in (before, after)) for path in keys}
-    return [
-        name if isinstance(one, list | dict) else f"{name} {one} against {other}"
-        for name, (one, other) in pairs.items()
-        if one != other
-    ]
-
-
 def _lock_note(before: FinishedBuild, after: FinishedBuild) -> str:
-    lines = lock_differences(before.lock, after.lock)
     if not before.lock or not after.lock:
         return "one of the builds has no lock to compare"
+    lines = [key for key, _, _ in before.inputs_changed(after)]
     if not lines:
         return "both locks name the same inputs"
     more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-    return f"the locks differ in {', '.join(line.split(':')[0] for line in lines[:SHOWN])}{more}"
-
-
-def lock_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What went into one build and not into the other: the differing entries of their locks, without what came out."""
-    made = ("files", "artifact", "integer_sha256", "calibration", "stages")
-    one, other = ({key: value for key, value in lock.items() if key not in made} for lock in (before, after))
-    return differences(one, other)
+    return f"the locks differ in {', '.join(lines[:SHOWN])}{more}"

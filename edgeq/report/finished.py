@@ -10,7 +10,7 @@ from typing import Any
 from edgeq.errors import ArtifactError
 from edgeq.measure.answers import ANSWERS, Answers
 from edgeq.report.integrity import LOCK, file_difference
-from edgeq.report.lock import portable, read_lock
+from edgeq.report.lock import changed_entries, portable, read_lock
 from edgeq.report.metric import metric_of, score_of
 from edgeq.report.reading import SoundReport, finite
 
@@ -18,6 +18,13 @@ __all__ = ["FinishedBuild"]
 
 CLOSE = 1e-6
 """Percentage points that a score of a report and one of single answers may differ by."""
+
+
+CONDITIONS = ("cpu", "architecture", "cores", "flags", "governor", "virtual", "container", "runtime", "kernels")
+"""What two timings must agree in to be compared, beside the number of threads."""
+
+MADE = ("files", "artifact", "integer_sha256", "calibration", "stages")
+"""Parts of a lock that came out of the build."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,21 @@ class FinishedBuild:
     @property
     def metric(self) -> str:
         return metric_of(self.report.section("accuracy") or {})
+
+    def unlike_conditions(self, other: FinishedBuild) -> list[str]:
+        """In what the timings of both builds differ, so that they cannot be compared."""
+        keys = [("latency", "threads"), *(("latency", "conditions", key) for key in CONDITIONS)]
+        pairs = {path[-1]: (self.report.value(*path), other.report.value(*path)) for path in keys}
+        return [
+            name if isinstance(one, list | dict) else f"{name} {one} against {another}"
+            for name, (one, another) in pairs.items()
+            if one != another
+        ]
+
+    def inputs_changed(self, other: FinishedBuild) -> list[tuple[str, Any, Any]]:
+        """What went into one build and not into the other: entries of both locks, without what came out."""
+        one, another = ({k: v for k, v in build.lock.items() if k not in MADE} for build in (self, other))
+        return changed_entries(one, another)
 
 
 def _believed(folder: Path, report: SoundReport, lock: Mapping[str, Any]) -> Answers:

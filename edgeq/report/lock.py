@@ -24,6 +24,7 @@ __all__ = [
     "NOT_THE_BUILD",
     "BuildLock",
     "build_lock",
+    "changed_entries",
     "differences",
     "inputs_lock",
     "lock_text",
@@ -185,13 +186,21 @@ def read_lock(path: Path) -> dict[str, Any]:
     return contents
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], where: str = "") -> list[str]:
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Keys in which two locks differ, with both values, in order."""
-    lines: list[str] = []
-    for key in sorted({*one, *other}):
-        left, right = one.get(key), other.get(key)
+    return [f"{key}: {left!r} against {right!r}" for key, left, right in changed_entries(one, other)]
+
+
+def changed_entries(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The keys in which two locks differ (``config.seed``), each with both values, in order; None for a missing one."""
+    entries: list[tuple[str, Any, Any]] = []
+    open_ones: list[tuple[str, Any, Any]] = [("", one, other)]
+    while open_ones:
+        where, left, right = open_ones.pop()
         if isinstance(left, Mapping) and isinstance(right, Mapping):
-            lines += differences(left, right, f"{where}{key}.")
+            prefix = f"{where}." if where else ""
+            keys = sorted({*left, *right}, reverse=True)
+            open_ones += [(f"{prefix}{key}", left.get(key), right.get(key)) for key in keys]
         elif left != right:
-            lines.append(f"{where}{key}: {left!r} against {right!r}")
-    return lines
+            entries.append((where, left, right))
+    return entries
