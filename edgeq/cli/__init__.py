@@ -36,6 +36,7 @@ cli = Shell(
             "verify": "edgeq.cli.verify:verify",
         },
         "Look": {
+            "diagnose": "edgeq.cli.diagnose:diagnose",
             "show": "edgeq.cli.show:show",
             "inspect": "edgeq.cli.inspect:inspect",
             "models": "edgeq.cli.listing:models",
