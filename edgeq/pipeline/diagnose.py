@@ -6,7 +6,7 @@ capture -> synthesize -> held-out images -> calibrate -> effects and symptoms ->
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from edgeq.progress import Progress, Silent
 from edgeq.synth.statistics import layer_gaps, observe_moments, references
 from edgeq.threads import threads_restored
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "diagnose_job"]
 
 HELD_OUT = 32
 """Held-out synthetic images, unless the network is large."""
@@ -71,12 +71,22 @@ def diagnose(
         kept = forbidden if of.method == job.method else None
         return synthesize(of.config, of.loaded, of.raw, of.method, cache, forbidden=kept)[1]
 
-    given, held_out = images(job), _held_out(job, cache)
+    images(job)
+    held_out = _held_out(job, cache)
     progress.stage("diagnose")
+    return diagnose_job(job, images, held_out, progress)
+
+
+def diagnose_job(
+    job: Job, images: Callable[[Job], CalibrationSet], held_out: CalibrationSet, progress: Progress
+) -> dict[str, Any]:
+    """Diagnose a prepared build. `images` gives the normalised calibration images of any job, and `held_out` are others
+    that its answers are compared on."""
 
     def inputs(of: Job) -> npt.NDArray[np.float32]:
         return calibration_images(of, held_out).inputs
 
+    given = images(job)
     network, before = simulate(job, given, inputs(job))
     effects = network.layer_effects()
     symptoms = find_symptoms(network.graph, network.calibration, network.images.numpy())
