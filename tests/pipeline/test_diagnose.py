@@ -126,6 +126,7 @@ def run(*arguments: str) -> Result:
 
 def test_the_command_prints_causes_and_remedies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "edgeq.toml").touch()
     with_outlier(tmp_path)
     result = run("model.toml", "--method", "noise", "--images", "8")
     assert result.exit_code == 0, result.stderr
@@ -138,6 +139,7 @@ def test_the_command_prints_causes_and_remedies(tmp_path: Path, monkeypatch: pyt
 
 def test_wrong_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "edgeq.toml").touch()
     (tmp_path / "edgeq.lock").write_text("{")
     for arguments, status in ((("nothing",), 2), ((".",), 2), (("--target", "a", "--target", "b"), 2)):
         result = run(*arguments)
