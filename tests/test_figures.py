@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tools import figures
+from tools import figures, reference
 
 ROOT = Path(__file__).parent.parent
 PAGES = [str(page.relative_to(ROOT)) for page in figures.pages()]
-PRINTED = {"docs/reference/ops.md"}
+PRINTED = {f"docs/reference/{name}" for name in ("ops.md", *reference.PAGES)}
 """Pages that another test compares with the program that prints them."""
 
 

@@ -38,15 +38,15 @@ __all__ = [
 EFFORTS = ("fast", "balanced", "best")
 ALIKE = 0.88
 """Similarity above which an unknown variable counts as a typo: a letter or two in a dozen."""
-VARIABLES = (
-    "EDGEQ_BENCHMARK_MODEL",
-    "EDGEQ_DEBIAN",
-    "EDGEQ_DEVICE_CACHE",
-    "EDGEQ_LARGEST_FILE",
-    "EDGEQ_SSH_CONFIG",
-    "EDGEQ_TRACEBACK",
-)
-"""Environment variables that edgeq reads beside those of the settings."""
+VARIABLES: Mapping[str, str] = {
+    "EDGEQ_BENCHMARK_MODEL": "path of the program that runs TFLite files on Android phones",
+    "EDGEQ_DEBIAN": "address of the Debian archive that the emulated Arm is fetched from",
+    "EDGEQ_DEVICE_CACHE": "on a board: the folder in which edgeq makes its own; without it ~/.cache",
+    "EDGEQ_LARGEST_FILE": "largest file, or unpacked contents of one, that edgeq reads, such as 16G",
+    "EDGEQ_SSH_CONFIG": "configuration file of ssh that replaces ~/.ssh/config",
+    "EDGEQ_TRACEBACK": "1 prints where in edgeq's code an error came from",
+}
+"""Environment variables that edgeq reads beside those of the settings, and what each says."""
 FORCEABLE = ("all", "synthesize", "statistics", "calibrate", "finetune", "write", "verify", "measure")
 FINETUNE = ("none", "kd", "zaq", "dfq-akd")
 
