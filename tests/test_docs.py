@@ -163,5 +163,12 @@ def test_blocks_can_be_read(block: Block, tmp_path: Path) -> None:
     READERS[block.language](block, tmp_path)
 
 
+def test_every_page_is_in_the_navigation_of_the_site_and_of_the_index() -> None:
+    pages = {page.relative_to("docs").as_posix() for page in PAGES if page.parts[0] == "docs"}
+    assert set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))) == pages
+    linked = set(LINK.findall(text_of(Path("docs/index.md"))))
+    assert {page for page in pages if page.startswith(("how-to/", "reference/"))} - linked == set()
+
+
 def test_the_first_page_is_short() -> None:
     assert len(text_of(Path("README.md")).splitlines()) <= 130

@@ -13,7 +13,7 @@ from edgeq.data.classnames import ClassNames
 from edgeq.data.values import check_pairs, check_values
 from edgeq.errors import LabelsError
 from edgeq.model.spec import ModelSpec
-from edgeq.model.tasks import Detection, Segmentation
+from edgeq.model.tasks import Detection, GridDetection, Segmentation
 
 __all__ = ["ARRAYS", "Truths", "check_truths", "truths_sha256"]
 
@@ -44,7 +44,7 @@ def check_truths(given: Any, images: int, source: str, spec: ModelSpec) -> Truth
         return check_values(given, images, source, spec)
     if spec.task == "embedding":
         return check_pairs(given, images, source)
-    if not isinstance(spec.dense, Segmentation | Detection):
+    if not isinstance(spec.dense, Segmentation | Detection | GridDetection):
         raise LabelsError(
             f"evaluation images for {spec.task}",
             where=spec.name,
