@@ -37,6 +37,7 @@ cli = Shell(
         },
         "Look": {
             "diagnose": "edgeq.cli.diagnose:diagnose",
+            "report": "edgeq.cli.report:report",
             "show": "edgeq.cli.show:show",
             "inspect": "edgeq.cli.inspect:inspect",
             "models": "edgeq.cli.listing:models",
