@@ -457,7 +457,7 @@ FORMS: list[tuple[Callable[[Tensor], Tensor], str]] = [
     (lambda x: F.avg_pool2d(x, 2, divisor_override=3), "divisor_override"),
     (lambda x: x.repeat(1, 2000, 3, 3), "repeat by themselves"),
     (lambda x: F.interpolate(x, scale_factor=1.3), "whole number of pixels"),
-    (lambda x: F.interpolate(x, (9, 9), mode="bicubic"), "image size"),
+    (lambda x: F.grid_sample(x, x.permute(0, 2, 3, 1)[..., :2]), "image size"),
     (lambda x: torch.softmax(x, 0), "softmax"),
     (lambda x: F.softplus(x, 1.0, 2.0), "threshold"),
     (lambda x: F.scaled_dot_product_attention(x, x, x, enable_gqa=True), "heads of keys"),

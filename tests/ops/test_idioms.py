@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,12 +19,28 @@ from tests.ops.sweep import Case, Network, Step
 from tests.ops.sweep_check import check
 
 Body = Callable[[Tensor], Tensor]
-PICTURE, ROW, VECTOR = (4, 6, 5), (4, 12), (10,)
+PICTURE, ROW, VECTOR, VOLUME = (4, 6, 5), (4, 12), (10,), (2, 4, 5, 5)
 
 
 def _whole(x: Tensor) -> Tensor:
     """The picture that four windows are of, which stand where torch has the batch."""
     return x.unflatten(0, (-1, 4))
+
+
+def _weights(*shape: int, like: Tensor) -> Tensor:
+    return torch.linspace(-1, 1.2, math.prod(shape)).reshape(shape).to(like.dtype)
+
+
+def _mask(x: Tensor) -> Tensor:
+    """True at every other pixel of `x`."""
+    return torch.arange(x[0, 0].numel()).reshape(x.shape[2:]) % 2 == 0
+
+
+def _written(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[:, 1:3, 2:] = x[:, :2, 2:].tanh()
+    y[:, :, 0] = 0.5 * x[:, :, 1]
+    return y
 
 
 IDIOMS: dict[str, tuple[tuple[int, ...], Body]] = {
@@ -113,6 +130,40 @@ IDIOMS: dict[str, tuple[tuple[int, ...], Body]] = {
     ),
     "windows as a batch, expanded": (PICTURE, lambda x: _whole(x.flatten(0, 1)[:, :1].expand(-1, 6, -1))),
     "windows as a batch, repeated": (ROW, lambda x: x.reshape(-1, 3, 4).repeat(1, 2, 1).reshape(len(x), 4, 24)),
+    "windows as a batch, convolved": (
+        PICTURE,
+        lambda x: (
+            F.conv2d(x.unflatten(1, (2, 2)).flatten(0, 1), _weights(3, 2, 3, 3, like=x), padding=1)
+            .unflatten(0, (-1, 2))
+            .flatten(1, 2)
+        ),
+    ),
+    "windows as a batch, rows in another order": (PICTURE, lambda x: _whole(x.flatten(0, 1)[:, [3, 0, 1]])),
+    "folded patches": (PICTURE, lambda x: F.fold(F.unfold(x, 3, padding=1, stride=2), (6, 5), 3, 1, 1, 2)),
+    "running sums": (ROW, lambda x: x.cumsum(1)),
+    "running sums of pixels": (PICTURE, lambda x: x.cumsum(3)),
+    "bicubic": (PICTURE, lambda x: F.interpolate(x, (9, 8), mode="bicubic")),
+    "antialiased": (PICTURE, lambda x: F.interpolate(x, (3, 2), mode="bilinear", antialias=True)),
+    "chosen by a constant mask": (PICTURE, lambda x: torch.where(_mask(x), x, x.tanh() + 0.2)),
+    "filled where a mask says": (PICTURE, lambda x: x.masked_fill(_mask(x), 0.25)),
+    "scores that must not be seen": (PICTURE, lambda x: x.masked_fill(_mask(x), float("-inf")).softmax(-1)),
+    "written into": (PICTURE, lambda x: _written(x)),
+    "convolution of volumes": (
+        VOLUME,
+        lambda x: F.conv3d(x, _weights(3, 2, 3, 3, 3, like=x), _weights(3, like=x), 2, 1).flatten(2),
+    ),
+    "convolution of volumes in groups": (
+        VOLUME,
+        lambda x: F.conv3d(x, _weights(4, 1, 2, 3, 1, like=x), padding=(1, 1, 0), groups=2).flatten(2),
+    ),
+    "convolution of frames": (VOLUME, lambda x: F.conv3d(x, _weights(3, 2, 1, 2, 2, like=x)).flatten(2)),
+    "convolution over time": (
+        VOLUME,
+        lambda x: F.conv3d(x, _weights(3, 2, 3, 1, 1, like=x), None, (2, 1, 1), (1, 0, 0)).flatten(2),
+    ),
+    "pools of volumes": (VOLUME, lambda x: F.max_pool3d(x, (2, 3, 3), (1, 2, 2), (0, 1, 1)).flatten(2)),
+    "means of volumes": (VOLUME, lambda x: F.avg_pool3d(x, (2, 2, 3), 1).flatten(2)),
+    "mean of a volume": (VOLUME, lambda x: F.adaptive_avg_pool3d(x, 1).flatten(1)),
     "matrices by one matrix": (PICTURE, lambda x: x @ x.mean(1, keepdim=True).transpose(2, 3)),
     "one matrix by matrices": (PICTURE, lambda x: x.mean(1, keepdim=True).transpose(2, 3) @ x),
     "windows that overlap": (ROW, lambda x: x.unfold(2, 6, 3).flatten(2)),
@@ -181,6 +232,10 @@ def test_picked_and_repeated_channels_become_part_of_the_weights(given: int, cha
         (VECTOR, lambda x: x.max(1), "result 1"),
         (PICTURE, lambda x: torch.cat([x, x]), "batch"),
         (PICTURE, lambda x: x**x, "exponent"),
+        (PICTURE, lambda x: torch.where(x > 0, x, 0.1 * x), "multiply with a gate"),
+        (PICTURE, lambda x: x.sign(), "tanh"),
+        (PICTURE, lambda x: torch.erf(x), "GELU"),
+        (VOLUME, lambda x: F.conv_transpose3d(x, torch.ones(2, 2, 2, 2, 2)), "three dimensions"),
         ((2, 90, 90), lambda x: x.flip(3), "pieces"),
     ],
 )

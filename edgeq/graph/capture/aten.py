@@ -150,6 +150,9 @@ ATEN: Registry[Rule] = Registry(
         "edgeq.graph.capture.one_dimensional",
         "edgeq.graph.capture.reductions",
         "edgeq.graph.capture.repeats",
+        "edgeq.graph.capture.three_dimensional",
+        "edgeq.graph.capture.matrices",
+        "edgeq.graph.capture.writes",
     ),
 )
 """Rules by ATen name, e.g. ``aten.conv2d``."""

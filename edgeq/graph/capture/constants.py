@@ -181,6 +181,8 @@ _INNER = frozenset(
     )
 )
 """Calls of torch's own kitchen that programs hold; others have kernels that trust their callers."""
+_PURE_OVERLOADS = frozenset(("aten._native_batch_norm_legit.no_stats",))
+"""Overloads that only compute, where others of the call write: this one standardises weights."""
 _RECURRENT = frozenset(("gru", "lstm", "rnn_relu", "rnn_tanh"))
 """Calls that torch tags as random for the dropout between their layers."""
 
@@ -264,7 +266,7 @@ class Folding:
         target: Any = node.target
         if _bare(node) in _UNINITIALISED:  # its readers overwrite it; memory of this process is none of theirs
             target = functools.partial(_clear, target)
-        elif not may_evaluate(f"aten.{_bare(node)}"):
+        elif not may_evaluate(f"aten.{_bare(node)}") and str(target) not in _PURE_OVERLOADS:
             raise UnsupportedError(
                 f"{node.target} is not supported",
                 why="it is called on constants, and edgeq does not evaluate it",

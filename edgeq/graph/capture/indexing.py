@@ -17,7 +17,7 @@ MOST_PIECES = 64
 """Slices of one picked value; more would cost a device more than the layers around them."""
 
 
-@aten("index")
+@aten("index", anywhere=True)
 def _index(call: Call) -> Value:
     given = [(axis, index) for axis, index in enumerate(call["indices"]) if index is not None]
     if len(given) != 1:
@@ -26,13 +26,14 @@ def _index(call: Call) -> Value:
     return _pick(call, axis, index)
 
 
-@aten("index_select")
+@aten("index_select", anywhere=True)
 def _index_select(call: Call) -> Value:
-    return _pick(call, axis_of(int(call["dim"]), len(call.value().shape)), call["index"])
+    return _pick(call, int(call["dim"]), call["index"])
 
 
-def _pick(call: Call, axis: int, index: Any) -> Value:
+def _pick(call: Call, dim: int, index: Any) -> Value:
     value = call.value()
+    axis = call.axis(dim, value)
     if not isinstance(index, Constant) or index.tensor.dim() != 1 or axis == 0:
         raise call.unsupported(
             "its index is computed from the input, has several dimensions, or picks images",

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from edgeq.graph import ops
-from edgeq.graph.capture.aten import Call, Constant, Value, aten
+from edgeq.graph.capture.aten import PICTURE, Call, Constant, Value, aten, own_shape
 from edgeq.graph.capture.channels import as_channels
-from edgeq.graph.ops import Pair, Sides
+from edgeq.graph.capture.moves import reshape
+from edgeq.graph.ops import Pair, Shape, Sides
 
-__all__ = ["conv_transpose2d"]
+__all__ = ["conv_transpose2d", "linear"]
+
+MOST_REPEATED = 2**20
+"""Weights of a convolution that are repeated for every sample where torch merged others into the batch."""
 
 
-@aten("conv2d", "convolution")
+@aten("convolution")
+@aten("conv2d", anywhere=True)
 def _conv2d(call: Call) -> Value:
     weight, bias = call.constant("weight"), call.constant("bias")
     if call.get("transposed", False):
         return conv_transpose2d(call)
     if weight is None or weight.tensor.dim() != 4:
         raise call.unsupported("only two-dimensional convolutions are known", "use nn.Conv2d")
-    dilation = call.pair("dilation", (1, 1))
+    dilation, groups, value = call.pair("dilation", (1, 1)), int(call.get("groups", 1)), call.value("input")
     padding: Sides = _padding(call, (int(weight.tensor.shape[2]), int(weight.tensor.shape[3])), dilation)
-    op = ops.Conv2d(call.pair("stride", (1, 1)), padding, dilation, int(call.get("groups", 1)))
-    return call.emit(op, call.value("input"), weight, bias)
+    if not value.offset:
+        return call.emit(ops.Conv2d(call.pair("stride", (1, 1)), padding, dilation, groups), value, weight, bias)
+    count, channels, *size = value.seen if len(value.seen) == PICTURE else (1, *value.seen)
+    if count * weight.tensor.numel() > MOST_REPEATED:
+        raise call.unsupported(f"it has {count} samples", "keep a batch of 1: heads and windows belong in channels")
+    picture = reshape(call, value, (1, count * channels, *size))  # samples of torch's are groups of channels here
+    weight = Constant(weight.name, weight.tensor.repeat(count, 1, 1, 1))
+    bias = None if bias is None else Constant(bias.name, bias.tensor.repeat(count))
+    op = ops.Conv2d(call.pair("stride", (1, 1)), padding, dilation, groups * count)
+    return reshape(call, call.emit(op, picture, weight, bias), own_shape(call.shape))
 
 
 @aten("conv_transpose2d")
@@ -75,12 +88,15 @@ def _linear(call: Call) -> Value:
     return linear(call, call.value("mat1"), weight, call.constant("self"))
 
 
-def linear(call: Call, value: Value, weight: Constant | None, bias: Constant | None) -> Value:
-    """A linear layer ``(C_out, C_in)`` over the last dimension of `value`."""
+def linear(
+    call: Call, value: Value, weight: Constant | None, bias: Constant | None, tail: Shape | None = None
+) -> Value:
+    """A linear layer ``(C_out, C_in)`` over the last dimension of `value`; `tail` is what that becomes, where it is
+    not the call's."""
     if len(value.shape) == 2:
         return call.emit(ops.Linear(), value, weight, bias)
     if weight is None or len(value.shape) < 2:
         raise call.unsupported(f"its input has shape {list(value.shape)}", "flatten to (N, features) first")
     picture, back = as_channels(call, value)  # a layer of every pixel or token is a convolution
     kernel = Constant(weight.name, weight.tensor[..., None, None])
-    return back(call.emit(ops.Conv2d(), picture, kernel, bias), call.shape[-1:])
+    return back(call.emit(ops.Conv2d(), picture, kernel, bias), tail or call.shape[-1:])

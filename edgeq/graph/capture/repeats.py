@@ -144,3 +144,26 @@ def _im2col(call: Call) -> Value:
     conv = ops.Conv2d(call.pair("stride", (1, 1)), (top, top, left, left), dilation, channels)
     patches = call.emit(conv, value, Constant("unfold.weight", weight), label="unfold")
     return reshape(call, patches, call.shape)
+
+
+@aten("col2im")
+def _col2im(call: Call) -> Value:
+    """`nn.Fold`: a transposed convolution with a filter per place in the window, each of which writes one pixel."""
+    value, kernel = call.value(), call.pair("kernel_size")
+    if len(value.shape) != 3 or call.pair("dilation", (1, 1)) != (1, 1):
+        raise call.unsupported("it is dilated, or has no batch", "fold (N, C * kernel, L) without dilation")
+    taps, stride, (top, left) = math.prod(kernel), call.pair("stride", (1, 1)), call.pair("padding", (0, 0))
+    (height, width), channels = call.shape[-2:], value.shape[1] // taps
+    rows = (height + 2 * top - kernel[0]) // stride[0] + 1
+    columns = (width + 2 * left - kernel[1]) // stride[1] + 1
+    cut = [
+        n + (count - 1) * step + k - size - n
+        for n, count, step, k, size in (
+            (top, rows, stride[0], kernel[0], height),
+            (left, columns, stride[1], kernel[1], width),
+        )
+    ]
+    weight = torch.eye(taps).reshape(1, taps, *kernel).repeat(channels, 1, 1, 1)
+    op = ops.ConvTranspose2d(stride, (top, cut[0] - top, left, cut[1] - left), channels)
+    patches = reshape(call, value, (1, value.shape[1], rows, columns))
+    return call.emit(op, patches, Constant("fold.weight", weight), label="fold")

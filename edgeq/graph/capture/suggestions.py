@@ -18,9 +18,15 @@ _ANY = "build it from convolutions, pools, sums, products and activations, or le
 _HINTS = {
     **dict.fromkeys(("threshold", "rrelu", "rrelu_with_noise_functional"), _ACTIVATION),
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), "recurrence has no integer form here: use convolutions"),
+    **dict.fromkeys(
+        ("gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or", "logical_not"),
+        "compare constants only; where it depends on the input, multiply with a gate such as a sigmoid",
+    ),
+    "sign": "use the tanh of a multiple",
+    "erf": "use GELU, or tanh",
     **dict.fromkeys(("argmax", "argmin", "topk", "sort"), _LOGITS),
     **dict.fromkeys(
-        ("_upsample_bilinear2d_aa", "upsample_bicubic2d", "grid_sampler_2d", "grid_sampler"),
+        ("grid_sampler_2d", "grid_sampler"),
         _SIZE,
     ),
     **dict.fromkeys(
@@ -28,12 +34,10 @@ _HINTS = {
     ),
     **dict.fromkeys(("matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"), _MATRIX),
     **dict.fromkeys(
-        ("conv3d", "conv_transpose3d", "max_pool3d", "avg_pool3d", "adaptive_avg_pool3d"),
-        "no runtime has integer kernels of three dimensions: use convolutions of two, on one frame",
+        ("conv_transpose3d", "adaptive_max_pool3d", "upsample_trilinear3d", "upsample_nearest3d"),
+        "no runtime has integer kernels of three dimensions: use those of two, on one frame",
     ),
-    **dict.fromkeys(
-        ("slice_scatter", "select_scatter", "index_put", "copy"), "build a new tensor instead of writing into one"
-    ),
+    **dict.fromkeys(("index_put", "masked_scatter", "scatter"), "build a new tensor instead of writing into one"),
 }
 
 
