@@ -24,7 +24,7 @@ def show_check(build: Facts) -> None:
     several = len({row["from"] for row in rows if row["from"]}) > 1
     table = Table(box=None, padding=(0, 2))
     for title in ("", "limit", "value", "margin", "", *(["set in"] if several else [])):
-        table.add_column(title, justify="right" if title in ("limit", "value", "margin") else "left")
+        table.add_column(title, justify="right" if title in ("limit", "value", "margin") else "left", overflow="fold")
     for row in rows:
         numbers = (_format_measured(row[key]) for key in ("limit", "value", "margin"))
         table.add_row(str(row["name"]), *numbers, _word(row), *([row["from"] or ""] if several else []))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeq.errors import ArtifactError, ConfigError
 from edgeq.report.builds import build_name, find_builds
-from edgeq.report.change import Change, error_change, score_change
+from edgeq.report.change import SCORES, Change, error_change, score_change
 from edgeq.report.finished import FinishedBuild
 from edgeq.report.gate import Gate, at_most, failed_gate
 
@@ -96,7 +96,7 @@ def _loss(change: Change) -> Change:
 def _judge(name: str, limit: float, change: Change, things: str) -> Gate:
     """Held where the whole interval of `change` is at most `limit`, missed where none of it is, else not decided."""
     if change.low is None or change.high is None:
-        return _open(name, limit, f"cannot be decided: {change.why}")
+        return _judge_alone(name, limit, change)
     shown = f"{change.value:+.2f} ({change.low:+.2f} to {change.high:+.2f} with 95 % confidence, n = {change.n:,}"
     shown += f", p = {change.p_value:.2g}" if change.p_value is not None else ""
     shown += f"; {change.method})" + (f"; {change.why}" if change.why else "")
@@ -109,6 +109,16 @@ def _judge(name: str, limit: float, change: Change, things: str) -> Gate:
     needed = change.needed(limit)
     would = f"n = {needed:,} would decide" if needed else f"no number of {things} would decide so close to the limit"
     return _open(name, limit, f"not decided with n = {change.n:,}: {would}; {shown}", change.value)
+
+
+def _judge_alone(name: str, limit: float, change: Change) -> Gate:
+    """The same without an interval: what is more than `limit` on the same images is missed."""
+    if change.n and change.value > limit:
+        reason = f"is worse than the baseline by {SCORES}: {change.value:+.2f} ({change.why})"
+        return Gate(name, limit, change.value, limit - change.value, False, reason)
+    if change.n and change.method == SCORES:
+        return Gate(name, limit, change.value, limit - change.value, True, note=f"held by {SCORES}: {change.why}")
+    return _open(name, limit, f"cannot be decided: {change.why}", change.value if change.n else None)
 
 
 def _open(name: str, limit: float | str, why: str, value: float | None = None) -> Gate:

@@ -12,10 +12,11 @@ from edgeq.measure.paired import bootstrap_interval, mean_iou
 from edgeq.measure.statistics import LEVEL, images_to_decide, paired_interval, sign_test
 from edgeq.report.finished import FinishedBuild
 
-__all__ = ["Change", "error_change", "score_change"]
+__all__ = ["SCORES", "Change", "error_change", "score_change"]
 
 PAIRED = "Bonett-Price interval, exact McNemar test"
 WIDEST = "Bonett-Price interval, for as many changed answers as the scores allow"
+SCORES = "both scores alone"
 BOOTSTRAP = "paired bootstrap over images, percentile interval"
 
 TINY = 1e-12
@@ -62,6 +63,7 @@ def score_change(before: FinishedBuild, after: FinishedBuild) -> Change | None:
     if why := _not_the_same_images(before, after):
         return _replace(plain, why=why)
     n = int(after.report.number("accuracy", "n") or 0)
+    plain = _replace(plain, n=n)
     if before.answers is None or after.answers is None:
         whose, lacking = ("the baseline", before) if before.answers is None else ("this build", after)
         bounded = _widest(plain, n) if before.metric in ("top-1", "verification") else plain
@@ -70,7 +72,7 @@ def score_change(before: FinishedBuild, after: FinishedBuild) -> Change | None:
         return _of_decisions(plain, before.answers, after.answers)
     if "integer_areas" in after.answers.arrays and "integer_areas" in before.answers.arrays:
         return _of_areas(plain, before.answers, after.answers)
-    return _replace(plain, why=f"{after.metric} is not judged image by image")
+    return _replace(plain, method=SCORES, why=f"{after.metric} is not an average over images")
 
 
 def error_change(before: FinishedBuild, after: FinishedBuild) -> tuple[str, Change] | None:

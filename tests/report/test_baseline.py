@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from edgeq.measure.answers import Answers
 from edgeq.report.check import CheckResult, Gate, check
 from tests.report.fakebuild import write_answered, write_build
 
@@ -131,3 +133,18 @@ def test_a_build_without_a_baseline_is_not_decided(tmp_path: Path) -> None:
     assert (gate.name, gate.word) == ("baseline", "not decided")
     gate = check(tmp_path / "one", against=True, baseline=tmp_path / "none").gates[-1]
     assert (gate.name, gate.word) == ("baseline", "not decided")
+
+
+@pytest.mark.parametrize(("metric", "held"), [("mAP@0.5", "held"), ("mIoU", "not decided")])
+def test_scores_without_single_answers_still_show_a_ruined_model(metric: str, held: str, tmp_path: Path) -> None:
+    def scored(name: str, score: float) -> Path:
+        accuracy = {"metric": metric, "n": 100, "float": {"score": 70.0}, "integer": {"score": score}}
+        section = accuracy | {"agreement": 0.9, "difference": {"points": score - 70.0}, "sha256": "ab" * 32}
+        data = Answers("ab" * 32, {"difference": np.ones((3, 1))}).to_bytes() if metric == "mAP@0.5" else None
+        return write_build(tmp_path / name, lambda report: report.update(accuracy=section), data)
+
+    good = scored("good", 69.0)
+    assert drop(scored("same", 68.5), good).word == held
+    gate = drop(scored("ruined", 10.0), good)
+    assert (gate.word, gate.value) == ("missed", 59.0)
+    assert "by both scores alone" in str(gate.reason)
