@@ -171,4 +171,4 @@ def test_every_page_is_in_the_navigation_of_the_site_and_of_the_index() -> None:
 
 
 def test_the_first_page_is_short() -> None:
-    assert len(text_of(Path("README.md")).splitlines()) <= 130
+    assert len(text_of(Path("README.md")).splitlines()) <= 120

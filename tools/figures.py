@@ -106,7 +106,7 @@ def fill(said: Mapping[str, Any], page: Path) -> str:
         named = " ".join(row[header.index("commit")] for row in rows)
     commits = sorted(set(COMMIT.findall(named)))
     at = f", printed at {', '.join(commits)}" if commits else ", which names no commit"
-    return "\n".join(["", *lines, "", f"Source: [{source.name}]({link}){at}.", ""])
+    return "\n".join(["", *lines, "", f"Source: [{source.name}]({link}){at}."])
 
 
 def _conditions(text: str, under: str) -> str:
