@@ -12,7 +12,7 @@ import click
 from edgeq.cli.options import config_option, say_file, settings_options
 from edgeq.cli.shell import print_json, say
 from edgeq.config.build import BuildConfig, resolve, settings_of
-from edgeq.errors import ConfigError
+from edgeq.errors import ConfigError, ConflictError
 from edgeq.threads import one_operation_at_a_time
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def diagnose(
 
     MODEL is what edgeq build takes, with the same settings; BUILD is the folder of a finished build. Reads no
     evaluation image: the answers of the integer network are simulated on synthetic images that calibrated nothing, and
-    held against the float network's. Each remedy was simulated, too, and helps there.
+    held against the float network's. Each remedy was simulated, too, and helps there. The report of a BUILD gets the
+    diagnosis, too.
 
     \b
     edgeq diagnose torchvision:mobilenet_v2 --weights mine.pth --bits w4a8
@@ -65,8 +66,8 @@ def diagnose(
         config = dataclasses.replace(config, model=DEFAULT_MODEL)
     (config, *others) = config.split()
     if others:
-        raise ConfigError("several targets", hint="diagnose one after the other")
-    found = _run(config, quiet)
+        raise ConflictError("several targets", hint="diagnose one after the other")
+    found = _run(config, lock if lock is not None and lock.is_dir() else None, quiet)
     if as_json:
         print_json(found)
     else:
@@ -88,7 +89,7 @@ def _locked(lock: Path, effective: Effective) -> BuildConfig:
         raise ConfigError(error.what, where=error.where, why=error.why, hint=hint) from error
 
 
-def _run(config: BuildConfig, quiet: bool) -> dict[str, Any]:
+def _run(config: BuildConfig, folder: Path | None, quiet: bool) -> dict[str, Any]:
     from edgeq.cli.progress import progress
 
     with progress(quiet) as shown:
@@ -96,4 +97,4 @@ def _run(config: BuildConfig, quiet: bool) -> dict[str, Any]:
         from edgeq.pipeline.diagnose import diagnose as run_diagnosis
 
         one_operation_at_a_time()
-        return run_diagnosis(config, shown)
+        return run_diagnosis(config, shown, folder=folder)

@@ -23,6 +23,8 @@ def show_diagnosis(found: Mapping[str, Any], *, every: bool) -> None:
     out.print(join_styled((found["model"], "bold"), f", {found['bits']} for ", (found["target"], "bold")))
     verdict = ("sound", "bold green") if found["sound"] else ("loses", "bold yellow")
     out.print(join_styled(verdict, f"  {_answers(found)} on {found['images']} held-out synthetic images"))
+    if found["without_finetuning"]:
+        out.print(f"this is the network before {found['without_finetuning']} trains it")
     _show_calibration(found["calibration"])
     for cause in found["causes"]:
         out.print(
@@ -45,9 +47,10 @@ def _answers(of: Mapping[str, Any]) -> str:
 
 def _show_calibration(distances: Mapping[str, Any] | None) -> None:
     if distances is not None:
+        unlike = "unlike: " * distances["unlike"]
         console(width=WIDTH).print(
-            f"calibration images are {distances['distance']:.2f} standard deviations from what batch norms remember "
-            f"(held-out ones {distances['held_out_distance']:.2f}), most at {distances['worst']}"
+            f"{unlike}calibration images are {distances['distance']:.2f} standard deviations from what batch norms "
+            f"remember (held-out ones {distances['held_out_distance']:.2f}), most at {distances['worst']}"
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,13 @@ from edgeq.pipeline.artifact import command_of
 from edgeq.pipeline.choices import choose_method
 from edgeq.pipeline.prepare import Job, open_job, prepare
 from edgeq.pipeline.remedies import Remedy, Trial, calibration_images, candidates, simulate, try_remedies
+from edgeq.pipeline.rewrite import rewrite_report
 from edgeq.pipeline.synth import forbidden_images
 from edgeq.pipeline.synthesis import synthesize
 from edgeq.progress import Progress, Silent
+from edgeq.report.check import read_report
+from edgeq.report.diagnosisfields import Diagnosis
+from edgeq.report.schema import pick
 from edgeq.synth.statistics import layer_gaps, observe_moments, references
 from edgeq.threads import threads_restored
 
@@ -55,13 +60,18 @@ APART = 0.3
 
 @threads_restored()
 def diagnose(
-    config: BuildConfig, progress: Progress | None = None, loaded: LoadedModel | None = None
+    config: BuildConfig,
+    progress: Progress | None = None,
+    loaded: LoadedModel | None = None,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
     """Diagnose the build that `config` describes. Returns what ``edgeq diagnose --json`` prints.
 
+    Where `folder` holds that build, finished, its report gets the diagnosis too, and advises the remedies.
     Fine-tuning is left out: what is diagnosed is the network before it. Raises `EdgeqError` as a build does.
     """
     progress = progress or Silent()
+    before = None if folder is None else read_report(folder)
     torch.manual_seed(config.seed)
     job = prepare(open_job(config, loaded), progress)
     cache = StageCache(config.cache, progress)
@@ -74,7 +84,10 @@ def diagnose(
     images(job)
     held_out = _held_out(job, cache)
     progress.stage("diagnose")
-    return diagnose_job(job, images, held_out, progress)
+    found = diagnose_job(job, images, held_out, progress)
+    if folder is not None and before is not None:
+        rewrite_report(folder, before, {**before, "diagnosis": pick(found, Diagnosis)}, found["command"])
+    return found
 
 
 def diagnose_job(
@@ -91,10 +104,9 @@ def diagnose_job(
     effects = network.layer_effects()
     symptoms = find_symptoms(network.graph, network.calibration, network.images.numpy())
     distances = _distances(job.raw, given, held_out)
-    unlike = distances is not None and _unlike(distances)
     sound = _is_sound(before.effect)
     causes = [] if sound else find_causes(network.graph, network.calibration, effects, symptoms)
-    found = [] if sound else candidates(job, causes, effects, unlike=unlike and job.method.startswith("images:"))
+    found = [] if sound else candidates(job, causes, effects)
     remedies = try_remedies(
         job, found, before, images, inputs, lambda done: progress.step(done, len(found), "remedies")
     )
@@ -120,9 +132,10 @@ def diagnose_job(
         "target": job.target.name,
         "bits": job.requested.bits,
         "images": len(network.images),
+        "without_finetuning": job.tuning or None,
         "sound": sound,
         **_facts(before),
-        "calibration": distances,
+        "calibration": distances and distances | {"unlike": _unlike(distances)},
         "causes": [dataclasses.asdict(cause) for cause in causes],
         "remedies": [_remedy(remedy, before, job) for remedy in remedies],
         "tried": len(found),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from edgeq.device.job import Setup, bench, can_run, evaluate
 from edgeq.device.open import full_name, open_device
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import ArtifactError, ConfigError, ConflictError, DeviceError
-from edgeq.files import stage_folder, write_atomic
 from edgeq.formats.base import format_class
 from edgeq.formats.contents import Entry
 from edgeq.formats.foreign import ForeignSession
@@ -32,11 +30,9 @@ from edgeq.formats.read import find_model, read_entry
 from edgeq.limits import read_json
 from edgeq.measure.tasks import Measured, compare_predictions, measure_predictions
 from edgeq.model.spec import ModelSpec
-from edgeq.products import BUILD
+from edgeq.pipeline.rewrite import rewrite_report
 from edgeq.report.check import read_report
 from edgeq.report.device import device_row, with_devices
-from edgeq.report.html import render
-from edgeq.report.schema import to_text
 
 __all__ = ["Artifact", "eval_on", "expect_device", "find_artifact", "input_spec", "measure_build", "setup_for"]
 
@@ -205,15 +201,12 @@ def measure_build(
     earlier = [row for row in before.get("devices", ()) if row["name"] not in found]
     rows = [device_row(name, facts["bench"], facts["eval"]) for name, facts in found.items()]
     report = with_devices(before, [*earlier, *rows])
-    with stage_folder(folder, BUILD) as staging:
-        shutil.copytree(folder, staging, dirs_exist_ok=True)
-        if read_report(staging) != before:
-            raise ArtifactError(f"{folder} was built anew while devices ran what it held", hint="run again")
-        sheet = (staging / "calibration.png").read_bytes()
-        raw = {name: facts for name, facts in _raw(staging).items() if any(row["name"] == name for row in earlier)}
-        write_atomic(staging / "device.json", json.dumps(raw | found, indent=2) + "\n")
-        write_atomic(staging / "report.json", to_text(report))
-        write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))
+
+    def raw(staging: Path) -> dict[str, str]:
+        kept = {name: facts for name, facts in _raw(staging).items() if any(row["name"] == name for row in earlier)}
+        return {"device.json": json.dumps(kept | found, indent=2) + "\n"}
+
+    rewrite_report(folder, before, report, rebuild, raw)
     return report
 
 

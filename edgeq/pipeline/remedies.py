@@ -22,7 +22,7 @@ from edgeq.graph.ir import Graph
 from edgeq.integer.storage import drop_unstorable_bits
 from edgeq.measure.causes import Cause
 from edgeq.measure.effects import Effect, LayerEffect, SimulatedNetwork
-from edgeq.pipeline.choices import types_of
+from edgeq.pipeline.choices import choose_method, types_of
 from edgeq.pipeline.prepare import RANKED, Job, open_job, prepare
 from edgeq.quant.bits import match_layer_bits, weight_bits
 from edgeq.quant.freeze import freeze
@@ -105,14 +105,11 @@ def _share_of_macs(graph: Graph, names: set[str]) -> float:
     return sum(macs[name] for name in names) / max(sum(macs.values()), 1)
 
 
-def candidates(
-    job: Job, causes: Sequence[Cause], effects: Mapping[str, LayerEffect], *, unlike: bool
-) -> list[tuple[str, BuildConfig]]:
-    """Settings worth trying, each with the reason. `unlike` says that the calibration images are not what the batch
-    norms remember."""
+def candidates(job: Job, causes: Sequence[Cause], effects: Mapping[str, LayerEffect]) -> list[tuple[str, BuildConfig]]:
+    """Settings worth trying, each with the reason."""
     config = job.requested
     found: list[tuple[str, BuildConfig]] = []
-    if unlike:
+    if job.method != choose_method("auto", job.raw, job.loaded.spec.task)[0]:
         found.append(("calibrate on images that the network makes", dataclasses.replace(config, method="auto")))
     if any(cause.kind == "clipping" for cause in causes) and config.observer != "minmax":
         found.append(("keep the whole range of every value", dataclasses.replace(config, observer="minmax")))

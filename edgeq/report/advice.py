@@ -1,6 +1,7 @@
 """What to do after reading a report: steps that follow from its numbers, the next one first.
 
-No step promises that another setting is better: only what was built and measured is known.
+No step promises that another setting is better: a report knows what was built and measured. `edgeq diagnose` tries
+other settings before it names them, so that is where a build that lost is sent.
 """
 
 from __future__ import annotations
@@ -25,15 +26,19 @@ class Step:
 
 def steps(report: Mapping[str, Any], folder: str, rebuild: str) -> list[Step]:
     """Steps for the build in `folder`, made by the command line `rebuild`."""
-    return [*_facts(report), *_doubts(report, rebuild), _gate(report, folder)]
+    return [*_facts(report, folder), *_doubts(report, folder, rebuild), _gate(report, folder)]
 
 
-def _doubts(report: Mapping[str, Any], rebuild: str) -> Iterator[Step]:
+def _doubts(report: Mapping[str, Any], folder: str, rebuild: str) -> Iterator[Step]:
     exactness, latency = report["exactness"], report["latency"]
     if not any(report.get(section) for section in ("accuracy", "regression", "embedding")):
         yield Step(
             "Accuracy was not measured. Name labelled images, used for nothing but measuring:",
             f"{rebuild} --evaluation IMAGES",
+        )
+    if "diagnosis" not in report and not any(report.get(name) for name in ("accuracy", "regression", "embedding")):
+        yield Step(
+            "Without labels, hold the answers against the float network's on synthetic images:", _diagnose(folder)
         )
     if exactness is not None and exactness["max_step"] > 1:
         yield Step(
@@ -47,15 +52,47 @@ def _doubts(report: Mapping[str, Any], rebuild: str) -> Iterator[Step]:
         )
 
 
-def _facts(report: Mapping[str, Any]) -> Iterator[Step]:
-    """State where the loss is largest, without advice on what to change there, because no change has been tried."""
+def _facts(report: Mapping[str, Any], folder: str) -> Iterator[Step]:
+    """What a diagnosis found, where there is one; else where the loss is largest, and how to get a diagnosis."""
+    if "diagnosis" in report:
+        yield from _remedies(report["diagnosis"])
+        return
     if (loss := loss_of(report)) is None or loss.grade == "good" or not report["layers"]:
         return
     worst = min(report["layers"], key=lambda row: float(row["sqnr_db"]))
     yield Step(
-        f"{loss.text}. The largest error is in {worst['name']} ({worst['op']}): {worst['sqnr_db']:.1f} dB. The table "
-        "of layers has the others."
+        f"{loss.text}. The largest error is in {worst['name']} ({worst['op']}): {worst['sqnr_db']:.1f} dB. Find out "
+        "which layers the answers depend on, why they lose, and which settings were tried and help:",
+        _diagnose(folder),
     )
+
+
+def _remedies(found: Mapping[str, Any]) -> Iterator[Step]:
+    """Causes, then one step for each remedy, with its gain and what it costs."""
+    about = f"on {found['images']} synthetic images that calibrated nothing"
+    if found["sound"]:
+        yield Step(f"Nothing is wrong with this build: {_answers(found)} {about}.")
+        return
+    causes = "; ".join(
+        f"{each['where']} ({each['share']:.0%} of the noise): {each['text']}" for each in found["causes"]
+    )
+    nothing = "" if found["remedies"] else f" {found['tried']} other settings were simulated, and none helps."
+    yield Step(f"Simulated {about}: {_answers(found)}. {causes}.{nothing}")
+    for remedy in found["remedies"]:
+        more = remedy["bytes"] - found["bytes"]
+        yield Step(
+            f"Build with {remedy['why']}: {_answers(remedy)} there, {more:+,} bytes, {remedy['time']}:",
+            remedy["command"],
+        )
+
+
+def _answers(of: Mapping[str, Any]) -> str:
+    noise = f"answers at {of['answers_db']:.1f} dB"
+    return noise if of["same_answers"] is None else f"{of['same_answers']:.0%} of answers as float, {noise}"
+
+
+def _diagnose(folder: str) -> str:
+    return f"edgeq diagnose {shlex.quote(folder)}"
 
 
 def _gate(report: Mapping[str, Any], folder: str) -> Step:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from edgeq.report.devicefields import Device, Times
+from edgeq.report.diagnosisfields import Diagnosis
 from edgeq.report.entries import (
     Amount,
     AtLeastOne,
@@ -404,6 +405,7 @@ class Report(Section, kw_only=True):
     census: Census | None
     latency: Latency | None
     devices: list[Device] | UnsetType = UNSET
+    diagnosis: Diagnosis | UnsetType = UNSET
     synthesis: Synthesis
     raw_pixels: RawPixels | UnsetType = UNSET
     host: Host | UnsetType = UNSET

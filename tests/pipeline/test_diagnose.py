@@ -19,6 +19,7 @@ from edgeq.data.calibration import CalibrationSet
 from edgeq.model.pycode import import_callable
 from edgeq.pipeline import diagnose as diagnosing
 from edgeq.pipeline import remedies
+from edgeq.pipeline.build import build
 from edgeq.pipeline.diagnose import diagnose
 from edgeq.pipeline.prepare import load_configured, open_job, prepare
 from edgeq.pipeline.remedies import simulate
@@ -135,6 +136,23 @@ def test_the_command_prints_causes_and_remedies(tmp_path: Path, monkeypatch: pyt
     as_json = run("model.toml", "--method", "noise", "--images", "8", "--json", "-q")
     assert json.loads(as_json.stdout)["schema"] == 1
     assert as_json.stderr == ""
+
+
+def test_the_report_of_a_build_gets_its_diagnosis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "edgeq.toml").touch()
+    config = dataclasses.replace(with_outlier(tmp_path), model="model.toml", output=tmp_path / "out")
+    build(config)
+    refused = run("out")
+    assert refused.exit_code == 2
+    assert "edgeq diagnose MODEL --locked out" in refused.stderr
+    result = run("model.toml", "--locked", "out", "--json", "-q")
+    assert result.exit_code == 0, result.stderr
+    kept = json.loads((tmp_path / "out" / "report.json").read_text())["diagnosis"]
+    assert kept["causes"][0]["kind"] == "outlier channels"
+    assert kept["answers_db"] == pytest.approx(json.loads(result.stdout)["answers_db"])
+    assert "--layer-bits 0=w8a16" in (tmp_path / "out" / "report.html").read_text()
+    assert CliRunner().invoke(cli, ["check", "out", "--max-bytes", "1M"], prog_name="edgeq").exit_code == 0
 
 
 def test_wrong_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

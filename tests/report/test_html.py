@@ -200,7 +200,27 @@ def test_no_setting_is_promised_to_be_better(report: Report) -> None:
         told = " ".join(f"{step.why} {step.command}" for step in found)
         for setting in ("--method", "--effort", "--layer-bits", "16 bits"):
             assert setting not in told
+        assert found[0].command == "edgeq diagnose out"
     assert len(steps(report(layers=poor, accuracy=scores(93.4, 93.3)), "out", "edgeq build m")) == 1
+
+
+def test_a_diagnosis_takes_the_place_of_its_advice(report: Report) -> None:
+    answers = {"answers_db": 3.7, "same_answers": 0.75, "bytes": 1000}
+    remedy = answers | {"why": ATTACK, "command": "edgeq build m --bits w4a8", "same_answers": 1.0, "time": "the same"}
+    cause = {"where": ATTACK, "kind": "few weight bits", "text": "2 bits are too few", "share": 0.4}
+    found = answers | {"images": 32, "sound": False, "tried": 3, "causes": [cause], "remedies": [remedy]}
+    made = report(accuracy=scores(93.4, 15.2), diagnosis=found)
+    first, second, *others = steps(made, "out", "edgeq build m")
+    assert "75% of answers as float, answers at 3.7 dB" in first.why
+    assert "(40% of the noise): 2 bits are too few" in first.why
+    assert second.command == "edgeq build m --bits w4a8"
+    assert "+0 bytes" in second.why
+    assert not any("diagnose" in f"{step.why} {step.command}" for step in others)
+    assert page(made).all("script") == []
+    (nothing, *_) = steps(report(diagnosis=found | {"remedies": []}), "out", "edgeq build m")
+    assert "3 other settings were simulated, and none helps" in nothing.why
+    (sound, *_) = steps(report(diagnosis=found | {"sound": True}), "out", "edgeq build m")
+    assert sound.why.startswith("Nothing is wrong with this build")
 
 
 def scores(before: float, after: float, n: int = 1000) -> dict[str, Any]:
