@@ -107,7 +107,7 @@ READERS: dict[str, Callable[[Block, Path], object]] = {
     "toml": lambda block, folder: read_toml_block(block, folder),
     "json": lambda block, folder: json.loads(block.text),
     "csv": lambda block, folder: list(csv.DictReader(io.StringIO(block.text), strict=True)),
-    "sh": lambda block, folder: [shlex.split(line, comments=True) for line in block.text.splitlines()],
+    "sh": lambda block, folder: shlex.split(block.text, comments=True),
     "yaml": lambda block, folder: pytest.importorskip("yaml").safe_load(block.text),
     "mermaid": lambda block, folder: None,
     "text": lambda block, folder: None,
