@@ -28,6 +28,9 @@ SCHEMA = 1
 LARGEST = 256 * 2**20
 """Bytes of a file that is read: a million images of a classifier take twelve megabytes."""
 
+MOST = 1_000_000
+"""Images of a file that is read: comparing more takes minutes, and no labelled set has them."""
+
 Array = npt.NDArray[Any]
 
 KINDS = {
@@ -101,7 +104,12 @@ def _whole(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
 
 def _checked(name: str, array: Array) -> Array:
     kind, dimensions = KINDS[name]
-    if array.ndim != dimensions or not array.size or array.dtype.kind not in ("iu" if kind == "i" else "f"):
+    if (
+        array.ndim != dimensions
+        or not array.size
+        or len(array) > MOST
+        or array.dtype.kind not in ("iu" if kind == "i" else "f")
+    ):
         raise ValueError(f"{name} is {array.dtype} {list(array.shape)}")
     numbers: Array = array.astype(np.int64 if kind == "i" else np.float64)
     if not np.isfinite(numbers).all() or (dimensions > 1 and numbers.min() < 0):

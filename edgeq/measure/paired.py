@@ -17,6 +17,9 @@ Array = npt.NDArray[Any]
 RESAMPLES = 2000
 """Draws of the images: the ends of an interval then vary by a few percent of its width."""
 
+FEWEST, MOST_DRAWN = 200, 2 * 10**8
+"""Draws of very many images, and the numbers that all draws together may have."""
+
 AT_ONCE = 2**22
 """Numbers of a batch of draws in memory."""
 
@@ -32,10 +35,10 @@ def bootstrap_interval(
     """
     rng, images = np.random.default_rng(seed), len(values)
     rows = np.asarray(values, np.float64).reshape(images, -1)
-    batch = max(1, AT_ONCE // images)
+    draws, batch = max(FEWEST, min(RESAMPLES, MOST_DRAWN // images)), max(1, AT_ONCE // images)
     parts = []
-    for start in range(0, RESAMPLES, batch):
-        count = min(batch, RESAMPLES - start)
+    for start in range(0, draws, batch):
+        count = min(batch, draws - start)
         drawn = rng.multinomial(images, np.full(images, 1 / images), count).astype(np.float64)
         parts.append(statistic((drawn @ rows).reshape(count, *values.shape[1:])))
     low, high = np.nanquantile(np.concatenate(parts), [(1 - level) / 2, (1 + level) / 2])

@@ -19,6 +19,9 @@ __all__ = [
 LEVEL = 0.95
 """Confidence level of every interval edgeq prints."""
 
+MOST_EXACT = 50_000
+"""Changes up to which binomial coefficients are added up."""
+
 POWER = 0.8
 """Chance that so many images as `images_to_decide` says decide, if the difference is as it seems."""
 
@@ -75,8 +78,13 @@ def paired_interval(gained: int, lost: int, total: int, level: float = LEVEL) ->
 
 
 def sign_test(gained: int, lost: int) -> float:
-    """How likely a split at least this uneven is when neither side is favoured: McNemar's test, exact, two-sided."""
+    """How likely a split at least this uneven is when neither side is favoured: McNemar's test, exact, two-sided.
+
+    Of more than `MOST_EXACT` changes the normal distribution is taken, which then agrees to three digits.
+    """
     changed = gained + lost
+    if changed > MOST_EXACT:
+        return math.erfc(max(0, abs(gained - lost) - 1) / math.sqrt(2 * changed))
     term = total = 1
     for i in range(min(gained, lost)):
         term = term * (changed - i) // (i + 1)

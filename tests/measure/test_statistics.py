@@ -98,3 +98,9 @@ def test_no_change_is_not_certainty() -> None:
 def test_wilson_is_the_published_one(count: int, total: int, low: float, high: float) -> None:
     # 81 of 263 is the worked example of Newcombe (1998), Statistics in Medicine 17, 857-872.
     assert wilson_interval(count, total) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_very_many_changes_are_judged_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = [sign_test(10_000 + more, 10_000) for more in (0, 100, 300, 500)]
+    monkeypatch.setattr("edgeq.measure.statistics.MOST_EXACT", 100)
+    assert [sign_test(10_000 + more, 10_000) for more in (0, 100, 300, 500)] == pytest.approx(exact, rel=2e-3)

@@ -148,3 +148,14 @@ def test_scores_without_single_answers_still_show_a_ruined_model(metric: str, he
     gate = drop(scored("ruined", 10.0), good)
     assert (gate.word, gate.value) == ("missed", 59.0)
     assert "by both scores alone" in str(gate.reason)
+
+
+def test_the_same_answers_of_another_file_are_not_the_same_model(tmp_path: Path) -> None:
+    """No changed answer among few images leaves open how many would change among more."""
+
+    def rebuilt(report: dict[str, Any]) -> None:
+        report["artifact"]["sha256"] = "0" * 64
+
+    one, other = write_answered(tmp_path / "one", (), 20), write_answered(tmp_path / "other", (), 20, spoil=rebuilt)
+    assert drop(other, one).word == "not decided"
+    assert drop(one, one).word == "held"
