@@ -8,10 +8,9 @@ It needs packages that edgeq does not: `pip install timm ultralytics segmentatio
 torchcrepe efficientnet-lite-pytorch`, in an environment of one's own. (torchcrepe imports librosa, resampy and
 torchaudio, which its network does not use: empty modules of these names do.)
 
-Each network is captured in a process of its own,
-with limits of time and memory. Its weights are random, its batch norms have the statistics of four random pictures. A
-row is one JSON below build/benchmarks/strangers; it is not made again unless `--again` says so. `--write` also writes
-benchmarks/results/strangers.md.
+Each network is captured in a process of its own, with limits of time and memory. Its weights are random, its batch
+norms have the statistics of random pictures. A row is one JSON below build/benchmarks/strangers; it is not made again
+unless `--again` says so. `--write` also writes benchmarks/results/strangers.md.
 """
 
 from __future__ import annotations
@@ -261,12 +260,13 @@ def table(rows: list[dict[str, Any]], wanted: int) -> str:
     lines = [
         "# Networks that strangers bring",
         "",
-        "Printed by `benchmarks/strangers.py`. Weights are random, batch norms have the statistics of four random",
+        "Printed by `benchmarks/strangers.py`. Weights are random, batch norms have the statistics of random",
         f"pictures. *Accepted* networks are captured and agree with torch by at least {AGREEMENT:.0f} dB on a random",
         "picture, after the passes over the float graph and before quantization. *Exact*: every value of every op of",
         "the int8 TFLite file equals LiteRT's `BUILTIN_REF`. Each network has a process of its own, at most",
         f"{SECONDS} seconds and {GIGABYTES} GB of address space; its memory includes what torch and the packages take.",
         "",
+        *_states(rows),
         f"{len(rows)} of {wanted} networks. Machine: {machine_line()}, one thread, beside other work. {packages}. "
         f"Commit: {commits}.",
         "",
@@ -282,10 +282,26 @@ def table(rows: list[dict[str, Any]], wanted: int) -> str:
     for text, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
         some = [row["network"] for row in refused if reason(row) == text]
         lines.append(f"| {_cell(text)} | {count} | {', '.join(some[:4])} |")
-    lines += ["", "## Each network", "", "| source | network | input | parameters, M | result | s | MB |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines += ["", "## Each network", "", "| source | network | input | parameters, M | result | s | MB | commit |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
     lines += [_line(row) for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _states(rows: list[dict[str, Any]]) -> list[str]:
+    """How many accepted rows were made with which weights."""
+    accepted = [row for row in rows if row["accepted"]]
+    old = sum("varies" not in row for row in accepted)
+    lines = [
+        f"{len(accepted) - old} accepted networks have weights with which every answer varies from picture to picture,",
+        "and batch norms that saw sixteen pictures. An agreement of 200 dB means that all bits are equal.",
+    ]
+    if old:
+        lines += [
+            f"{old} accepted networks are of earlier commits (last column): their batch norms saw four pictures, their",
+            "heads and layer scales are as the packages make them, and whether the answers vary was not looked at.",
+        ]
+    return [*lines, ""]
 
 
 def _count(source: str, rows: list[dict[str, Any]]) -> str:
@@ -311,7 +327,8 @@ def _line(row: dict[str, Any]) -> str:
         done = exact.get("refused") or f"{exact['equal']:,} of {exact['values']:,} values exact"
         result += f"; {done}" + (f", {exact['transposes']} transposes" if exact.get("transposes") else "")
     memory, seconds = row.get("megabytes", ""), row["seconds"]
-    return f"| {row['source']} | {row['network']} | {shape} | {size} | {_cell(result)} | {seconds} | {memory} |"
+    start = f"| {row['source']} | {row['network']} | {shape} | {size} | {_cell(result)} |"
+    return f"{start} {seconds} | {memory} | {row['commit']} |"
 
 
 def _cell(text: str) -> str:

@@ -147,6 +147,10 @@ IDIOMS: dict[str, tuple[tuple[int, ...], Body]] = {
     "chosen by a constant mask": (PICTURE, lambda x: torch.where(_mask(x), x, x.tanh() + 0.2)),
     "filled where a mask says": (PICTURE, lambda x: x.masked_fill(_mask(x), 0.25)),
     "scores that must not be seen": (PICTURE, lambda x: x.masked_fill(_mask(x), float("-inf")).softmax(-1)),
+    "scores where a mask says": (
+        PICTURE,
+        lambda x: torch.where(_mask(x), x, torch.tensor(-1e9).to(x.dtype)).softmax(-1),
+    ),
     "written into": (PICTURE, lambda x: _written(x)),
     "convolution of volumes": (
         VOLUME,

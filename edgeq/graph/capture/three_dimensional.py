@@ -20,9 +20,9 @@ VOLUME = 5
 @aten("conv3d")
 def _conv3d(call: Call) -> Value:
     """The places along one dimension become groups of channels, each with the neighbours that its kernel reads."""
-    value, weight, bias = call.value("input"), call.constant("weight"), call.constant("bias")
-    if weight is None or len(value.shape) != VOLUME or isinstance(call.get("padding"), str):
-        raise call.unsupported(f"its input has shape {list(value.shape)}", "give nn.Conv3d (N, C, D, H, W) and numbers")
+    value, weight, bias = _volume(call, "input"), call.constant("weight"), call.constant("bias")
+    if weight is None or isinstance(call.get("padding"), str):
+        raise call.unsupported("its padding is a word", "give nn.Conv3d the padding as numbers")
     stride, dilation, padding = (_three(call, name, usual) for name, usual in _USUAL)
     kernel, groups = tuple(weight.tensor.shape[2:]), int(call.get("groups", 1))
     if kernel[1:] == stride[1:] == (1, 1) and padding[1:] == (0, 0):  # over time alone: pixels in one row
@@ -38,7 +38,7 @@ def _conv3d(call: Call) -> Value:
         along = call.emit(ops.Pad(around, around), along)
     count = call.shape[2 + first]
     places = [n * stride[first] + tap * dilation[first] for n in range(count) for tap in range(taps)]
-    _, channels, _, height, width = value.shape if first == 0 else along.shape
+    _, channels, _, height, width = along.shape
     along = reshape(call, pick(call, along, 2, places), (1, channels, count, taps, height, width))
     along = permute(call, along, (0, 2, 1, 3, 4, 5))
     picture = reshape(call, along, (1, count * channels * taps, height, width))
@@ -70,7 +70,7 @@ def _avg_pool3d(call: Call) -> Value:
 
 @aten("adaptive_avg_pool3d", "_adaptive_avg_pool3d")
 def _adaptive_avg_pool3d(call: Call) -> Value:
-    value = call.value()
+    value = _volume(call)
     if call.shape[2:] != (1, 1, 1):
         raise call.unsupported(f"it pools to {list(call.shape[2:])}", "pool to one value, or with avg_pool3d")
     flat = reshape(call, value, (*value.shape[:3], math.prod(value.shape[3:])))
@@ -79,7 +79,7 @@ def _adaptive_avg_pool3d(call: Call) -> Value:
 
 def _pool(call: Call, pool: type[ops.MaxPool2d] | type[ops.AvgPool2d]) -> Value:
     """Over pixels, then over time: windows are boxes."""
-    value = call.value()
+    value = _volume(call)
     kernel = _three(call, "kernel_size", 1)
     stride = _three(call, "stride", 0)
     stride, before = (kernel if 0 in stride else stride), _three(call, "padding", 0)
@@ -96,6 +96,13 @@ def _pool(call: Call, pool: type[ops.MaxPool2d] | type[ops.AvgPool2d]) -> Value:
     if (kernel[0], stride[0]) != (1, 1):
         flat = call.emit(pool((kernel[0], 1), (stride[0], 1), (*sides[0], 0, 0)), flat)
     return reshape(call, flat, call.shape)
+
+
+def _volume(call: Call, argument: str = "self") -> Value:
+    value = call.value(argument)
+    if len(value.shape) != VOLUME:
+        raise call.unsupported(f"its input has shape {list(value.shape)}", "give it (N, C, D, H, W)")
+    return value
 
 
 _USUAL = (("stride", 1), ("dilation", 1), ("padding", 0))

@@ -64,18 +64,12 @@ def _as_value(call: Call, given: Operand) -> Value:
 
 @aten("where", anywhere=True)
 def _where(call: Call) -> Value:
-    """``a * mask + b * (1 - mask)``, with a mask that is the same for every picture."""
     return _chosen(call, call["condition"], call["self"], call["other"])
 
 
 @aten("masked_fill", anywhere=True)
 def _masked_fill(call: Call) -> Value:
-    """Scores that a softmax must not see are lowered; others are replaced."""
-    filling, mask = call["value"], call["mask"]
-    filling = float(filling.tensor) if isinstance(filling, Constant) else filling
-    if isinstance(filling, float | int) and filling <= -LOWEST and isinstance(mask, Constant):
-        return sum_of(call, call["self"], Constant(mask.name, mask.tensor.float() * -FARTHEST))
-    return _chosen(call, mask, filling, call["self"])
+    return _chosen(call, call["mask"], call["value"], call["self"])
 
 
 LOWEST = 1e4
@@ -83,18 +77,29 @@ LOWEST = 1e4
 
 
 def _chosen(call: Call, mask: Operand, one: Operand, other: Operand) -> Value:
+    """``one * mask + other * (1 - mask)``, with a mask that is the same for every picture. Scores that a softmax must
+    not see are lowered instead."""
     if not isinstance(mask, Constant):
         raise call.unsupported("its mask is computed from the input", "multiply with a gate in place of choosing")
-    finite = [given for given in (one, other) if isinstance(given, float | int)]
-    if not all(math.isfinite(number) for number in finite):
-        raise call.unsupported("it chooses infinity", "choose a number that a grid can hold")
     keep = mask.tensor.to(torch.float32)
-    sides = [_times(call, given, Constant(mask.name, part)) for given, part in ((one, keep), (other, 1 - keep))]
-    return sum_of(call, *sides)
+    sides = [(_number(one), Constant(mask.name, keep)), (_number(other), Constant(mask.name, 1 - keep))]
+    for (given, part), (rest, _) in (sides, sides[::-1]):
+        if isinstance(given, float) and given <= -LOWEST:
+            return sum_of(call, rest, _times(call, -FARTHEST, part))
+        if isinstance(given, float) and not math.isfinite(given):
+            raise call.unsupported(f"it chooses {given}", "choose a number that a grid can hold")
+    return sum_of(call, *(_times(call, given, part) for given, part in sides))
+
+
+def _number(given: Operand) -> Operand:
+    """A constant of one number as that number."""
+    if isinstance(given, Constant) and given.tensor.numel() == 1:
+        return float(given.tensor)
+    return given if isinstance(given, Value | Constant) else float(given)
 
 
 def _times(call: Call, given: Operand, mask: Constant) -> Operand:
     if isinstance(given, Value):
         return product(call, given, mask)
-    number = given.tensor if isinstance(given, Constant) else float(given)
+    number = given.tensor if isinstance(given, Constant) else given
     return Constant(mask.name, mask.tensor * number)
