@@ -157,10 +157,10 @@ def _col2im(call: Call) -> Value:
     rows = (height + 2 * top - kernel[0]) // stride[0] + 1
     columns = (width + 2 * left - kernel[1]) // stride[1] + 1
     cut = [
-        n + (count - 1) * step + k - size - n
-        for n, count, step, k, size in (
-            (top, rows, stride[0], kernel[0], height),
-            (left, columns, stride[1], kernel[1], width),
+        (count - 1) * step + size - out
+        for count, step, size, out in (
+            (rows, stride[0], kernel[0], height),
+            (columns, stride[1], kernel[1], width),
         )
     ]
     weight = torch.eye(taps).reshape(1, taps, *kernel).repeat(channels, 1, 1, 1)
