@@ -28,11 +28,10 @@ from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.formats.tflite.writer import write_tflite
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import Conv2d, Linear
-from edgeq.graph.run import GraphModule
 from edgeq.measure.accuracy import agreement, evaluate, logits_function
+from edgeq.measure.effects import SimulatedNetwork
 from edgeq.measure.layers import layer_errors
 from edgeq.quant.calibrate import Calibration, calibrate
-from edgeq.quant.fakequant import fake_quantize
 from edgeq.quant.mixed_precision import apply_mixed_precision
 from edgeq.quant.quantize import quantize
 from edgeq.quant.scheme import Scheme
@@ -46,24 +45,12 @@ PAIRS = 41
 """Timings of both files."""
 
 
-@torch.no_grad()
-def ranked(graph: Graph, decided: Calibration, inputs: npt.NDArray[np.float32]) -> list[tuple[str, float]]:
-    """Values that a layer makes or reads, with the SQNR in dB of the output when only that value is rounded; worst
-    first. The network's input and output are left out: `--io` decides about those."""
-    module, x = GraphModule(graph).eval(), torch.from_numpy(inputs)
-    (end,) = graph.outputs
-    real = module.run(x)[end]
-    found = []
-    for node in graph.nodes:
-        if node.name in graph.outputs or not touching(graph, node.name):
-            continue
-
-        def visit(name: str, value: torch.Tensor, only: str = node.name) -> torch.Tensor | None:
-            return fake_quantize(value, decided.activations[only]) if name == only else None
-
-        noise = module.run(x, visit)[end] - real
-        found.append((node.name, float(10 * torch.log10(real.square().sum() / noise.square().sum().clamp_min(1e-30)))))
-    return sorted(found, key=lambda pair: pair[1])
+def ranked(graph: Graph, decided: Calibration, inputs: npt.NDArray[np.float32]) -> list[str]:
+    """Values that a layer makes or reads, by the noise of the answers when only that value is rounded; worst first. The
+    network's input and output are left out: `--io` decides about those."""
+    effects = SimulatedNetwork(graph, decided, inputs, ranked=True).layer_effects()
+    found = [name for name in effects if name not in graph.outputs and touching(graph, name)]
+    return sorted(found, key=lambda name: -effects[name].activation)
 
 
 def touching(graph: Graph, value: str) -> list[str]:
@@ -98,7 +85,7 @@ def main() -> None:
     schemes = {"w8a8": Scheme.of("w8a8")}
     chosen: dict[str, list[str]] = {}
     for count in WORST:
-        layers = {layer for value, _ in worst[:count] for layer in touching(plain, value)}
+        layers = {layer for value in worst[:count] for layer in touching(plain, value)}
         chosen[f"{count} values"] = [node.name for node in plain.of_kind(Conv2d, Linear) if node.name in layers]
         mixture = Scheme.of("w8a8", layers=tuple(f"{name}=w8a16" for name in chosen[f"{count} values"]))
         schemes[f"{count} values"] = mixture

@@ -119,7 +119,7 @@ def candidates(job: Job, causes: Sequence[Cause], effects: Mapping[str, LayerEff
 
 
 def _more_weight_bits(job: Job, effects: Mapping[str, LayerEffect]) -> list[tuple[str, BuildConfig]]:
-    """All the target's bits for the weights of the noisiest layers, or 4 bits for all weights."""
+    """All the target's bits for the weights of the noisiest layers, or more for all weights."""
     config, graph = job.requested, job.quantized_graph
     bits, most = weight_bits(graph, job.scheme), job.scheme.edge_bits or job.target.weight_bits
     layers = {node.name: bits[node.inputs[1]] for node in graph.layers() if node.name in effects}
@@ -135,9 +135,12 @@ def _more_weight_bits(job: Job, effects: Mapping[str, LayerEffect]) -> list[tupl
         if chosen and taken >= TAKEN[0] * total:
             why = f"more weight bits where they count: {_names(chosen)}"
             found.append((why, _with_bits(job, dict.fromkeys(chosen, (most, None)))))
-    if few and job.scheme.weight_bits < 4:
-        activations = job.scheme.activation_bits
-        found.append(("weights of 4 bits everywhere", dataclasses.replace(config, bits=f"w4a{activations}")))
+    for everywhere in (4, most):
+        if few and job.scheme.weight_bits < everywhere:
+            bits_everywhere = f"w{everywhere}a{job.scheme.activation_bits}"
+            found.append(
+                (f"weights of {everywhere} bits everywhere", dataclasses.replace(config, bits=bits_everywhere))
+            )
     return [pair for place, pair in enumerate(found) if pair not in found[:place]]
 
 
@@ -149,10 +152,16 @@ def _more_activation_bits(job: Job, causes: Sequence[Cause]) -> list[tuple[str, 
         return []
     values = [cause.where for cause in causes if not cause.in_weights or cause.kind == "bias overflow"]
     for some in dict.fromkeys((tuple(values[:1]), tuple(values))):
-        touching = [n.name for n in graph.layers() if n.name in some or n.inputs[0] in some]
+        # A layer's bits are those of what it reads; with 16 it also makes 16.
+        touching = [n.name for n in graph.layers() if n.inputs[0] in some or (not few and n.name in some)]
         if touching:
             new = _with_bits(job, dict.fromkeys(touching, (None, 8 if few else 16)))
             found.append((f"activations of {8 if few else 16} bits in {_names(touching)}", new))
+    if job.scheme.activation_bits < 8:
+        new = dataclasses.replace(job.requested, bits=f"w{job.scheme.weight_bits}a8")
+        found.append(("activations of 8 bits everywhere", new))
+        if job.scheme.weight_bits < 8:
+            found.append(("8 bits everywhere", dataclasses.replace(job.requested, bits="w8a8")))
     return found
 
 

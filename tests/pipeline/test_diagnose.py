@@ -74,6 +74,19 @@ def test_a_target_without_16_bits_is_offered_none(tmp_path: Path) -> None:
     assert found["remedies"] == []
 
 
+@pytest.mark.parametrize(
+    ("bits", "more"),
+    [("w2a8", {"w4a8", "w8a8"}), ("w4a8", {"w8a8"}), ("w8a2", {"w8a8"}), ("w2a2", {"w4a2", "w8a2", "w2a8", "w8a8"})],
+)
+def test_few_bits_are_answered_with_more(
+    config: BuildConfig, monkeypatch: pytest.MonkeyPatch, bits: str, more: set[str]
+) -> None:
+    tried: list[BuildConfig] = []
+    monkeypatch.setattr(diagnosing, "try_remedies", lambda _, found, *__: tried.extend(new for _, new in found) or [])
+    assert not diagnose(dataclasses.replace(config, bits=bits, all_layers=True))["sound"]
+    assert {new.bits for new in tried if not new.layer_bits} - {bits} == more
+
+
 def test_the_same_diagnosis_twice(config: BuildConfig) -> None:
     assert json.dumps(diagnose(config)) == json.dumps(diagnose(config))
 
