@@ -50,7 +50,7 @@ def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command
 def command_line() -> str:
     lines = ["# Command line", "", f"{MADE} The option `--help` of a command prints the same.", ""]
     for path, command in commands(cli, "edgeq"):
-        context = click.Context(command, info_name=path)
+        context = click.Context(command, info_name=path, terminal_width=120)
         lines += [f"## {path}", ""]
         examples, prose = _help(command)
         lines += [*prose, "", "```text", command.get_usage(context).removeprefix("Usage: "), "```", ""]
@@ -77,7 +77,8 @@ def _flags(option: click.Option) -> str:
     names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
     if option.is_flag or option.count:
         return names
-    return f"{names} `{option.metavar or option.type.name.upper()}`"
+    kind = option.type.name.removesuffix(" range").upper()
+    return f"{names} `{option.metavar or {'FLOAT': 'NUMBER', 'INTEGER': 'N'}.get(kind, kind)}`"
 
 
 def _meaning(option: click.Option, context: click.Context) -> tuple[str, str]:
