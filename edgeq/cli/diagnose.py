@@ -43,15 +43,15 @@ def diagnose(
 ) -> None:
     """Say which layers of a network lose in integers, why, and what to build instead.
 
-    MODEL is what edgeq build takes, with the same settings; BUILD is the folder of a finished build. Reads no
-    evaluation image: the answers of the integer network are simulated on synthetic images that calibrated nothing, and
-    held against the float network's. Each remedy was simulated, too, and helps there. The report of a BUILD gets the
-    diagnosis, too.
-
     \b
     edgeq diagnose torchvision:mobilenet_v2 --weights mine.pth --bits w4a8
     edgeq diagnose build/resnet20-tflite-arm
     edgeq diagnose net.py:make --locked build/net-make-tflite-arm
+
+    MODEL is what edgeq build takes, with the same settings; BUILD is the folder of a finished build. Reads no
+    evaluation image: the answers of the integer network are simulated on synthetic images that calibrated nothing, and
+    held against the float network's. Each remedy was simulated, too, and helps there. The report of a BUILD gets the
+    diagnosis, too.
     """
     from edgeq.model.modeltoml import DEFAULT_MODEL  # loads numpy, which help does without
     from edgeq.products import MARKER
