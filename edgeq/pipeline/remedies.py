@@ -110,9 +110,9 @@ def candidates(job: Job, causes: Sequence[Cause], effects: Mapping[str, LayerEff
     config = job.requested
     found: list[tuple[str, BuildConfig]] = []
     if job.method != choose_method("auto", job.raw, job.loaded.spec.task)[0]:
-        found.append(("calibrate on images that the network makes", dataclasses.replace(config, method="auto")))
+        found.append(("calibration images that the network makes", dataclasses.replace(config, method="auto")))
     if any(cause.kind == "clipping" for cause in causes) and config.observer != "minmax":
-        found.append(("keep the whole range of every value", dataclasses.replace(config, observer="minmax")))
+        found.append(("ranges that hold every value", dataclasses.replace(config, observer="minmax")))
     found += _more_weight_bits(job, effects)
     found += _more_activation_bits(job, causes)
     return found
