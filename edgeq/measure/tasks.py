@@ -146,7 +146,7 @@ def measure_predictions(
     if spec.task in UNSCORED:
         return _measure_values(run, batches, spec, done, whose)
     task = spec.dense
-    if not isinstance(task, Segmentation | Detection):
+    if not isinstance(task, Segmentation | Detection | GridDetection):
         raise MeasurementError(
             f"{spec.name} was not measured",
             why="nothing says what its outputs mean",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,12 @@ import torch
 from safetensors.torch import save_file
 from scenes import Scenes, render_scenes
 from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "signs"))
+try:
+    from resume import Run
+finally:
+    del sys.path[0]
 
 __all__ = ["Loss", "Settings", "run", "scenes_to_train_on", "tensor"]
 
@@ -64,7 +71,10 @@ def tensor(images: npt.NDArray[np.uint8]) -> Tensor:
 def run(
     name: str, folder: Path, build: Callable[[], nn.Module], scenes: Scenes, loss: Loss, settings: Settings
 ) -> nn.Module:
-    """Train a network from its seed, AdamW on one cycle of the learning rate; write ``<folder>/<name>.safetensors``."""
+    """Train a network from its seed, AdamW on one cycle of the learning rate; write ``<folder>/<name>.safetensors``.
+
+    A checkpoint of every epoch stands in ``build/scenes``; training with the same settings resumes from it.
+    """
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     network = build().train().to(memory_format=torch.channels_last)
@@ -74,8 +84,10 @@ def run(
         optimizer, settings.rate, total_steps=settings.epochs * steps, pct_start=settings.warmup, cycle_momentum=False
     )
     rng = np.random.default_rng(settings.seed)
-    start = time.perf_counter()
-    for epoch in range(settings.epochs):
+    progress = Run(settings, network, optimizer, schedule, ROOT / "build" / "scenes" / f"{name}.checkpoint")
+    progress.resume()
+    for epoch in range(progress.epoch, settings.epochs):
+        progress.start_epoch(epoch, rng)
         order, total = rng.permutation(settings.scenes), 0.0
         for step in range(steps):
             chosen = order[step * settings.batch : (step + 1) * settings.batch]
@@ -90,19 +102,25 @@ def run(
             optimizer.step()
             schedule.step()
             total += value.item()
-        seconds = time.perf_counter() - start
+        progress.keep(epoch + 1, 0, rng)
+        seconds = progress.spent()
         left = seconds / (epoch + 1) * (settings.epochs - epoch - 1)
         print(
-            f"{name} epoch {epoch + 1}/{settings.epochs} loss {total / steps:.4f} {seconds:.0f} s, {left:.0f} s left",
+            f"{name} epoch {epoch + 1}/{settings.epochs} loss {total / steps:.4f} {seconds:.0f} s of processor, "
+            f"{left:.0f} s left",
             flush=True,
         )
+    seconds = progress.spent()
     network.eval()
     # step counters of the batch norms are left out: inference has no use for them
     state = {k: v.contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     save_file(state, folder / f"{name}.safetensors")
     parameters = sum(p.numel() for p in network.parameters())
     size = (folder / f"{name}.safetensors").stat().st_size
-    print(f"{name}: {parameters} parameters, {size} bytes, trained in {seconds:.0f} s with {settings}", flush=True)
+    print(
+        f"{name}: {parameters} parameters, {size} bytes, trained in {progress.spent():.0f} s with {settings}",
+        flush=True,
+    )
     return network
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from render import CLASSES, SIZE, render_set
+from resume import Run
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -55,10 +55,10 @@ def images_and_labels(count: int, seed: int, split: str, workers: int) -> tuple[
 
 
 def train(network: nn.Module, settings: Settings, checkpoint: Path | None = None) -> float:
-    """Train in place: AdamW on one cycle of the learning rate, cross-entropy. Returns the seconds it took.
+    """Train in place: AdamW on one cycle of the learning rate, cross-entropy. Returns the seconds of processor.
 
-    After every epoch `checkpoint` holds everything needed to go on; where it already does, and the settings are the
-    same, training resumes from it.
+    After every minute and every epoch `checkpoint` holds everything needed to go on; where it already does, and the
+    settings are the same, training resumes from it.
     """
     torch.set_num_threads(settings.threads)
     images, labels = images_and_labels(settings.images, settings.seed, "train", workers=2)
@@ -68,14 +68,15 @@ def train(network: nn.Module, settings: Settings, checkpoint: Path | None = None
         optimizer, settings.rate, total_steps=settings.epochs * steps, pct_start=settings.warmup, cycle_momentum=False
     )
     network.train().to(memory_format=torch.channels_last)
-    first, spent = _resume(checkpoint, settings, network, optimizer, schedule)
-    start = time.perf_counter() - spent
-    for epoch in range(first, settings.epochs):
+    run = Run(settings, network, optimizer, schedule, checkpoint)
+    run.resume()
+    for epoch in range(run.epoch, settings.epochs):
         # an order and an augmentation stream per epoch, so that a resumed run equals an uninterrupted one
         rng = np.random.default_rng([settings.seed, epoch])
         order = rng.permutation(settings.images)
         total = right = 0.0
-        for step in range(steps):
+        first = run.start_epoch(epoch, rng)
+        for step in range(first, steps):
             chosen = np.sort(order[step * settings.batch : (step + 1) * settings.batch])
             x, y = _augment(images[chosen], rng, settings), labels[chosen]
             logits = network(x)
@@ -85,19 +86,19 @@ def train(network: nn.Module, settings: Settings, checkpoint: Path | None = None
             nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
             optimizer.step()
             schedule.step()
+            run.keep(epoch, step + 1, rng)
             total += loss.item()
             right += (logits.argmax(1) == y).float().mean().item()
             if (step + 1) % 100 == 0 or step + 1 == steps:
-                done = epoch * steps + step + 1
-                seconds = time.perf_counter() - start
-                left = seconds / done * (settings.epochs * steps - done)
+                count, done = step + 1 - first, epoch * steps + step + 1
+                left = run.spent() / done * (settings.epochs * steps - done)
                 print(
-                    f"epoch {epoch + 1}/{settings.epochs} step {step + 1}/{steps} loss {total / (step + 1):.3f} "
-                    f"top-1 {right / (step + 1):.3f} {seconds:.0f} s, about {left:.0f} s to go",
+                    f"epoch {epoch + 1}/{settings.epochs} step {step + 1}/{steps} loss {total / count:.3f} "
+                    f"top-1 {right / count:.3f} {run.spent():.0f} s of processor, about {left:.0f} s to go",
                     flush=True,
                 )
-        _keep(checkpoint, settings, network, optimizer, schedule, epoch + 1, time.perf_counter() - start)
-    return time.perf_counter() - start
+        run.keep(epoch + 1, 0)
+    return run.spent()
 
 
 @torch.no_grad()
@@ -148,53 +149,6 @@ def _augment(images: npt.NDArray[np.uint8], rng: np.random.Generator, settings: 
     moved = np.stack([p[y : y + SIZE, x : x + SIZE] for p, (y, x) in zip(padded, starts, strict=True)])
     gain = rng.uniform(1 - settings.brightness, 1 + settings.brightness, (count, 1, 1, 1)).astype(np.float32)
     return (_tensor(moved) * torch.from_numpy(gain)).clamp_(0, 1)
-
-
-def _resume(
-    checkpoint: Path | None,
-    settings: Settings,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-) -> tuple[int, float]:
-    """The epoch to start with and the seconds already spent."""
-    if checkpoint is None or not checkpoint.exists():
-        return 0, 0.0
-    state = torch.load(checkpoint, weights_only=True)
-    if state["settings"] != json.dumps(asdict(settings)):
-        return 0, 0.0
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    print(f"resuming after epoch {state['epoch']}", flush=True)
-    return int(state["epoch"]), float(state["seconds"])
-
-
-def _keep(
-    checkpoint: Path | None,
-    settings: Settings,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    epoch: int,
-    seconds: float,
-) -> None:
-    if checkpoint is None:
-        return
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    partial = checkpoint.with_suffix(".partial")
-    torch.save(
-        {
-            "settings": json.dumps(asdict(settings)),
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-            "epoch": epoch,
-            "seconds": seconds,
-        },
-        partial,
-    )
-    partial.replace(checkpoint)
 
 
 def run(

@@ -6,7 +6,7 @@ import pytest
 from edgeq.errors import MeasurementError
 from edgeq.measure.tasks import Predictions, compare_predictions, make_predictor, measure_predictions
 from edgeq.model.spec import ModelSpec
-from edgeq.model.tasks import Detection, Segmentation
+from edgeq.model.tasks import Detection, GridDetection, Segmentation
 
 SHAPE = {"input_shape": (3, 4, 4), "mean": (0.0,) * 3, "std": (1.0,) * 3}
 SEGMENTER = ModelSpec("seg", **SHAPE, task="segmentation", classes=2, dense=Segmentation(("none", "sign")))
@@ -56,6 +56,24 @@ def test_a_detector():
     told = compare_predictions(right, missed)["accuracy"]
     assert (told["metric"], told["agreement"]) == ("mAP@0.5", 0.5)
     assert compare_predictions(missed, right)["accuracy"]["agreement"] == 1.0
+
+
+def test_a_detector_of_raw_heads():
+    task = GridDetection(("sign",), "detect", (2.0,), reg_max=1)
+    spec = ModelSpec("yolo", **SHAPE, task="detection", classes=1, dense=task)
+    truth = np.empty(2, object)
+    truth[0] = truth[1] = (np.array([[0.0, 0.0, 0.5, 0.5]]), np.zeros(1, np.int64))  # the cell in the upper left
+
+    def says(*images):
+        scores = np.full((2, 1, 2, 2), -9.0, np.float32)
+        for image in images:
+            scores[image, 0, 0, 0] = 9.0
+        return lambda inputs: [np.full((2, 4, 2, 2), 0.5, np.float32), scores]
+
+    right, missed = (measure_predictions(says(*images), [(IMAGES, truth)], spec) for images in ((0, 1), (0,)))
+    assert right.score == pytest.approx(100.0)
+    assert missed.score == pytest.approx(50.0, abs=1.0)
+    assert compare_predictions(right, missed)["accuracy"]["metric"] == "mAP@0.5"
 
 
 def test_outputs_that_are_not_what_the_task_says_are_refused():

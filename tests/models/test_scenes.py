@@ -18,10 +18,10 @@ from edgeq.measure.dense import Boxes, detection_score, segmentation_score
 from edgeq.model.load import load_model
 from edgeq.model.modeltoml import read_model_file, shipped_model
 from edgeq.model.pycode import import_callable
-from edgeq.model.tasks import Detection, Segmentation
+from edgeq.model.tasks import Detection, GridDetection, Segmentation
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "scenes"
-NETWORKS = ("scenes-segmenter", "scenes-detector")
+NETWORKS = ("scenes-segmenter", "scenes-detector", "scenes-yolo")
 SUBSET = 100
 
 
@@ -77,7 +77,8 @@ def test_families_follow_outline_and_colour() -> None:
     }
     assert {name: families[name] for name in expected} == expected
     tasks = [read_model_file(shipped_model(name)).spec.dense for name in NETWORKS]
-    assert [task.classes for task in tasks if task is not None] == [("background", *scenes.FAMILIES), scenes.FAMILIES]
+    expected_names = [("background", *scenes.FAMILIES), scenes.FAMILIES, scenes.FAMILIES]
+    assert [task.classes for task in tasks if task is not None] == expected_names
 
 
 def test_evaluation_sets_are_the_same_scenes() -> None:
@@ -121,7 +122,7 @@ def test_detection_loss_counts_boxes_and_the_hardest_background() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_weights_fit_and_are_small(name: str) -> None:
     loaded = read_model_file(shipped_model(name))
-    assert loaded.weights.stat().st_size < 1_500_000
+    assert loaded.weights.stat().st_size < 4_000_000
     network = import_callable(loaded.factory)(**loaded.arguments)
     missing, unexpected = network.load_state_dict(load_file(loaded.weights), strict=False)
     assert not unexpected
@@ -149,6 +150,40 @@ def test_detector_is_as_good_as_its_card() -> None:
     score = detection_score(found, [Boxes(*each) for each in truth], len(spec.dense.classes)).score
     assert score == pytest.approx(stated(card, f"mAP@0.5 on the first {SUBSET}"), abs=0.3)
     assert score > 75
+
+
+def test_yolo_is_as_good_as_its_card() -> None:
+    spec, network, card = shipped("scenes-yolo")
+    assert isinstance(spec.dense, GridDetection)
+    images, truth = import_callable(f"{FOLDER}/scenes.py:detection")(SUBSET)
+    with torch.inference_mode():
+        outputs = [maps.numpy() for maps in network(torch.from_numpy(spec.normalise(images)))]
+    assert [each.shape for each in outputs] == [
+        (SUBSET, channels, side, side) for channels in (32, 5) for side in (12, 6, 3)
+    ]
+    found = spec.dense.detect(outputs, score=0.01)
+    score = detection_score(found, [Boxes(*each) for each in truth], len(spec.dense.classes)).score
+    assert score == pytest.approx(stated(card, f"mAP@0.5 on the first {SUBSET}"), abs=0.3)
+    assert score > 75
+
+
+def test_cells_inside_an_object_are_told_its_family() -> None:
+    assigning = import_callable(f"{FOLDER.parent}/scenes-yolo/assign.py:assign").__globals__
+    cells = assigning["Cells"].of(96, (8, 16, 32))
+    scenes = module("scenes").render_scenes(8)
+    truth, labels = torch.zeros(8, 3, 4), torch.full((8, 3), -1)
+    for row, (boxes, kinds) in enumerate(zip(scenes.boxes, scenes.labels, strict=True)):
+        truth[row, : len(boxes)] = 96 * torch.from_numpy(boxes).float()
+        labels[row, : len(boxes)] = torch.from_numpy(kinds)
+    centre = (truth[..., None, :2] + truth[..., None, 2:]) / 2
+    owner = ((cells.centres - centre) ** 2).sum(-1).argmin(1)  # the object nearest to each cell
+    exact = truth.gather(1, owner[..., None].expand(-1, -1, 4))
+    scores, chosen = assigning["assign"](torch.full((8, 189, 5), 0.5), exact, cells, truth, labels)
+    positive = scores.sum(-1) > 0
+    assert positive.any(1).all()
+    assert (labels.gather(1, chosen)[positive] == scores.argmax(-1)[positive]).all()
+    assert (scores.amax((1, 2)) > 0.99).all()  # a cell whose box is right should be sure
+    torch.testing.assert_close(cells.boxes(cells.distances(exact)), exact, rtol=1e-4, atol=1e-3)
 
 
 def shipped(name: str) -> tuple:

@@ -16,7 +16,7 @@ from torch import nn
 from edgeq.model.modeltoml import DEFAULT_MODEL, ModelFile, read_model_file, shipped_model, shipped_models
 from edgeq.model.pycode import import_callable
 
-NETWORKS = ("signs-mobilenetv2", "signs-fixup")
+NETWORKS = ("signs-mobilenetv2", "signs-fixup", "signs-vit")
 
 Labelled = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
@@ -51,7 +51,10 @@ def images() -> Labelled:
     return made
 
 
-@pytest.mark.parametrize(("name", "whole", "some"), [("signs-mobilenetv2", 97.30, 199), ("signs-fixup", 95.55, 191)])
+@pytest.mark.parametrize(
+    ("name", "whole", "some"),
+    [("signs-mobilenetv2", 97.30, 199), ("signs-fixup", 95.55, 191), ("signs-vit", 96.35, 197)],
+)
 def test_accuracy_leaves_room_for_damage_to_show(name: str, whole: float, some: int, images: Labelled) -> None:
     """`some` of the 200 were right when `whole` percent of the 2,000 were, which the card says."""
     loaded = read_model_file(shipped_model(name))
@@ -88,6 +91,16 @@ def test_fixup_holds_no_normalisation_and_no_scalars() -> None:
     }
 
 
+def test_vit_begins_as_the_mobilenet_and_holds_no_batch_norm() -> None:
+    vit, mobilenet = (_network(read_model_file(shipped_model(name))) for name in ("signs-vit", "signs-mobilenetv2"))
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in vit.modules())
+    x = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        ours, theirs = vit.stem(x), mobilenet.blocks[:6](mobilenet.stem(x))
+    assert ours.shape == (2, 32, 8, 8)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
 @pytest.fixture
 def recipe() -> ModuleType:
     folder = str(Path(__file__).resolve().parents[2] / "models" / "signs")
@@ -99,10 +112,12 @@ def recipe() -> ModuleType:
     return module  # type: ignore[no-any-return]
 
 
+@pytest.mark.parametrize("place", [(2, 0), (1, 1)], ids=["after an epoch", "within an epoch"])
 def test_interrupted_training_resumes_to_the_same_weights(
-    recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: tuple[int, int], recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    monkeypatch.setattr("resume.INTERVAL", 0.0)  # a checkpoint after every step
     settings = recipe.Settings(epochs=3, images=40, batch=20)
     factory = import_callable(read_model_file(shipped_model("signs-mobilenetv2")).factory)
 
@@ -111,16 +126,19 @@ def test_interrupted_training_resumes_to_the_same_weights(
         network: nn.Module = factory()
         return network
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(recipe, "render_set", lambda count, **_: _noise(count))
     whole, stopped, resumed = fresh(), fresh(), fresh()
     recipe.train(whole, settings)
     checkpoint = tmp_path / "checkpoint"
-    keep = recipe._keep
+    keep = recipe.Run.keep
+
+    def interrupt(run: object, epoch: int, step: int, rng: object = None) -> None:
+        keep(run, epoch, step, rng)
+        if (epoch, step) == place:
+            raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "_keep", lambda *a: (keep(*a), interrupt()) if a[5] == 2 else keep(*a))
+        patch.setattr(recipe.Run, "keep", interrupt)
         with pytest.raises(KeyboardInterrupt):
             recipe.train(stopped, settings, checkpoint)
     recipe.train(resumed, settings, checkpoint)

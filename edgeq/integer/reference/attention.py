@@ -26,6 +26,7 @@ def products(op: ops.MatMul, x: Array, y: Array, left: Quantization, right: Quan
 def _matmul(graph: IntegerGraph, node: Node, op: ops.MatMul, inputs: list[Array]) -> Array:
     left, right, output = (graph.quantizations[name] for name in (*node.inputs, node.name))
     total = products(op, inputs[0], inputs[1], left, right)
-    ratio = quantize_multiplier(float(left.scale) * float(right.scale) / float(output.scale))
+    product = left.scale * right.scale  # in float32, as the kernel has it
+    ratio = quantize_multiplier(float(product) / float(output.scale))
     rescale = multiply_wide if left.dtype == "int16" else multiply
     return np.clip(rescale(total, ratio) + int(output.zero_point), *output.limits)

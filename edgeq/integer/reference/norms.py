@@ -83,7 +83,8 @@ def _mean_square(graph: IntegerGraph, node: Node, op: ops.MeanSquare, inputs: li
     source, output = graph.quantizations[node.inputs[0]], graph.quantizations[node.name]
     centred = inputs[0].astype(np.int64) - int(source.zero_point)
     total = (centred * centred).sum(axis=1, keepdims=True)
-    ratio = quantize_multiplier(float(source.scale) ** 2 / float(sum_grid(output, inputs[0].shape[1]).scale))
+    product = source.scale * source.scale  # in float32, as the kernel has it
+    ratio = quantize_multiplier(float(product) / float(sum_grid(output, inputs[0].shape[1]).scale))
     scale = multiply_wide if source.dtype == "int16" else multiply
     return np.clip(scale(total, ratio) + int(output.zero_point) + eps_steps(op, output), *output.limits)
 
