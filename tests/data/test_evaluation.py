@@ -19,7 +19,7 @@ from edgeq.data.evaluation import EvaluationSet, calibration_from_images, load_i
 from edgeq.errors import ConfigError
 from edgeq.model.load import import_torchvision
 from edgeq.model.spec import ModelSpec
-from edgeq.model.tasks import Detection, Segmentation
+from edgeq.model.tasks import Detection, GridDetection, Segmentation
 
 SPEC = ModelSpec("tiny", (3, 6, 8), (0.5,) * 3, (0.25,) * 3, classes=4)
 GREY = ModelSpec("grey", (1, 6, 8), (0.5,), (0.25,), classes=4)
@@ -283,6 +283,8 @@ def test_boxes_listed_together_belong_to_their_images(tmp_path: Path) -> None:
     boxes = np.array([[0.1, 0.1, 0.5, 0.5], [0.2, 0.3, 0.9, 0.9], [0.0, 0.0, 1.0, 1.0]])
     given = {"boxes": boxes, "labels": np.zeros(3, np.int64), "image": np.array([2, 0, 2])}
     np.savez(tmp_path / "a.npz", images=images, **given)
+    heads = replace(DETECTOR, classes=1, dense=GridDetection(("sign",), "detect", (2.0,)))
+    assert [len(boxes) for boxes, _ in load_images(tmp_path / "a.npz", heads).labels][:3] == [1, 0, 2]
     found = load_images(tmp_path / "a.npz", DETECTOR)
     assert [len(boxes) for boxes, _ in found.labels] == [1, 0, 2, *[0] * (len(images) - 3)]
     moved = {**given, "image": np.array([2, 1, 2])}

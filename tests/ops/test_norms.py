@@ -24,7 +24,7 @@ from edgeq.formats.tflite.verify import verify_tflite
 from edgeq.formats.tflite.writer import write_tflite, write_tflite_float
 from edgeq.graph.capture.walk import capture
 from edgeq.graph.ir import Graph
-from edgeq.graph.ops import Add, Conv2d, Linear, MeanSquare, Permute, Reshape, Rsqrt
+from edgeq.graph.ops import Add, Conv2d, Linear, MatMul, MeanSquare, Permute, Reshape, Rsqrt
 from edgeq.graph.passes import optimize
 from edgeq.graph.run import GraphModule
 from edgeq.integer.graph import IntegerGraph
@@ -70,6 +70,20 @@ def test_mean_square(shape, x, zero, finer, eps, seed, activations) -> None:  # 
     flow.add("y", MeanSquare(eps * scale), q=quantization(scale, -128))
     assert_exact(flow)
     assert_near(flow, activations, {"QLinearMatMul"})
+
+
+@pytest.mark.parametrize(
+    ("x", "steps", "y"),
+    [(0.06732655316591263, 94, 0.379643976688385), (0.08716638386249542, 97, 0.7113379836082458)],
+)
+@pytest.mark.parametrize("op", [MeanSquare(0.0), MatMul(transposed=True)])
+def test_products_of_scales_are_in_float32_as_in_the_kernel(op, x, steps, y) -> None:  # type: ignore[no-untyped-def]
+    """With the product of scales in float64 these values are a step lower."""
+    square = isinstance(op, MatMul)
+    flow = Flow((1, 1, 64) if square else (1, 64, 1, 1), quantization(x))
+    flow.add("y", op, *["x"] * (1 + square), q=quantization(np.float32(y) * np.float32(64) if square else y, -128))
+    flow.samples = lambda count=1: flow.entry.dequantize(np.full(flow.shape, steps))  # type: ignore[method-assign]
+    assert_exact(flow)
 
 
 @EXAMPLES
