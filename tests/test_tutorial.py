@@ -24,6 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder, and settings that make builds quick."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "net", raising=False)  # that of another test
     monkeypatch.setenv("EDGEQ_EFFORT", "fast")
     monkeypatch.setenv("EDGEQ_IMAGES", "8")
     yield tmp_path
