@@ -237,6 +237,7 @@ def test_picked_and_repeated_channels_become_part_of_the_weights(given: int, cha
         (PICTURE, lambda x: torch.cat([x, x]), "batch"),
         (PICTURE, lambda x: x**x, "exponent"),
         (PICTURE, lambda x: torch.where(x > 0, x, 0.1 * x), "multiply with a gate"),
+        (PICTURE, lambda x: torch.where(_mask(x), x, torch.full((6, 5), math.inf)), "infinity"),
         (PICTURE, lambda x: x.sign(), "tanh"),
         ((64, 8, 8), lambda x: F.conv2d(x.flatten(0, 1)[:, None], torch.ones(600, 1, 6, 6)), "64 samples"),
         (PICTURE, lambda x: torch.erf(x), "GELU"),

@@ -102,4 +102,6 @@ def _times(call: Call, given: Operand, mask: Constant) -> Operand:
     if isinstance(given, Value):
         return product(call, given, mask)
     number = given.tensor if isinstance(given, Constant) else given
+    if isinstance(number, torch.Tensor) and not bool(number.isfinite().all()):
+        raise call.unsupported("it chooses infinity", "choose numbers that a grid can hold")
     return Constant(mask.name, mask.tensor * number)
