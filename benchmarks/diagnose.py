@@ -217,7 +217,8 @@ def followed(cache: Path, folder: Path) -> list[str]:
     for remedy in found["remedies"]:
         words = remedy["command"].split()
         layers = tuple(word for flag, word in itertools.pairwise(words) if flag == "--layer-bits")
-        config = dataclasses.replace(plain, bits=words[words.index("--bits") + 1], layer_bits=layers)
+        bits = words[words.index("--bits") + 1] if "--bits" in words else BuildConfig().bits
+        config = dataclasses.replace(plain, bits=bits, layer_bits=layers)
         told = f"{remedy['same_answers']:.0%}, predicted from {found['same_answers']:.0%}"
         reports.append((remedy["why"], build(dataclasses.replace(config, output=folder / "again")), told))
     return [
