@@ -40,9 +40,11 @@ _RENAME_EXCHANGE = 2
 def write_atomic(path: str | Path, data: bytes | str) -> None:
     """Write `data` (text as UTF-8) to `path`: afterwards it holds all of it, or what it held before.
 
-    Raises `ArtifactError` when the disk is full, the folder is missing or writing is forbidden.
+    Raises `ArtifactError` when the disk is full, the folder is missing, writing is forbidden, or `path` is a device.
     """
     final = Path(os.path.realpath(path))
+    if os.path.lexists(final) and not (final.is_file() or final.is_dir()):  # renamed over, /dev/null would be a file
+        raise ArtifactError(f"cannot write {path}", why="a device or pipe would be replaced", hint="name a file")
     payload = data.encode() if isinstance(data, str) else data
     _sweep(final, _PARTIAL)
     partial = _beside(final, _PARTIAL)

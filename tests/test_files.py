@@ -303,3 +303,11 @@ files.write_atomic({str(tmp_path / "a")!r}, "half")
     age(lookalike)
     write_atomic(tmp_path / "a", "whole")
     assert content(tmp_path) == {"a": "whole", ".a.notes.partial": "mine"}
+
+
+def test_a_pipe_or_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArtifactError, match="a device or pipe would be replaced"):
+        write_atomic(tmp_path / "pipe", "text")
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

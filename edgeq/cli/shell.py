@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import click
 
-from edgeq.errors import EdgeqError, printable
+from edgeq.errors import ConfigError, EdgeqError, printable
 from edgeq.registry import closest
 
 __all__ = [
@@ -202,6 +202,8 @@ def _describe(error: Exception) -> tuple[str, str, int]:
         named = f" {error.filename}" if error.filename else ""
         return f"cannot write or read{named}: {error.strerror or error}", CODES["system"], 2
     last = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, ValueError) and last.startswith("embedded null"):
+        return "a path holds a NUL character", ConfigError.code, ConfigError.exit_status
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported to say so
         hint = "CUDA_VISIBLE_DEVICES= computes on the processor"
         return f"the GPU has too little memory: {last} ({hint})", CODES["memory"], 2

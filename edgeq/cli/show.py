@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 from edgeq.cli.options import complete_model
 from edgeq.cli.shell import echo, print_json
+from edgeq.errors import ModelError
 
 if TYPE_CHECKING:
     from edgeq.graph.ir import Graph
@@ -51,4 +53,11 @@ def _read(what: str, weights: str | None, input_shape: str | None) -> Graph | In
     from edgeq.graph.passes import optimize
 
     given: dict[str, Any] = {"weights": weights, "input_shape": input_shape}
-    return optimize(load(what, **given).graph)
+    try:
+        model = load(what, **given)
+    except ModelError as error:
+        if os.path.lexists(what):
+            raise
+        hint = f"{error.hint}; or the folder of a build".removeprefix("; or ")
+        raise ModelError(error.what, where=error.where, why=error.why, hint=hint) from error
+    return optimize(model.graph)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
-from edgeq.config.settings import Kind, toml_value
+from edgeq.config.settings import Kind, expand_home, toml_value
 from edgeq.config.tomlfile import read_toml
 from edgeq.config.typed import read, shown
 from edgeq.errors import ConfigError
@@ -95,7 +94,7 @@ def _parse(value: Any, where: str) -> tuple[str, ...]:
             tables((part,))
             texts.append(part)
         else:
-            texts += _lines(read_toml(Path(part).expanduser()), part)
+            texts += _lines(read_toml(expand_home(part)), part)
     return tuple(texts)
 
 

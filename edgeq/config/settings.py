@@ -40,6 +40,7 @@ __all__ = [
     "TEXT",
     "THREADS",
     "Kind",
+    "expand_home",
     "name_in",
     "one_of",
     "parse_size",
@@ -103,7 +104,7 @@ def _parser_of(kind: Any, expected: str, separators: str = "") -> Callable[[Any,
         given = [_number(part) for part in given] if isinstance(given, list | tuple) else _number(given)
         try:
             return msgspec.convert(given, kind)
-        except (msgspec.ValidationError, OverflowError) as error:
+        except (msgspec.ValidationError, OverflowError, UnicodeError) as error:
             raise _bad(value, where, expected) from error
 
     return parse
@@ -128,12 +129,15 @@ def parse_size(value: Any, where: str = "size") -> int:
     return round(size)
 
 
+_SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+"""What turns a switch on and off."""
+
+
 def _switch(value: Any, where: str) -> bool:
-    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     word = _as_text(value).lower()
-    if word not in known:
+    if word not in _SWITCH:
         raise _bad(value, where, "true or false")
-    return known[word]
+    return _SWITCH[word]
 
 
 def _names(minimum: int) -> Callable[[Any, str], tuple[str, ...]]:
@@ -166,15 +170,23 @@ def read_path(value: Any, where: str) -> Path:
 
 
 def _path(value: Any, where: str) -> Path:
-    return read_path(value, where).expanduser()
+    return expand_home(read_path(value, where))
+
+
+def expand_home(path: str | Path) -> Path:
+    """`path` with the home folder in place of ``~``; as it is where a user is named whom nobody knows."""
+    with contextlib.suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def one_of(*choices: str) -> Kind:
-    """Exactly one of these words; a miss suggests the nearest. Where yes and no are among them, TOML's booleans do."""
+    """Exactly one of these words; a miss suggests the nearest. Where yes and no are among them, so is what a switch
+    takes: TOML's booleans, true, false, 1 and 0."""
 
     def parse(value: Any, where: str) -> str:
-        if isinstance(value, bool) and {"yes", "no"} <= set(choices):
-            value = "yes" if value else "no"
+        if value not in choices and {"yes", "no"} <= set(choices) and (word := _as_text(value).lower()) in _SWITCH:
+            value = "yes" if _SWITCH[word] else "no"
         if value not in choices:
             raise UnknownNameError(f"{where} {shown(value)}", hint=nearest(_as_text(value), list(choices)))
         return str(value)

@@ -180,6 +180,8 @@ def calibration_from_images(
 def check_images(path: str) -> None:
     """Raise `ConfigError` where there is nothing at `path`, or nothing that holds images; what is in it is not read."""
     module, source = path.rpartition(":")[0], Path(path)
+    if not path.strip():
+        raise ImagesError("images without a path", hint="such as images:photos/ or images:photos.npz")
     if module.endswith(".py"):
         if not Path(module).exists():
             raise ImagesError(f"images {path}", why=f"Python file {module} does not exist")

@@ -76,9 +76,10 @@ def provision(device: ShellTransport, facts: Mapping[str, Any], runtime: str) ->
     with scratch() as folder:
         _download(folder, facts["machine"], runtime, device.name)
         wheels = [device.push(wheel, wheel.name) for wheel in sorted(folder.glob("*.whl"))]
-    fresh = f"{device.job}/{runtime}"
-    script = "import sys, zipfile\nfor name in sys.argv[2:]:\n    zipfile.ZipFile(name).extractall(sys.argv[1])"
-    done = device.run([*device.python, "-c", script, fresh, *wheels], timeout=_TIMEOUT)
+        fresh = f"{device.job}/{runtime}"
+        script = "import sys, zipfile\nfor name in sys.argv[2:]:\n    zipfile.ZipFile(name).extractall(sys.argv[1])"
+        # While `folder` is there: on this machine the wheels are read where they lie.
+        done = device.run([*device.python, "-c", script, fresh, *wheels], timeout=_TIMEOUT)
     if done.status == 0:
         staging, destination = shlex.quote(fresh), shlex.quote(target)
         spent = " ".join(shlex.quote(str(Path(wheel).parent)) for wheel in wheels)

@@ -435,7 +435,9 @@ def _try_network(spec: ModelSpec, module: nn.Module) -> ModelSpec:
         raise TaskError(
             f"{spec.name} is no classifier",
             why=f"it returns {got}, not (1, classes)",
-            hint="say what it is: --task regression, segmentation, ..." if one else "wrap it to return one tensor",
+            hint="say what it is, such as --task regression or segmentation (in Python: task=)"
+            if one
+            else "wrap it to return one tensor, or say what it is: --task regression or detection (in Python: task=)",
         )
     one_logit = (spec.classes, output.numel()) == (2, 1)
     if spec.classes not in (0, output.numel()) and not one_logit:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from edgeq.config.resources import data_folder
+from edgeq.config.settings import expand_home
 from edgeq.config.tasks import UNSCORED, Kind
 from edgeq.config.tomlfile import expand, read_toml
 from edgeq.config.typed import Count, Name, Number, Positive, read
@@ -125,7 +126,7 @@ def read_model_file(path: Path) -> ModelFile:
         spec=_spec_of(file, where, _labels(file.output.labels, folder, f"{where} [output]"), evaluation),
         factory=_factory(file.network.factory, folder, f"{where} [network]"),
         arguments=file.network.arguments,
-        weights=_beside(file.network.weights, folder, f"{where} [network]"),
+        weights=_weights(file.network.weights, folder, f"{where} [network]"),
     )
 
 
@@ -191,7 +192,12 @@ def _labels(labels: tuple[str, ...] | str, folder: Path, where: str) -> tuple[st
 
 
 def _beside(text: str, folder: Path, where: str) -> Path:
-    return folder / Path(expand(text, where)).expanduser()
+    return folder / expand_home(expand(text, where))
+
+
+def _weights(text: str, folder: Path, where: str) -> Path:
+    """The file of the weights; ``random`` is none, wherever the model.toml lies."""
+    return Path(text) if text == "random" else _beside(text, folder, where)
 
 
 def _factory(text: str, folder: Path, where: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from edgeq.config.build import Budget, BuildConfig, Setting, resolve, settings_of
-from edgeq.config.settings import toml_value
+from edgeq.config.settings import expand_home, toml_value
 from edgeq.config.tasks import KINDS, UNSCORED
 from edgeq.errors import ConfigError, InputError, OccupiedError, WeightsError
 from edgeq.files import write_atomic
@@ -132,14 +132,15 @@ def _channels(module: nn.Module) -> int:
 def _weights_beside(model: str) -> str | None:
     """The checkpoint beside a factory's file that has the name of the file or of the function."""
     source, _, function = model.rpartition(":")
-    stems = (Path(source).with_suffix(""), Path(source).with_name(function)) if source.endswith(".py") else ()
+    named = source.endswith(".py") and function.isidentifier()
+    stems = (Path(source).with_suffix(""), Path(source).with_name(function)) if named else ()
     files = (stem.with_name(stem.name + suffix) for stem in stems for suffix in SUFFIXES)
     return next((str(file) for file in files if file.is_file()), None)
 
 
 def _from(folder: Path, path: str) -> str:
     """`path` as a file in `folder` names it."""
-    return Path(os.path.relpath(Path(path).expanduser(), folder)).as_posix()
+    return Path(os.path.relpath(expand_home(path), folder)).as_posix()
 
 
 def _weights_from(folder: Path, weights: str | None) -> str | None:

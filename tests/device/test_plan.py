@@ -19,8 +19,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgeq.cli import cli
-from edgeq.device.provision import _download
+from edgeq.device import provision as provisioning
+from edgeq.device.provision import _download, provision
 from edgeq.device.runners.python import PROVISIONED
+from edgeq.device.transports.local import LocalTransport
 from edgeq.device.userland import RUNTIMES
 from tests.device.loopback import Board, executable
 from tests.device.tiny import tiny_model
@@ -118,3 +120,16 @@ def test_wheels_are_those_of_the_device(
     assert asked[asked.index("--python-version") + 1] == "3.12"
     assert numpy in asked
     assert any(word.partition("==")[0] == RUNTIMES[runtime][0].partition("==")[0] for word in asked)
+
+
+def test_this_machine_is_provisioned_from_wheels_that_lie_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheels are still there when they are unpacked: nothing is copied to this machine."""
+
+    def download(folder: Path, *rest: object) -> None:
+        with zipfile.ZipFile(folder / "thing-1-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("thing/__init__.py", "here = True\n")
+
+    monkeypatch.setattr(provisioning, "_download", download)
+    with LocalTransport(folder=tmp_path / "own") as device:
+        folder = provision(device, {"machine": {}}, "litert")
+    assert Path(folder, "thing", "__init__.py").read_text() == "here = True\n"
