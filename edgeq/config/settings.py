@@ -129,7 +129,7 @@ def parse_size(value: Any, where: str = "size") -> int:
     return round(size)
 
 
-_SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_SWITCH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 """What turns a switch on and off."""
 
 
@@ -182,7 +182,7 @@ def expand_home(path: str | Path) -> Path:
 
 def one_of(*choices: str) -> Kind:
     """Exactly one of these words; a miss suggests the nearest. Where yes and no are among them, so is what a switch
-    takes: TOML's booleans, true, false, 1 and 0."""
+    takes: TOML's booleans, true, false, on, off, 1 and 0."""
 
     def parse(value: Any, where: str) -> str:
         if value not in choices and {"yes", "no"} <= set(choices) and (word := _as_text(value).lower()) in _SWITCH:
