@@ -1,4 +1,4 @@
-"""Decode a detector's raw outputs to boxes, on the host behind the integer file. Needs numpy and no torch.
+"""Decode the raw outputs of detectors and segmenters, on the host behind the integer file. Needs numpy and no torch.
 
 Boxes are float ``(N, 4)``: x0, y0, x1, y1, as fractions of the image. `docs/how-to/detection.md` shows the whole path.
 """
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgeq.errors import TaskError
 
-__all__ = ["Detections", "count_matches", "decode_boxes", "detect", "iou", "nms", "priors"]
+__all__ = ["Detections", "count_matches", "decode_boxes", "detect", "enlarge", "iou", "nms", "priors"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -103,6 +103,21 @@ def detect(
     order = np.argsort(-np.concatenate([scores for _, scores, _ in found]), kind="stable")
     together = (np.concatenate(column)[order] for column in zip(*found, strict=True))
     return Detections(*together)
+
+
+def enlarge(logits: Floats, size: tuple[int, int]) -> Floats:
+    """Logits ``(N, C, h, w)`` at `size` (height, width), bilinear as torch's `interpolate` without `align_corners`."""
+    values = logits.astype(np.float32)
+    for axis, length in ((2, size[0]), (3, size[1])):
+        ratio = np.float32(values.shape[axis] / length)
+        place = np.maximum((np.arange(length, dtype=np.float32) + np.float32(0.5)) * ratio - np.float32(0.5), 0)
+        low = np.minimum(place.astype(np.int64), values.shape[axis] - 1)
+        high = np.minimum(low + 1, values.shape[axis] - 1)
+        share: Floats = (
+            np.expand_dims(place - low.astype(np.float32), 1) if axis == 2 else place - low.astype(np.float32)
+        )
+        values = values.take(low, axis) * (1 - share) + values.take(high, axis) * share
+    return values
 
 
 def count_matches(boxes: Floats, reference: Floats, threshold: float = 0.5) -> int:

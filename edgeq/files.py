@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -23,6 +22,11 @@ from pathlib import Path
 
 from edgeq.errors import ArtifactError, EdgeqError, OccupiedError
 from edgeq.products import Product
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["beside", "check_replaceable", "replace_folder", "stage_folder", "write_atomic"]
 
@@ -54,6 +58,9 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
+            if fcntl is not None:
+                os.replace(partial, final)
+        if fcntl is None:  # Windows renames no file that is open
             os.replace(partial, final)
         _sync(final.parent)
     except OSError as error:
@@ -105,9 +112,10 @@ def beside(final: str | Path) -> Iterator[Path]:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             staging.mkdir()
-            handle = os.open(staging, os.O_RDONLY)
-            own = os.fstat(handle)
-            _lock(handle)
+            if fcntl is not None:
+                handle = os.open(staging, os.O_RDONLY)
+                _lock(handle)
+            own = os.lstat(staging)
         except OSError as error:
             raise _write_error(target, error) from error
         try:
@@ -259,12 +267,16 @@ def _discard(path: Path) -> None:
 
 def _lock(handle: int) -> None:
     """Lock the file or folder itself: a lock file, as the filelock package makes, would lie beside a user's output."""
+    if fcntl is None:
+        return
     with contextlib.suppress(OSError):  # some network filesystems have no locks; nothing else depends on one
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_held(path: Path) -> bool:
     """Whether a living process is filling `path`. True where nobody can tell."""
+    if fcntl is None:
+        return True
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:
@@ -289,6 +301,8 @@ def _sync(folder: Path) -> None:
 
 
 def _sync_tree(folder: Path) -> None:
+    if fcntl is None:  # Windows flushes no file that was opened for reading
+        return
     for root, _, names in os.walk(folder):
         for name in names:
             handle = os.open(Path(root) / name, os.O_RDONLY)

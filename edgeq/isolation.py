@@ -15,20 +15,23 @@ import ctypes
 import multiprocessing
 import os
 import pickle
-import resource
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver, reduction
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import DupFd
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from edgeq.errors import ArtifactError, EdgeqError, RuntimeCrashError
+
+try:
+    import resource
+except ImportError:  # Windows limits no process this way
+    resource = None  # type: ignore[assignment]
 
 __all__ = ["PATIENCE", "Isolated", "alive", "read_untrusted", "run_isolated"]
 
@@ -42,6 +45,9 @@ MEMORY_SHARE = 0.75
 
 LARGEST_FILE = 1 << 32
 """Bytes that isolated work may write into one file: twice the largest model, so that a log cannot fill the disk."""
+
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+"""Whether processes can be forked off a clean server. On Windows each starts Python anew, and says nothing when it dies."""
 
 _HEARTBEAT = 1.0
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
@@ -108,7 +114,8 @@ def read_untrusted(what: str, hint: str = "it is damaged: make it again") -> Ite
 
 def memory_limit() -> int:
     """Bytes of memory that isolated work may take: `MEMORY_SHARE` of what this machine or container has."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 22  # Windows: a word for messages
+    total = pages * (os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096)
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # not Linux, no limit ("max"), or another hierarchy
             total = min(total, int(Path(file).read_text()))
@@ -119,12 +126,14 @@ class _Process:
     """The caller's end: starts the process, sends it one request at a time, and ends it."""
 
     def __init__(self, module: str) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([module])
+        context: Any = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+        if FORKS:
+            context.set_forkserver_preload([module])
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by `stop`
         self._ours, theirs = context.Pipe()
         with _no_script():
-            self._process = context.Process(target=_serve, args=(theirs, _Descriptor(self._log.fileno())), daemon=True)
+            log = _Descriptor(self._log.fileno()) if FORKS else None
+            self._process = context.Process(target=_serve, args=(theirs, log), daemon=True)
             self._process.start()
         theirs.close()
 
@@ -181,7 +190,7 @@ class _Descriptor:
         self._number = number
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _detach, (DupFd(self._number),)
+        return _detach, (reduction.DupFd(self._number),)
 
 
 def _detach(sent: Any) -> int:
@@ -199,7 +208,7 @@ def _no_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def _serve(pipe: Connection, log: int) -> None:
+def _serve(pipe: Connection, log: int | None) -> None:
     """Answer requests until the caller is gone."""
     global _pipe
     _wall_in(log)
@@ -231,13 +240,13 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-def _wall_in(log: int) -> None:
+def _wall_in(log: int | None) -> None:
     """Take from this process what untrusted files must not reach."""
     for stream in (1, 2):
-        os.dup2(log, stream)
+        os.dup2(os.open(os.devnull, os.O_WRONLY) if log is None else log, stream)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller hears Ctrl-C too, and ends this process
     limits = {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": LARGEST_FILE, "RLIMIT_AS": memory_limit() + _mapped_bytes()}
-    for name, value in limits.items():
+    for name, value in limits.items() if resource is not None else ():
         with contextlib.suppress(OSError, ValueError, AttributeError):  # not on this system, or already lower
             _, most = resource.getrlimit(getattr(resource, name))
             value = value if most == resource.RLIM_INFINITY else min(value, most)

@@ -7,12 +7,16 @@ A folder's `lock` file is locked for as long as its process lives: the kernel le
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["scratch"]
 
@@ -22,6 +26,10 @@ PREFIX = "edgeq-run-"
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """Make an empty temporary folder that nobody else can read; it is gone afterwards. Its path is short."""
+    if fcntl is None:
+        with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
+            yield Path(name)
+        return
     _sweep()
     held = False
     while not held:

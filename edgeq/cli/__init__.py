@@ -36,6 +36,7 @@ cli = Shell(
             "verify": "edgeq.cli.verify:verify",
         },
         "Look": {
+            "use": "edgeq.cli.use:use",
             "diagnose": "edgeq.cli.diagnose:diagnose",
             "report": "edgeq.cli.report:report",
             "show": "edgeq.cli.show:show",

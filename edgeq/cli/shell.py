@@ -40,6 +40,7 @@ __all__ = [
 
 BUG, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
 SIGNALLED = 128
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
 
 _ALWAYS = ("doctor", "explain", "completion")
 """Verbs that work although a variable is misspelt: they help to find that out."""
@@ -94,13 +95,13 @@ def end_in_order() -> None:
 
     A second signal does not disturb the first one's tidying. Whoever ignores SIGHUP, as `nohup` does, keeps doing so.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    for other in (signal.SIGTERM, signal.SIGHUP):
+    for other in ENDING:
         signal.signal(other, signal.SIG_IGN)
     say(f"edgeq: ended by {signal.Signals(number).name}")
     sys.exit(SIGNALLED + number)

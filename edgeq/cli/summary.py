@@ -49,6 +49,8 @@ def show_report(report: Mapping[str, Any], folder: Path) -> None:
     for warning in report.get("warnings") or []:
         out.print(join_styled(("note", "yellow"), f"  {warning}"))
     out.print(f"report  {folder / 'report.html'}", soft_wrap=True)
+    if "use" in report:
+        out.print(f"use it  edgeq use {folder} > use.py", soft_wrap=True)
     out.print(f"next    {check_command(report, folder)}", soft_wrap=True)
 
 

@@ -42,7 +42,7 @@ class Target:
     threads: Positive
     weight_bits_without_vnni: Bits | None = None
     narrow_weights: Name = "int8"
-    metadata: bool = False
+    metadata: bool = True
     raw_pixels: bool = False
     session: Mapping[str, Name] = field(default_factory=dict)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +53,15 @@ FEWEST_IMAGES = 5
 RAMP = 0.1
 """Share of the steps over which rates rise: Adam's first steps move everything by a whole rate, whatever the gradient,
 and a network of few bits that is pushed that far does not come back in a short run."""
+
+
+def _peak_mib() -> float:
+    """The most memory that this process ever held, in MiB; 0 on Windows, which does not say."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,7 @@ def finetune(job: Job, device: torch.device | None = None) -> Finetuned:
         "gap_before": run.curves["held_out"][0],
         "gap_after": run.kept_gap,
         "best_step": float(run.best_step),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": _peak_mib(),
     }
     return Finetuned(graph, decided, run.student, run.curves, facts)
 

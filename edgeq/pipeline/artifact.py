@@ -30,6 +30,8 @@ from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.answers import ANSWERS
 from edgeq.measure.conditions import this_machine
 from edgeq.pipeline.prepare import Job
+from edgeq.pipeline.usage import use_of
+from edgeq.pipeline.write import metadata_of
 from edgeq.products import BUILD, MARKER
 from edgeq.quant.input_transform import FORMS, describe_raw_input
 from edgeq.quant.scheme import parse_bits
@@ -39,7 +41,6 @@ from edgeq.report.html import render
 from edgeq.report.lock import build_lock, lock_text, portable
 from edgeq.report.locked import Locked
 from edgeq.report.schema import build_report, to_text
-from edgeq.report.snippets import decoding_snippet
 from edgeq.synth.base import JOINED
 from edgeq.synth.sheet import contact_sheet
 from edgeq.versions import package_versions
@@ -121,6 +122,7 @@ def report_of(output: BuildOutput) -> dict[str, Any]:
         },
         raw_pixels=_raw_pixels(output),
         host=_host(output),
+        use=use_of(job, output.artifact, about.labels if (about := metadata_of(job)) else ()),
         simulated=output.facts.get("simulated"),
         finetune=output.facts.get("finetune"),
         seconds=output.seconds,
@@ -152,13 +154,8 @@ def _raw_pixels(output: BuildOutput) -> dict[str, Any] | None:
 
 
 def _host(output: BuildOutput) -> dict[str, Any] | None:
-    job = output.job
-    cut, file = job.loaded.cut, output.artifact.name
-    if cut is None:
-        return None
-    decoding, raw = cut.decoding, job.input_transform.raw
-    snippet = "" if decoding is None else decoding_snippet(decoding, job.loaded.spec, file, raw)
-    return {"where": cut.where, "work": cut.what, "outputs": list(cut.heads), "snippet": snippet}
+    cut = output.job.loaded.cut
+    return None if cut is None else {"where": cut.where, "work": cut.what, "outputs": list(cut.heads)}
 
 
 def _portable(accuracy: Mapping[str, Any] | None) -> dict[str, Any] | None:

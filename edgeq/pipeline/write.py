@@ -24,9 +24,10 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.pipeline.choices import types_of
 from edgeq.pipeline.environment import RUNTIMES, Environment, environment
 from edgeq.pipeline.prepare import Job
+from edgeq.pipeline.usage import class_names
 from edgeq.quant.input_transform import describe_raw_input
 
-__all__ = ["VerifyInputs", "WriteInputs", "verify_file", "write_files"]
+__all__ = ["VerifyInputs", "WriteInputs", "metadata_of", "verify_file", "write_files"]
 
 VERIFIED = 32
 """Calibration images whose every op output is compared with the exact reference."""
@@ -68,8 +69,7 @@ def write_files(job: Job, integer: IntegerGraph, cache: StageCache) -> Result:
     io, weights = types_of(config, target, scheme)
     if integer.activation_types == {"int16"}:
         weights = config.weight_storage or "int8"
-    with_metadata = config.metadata == "yes" if config.metadata else target.metadata
-    about = _about(job, io) if with_metadata else None
+    about = metadata_of(job)
     around = environment(RUNTIMES, config.threads)
     inputs = WriteInputs(integer, job.graph, target, scheme.widest_weights, io, weights, about, around)
     suffix = format_of(target, scheme.widest_weights).suffix
@@ -91,16 +91,21 @@ def _write(inputs: WriteInputs, space: Workspace) -> dict[str, Any]:
     return {"io": inputs.io, "weights": inputs.weights, "integer_seconds": seconds, "made_with": made_with}
 
 
-def _about(job: Job, io: str | None) -> ModelMetadata:
-    spec = job.input_transform.spec
+def metadata_of(job: Job) -> ModelMetadata | None:
+    """What the file tells apps of itself; None where settings or target want it to say nothing."""
+    spec, wanted = job.input_transform.spec, job.config.metadata
+    if not (wanted == "yes" if wanted else job.target.metadata):
+        return None
+    io, _ = types_of(job.config, job.target, job.scheme)
     description = f"{spec.name}, {job.config.bits}, by edgeq"
-    labels = spec.labels if len(spec.labels) == spec.classes else ()  # one logit has no output for each of its two
+    # One logit has no output for each of its two classes.
+    labels = () if len(spec.labels) != spec.classes and spec.dense is None else class_names(spec)
     return ModelMetadata(
         spec.name,
         description,
         spec.mean,
         spec.std,
-        labels,
+        tuple(label.replace("\n", " ") for label in labels),
         describe_raw_input(io) if io and job.input_transform.raw else "",
     )
 

@@ -31,6 +31,7 @@ from edgeq.report.entries import (
     Whole,
     says,
 )
+from edgeq.report.usefields import Use
 
 __all__ = ["SCHEMA", "Report"]
 
@@ -285,7 +286,10 @@ class Host(Section):
     where: Annotated[Text, says("module that was cut off")]
     work: Annotated[Text, says("what is left to the host")]
     outputs: Annotated[list[Text], says("module paths of the file's outputs, in order")]
-    snippet: Annotated[Text, says("a Python program that does it; empty where edgeq has none")]
+    snippet: (
+        Annotated[Text, says("a Python program that does it; written by earlier versions, `use` replaces it")]
+        | UnsetType
+    ) = UNSET
 
 
 class Simulated(Section):
@@ -409,6 +413,7 @@ class Report(Section, kw_only=True):
     synthesis: Synthesis
     raw_pixels: RawPixels | UnsetType = UNSET
     host: Host | UnsetType = UNSET
+    use: Use | UnsetType = UNSET
     simulated: Simulated | UnsetType = UNSET
     finetune: Finetune | UnsetType = UNSET
     seconds: Seconds

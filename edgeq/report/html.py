@@ -30,6 +30,7 @@ from edgeq.report.charts import (
 )
 from edgeq.report.lock import portable
 from edgeq.report.loss import loss_of
+from edgeq.report.programs import programs
 from edgeq.report.schema import validate
 
 __all__ = ["data_uri", "render", "template", "timed_row"]
@@ -79,6 +80,7 @@ def render(
         stages=_stages(report["seconds"]),
         steps=steps(report, folder, rebuild),
         loss=loss_of(report),
+        programs=programs(report),
         verdict=_verdict(report),
     )
 

@@ -27,7 +27,7 @@ def targets(folder: Path) -> None:
     text = (data_folder("targets") / "tflite-arm.toml").read_text()
     for name in ("a", "b"):
         (folder / name).mkdir()
-        (folder / name / "x.toml").write_text(text + ("" if name == "a" else "\nmetadata = true\n"))
+        (folder / name / "x.toml").write_text(text + ("" if name == "a" else "\nmetadata = false\n"))
 
 
 def test_another_target_does_not_take_the_place_of_the_first(config: BuildConfig, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from onnx import TensorProto, shape_inference
 from edgeq.errors import ArtifactError
 from edgeq.formats.contents import Contents, Op, Tensor, check_shape
 from edgeq.formats.onnx.census import census, optimized_census
-from edgeq.formats.onnx.file import Model, read_model
+from edgeq.formats.onnx.file import Grid, Model, read_model
 from edgeq.isolation import read_untrusted
 
 __all__ = ["read_onnx"]
@@ -43,8 +43,8 @@ def _contents(data: bytes, model: Model, run: bool) -> Contents:
         bytes=len(data),
         description=model.proto.doc_string or f"opset {max(o.version for o in model.proto.opset_import)}",
         metadata=tuple(entries),
-        inputs=tuple(reader.tensor(value.name) for value in model.inputs),
-        outputs=tuple(reader.tensor(value.name) for value in model.outputs),
+        inputs=tuple(reader.end(value.name, model.input_grid(value.name)) for value in model.inputs),
+        outputs=tuple(reader.end(value.name, model.output_grid(value.name)) for value in model.outputs),
         ops=reader.ops(),
         census=census(data),
         runtime_census=optimized_census(data, "int8" if model.signed_activations() else "uint8") if run else None,
@@ -76,6 +76,13 @@ class _Reader:
         """The tensor itself."""
         kind, shape = self.known.get(name, ("unknown", ()))
         return Tensor(name, kind, shape, constant=self.model.constant(name) is not None)
+
+    def end(self, name: str, grid: Grid | None) -> Tensor:
+        """An input or output of the model, with the `grid` that its integers lie on."""
+        tensor = self.tensor(name)
+        if grid is None or tensor.type != grid.dtype.name:
+            return tensor
+        return dataclasses.replace(tensor, scales=(float(grid.scale),), zero_point=grid.zero_point)
 
     def read(self, name: str) -> Tensor:
         """What an op reads: the quantized tensor behind a DequantizeLinear, else the tensor."""
