@@ -47,7 +47,7 @@ LARGEST_FILE = 1 << 32
 """Bytes that isolated work may write into one file: twice the largest model, so that a log cannot fill the disk."""
 
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
-"""Whether processes can be forked off a clean server. On Windows each starts Python anew, and says nothing when it dies."""
+"""Whether processes can be forked off a clean server. On Windows each starts Python anew, silent when it dies."""
 
 _HEARTBEAT = 1.0
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl

@@ -25,12 +25,12 @@ __all__ = ["use"]
 def use(build: Path, language: str, runtime: str | None, as_json: bool) -> None:
     """Print a whole program that runs the file of BUILD, the folder of a finished build, in an app.
 
-    The program prepares pictures, quantizes, runs the file and decodes its answers as the build did. It needs nothing
-    of edgeq.
-
     \b
     edgeq use build/resnet20-tflite-arm > use.py
     edgeq use build/resnet20-tflite-arm --language kotlin > Model.kt
+
+    The program prepares pictures, quantizes, runs the file and decodes its answers as the build did. It needs nothing
+    of edgeq.
     """
     from edgeq.report.programs import program
     from edgeq.report.reading import read_report
