@@ -106,6 +106,7 @@ BUILD = Product(
             "answers.safetensors",
             "calibration.npz",
             "calibration.png",
+            "disagreements.png",
             "report.json",
             "report.html",
             "device.json",

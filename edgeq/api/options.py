@@ -63,6 +63,7 @@ class BuildOptions(TypedDict, total=False):
     cache: str | Path
     evaluation: str | Path | None
     eval_limit: int | None
+    show_images: bool
     device: str | Sequence[str]
     strict: bool
     force: Sequence[str]

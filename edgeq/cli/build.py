@@ -106,6 +106,10 @@ def build(
         results = [
             _measure_on_devices(one, result, program, quiet) for one, result in zip(configs, results, strict=True)
         ]
+    if len(configs) > 1 and not plan:
+        from edgeq.pipeline.build import link_pages
+
+        link_pages(configs, results)
     if as_json:
         same = {"locked": {"path": str(lock), "same": True, "differences": []}} if locked and not plan else {}
         rows = [result | same for result in results]

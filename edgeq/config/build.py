@@ -129,6 +129,11 @@ class BuildConfig:
         None, settings.TEXT, "labelled images to measure with, in place of the model's own"
     )
     eval_limit: int | None = _setting(None, settings.COUNT, "measure on this many of them, evenly spaced")
+    show_images: bool = _setting(
+        False,
+        settings.SWITCH,
+        "show evaluation images in report.html, of those that float and integer answer differently",
+    )
     devices: tuple[str, ...] = _setting(
         (),
         settings.DEVICES,

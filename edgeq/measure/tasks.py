@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.config.tasks import UNSCORED
-from edgeq.decode import Detections, count_matches
 from edgeq.errors import MeasurementError
 from edgeq.formats.session import Session
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.reference import run as run_reference
 from edgeq.measure.accuracy import Accuracy, check_finite, compare, evaluate
 from edgeq.measure.dense import Boxes, Dense, chance_score, detection_score, enlarge, masks_score
+from edgeq.measure.disagreements import compare_boxes, compare_classes, compare_maps
 from edgeq.measure.values import Embeddings, Values, compare_embeddings, compare_values
 from edgeq.model.spec import ModelSpec
 from edgeq.model.tasks import DETECTIONS, Detection, GridDetection, Regression, Segmentation
@@ -200,8 +200,10 @@ def _measure_values(
     return Values(task, whole, np.array(truths, np.float64).reshape(len(truths), -1))
 
 
-def compare_predictions(before: Measured, after: Measured) -> dict[str, Any]:
+def compare_predictions(before: Measured, after: Measured, labels: Sequence[str] = ()) -> dict[str, Any]:
     """Sections of a report: float `before`, integer `after`, on the same images in the same order.
+
+    `labels` are the names of a classifier's classes, where they are known.
 
     `accuracy` is None for what has no score; `regression` and `embedding` are there for these tasks only.
     """
@@ -210,26 +212,28 @@ def compare_predictions(before: Measured, after: Measured) -> dict[str, Any]:
     if isinstance(before, Embeddings) and isinstance(after, Embeddings):
         section, accuracy = compare_embeddings(before, after)
         return {"accuracy": accuracy, "embedding": section}
-    return {"accuracy": _compare_scores(before, after)}
+    return {"accuracy": _compare_scores(before, after, labels)}
 
 
-def _compare_scores(before: Measured, after: Measured) -> dict[str, Any]:
+def _compare_scores(before: Measured, after: Measured, labels: Sequence[str]) -> dict[str, Any]:
     if isinstance(before, Accuracy) and isinstance(after, Accuracy):
-        return {"metric": METRICS["classification"]} | compare(before, after).to_json()
+        compared = compare(before, after).to_json() | compare_classes(before, after, labels)
+        return {"metric": METRICS["classification"]} | compared
     if not isinstance(before, Predictions) or not isinstance(after, Predictions) or before.n != after.n:
         raise MeasurementError("two accuracies cannot be compared", why="they were measured on different images")
-    detector = isinstance(before.task, DETECTIONS)
-    task = before.task
-    alike = _same_boxes(before, after, task.score) if isinstance(task, DETECTIONS) else _same_pixels(before, after)
+    task, found = before.task, (before.found, after.found)
+    if isinstance(task, DETECTIONS):
+        metric, compared = METRICS["detection"], compare_boxes(*found, task.score)
+    else:
+        metric, compared = METRICS["segmentation"], compare_maps(*found, before.truths, task.classes, task.ignore)
     return {
-        "metric": METRICS["detection" if detector else "segmentation"],
+        "metric": metric,
         "n": before.n,
         "chance": before.chance,
         "float": before.to_json(),
         "integer": after.to_json(),
-        "agreement": alike,
         "difference": {"points": after.score - before.score},
-    }
+    } | compared
 
 
 def _classes(logits: Array, classes: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -238,22 +242,3 @@ def _classes(logits: Array, classes: int, size: tuple[int, int]) -> npt.NDArray[
             f"the network answered with shape {list(logits.shape)}", why=f"must be (N, {classes}, height, width)"
         )
     return np.asarray(enlarge(logits, size).argmax(1), np.uint8)
-
-
-def _same_pixels(before: Predictions, after: Predictions) -> float:
-    return float(np.mean([np.mean(one == other) for one, other in zip(before.found, after.found, strict=True)]))
-
-
-def _same_boxes(before: Predictions, after: Predictions, score: float) -> float:
-    """Share of the float network's boxes above `score` with a partner of the same class at IoU 0.5; 1 where it has
-    none."""
-    hits = total = 0
-    for one, other in zip(before.found, after.found, strict=True):
-        for label in np.unique(one.labels):
-            reference, ours = (_chosen(each, int(label), score) for each in (one, other))
-            total, hits = total + len(reference), hits + count_matches(ours, reference)
-    return hits / total if total else 1.0
-
-
-def _chosen(detections: Detections, label: int, score: float) -> npt.NDArray[np.float64]:
-    return np.asarray(detections.boxes[(detections.labels == label) & (detections.scores > score)])

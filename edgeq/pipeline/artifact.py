@@ -6,12 +6,14 @@ integer.safetensors          the IntegerGraph that the file was written from
 simulated.safetensors        the one that was requested, where a file cannot hold its few activation bits
 answers.safetensors          what both networks answered to each evaluation image
 calibration.npz, .png        the images that set its ranges
+disagreements.png            evaluation images that float and integer answer differently, where these may be shown
 report.json, report.html     what was measured
 edgeq.lock                   what it depended on
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shlex
 import shutil
@@ -26,9 +28,13 @@ from edgeq.config.formats import FORMATS
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import coded
 from edgeq.files import stage_folder, write_atomic
+from edgeq.formats.base import format_class
+from edgeq.formats.by_layer import by_layer
+from edgeq.formats.contents import Contents
 from edgeq.integer.graph import IntegerGraph, Quantization
 from edgeq.measure.answers import ANSWERS
 from edgeq.measure.conditions import this_machine
+from edgeq.pipeline.page import write_page
 from edgeq.pipeline.prepare import Job
 from edgeq.pipeline.usage import use_of
 from edgeq.pipeline.write import metadata_of
@@ -37,7 +43,6 @@ from edgeq.quant.input_transform import FORMS, describe_raw_input
 from edgeq.quant.scheme import parse_bits
 from edgeq.report.cautions import accuracy_cautions, layer_cautions, regression_cautions
 from edgeq.report.device import elsewhere, slow_here
-from edgeq.report.html import render
 from edgeq.report.lock import build_lock, lock_text, portable
 from edgeq.report.locked import Locked
 from edgeq.report.schema import build_report, to_text
@@ -77,17 +82,25 @@ class BuildOutput:
         data = self.artifact.read_bytes()
         return {"path": self.artifact.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
+    def contents(self) -> Contents:
+        """What is in the integer file, read from the file."""
+        facts = FORMATS.get(self.job.target.format)
+        return format_class(facts).read(self.artifact.read_bytes(), run=False)
+
 
 def report_of(output: BuildOutput) -> dict[str, Any]:
     """report.json's contents."""
     job = output.job
     dead = output.facts["dead_channels"]
     per_op = output.facts["exactness"]["per_op"]
+    in_file = by_layer(output.contents(), {row["name"] for row in output.facts["layers"]})
     layers = []
     for row in output.facts["layers"]:
-        values, equal, step = per_op.get(row["name"], (0, 0, 0))
+        name = row["name"]
+        values, equal, step = per_op.get(name, (0, 0, 0))
         extra = {"equal": equal / values, "max_step": step} if values else {}
-        layers.append({**row, **_widths(output, row["name"]), "dead_channels": dead.get(row["name"], 0), **extra})
+        extra |= dataclasses.asdict(in_file[name]) if name in in_file else {}
+        layers.append({**row, **_widths(output, name), "dead_channels": dead.get(name, 0), **extra})
     latency = output.facts["latency"]
     return build_report(
         edgeq=package_versions(("edgeq",))["edgeq"],
@@ -117,6 +130,7 @@ def report_of(output: BuildOutput) -> dict[str, Any]:
             "images": len(output.calibration),
             "seconds": output.seconds["synthesize"],
             "sha256": output.calibration.digest(),
+            "classes": _classes(output),
             "notes": dict(output.calibration.notes),
             "device": output.facts["made_on"],
         },
@@ -134,6 +148,13 @@ def report_of(output: BuildOutput) -> dict[str, Any]:
         equalized=output.facts["equalized"] or None,
         warnings=_warnings(output),
     )
+
+
+def _classes(output: BuildOutput) -> dict[str, int]:
+    """How many calibration images were made for each class, in the order of classes; unlabelled images are left out."""
+    names = output.job.loaded.spec.labels
+    counts = Counter(label for label in sorted(output.calibration.labels.tolist()) if label >= 0)
+    return {names[label] if label < len(names) else str(label): count for label, count in counts.items()}
 
 
 def _raw_pixels(output: BuildOutput) -> dict[str, Any] | None:
@@ -286,8 +307,15 @@ def command_of(config: BuildConfig) -> str:
     return shlex.join(portable(config.arguments()))
 
 
-def write_folder(output: BuildOutput, report: Mapping[str, Any], folder: Path, locked: Locked | None = None) -> None:
-    """Fill a folder beside `folder` and swap it in; a failure leaves what was there.
+def write_folder(
+    output: BuildOutput,
+    report: Mapping[str, Any],
+    folder: Path,
+    locked: Locked | None = None,
+    *,
+    disagreements: bytes | None = None,
+) -> None:
+    """Fill a folder beside `folder` and swap it in; a failure leaves what was there. `disagreements` is a PNG.
 
     Raises `NotReproduced`, before anything is written, where the files are not those of `locked`.
     """
@@ -317,8 +345,9 @@ def write_folder(output: BuildOutput, report: Mapping[str, Any], folder: Path, l
         for name, data in files.items():
             write_atomic(staging / name, data)
         write_atomic(staging / "report.json", to_text(report))
-        rebuild = command_of(output.job.requested)
-        write_atomic(staging / "report.html", render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild))
+        if disagreements is not None:
+            write_atomic(staging / "disagreements.png", disagreements)
+        write_page(staging, report, folder, command_of(output.job.requested))
         write_atomic(staging / MARKER, lock_text(contents))
         if "devices" in report and (folder / "device.json").is_file():  # rows that an earlier build had
             shutil.copyfile(folder / "device.json", staging / "device.json")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from edgeq.pipeline.finetune import check_tuning, finetune_graph
 from edgeq.pipeline.locking import check_place, lock_inputs
 from edgeq.pipeline.measure import measure_files
 from edgeq.pipeline.ondevice import measure_build
+from edgeq.pipeline.page import disagreement_sheet, write_page
 from edgeq.pipeline.prepare import Job, load_configured, open_job, prepare
 from edgeq.pipeline.recipe import tuning_settings
 from edgeq.pipeline.synthesis import synthesize
@@ -43,7 +44,7 @@ from edgeq.report.locked import Locked
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.threads import threads_restored
 
-__all__ = ["build", "measure_on_devices", "plan"]
+__all__ = ["build", "link_pages", "measure_on_devices", "plan"]
 
 STAGES = ("capture", "synthesize", "calibrate", "write", "verify", "measure")
 
@@ -117,8 +118,16 @@ def build(
     report = report_of(output)
     if rows := kept_rows(report, job.folder):
         report = with_devices(report, rows)
-    write_folder(output, report, job.folder, locked)
+    sheet = disagreement_sheet(report, evaluation) if config.show_images and evaluation else None
+    write_folder(output, report, job.folder, locked, disagreements=sheet)
     return report
+
+
+def link_pages(configs: Sequence[BuildConfig], reports: Sequence[Mapping[str, Any]]) -> None:
+    """Write the pages of finished builds again, so that each links to those that were made after it."""
+    for config, report in zip(configs, reports, strict=True):
+        folder = config.output_folder(report["model"])
+        write_page(folder, report, folder, command_of(config))
 
 
 def _with_threads(job: Job, threads: int) -> Job:

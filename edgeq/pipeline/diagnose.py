@@ -32,7 +32,7 @@ from edgeq.pipeline.synth import forbidden_images
 from edgeq.pipeline.synthesis import synthesize
 from edgeq.progress import Progress, Silent
 from edgeq.report.check import read_report
-from edgeq.report.diagnosisfields import Diagnosis
+from edgeq.report.fields.diagnosis import Diagnosis
 from edgeq.report.schema import pick
 from edgeq.synth.statistics import layer_gaps, observe_moments, references
 from edgeq.threads import threads_restored

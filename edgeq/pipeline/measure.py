@@ -136,7 +136,7 @@ def _measure(inputs: MeasureInputs, space: Workspace) -> dict[str, Any]:
             if (answers := answers_of(before, after, images.sha256)) is not None:
                 write_atomic(space.folder / ANSWERS, answers.to_bytes())
             about = {"images": images.source, "sha256": images.sha256}
-            for name, section in compare_predictions(before, after).items():
+            for name, section in compare_predictions(before, after, inputs.network_spec.labels).items():
                 facts[name] = section and section | about
         elif inputs.simulated is not None:
             facts["simulated"] = {"values": len(inputs.simulated.narrow())}

@@ -9,9 +9,9 @@ from typing import Any
 
 from edgeq.errors import ArtifactError
 from edgeq.files import stage_folder, write_atomic
+from edgeq.pipeline.page import write_page
 from edgeq.products import BUILD
 from edgeq.report.check import read_report
-from edgeq.report.html import render
 from edgeq.report.schema import to_text
 
 __all__ = ["rewrite_report"]
@@ -34,8 +34,6 @@ def rewrite_report(
         shutil.copytree(folder, staging, dirs_exist_ok=True)
         if read_report(staging) != before:
             raise ArtifactError(f"{folder} was built anew while what it held was measured", hint="run again")
-        sheet = (staging / "calibration.png").read_bytes()
-        files = {**more(staging), "report.json": to_text(report)}
-        files["report.html"] = render(report, pictures=[sheet], folder=str(folder), rebuild=rebuild)
-        for name, text in files.items():
+        for name, text in {**more(staging), "report.json": to_text(report)}.items():
             write_atomic(staging / name, text)
+        write_page(staging, report, folder, rebuild)

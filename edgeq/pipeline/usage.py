@@ -17,7 +17,7 @@ __all__ = ["class_names", "use_of"]
 
 
 def use_of(job: Job, artifact: Path, labels_in_file: tuple[str, ...]) -> dict[str, Any]:
-    """What `edgeq.report.usefields.Use` holds of the file `artifact`, which carries `labels_in_file`."""
+    """What `edgeq.report.fields.use.Use` holds of the file `artifact`, which carries `labels_in_file`."""
     spec, target, facts = job.loaded.spec, job.target, FORMATS.get(job.target.format)
     contents = format_class(facts).read(artifact.read_bytes(), run=False)
     labels = class_names(spec)

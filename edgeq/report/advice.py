@@ -33,7 +33,7 @@ def _doubts(report: Mapping[str, Any], folder: str, rebuild: str) -> Iterator[St
     exactness, latency = report["exactness"], report["latency"]
     if not any(report.get(section) for section in ("accuracy", "regression", "embedding")):
         yield Step(
-            "Accuracy was not measured. Name labelled images, used for nothing but measuring:",
+            "Measure accuracy. Name labelled images, which are used for nothing else:",
             f"{rebuild} --evaluation IMAGES",
         )
     if "diagnosis" not in report and not any(report.get(name) for name in ("accuracy", "regression", "embedding")):
@@ -47,7 +47,7 @@ def _doubts(report: Mapping[str, Any], folder: str, rebuild: str) -> Iterator[St
         )
     if latency is not None and not latency["valid"]:
         yield Step(
-            f"The latency must not be believed: {latency.get('reason')}. Measure again on a quiet machine:",
+            "Measure the latency again, on a quiet machine:",
             f"{rebuild} --force measure",
         )
 
@@ -61,8 +61,8 @@ def _facts(report: Mapping[str, Any], folder: str) -> Iterator[Step]:
         return
     worst = min(report["layers"], key=lambda row: float(row["sqnr_db"]))
     yield Step(
-        f"{loss.text}. The largest error is in {worst['name']} ({worst['op']}): {worst['sqnr_db']:.1f} dB. Find out "
-        "which layers the answers depend on, why they lose, and which settings were tried and help:",
+        f"See where the loss is. The largest error is in {worst['name']} ({worst['op']}): {worst['sqnr_db']:.1f} dB. "
+        "Find out which layers the answers depend on, why they lose, and which settings were tried and help:",
         _diagnose(folder),
     )
 

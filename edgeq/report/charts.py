@@ -18,16 +18,12 @@ __all__ = [
     "curve_chart",
     "gap_chart",
     "histogram",
-    "layer_chart",
 ]
 
 WIDTH, HEIGHT = 640.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 12.0, 38.0
 LINE, BAR, VALUE = 15.0, 10.0, 70.0
 """Sizes in a comparison: height of a line of text and of a bar, and room behind the longest bar for its value."""
-
-POOR, FAIR = 10.0, 20.0
-"""Decibels: noise is a third, and a tenth, of the signal's amplitude."""
 
 BINS = 48
 TAIL = 0.98
@@ -69,26 +65,6 @@ class Chart:
     right: float = WIDTH - RIGHT
     top: float = TOP
     base: float = HEIGHT - BOTTOM
-
-
-def layer_chart(layers: Sequence[dict[str, Any]]) -> Chart | None:
-    """One column per layer in execution order, as high as its SQNR in decibels; None without layers."""
-    if not layers:
-        return None
-    top = max(10.0 * math.ceil(max(min(row["sqnr_db"], 60.0) for row in layers) / 10), 30.0)
-    floor, room = HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP
-    step = (WIDTH - LEFT - RIGHT) / len(layers)
-    bars = []
-    for number, row in enumerate(layers):
-        value = row["sqnr_db"]
-        height = max(room * min(max(value, 0.0), top) / top, 2.0)
-        tone = "poor" if value < POOR else "fair" if value < FAIR else "good"
-        text = f"{row['name']} ({row['op']}): {value:.1f} dB"
-        bars.append(Bar(LEFT + step * (number + 0.1), floor - height, max(step * 0.8, 0.8), height, tone, text))
-    up = tuple(Tick(floor - room * db / top, f"{db}", db == FAIR) for db in range(0, int(top) + 1, 10))
-    every = max(1, math.ceil(len(layers) / 16))
-    numbers = range(0, len(layers), every)
-    return Chart(tuple(bars), tuple(Tick(LEFT + step * (n + 0.5), str(n + 1)) for n in numbers), up)
 
 
 LEAST, MOST = 0.01, 1000.0

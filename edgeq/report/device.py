@@ -10,7 +10,7 @@ from edgeq.errors import ArtifactError, coded
 from edgeq.measure.latency import moment_facts
 from edgeq.measure.validity import activity
 from edgeq.report.check import read_report
-from edgeq.report.devicefields import Device
+from edgeq.report.fields.device import Device
 from edgeq.report.schema import pick, validate
 
 __all__ = ["device_row", "elsewhere", "kept_rows", "slow_here", "with_devices"]

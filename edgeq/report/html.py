@@ -6,10 +6,9 @@ markup let through is the package's own style sheet and the pictures, as data.
 
 from __future__ import annotations
 
-import base64
 import functools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -17,46 +16,42 @@ from markupsafe import Markup
 
 from edgeq.errors import printable
 from edgeq.report.advice import steps
-from edgeq.report.charts import (
-    FAIR,
-    POOR,
-    Comparison,
-    Curve,
-    Timed,
-    comparison_chart,
-    curve_chart,
-    histogram,
-    layer_chart,
-)
+from edgeq.report.charts import Comparison, Curve, Timed, comparison_chart, curve_chart, histogram
+from edgeq.report.confusion import changed_answers, confusion_grid, disagreement_table
+from edgeq.report.figures import bytes_text, count_text, ms_text, share_text, signed_text
+from edgeq.report.layers import FAIR, POOR, layer_strip, layers_table, noisiest_table, sizes
 from edgeq.report.lock import portable
 from edgeq.report.loss import loss_of
+from edgeq.report.metric import metric_of, score_of
+from edgeq.report.pictures import calibration_sheet, disagreement_pictures
 from edgeq.report.programs import programs
 from edgeq.report.schema import validate
+from edgeq.report.tables import accuracy_table, class_table, devices_table, latency_table, regression_table
 
-__all__ = ["data_uri", "render", "template", "timed_row"]
+__all__ = ["render", "template", "timed_row"]
 
 _SHARES = {
     "rejected": "were made anew because the network saw another class in them than meant",
     "wrong": "still show it another class",
 }
 
-WORST = 8
-"""Layers listed by name below the chart."""
-
 
 def render(
     report: Mapping[str, Any],
     *,
-    pictures: Sequence[bytes] = (),
+    calibration: bytes | None = None,
+    disagreements: bytes | None = None,
     folder: str | None = None,
     rebuild: str | None = None,
+    siblings: Mapping[str, str] | None = None,
 ) -> str:
     """The page of a whole `report` (see `edgeq.report.schema`).
 
-    `pictures` are PNG files, the contact sheet of calibration images first. `folder` is the build's folder and
-    `rebuild` the command line that made it, both as the user would type them; by default what they are by default.
-    Of an absolute `folder` only the last part is shown: a page that is sent around names no folder of a machine.
-    Raises `ValueError` for a report that is not whole, or a picture that is no PNG.
+    `calibration` is the contact sheet of calibration images, `disagreements` that of evaluation images which float and
+    integer answer differently; both are PNG files. `folder` is the build's folder and `rebuild` the command line that
+    made it, both as the user would type them; by default what they are by default. Of an absolute `folder` only the
+    last part is shown: a page that is sent around names no folder of a machine. `siblings` are relative links to the
+    reports of other targets. Raises `ValueError` for a report that is not whole, or a picture that is no PNG.
     """
     faults = validate(report)
     if faults:
@@ -64,31 +59,73 @@ def render(
     target, model = report["target"], report["model"]
     folder = portable(folder) if folder else f"build/{model}-{target}"
     rebuild = rebuild or f"edgeq build {shlex.quote(model)} --target {shlex.quote(target)}"
-    latency = report["latency"] or {}
+    latency, layers = report["latency"] or {}, report["layers"]
     samples = latency.get("samples") or {"float_ms": [], "integer_ms": []}
     return template("report.html.j2").render(
         r=report,
-        pictures=[data_uri(picture) for picture in pictures],
+        siblings=siblings or {},
+        loss=loss_of(report),
+        verdict=_verdict(report),
+        warnings=_warnings(report),
+        accuracy=_accuracy(report),
+        shown=None if disagreements is None else disagreement_pictures(disagreements, report["accuracy"] or {}),
+        regression=regression_table(report["regression"]) if "regression" in report else None,
+        calibration=None if calibration is None else calibration_sheet(calibration, report["synthesis"]),
         notes=_notes(report["synthesis"].get("notes", {})),
-        layers=layer_chart(report["layers"]),
-        worst=sorted(report["layers"], key=lambda row: row["sqnr_db"])[:WORST],
+        strip=layer_strip(layers),
+        noisiest=noisiest_table(layers),
+        layers=layers_table(layers),
+        sizes=sizes(report),
         poor=POOR,
         fair=FAIR,
+        latency=latency_table(latency) if latency else None,
         times=histogram([("float", "float", samples["float_ms"]), ("integer", "integer", samples["integer_ms"])]),
+        devices=devices_table(report["devices"]) if report.get("devices") else None,
         there=_there(report),
         curves=_curves(report.get("finetune")),
         stages=_stages(report["seconds"]),
         steps=steps(report, folder, rebuild),
-        loss=loss_of(report),
         programs=programs(report),
-        verdict=_verdict(report),
     )
 
 
+def _accuracy(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the page says of scores; None where none were measured."""
+    accuracy = report["accuracy"]
+    if accuracy is None:
+        return None
+    metric, confusion = metric_of(accuracy), accuracy.get("confusion")
+    before, after = (score_of(accuracy, which) for which in ("float", "integer"))
+    counted = "pixels" if metric == "mIoU" else "images"
+    return {
+        "metric": metric,
+        "things": "pairs" if metric == "verification" else "images",
+        "float": before,
+        "integer": after,
+        "table": accuracy_table(report),
+        "classes": class_table(accuracy),
+        "grid": confusion_grid(confusion, counted) if confusion else None,
+        "changed": changed_answers(confusion) if confusion else None,
+        "disagreements": disagreement_table(accuracy),
+    }
+
+
+def _warnings(report: Mapping[str, Any]) -> list[str]:
+    """Everything to know before shipping, each once. Other parts of the page only refer to it."""
+    warnings, latency = list(dict.fromkeys(report["warnings"])), report["latency"]
+    if latency is not None and not latency["valid"]:
+        reason = latency.get("reason") or "the report calls it invalid"
+        if not any(reason in warning for warning in warnings):
+            warnings.append(f"latency is not to be believed: {reason}")
+    return [f"{warning[:1].upper()}{warning[1:]}" for warning in warnings]
+
+
 def _notes(notes: Mapping[str, float]) -> list[str]:
-    """What a method tells about its images, in words where this page has them."""
+    """The numbers that a method reports about its images, in words where this page has them."""
     return [
-        f"{_share(value)} {_SHARES[name]}" if name in _SHARES else f"{name.replace('_', ' ').capitalize()}: {value:.4g}"
+        f"{share_text(value)} {_SHARES[name]}"
+        if name in _SHARES
+        else f"{name.replace('_', ' ').capitalize()}: {value:.4g}"
         for name, value in notes.items()
     ]
 
@@ -109,22 +146,21 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_escape_controls,
     )
-    environment.filters |= {"bytes": _bytes, "count": _count, "ms": _ms, "share": _share, "signed": _format_signed}
+    environment.filters |= {
+        "bytes": bytes_text,
+        "count": count_text,
+        "ms": ms_text,
+        "share": share_text,
+        "signed": signed_text,
+    }
     style = loader.get_source(environment, "report.css")[0]
     environment.globals["style"] = Markup(style)  # noqa: S704  our own file, no input in it
     return environment
 
 
 def _escape_controls(value: Any) -> Any:
-    """What is printed into a page: text that would turn the direction of reading, or hide, is spelt out."""
+    """Spell out characters that would turn the direction of reading or hide. Jinja calls it for all it prints."""
     return printable(value, keep="\n\t") if type(value) is str else value
-
-
-def data_uri(picture: bytes) -> str:
-    """A PNG inside the page. Raises `ValueError` for anything else."""
-    if not picture.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise ValueError("a picture of the report is not a PNG")
-    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
 def _verdict(report: Mapping[str, Any]) -> str:
@@ -175,32 +211,3 @@ def _stages(seconds: Mapping[str, float | None]) -> list[dict[str, Any]]:
     known = {name: value for name, value in seconds.items() if value is not None}
     total = sum(known.values()) or 1.0
     return [{"name": name, "seconds": value, "percent": 100 * value / total} for name, value in known.items()]
-
-
-def _bytes(count: float) -> str:
-    if count < 1000:
-        return f"{count} B"
-    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
-def _count(value: float) -> str:
-    """Thousands apart; millions and above in short."""
-    for limit, unit in ((1e9, "G"), (1e6, "M")):
-        if value >= limit:
-            return f"{value / limit:.2f} {unit}"
-    return f"{value:,}"
-
-
-def _ms(value: float) -> str:
-    return f"{value:.2f}" if value >= 10 else f"{value:.3f}"
-
-
-def _share(value: float) -> str:
-    """A share as percent; what is not all of it never shows as 100."""
-    if value == 1:
-        return "100 %"
-    return f"{min(100 * value, 99.99):.2f} %"
-
-
-def _format_signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")

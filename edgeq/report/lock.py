@@ -35,7 +35,7 @@ __all__ = [
 
 SCHEMA = 1
 
-NOT_THE_BUILD = ("output", "cache", "force", "strict", "devices")
+NOT_THE_BUILD = ("output", "cache", "force", "strict", "devices", "show_images")
 """Settings that say where and how, not what."""
 
 MAKING = ("synthesize", "calibrate", "finetune", "write")

@@ -1,4 +1,4 @@
-"""Building and checking report.json, and printing its documentation, all from the structs in `fields.py`.
+"""Building and checking report.json, and printing its documentation, all from the structs in `fields`.
 
 `python -m edgeq.report.schema` prints `docs/reference/report-schema.md`, with ``--json`` the same as JSON Schema.
 """
@@ -15,8 +15,9 @@ from msgspec import inspect
 
 from edgeq.config.typed import describe, members, struct_of
 from edgeq.errors import ArtifactError
-from edgeq.report.entries import LARGEST, LONGEST
-from edgeq.report.fields import SCHEMA, Report, Seconds
+from edgeq.report.fields import SCHEMA, Report
+from edgeq.report.fields.making import Seconds
+from edgeq.report.fields.types import LARGEST, LONGEST
 from edgeq.report.validation import report_faults
 
 __all__ = ["SCHEMA", "build_report", "documentation", "pick", "to_text", "validate"]

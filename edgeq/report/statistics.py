@@ -7,8 +7,9 @@ from typing import Any
 
 from edgeq.errors import coded
 from edgeq.report.charts import gap_chart
-from edgeq.report.html import data_uri, template
+from edgeq.report.html import template
 from edgeq.report.lock import portable
+from edgeq.report.pictures import data_uri
 from edgeq.report.snippets import snippets
 
 __all__ = ["render_statistics"]

@@ -1,4 +1,4 @@
-"""Contact sheets: calibration images as pixels, and as one PNG to look at."""
+"""Contact sheets: images as pixels, and as one PNG to look at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgeq.data.calibration import CalibrationSet
 
-__all__ = ["contact_sheet", "pixels"]
+__all__ = ["contact_sheet", "pixels", "tile_pictures"]
 
 
 def pixels(calibration: CalibrationSet, mean: tuple[float, ...], std: tuple[float, ...]) -> npt.NDArray[np.uint8]:
@@ -28,15 +28,22 @@ def contact_sheet(
     """A PNG of the first `most` images, ordered by label, each about `side` pixels, on a square grid."""
     order = np.argsort(calibration.labels, kind="stable")[:most]
     images = pixels(calibration, mean, std)[order]
-    scale = max(1, round(side / max(images.shape[1:3])))
+    return tile_pictures(images, max(1, round(side / max(images.shape[1:3]))))
+
+
+def tile_pictures(images: npt.NDArray[np.uint8], scale: float) -> bytes:
+    """A PNG of uint8 `images` ``(N, H, W, C)`` in their order on a square grid, each `scale` times its size.
+
+    One channel is grey. Two, or more than three, have no colours of their own, so the first is shown.
+    """
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
-    height, width = (n * scale + 2 for n in images.shape[1:3])
+    height, width = (max(1, round(n * scale)) + 2 for n in images.shape[1:3])
+    resampling = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
     sheet = Image.new("RGB", (columns * width + 2, rows * height + 2), (24, 24, 27))
     for place, image in enumerate(images):
-        # One channel is grey; two or more than three have no colours of their own, so the first is shown.
         shown = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]).convert("RGB")
-        shown = shown.resize((width - 2, height - 2), Image.Resampling.NEAREST)
+        shown = shown.resize((width - 2, height - 2), resampling)
         sheet.paste(shown, (2 + place % columns * width, 2 + place // columns * height))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")  # `optimize` takes ten times as long and saves a fiftieth

@@ -74,7 +74,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[BuildConfig]
             return {"model": config.model, "stages": [{"stage": "capture", "seconds": 1.5}]}
 
         module = types.ModuleType("edgeq.pipeline.build")
-        module.build, module.plan = run, plan  # type: ignore[attr-defined]
+        module.build, module.plan, module.link_pages = run, plan, lambda *_: None  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "edgeq.pipeline.build", module)
         return seen
 

@@ -104,6 +104,7 @@ def test_every_setting_survives_print_config() -> None:
         "cache": "c",
         "evaluation": "e.npz",
         "eval_limit": "50",
+        "show_images": True,
         "strict": True,
         "force": ("synthesize",),
         "bits": "w4a8",

@@ -106,7 +106,7 @@ def test_failure_while_writing_keeps_the_previous_artifact(
     def fail(*_: object, **__: object) -> str:
         raise failure
 
-    monkeypatch.setattr("edgeq.pipeline.artifact.render", fail)
+    monkeypatch.setattr("edgeq.pipeline.page.render", fail)
     with pytest.raises((KeyboardInterrupt, ArtifactError)):
         build(replace(config, seed=3))
     assert {path.name: path.read_bytes() for path in config.output.iterdir()} == before

@@ -80,7 +80,7 @@ def test_the_page_and_the_schema(report: Callable[..., dict[str, Any]]) -> None:
     whole = report(accuracy=None, task="regression", regression=REGRESSION)
     assert validate(whole) == []
     page = render(whole)
-    assert all(text in page for text in ("Signal to noise", "38.0 dB", "300", "px", "2.00 % beyond"))
+    assert all(text in page for text in ("Signal to noise", "38.0 dB", "300", "px", "2.00 %"))
     assert "no labelled images" not in page
     page = render(report(accuracy=None, task="embedding", embedding=EMBEDDING))
     assert "95 % of the images above 0.99700" in page

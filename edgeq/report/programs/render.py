@@ -13,9 +13,9 @@ import msgspec
 
 from edgeq import decode, decode_grid
 from edgeq.errors import ArtifactError, ConfigError
+from edgeq.report.fields.use import GridHeads, Use
 from edgeq.report.programs.literals import FILTERS, float32
 from edgeq.report.schema import validate
-from edgeq.report.usefields import GridHeads, Use
 
 __all__ = ["LANGUAGES", "Program", "program", "programs"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from edgeq.report.entries import Amount, Count, Float32, Number, Positive, Section, Share, Text, Whole, says
+from edgeq.report.fields.types import Amount, Count, Float32, Number, Positive, Section, Share, Text, Whole, says
 
 __all__ = ["GridHeads", "Use"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from edgeq.report.entries import Count, Decibels, Positive, Section, Share, Text, says
+from edgeq.report.fields.types import Count, Decibels, Positive, Section, Share, Text, says
 
 __all__ = ["Diagnosis"]
 

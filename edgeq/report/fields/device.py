@@ -1,21 +1,35 @@
-"""One row of report.json's `devices`: what another machine is and what it said about the build's files."""
+"""Another machine that ran the files of a build."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from edgeq.report.entries import Amount, Celsius, Count, Percent, Positive, Section, Share, Text, Time, Whole, says
+from edgeq.report.fields.machine import Times
+from edgeq.report.fields.types import (
+    Amount,
+    Celsius,
+    Count,
+    Maybe,
+    Percent,
+    Positive,
+    Section,
+    Share,
+    Text,
+    Time,
+    Whole,
+    says,
+)
 
-__all__ = ["Device", "Times"]
+__all__ = ["Device"]
 
 
 class DeviceMachine(Section, kw_only=True):
     """What it is."""
 
     cpu: Annotated[Text, says("board or processor, as it calls itself")]
-    model: Annotated[Text, says("phone")] | UnsetType = UNSET
+    model: Maybe[Annotated[Text, says("phone")]] = UNSET
     architecture: Annotated[Text, says("such as aarch64")]
     cores: Annotated[Positive | None, says("how many")]
     big_cores: Annotated[list[Amount], says("numbers of the fastest ones; empty where the system does not say")]
@@ -45,32 +59,11 @@ class DeviceAccuracy(Section):
     sha256: Annotated[Text, says("of pixels and labels")]
 
 
-class Times(Section, kw_only=True):
-    """Timings of the integer and the float file, taken in turns; the same on every machine."""
-
-    ratio: Annotated[Time, says("median of integer / float over pairs timed back to back; below 1 is faster")]
-    ratio_interval: Annotated[list[Amount], says("95 % interval of the median ratio, low and high")] | UnsetType = UNSET
-    float_median_ms: Annotated[Time, says("milliseconds of one inference of the float file, median")]
-    integer_median_ms: Annotated[Time, says("the same of the integer file")]
-    float_p90_ms: Annotated[Time, says("float file, 90th percentile")] | UnsetType = UNSET
-    min_ms: Annotated[Time, says("integer file, shortest")] | UnsetType = UNSET
-    float_min_ms: Annotated[Time, says("float file, shortest")] | UnsetType = UNSET
-    spread: Annotated[Amount, says("integer file: middle half of the timings as a share of the median")] | UnsetType = (
-        UNSET
-    )
-    float_spread: Annotated[Amount, says("float file: the same")] | UnsetType = UNSET
-    runs: Annotated[Positive, says("timings of the integer file; where there is a float file, pairs")]
-    inferences_per_run: Annotated[Positive, says("inferences per timing, more than 1 for short ones")] | UnsetType = (
-        UNSET
-    )
-    reason: Annotated[Text | None, says("why not valid; null when valid")] | UnsetType = UNSET
-
-
 class Activity(Section, kw_only=True):
     """What else happened on the machine meanwhile."""
 
     others: Annotated[Amount | None, says("cores kept busy by other programs meanwhile, on average")]
-    stolen: Annotated[Amount | None, says("share of the processor time that a hypervisor took")] | UnsetType = UNSET
+    stolen: Maybe[Annotated[Amount | None, says("share of the processor time that a hypervisor took")]] = UNSET
     processor_share: Annotated[Amount | None, says("share of the time this process was on a processor")]
 
 
@@ -78,9 +71,9 @@ class DeviceLatency(Times, kw_only=True):
     """Integer and float file timed there in turns; null where there are no times, as in an emulator."""
 
     p90_ms: Annotated[Time | None, says("integer file, 90th percentile; null on Android")]
-    threads: Annotated[Positive, says("threads of the runtime")] | UnsetType = UNSET
-    valid: Annotated[bool, says("whether these timings may be believed")] | UnsetType = UNSET
-    conditions: Activity | UnsetType = UNSET
+    threads: Maybe[Annotated[Positive, says("threads of the runtime")]] = UNSET
+    valid: Maybe[Annotated[bool, says("whether these timings may be believed")]] = UNSET
+    conditions: Maybe[Activity] = UNSET
 
 
 class DeviceMoment(Section):
@@ -91,20 +84,18 @@ class DeviceMoment(Section):
     temperature_c: Annotated[Celsius | None, says("warmest sensor, degrees Celsius")]
     governors: Annotated[list[Text], says("clock governors of its cores, each once")]
     throttled: Annotated[Whole | None, says("Raspberry Pi's `get_throttled` bits")]
-    thermal_status: Annotated[Whole | None, says("Android's thermal status, 0 for none")] | UnsetType = UNSET
-    battery_percent: Annotated[Whole | None, says("Android's battery")] | UnsetType = UNSET
+    thermal_status: Maybe[Annotated[Whole | None, says("Android's thermal status, 0 for none")]] = UNSET
+    battery_percent: Maybe[Annotated[Whole | None, says("Android's battery")]] = UNSET
 
 
 class Device(Section, kw_only=True):
     """The same files on other machines, one row for each `--device`; everything they said is in `device.json`."""
 
     name: Annotated[Text, says("as `--device` names it")]
-    earlier: Annotated[bool, says("present where an earlier build of the same file was measured there")] | UnsetType = (
-        UNSET
-    )
+    earlier: Maybe[Annotated[bool, says("present where an earlier build of the same file was measured there")]] = UNSET
     machine: DeviceMachine
     runtime: Annotated[Text, says("package and version that ran the file there")]
-    program_sha256: Annotated[Text, says("of `benchmark_model`; Android")] | UnsetType = UNSET
+    program_sha256: Maybe[Annotated[Text, says("of `benchmark_model`; Android")]] = UNSET
     kernels: Annotated[Text, says("kernels asked for")]
     ops: Annotated[dict[Text, Count], says("what ran there, by the runtime's own names; empty where it does not tell")]
     accuracy: DeviceAccuracy | None

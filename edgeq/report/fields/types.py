@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, UnsetType
 
 __all__ = [
     "LARGEST",
@@ -17,6 +17,7 @@ __all__ = [
     "Count",
     "Decibels",
     "Float32",
+    "Maybe",
     "Number",
     "Percent",
     "Points",
@@ -66,3 +67,7 @@ Points = Annotated[float, Meta(ge=-100, le=100)]
 Celsius = Annotated[float, Meta(ge=-300, le=LARGEST)]
 Decibels = Annotated[float, Meta(ge=-LARGEST, le=120)]
 Float32 = Annotated[float, Meta(ge=-FLOAT32, le=FLOAT32)]
+
+T = TypeVar("T")
+Maybe: TypeAlias = T | UnsetType
+"""A key that may be absent."""
