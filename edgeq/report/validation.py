@@ -57,6 +57,7 @@ def _contradictions(report: Mapping[str, Any]) -> Iterator[Fault]:
     if isinstance(accuracy, Mapping):
         yield from _of_scores(accuracy)
         yield from _of_changes(accuracy)
+        yield from _of_confusion(accuracy.get("confusion"))
     yield from _of_differences(report.get("regression"))
     names = [row.get("name") for row in report.get("devices") or () if isinstance(row, Mapping)]
     for number, name in enumerate(names):
@@ -93,6 +94,16 @@ def _of_differences(regression: Any) -> Iterator[Fault]:
         values = [float(known.get(f"{which}_difference") or 0) for which in ("mean", "p95", "max")]
         if known.get("max_difference") is not None and max(values) > values[2] * (1 + CLOSE):
             yield Fault(("regression", "outputs", number, "max_difference"), "is not the largest difference")
+
+
+def _of_confusion(confusion: Any) -> Iterator[Fault]:
+    if not isinstance(confusion, Mapping) or not isinstance(confusion.get("classes"), list):
+        return
+    size = len(confusion["classes"])
+    for which in ("float", "integer"):
+        rows = confusion.get(which)
+        if isinstance(rows, list) and [len(row) for row in rows] != [size] * size:
+            yield Fault(("accuracy", "confusion", which), f"has not {size} rows of {size} counts")
 
 
 def _of_scores(accuracy: Mapping[str, Any]) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeq.report.advice import steps
@@ -221,6 +221,14 @@ def test_half_a_report_is_refused(report: Report) -> None:
         render(made)
 
 
+def test_a_confusion_that_is_no_square_is_refused(report: Report) -> None:
+    confusion = {"classes": ["a", "b"], "float": [[1, 0], [0, 1]], "integer": [[1, 0]]}
+    made = report()
+    made["accuracy"]["confusion"] = confusion
+    with pytest.raises(ValueError, match=r"accuracy\.confusion\.integer has not 2 rows of 2 counts"):
+        render(made)
+
+
 def test_no_folder_of_the_machine_is_shown(report: Report) -> None:
     text = render(report(), folder="/home/someone/out")
     assert "/home" not in text
@@ -306,7 +314,7 @@ def test_the_loss_stands_first_in_its_colour(
 rows = st.lists(st.floats(-40, 120).map(lambda db: {"name": "n", "op": "o", "sqnr_db": db}), min_size=1, max_size=300)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows)
 def test_every_layer_has_a_block_of_the_strip(layers: list[dict[str, Any]]) -> None:
     strip = layer_strip(layers)
@@ -321,7 +329,7 @@ def test_every_layer_has_a_block_of_the_strip(layers: list[dict[str, Any]]) -> N
     assert heights[layers.index(lowest)] == min(heights)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(1e-4, 1e5), min_size=1, max_size=100), st.lists(st.floats(1e-4, 1e5), max_size=100))
 def test_histograms_count_everything_once(one: list[float], other: list[float]) -> None:
     chart = histogram([("integer", "integer", one), ("float", "float", other)])
