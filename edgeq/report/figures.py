@@ -33,5 +33,5 @@ def share_text(value: float) -> str:
 
 
 def signed_text(value: float) -> str:
-    """A difference, two decimals."""
-    return f"{value:+.2f}".replace("-", "−")
+    """A difference, two decimals; one that rounds to nothing has no minus."""
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")

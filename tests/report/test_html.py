@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from edgeq.report.advice import steps
 from edgeq.report.charts import BINS, HEIGHT, histogram
+from edgeq.report.figures import signed_text
 from edgeq.report.html import render
 from edgeq.report.layers import layer_strip
 
@@ -349,3 +350,7 @@ def test_no_numbers_no_chart() -> None:
     assert layer_strip([]) == []
     assert histogram([("integer", "integer", [])]) is None
     assert histogram([("integer", "integer", [2.0] * 50)]) is not None
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus() -> None:
+    assert [signed_text(value) for value in (-0.001, 0.0, -0.006, 1.234)] == ["+0.00", "+0.00", "−0.01", "+1.23"]
