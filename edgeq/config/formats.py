@@ -32,6 +32,7 @@ class FormatFacts:
 
     `exact`: the runtime computes every integer of the reference; otherwise values may be one step off. `wide`: the
     runtime has kernels for 16-bit activations. `moves_layouts`: the runtime adds transposes of its own.
+    `channels_last`: maps are ``(1, H, W, C)`` in its files.
     """
 
     name: str
@@ -47,6 +48,7 @@ class FormatFacts:
     exact: bool = False
     wide: bool = False
     moves_layouts: bool = False
+    channels_last: bool = False
 
 
 FORMATS: Registry[FormatFacts] = Registry("format")
@@ -64,6 +66,7 @@ for _facts in (
         target="tflite-arm",
         exact=True,
         wide=True,
+        channels_last=True,
     ),
     FormatFacts(
         "onnx",

@@ -25,7 +25,7 @@ def use_of(job: Job, artifact: Path, labels_in_file: tuple[str, ...]) -> dict[st
         "runtimes": [target.runtime, *(name for name in facts.runtimes if name != target.runtime)],
         "kernels": target.kernels,
         "session": (dict(facts.session) if target.activations == "int8" else {}) | dict(target.session),
-        "channels_last": facts.name == "tflite",
+        "channels_last": facts.channels_last,
         "input": _tensor(contents.inputs[0]),
         "outputs": [_tensor(tensor) for tensor in contents.outputs],
         "mean": list(spec.mean),
