@@ -31,11 +31,11 @@ def doctor(ctx: click.Context, /, devices: tuple[str, ...], as_json: bool) -> No
     Each runtime is started on a small network, and every integer it computes is compared. Nothing is changed, and the
     network is touched for devices that you name only. Exit 0 when builds can work here, 2 when not.
     """
-    from edgeq.pipeline.doctor import diagnose
+    from edgeq.pipeline.doctor import examine
 
     lines = []
     out = console(width=WIDTH)
-    for line in diagnose(devices):
+    for line in examine(devices):
         lines.append(line)
         if not as_json:  # as they are found: the runtimes take seconds
             out.print(join_styled((line.state.ljust(4), _STYLES[line.state]), f"  {line.topic.ljust(8)}  {line.what}"))

@@ -22,7 +22,7 @@ from edgeq.errors import EdgeqError
 from edgeq.isolation import memory_limit
 from edgeq.registry import closest
 
-__all__ = ["Line", "diagnose"]
+__all__ = ["Line", "examine"]
 
 State = Literal["ok", "warn", "fail"]
 
@@ -50,7 +50,7 @@ class Line:
     then: str = ""
 
 
-def diagnose(devices: tuple[str, ...] = ()) -> Iterator[Line]:
+def examine(devices: tuple[str, ...] = ()) -> Iterator[Line]:
     """Look at everything that builds depend on, and at the named `devices`; the network is touched for these only."""
     checks: tuple[tuple[str, Callable[[], Iterator[Line]]], ...] = (
         ("python", _python),

@@ -71,7 +71,7 @@ def _remedies(found: Mapping[str, Any]) -> Iterator[Step]:
     """Causes, then one step for each remedy, with its gain and what it costs."""
     about = f"on {found['images']} synthetic images that calibrated nothing"
     if found["sound"]:
-        yield Step(f"Nothing is wrong with this build: {_answers(found)} {about}.")
+        yield Step(f"A diagnosis found the build sound, so it tried nothing: {_answers(found)} {about}.")
         return
     causes = "; ".join(
         f"{each['where']} ({each['share']:.0%} of the noise): {each['text']}" for each in found["causes"]

@@ -83,7 +83,7 @@ def test_a_missing_runtime_fails_and_the_other_lines_stay(monkeypatch: pytest.Mo
 def test_packages_are_held_to_their_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
     needs = ["numpy>=999", "edgeq-no-such-package>=1", "click>=8", "timm>=1; extra == 'timm'"]
     monkeypatch.setattr(metadata, "requires", lambda name: needs)
-    lines = [line for line in doctor.diagnose() if line.topic == "packages"]
+    lines = [line for line in doctor.examine() if line.topic == "packages"]
     assert [line.state for line in lines[:2]] == ["fail", "fail"]
     assert lines[1].then == "pip install 'edgeq-no-such-package>=1'"
     assert not any("timm" in line.what for line in lines)

@@ -20,6 +20,7 @@ from edgeq.data.pictures import fit_picture
 from edgeq.errors import ConfigError
 from edgeq.measure.dense import enlarge
 from edgeq.report.programs import program
+from edgeq.report.programs.literals import kotlin
 from tests.report.programs import TASKS, answers, built, loaded, pictures
 
 TARGETS = ("tflite-arm", "onnx-arm", "onnx-x86")
@@ -157,6 +158,19 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, ["use", str(tmp_path)]).exit_code == 2
     page = (report.folder / "report.html").read_text(encoding="utf-8")
     assert "onnxruntime.InferenceSession" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "literal"),
+    [
+        ("C:\\foo", r'"C:\\foo"'),
+        ("a\fb", r'"a\u000cb"'),
+        ("\\$x", r'"\\\$x"'),
+        ('"\n', r'"\"\n"'),
+    ],
+)
+def test_texts_are_those_of_kotlin(text: str, literal: str) -> None:
+    assert kotlin(text) == literal
 
 
 HOSTILE = 'x"""\nimport os\n*/ ${1}\\'

@@ -21,8 +21,9 @@ def python(text: str) -> str:
 
 
 def kotlin(text: str) -> str:
-    """A text as Kotlin has it: JSON's, and no template begins in it."""
-    return json.dumps(text).replace("\\f", "\\u000c").replace("$", "\\$")
+    """A text as Kotlin has it: JSON's, without the form feed, which Kotlin has no letter for; no template begins."""
+    parts = (json.dumps(part)[1:-1] for part in text.split("\f"))
+    return '"' + "\\u000c".join(parts).replace("$", "\\$") + '"'
 
 
 def cpp(text: str) -> str:
