@@ -63,7 +63,7 @@ def bench(
     else:
         _show(results)
     if page is not None:
-        from edgeq.report.comparison import render_comparison
+        from edgeq.report.pages.bench import render_comparison
 
         write_atomic(page, render_comparison(results))
         say(f"page {page}")

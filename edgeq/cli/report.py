@@ -11,7 +11,7 @@ from edgeq.cli.shell import columns, print_json, say
 from edgeq.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from edgeq.report.index import IndexRow
+    from edgeq.report.pages.index import IndexRow
 
 __all__ = ["report"]
 
@@ -35,7 +35,7 @@ def report(ctx: click.Context, /, folders: tuple[Path, ...], output: Path, as_js
     """
     from edgeq.files import write_atomic
     from edgeq.report.builds import find_builds
-    from edgeq.report.index import index_json, index_rows, render_index
+    from edgeq.report.pages.index import index_json, index_rows, render_index
 
     if output.is_dir():
         raise ArtifactError(f"cannot write {output}", why="it is a folder")

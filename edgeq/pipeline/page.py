@@ -13,8 +13,8 @@ from edgeq.data.evaluation import EvaluationSet
 from edgeq.errors import EdgeqError
 from edgeq.files import write_atomic
 from edgeq.products import MARKER
-from edgeq.report.html import render
-from edgeq.report.pictures import SHOWN
+from edgeq.report.pages.pictures import SHOWN
+from edgeq.report.pages.report import render
 from edgeq.report.reading import read_report
 from edgeq.synth.sheet import tile_pictures
 

@@ -44,7 +44,7 @@ from edgeq.pipeline.synthesis import synthesize
 from edgeq.products import CALIBRATION_SET, MARKER
 from edgeq.progress import Progress, Silent
 from edgeq.report.lock import lock_text, portable
-from edgeq.report.statistics import render_statistics
+from edgeq.report.pages.statistics import render_statistics
 from edgeq.synth import SYNTHESIZERS, Request
 from edgeq.synth.generatorfile import GENERATOR
 from edgeq.synth.sheet import contact_sheet, pixels

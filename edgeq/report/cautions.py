@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeq.errors import coded
-from edgeq.report.layers import POOR
 from edgeq.report.metric import metric_of, score_of
+from edgeq.report.pages.layers import POOR
 
 __all__ = ["accuracy_cautions", "chance_of", "layer_cautions", "regression_cautions"]
 

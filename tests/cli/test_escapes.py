@@ -158,7 +158,7 @@ def test_a_report_with_hostile_names(tmp_path: Path) -> None:
 
 
 def test_a_page_is_escaped() -> None:
-    from edgeq.report.html import template
+    from edgeq.report.pages.report import template
 
     page = template("report.html.j2").environment.from_string('<p title="{{ x }}">{{ x }}</p>')
     text = page.render(x=HOSTILE + '"></p><script>alert(1)</script>')

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgeq.measure.latency import latency_facts
-from edgeq.report.comparison import render_comparison
+from edgeq.report.pages.bench import render_comparison
 from tests.report.test_devices import ATTACK, bench
 
 ALONE = latency_facts([], [4.0] * 5, inferences=1, threads=1, doubts=()) | {"p90_ms": None}

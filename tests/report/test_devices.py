@@ -14,10 +14,10 @@ import pytest
 from edgeq.config.build import Budget
 from edgeq.errors import ArtifactError
 from edgeq.measure.latency import latency_facts
-from edgeq.report.charts import Timed, comparison_chart
 from edgeq.report.check import check
 from edgeq.report.device import device_row, elsewhere, kept_rows, slow_here, with_devices
-from edgeq.report.html import render
+from edgeq.report.pages.charts import Timed, comparison_chart
+from edgeq.report.pages.report import render
 from edgeq.report.schema import to_text, validate
 
 Report = Callable[..., dict[str, Any]]

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeq.report.advice import steps
-from edgeq.report.charts import BINS, HEIGHT, histogram
-from edgeq.report.figures import signed_text
-from edgeq.report.html import render
-from edgeq.report.layers import layer_strip
+from edgeq.report.pages.charts import BINS, HEIGHT, histogram
+from edgeq.report.pages.figures import signed_text
+from edgeq.report.pages.layers import layer_strip
+from edgeq.report.pages.report import render
 
 Report = Callable[..., dict[str, Any]]
 

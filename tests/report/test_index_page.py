@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from edgeq.report.index import index_rows, render_index
+from edgeq.report.pages.index import index_rows, render_index
 from tests.cli.console import one_line, run
 from tests.report.fakebuild import write_answered, write_build
 from tests.report.test_devices import ATTACK

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from edgeq.report.charts import Chart, gap_chart
-from edgeq.report.statistics import render_statistics
+from edgeq.report.pages.charts import Chart, gap_chart
+from edgeq.report.pages.statistics import render_statistics
 
 
 def row(name: str, gap: float, noise: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgeq.report.check import check
-from edgeq.report.html import render
+from edgeq.report.pages.report import render
 from edgeq.report.schema import validate
 
 Build = Callable[..., Path]

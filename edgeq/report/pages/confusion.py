@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeq.report.tables import Cell, Row, Table
+from edgeq.report.pages.tables import Cell, Row, Table
 
 __all__ = ["Grid", "changed_answers", "confusion_grid", "disagreement_table"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeq.report.figures import bytes_text, ms_text, share_text, signed_text
 from edgeq.report.metric import metric_of, score_of
+from edgeq.report.pages.figures import bytes_text, ms_text, share_text, signed_text
 
 __all__ = [
     "Cell",

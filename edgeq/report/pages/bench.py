@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgeq.report.charts import Comparison, Timed, comparison_chart
 from edgeq.report.device import device_row
-from edgeq.report.html import template
+from edgeq.report.pages.charts import Comparison, Timed, comparison_chart
+from edgeq.report.pages.report import template
 
 __all__ = ["render_comparison"]
 

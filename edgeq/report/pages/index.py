@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 from edgeq.errors import ArtifactError, coded
 from edgeq.report.fields import SCHEMA
-from edgeq.report.html import template
 from edgeq.report.lock import portable
 from edgeq.report.loss import loss_of
 from edgeq.report.metric import metric_of, score_of
+from edgeq.report.pages.report import template
 from edgeq.report.reading import SoundReport, finite
 
 __all__ = ["IndexRow", "index_json", "index_rows", "render_index"]

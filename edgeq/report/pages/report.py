@@ -16,17 +16,17 @@ from markupsafe import Markup
 
 from edgeq.errors import printable
 from edgeq.report.advice import steps
-from edgeq.report.charts import Comparison, Curve, Timed, comparison_chart, curve_chart, histogram
-from edgeq.report.confusion import changed_answers, confusion_grid, disagreement_table
-from edgeq.report.figures import bytes_text, count_text, ms_text, share_text, signed_text
-from edgeq.report.layers import FAIR, POOR, layer_strip, layers_table, noisiest_table, sizes
 from edgeq.report.lock import portable
 from edgeq.report.loss import loss_of
 from edgeq.report.metric import metric_of, score_of
-from edgeq.report.pictures import calibration_sheet, disagreement_pictures
+from edgeq.report.pages.charts import Comparison, Curve, Timed, comparison_chart, curve_chart, histogram
+from edgeq.report.pages.confusion import changed_answers, confusion_grid, disagreement_table
+from edgeq.report.pages.figures import bytes_text, count_text, ms_text, share_text, signed_text
+from edgeq.report.pages.layers import FAIR, POOR, layer_strip, layers_table, noisiest_table, sizes
+from edgeq.report.pages.pictures import calibration_sheet, disagreement_pictures
+from edgeq.report.pages.tables import accuracy_table, class_table, devices_table, latency_table, regression_table
 from edgeq.report.programs import programs
 from edgeq.report.schema import validate
-from edgeq.report.tables import accuracy_table, class_table, devices_table, latency_table, regression_table
 
 __all__ = ["render", "template", "timed_row"]
 
@@ -137,7 +137,7 @@ def template(name: str) -> Template:
 
 @functools.cache
 def _environment() -> Environment:
-    loader = PackageLoader("edgeq.report", "templates")
+    loader = PackageLoader("edgeq.report.pages", "templates")
     environment = Environment(
         loader=loader,
         autoescape=True,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeq.report.figures import bytes_text
-from edgeq.report.tables import Table, layer_table
+from edgeq.report.pages.figures import bytes_text
+from edgeq.report.pages.tables import Table, layer_table
 
 __all__ = ["FAIR", "POOR", "Block", "Share", "layer_strip", "layers_table", "noisiest_table", "sizes"]
 

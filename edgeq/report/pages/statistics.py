@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeq.errors import coded
-from edgeq.report.charts import gap_chart
-from edgeq.report.html import template
 from edgeq.report.lock import portable
-from edgeq.report.pictures import data_uri
+from edgeq.report.pages.charts import gap_chart
+from edgeq.report.pages.pictures import data_uri
+from edgeq.report.pages.report import template
 from edgeq.report.snippets import snippets
 
 __all__ = ["render_statistics"]

@@ -1,0 +1,1 @@
+"""The HTML pages that edgeq writes: of a build, of several builds, of timings, of a calibration set."""
