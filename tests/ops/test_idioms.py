@@ -53,6 +53,12 @@ IDIOMS: dict[str, tuple[tuple[int, ...], Body]] = {
     "stacked along the batch and averaged": (PICTURE, lambda x: torch.stack([x, x.tanh()]).mean(0)),
     "stacked along the batch, the largest": (PICTURE, lambda x: torch.stack([x, x.tanh()]).amax(0)),
     "stacked along the batch and weighted": (VECTOR, lambda x: torch.stack([x, x.tanh()]).mul(0.5).sum(0)),
+    "six dimensions, padded": (VOLUME, lambda x: F.pad(x.unflatten(2, (2, 2)), (1, 2)).flatten(1)),
+    "six dimensions, two of them padded": (
+        VOLUME,
+        lambda x: F.pad(x.unflatten(2, (2, 2)), (0, 1, 0, 0, 1, 0)).flatten(1),
+    ),
+    "six dimensions, cut": (VOLUME, lambda x: x.unflatten(2, (2, 2))[:, :, :, 1:, :, 1:4].flatten(1)),
     "repeated": (PICTURE, lambda x: x[:, :1].repeat(1, 3, 1, 2)),
     "expanded": (PICTURE, lambda x: x[:, :1].expand(-1, 3, -1, -1)),
     "expanded before a product": (PICTURE, lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1) * x),

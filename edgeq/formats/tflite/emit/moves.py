@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgeq.errors import UnsupportedError
 from edgeq.formats.tflite.emit.emitter import NHWC, Emitter, options_of
 from edgeq.formats.tflite.emit.table import EMITTERS
 from edgeq.formats.tflite.order import Turn
@@ -22,6 +24,9 @@ __all__ = ["FEW", "pad", "strided_slice"]
 _CODE = schema.BuiltinOperator
 
 ONE = Quantization(np.float32(1.0), np.int32(0))  # type: ignore[arg-type]
+
+MOST_PADDED, MOST_TRANSPOSED = 5, 8
+"""Dimensions of what PAD and TRANSPOSE take."""
 
 FEW = 8
 """Most rows of a matrix that XNNPACK transposes slower, once for each of as many places or more, than two whole ones:
@@ -74,7 +79,27 @@ def _pad_node(e: Emitter, node: Node, op: ops.Pad) -> None:
     counts = list(zip(op.before, op.after, strict=True))
     if len(counts) == 4:
         counts = [counts[i][::-1] if i >= 2 and e.layout.mirror[i - 2] else counts[i] for i in NHWC]
-    pad(e, e.index[node.inputs[0]], e.output(node), counts)
+    x = e.index[node.inputs[0]]
+    if len(counts) <= MOST_PADDED:
+        pad(e, x, e.output(node), counts)
+        return
+    # Neighbouring axes without a border become one: only as many as have one, and those between, are left.
+    bordered = [axis if count != (0, 0) else -1 for axis, count in enumerate(counts)]
+    groups = [[axis for axis, _ in group] for _, group in itertools.groupby(enumerate(bordered), lambda each: each[1])]
+    if len(groups) > MOST_PADDED:
+        raise _too_many(
+            f"a border around {len(groups)} dimensions", node.name, MOST_PADDED, "pad fewer of them at a time"
+        )
+    merged = tuple(math.prod(e.file.tensors[x].shape[axis] for axis in group) for group in groups)
+    x, counts = e.shaped(x, merged, f"{node.name}/merged"), [counts[group[0]] for group in groups]
+    wider = tuple(size + before + after for size, (before, after) in zip(merged, counts, strict=True))
+    padded = e.like(x, f"{node.name}/padded", wider)
+    pad(e, x, padded, counts)
+    e.operator(_CODE.RESHAPE, (padded, e.numbers(e.shape_of(node.name))), e.output(node), None, 1)
+
+
+def _too_many(what: str, where: str, most: int, instead: str) -> UnsupportedError:
+    return UnsupportedError(what, where=where, why=f"TFLite's kernel takes {most}", hint=instead)
 
 
 @EMITTERS.rule(ops.Slice)
@@ -170,6 +195,9 @@ def _transpose_turn(e: Emitter, x: int, turn: Turn, name: str) -> int:
 
 
 def _transpose(e: Emitter, x: int, dims: tuple[int, ...], name: str) -> int:
+    if len(dims) > MOST_TRANSPOSED:
+        where = name.removesuffix("/transposed")
+        raise _too_many(f"a permutation of {len(dims)} dimensions", where, MOST_TRANSPOSED, "permute in two steps")
     y = e.like(x, name, tuple(e.file.tensors[x].shape[d] for d in dims))
     e.operator(_CODE.TRANSPOSE, (x, e.numbers(dims)), y, options_of("TransposeOptions"))
     return y
