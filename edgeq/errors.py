@@ -212,7 +212,7 @@ class UnreachableError(DeviceError, code="E402"):
 
 
 class DeviceBusyError(DeviceError, code="E403"):
-    """Another edgeq is using the device."""
+    """Somebody else is using the device."""
 
 
 class NoRuntimeError(DeviceError, code="E410"):

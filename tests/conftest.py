@@ -63,4 +63,5 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.getbasetemp() / f"cache{next(PLACES)}"
     monkeypatch.setattr(transport, "cache_folder", lambda: folder / "locks")
     monkeypatch.setenv("EDGEQ_DEVICE_CACHE", str(folder / "device"))
+    monkeypatch.setenv("EDGEQ_BOARD_LOCK", str(folder) + "-board")
     return folder

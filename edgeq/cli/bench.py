@@ -32,7 +32,7 @@ __all__ = ["bench"]
 @click.option("--seconds", type=SECONDS, default=4.0, show_default=True, help="time given to each measurement")
 @click.option("--cooldown", type=SECONDS, default=0.0, help="seconds to rest between warming up and measuring")
 @click.option("--timeout", type=SECONDS, default=900.0, show_default=True, help="seconds the device may take")
-@click.option("--wait", type=SECONDS, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
+@click.option("--wait", type=SECONDS, default=0.0, metavar="TIME", help="wait that long for a busy device, such as 10m")
 @program_option
 @click.option("--strict", is_flag=True, help="exit 5 when a measurement must not be believed")
 @click.option(

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli.options import SECONDS, program_option
-from edgeq.cli.shell import Shell, echo, print_json, say
+from edgeq.cli.shell import Shell, columns, echo, print_json, say
+from edgeq.errors import ConfigError
 
-__all__ = ["device", "devices", "emulator", "probe", "provision"]
+if TYPE_CHECKING:
+    from edgeq.device.leases import Record
+
+__all__ = ["device", "devices", "emulator", "lease", "leases", "probe", "provision", "release"]
 
 _json = click.option("--json", "as_json", is_flag=True, help="print as JSON")
-_wait = click.option("--wait", type=SECONDS, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
+_wait = click.option(
+    "--wait", type=SECONDS, default=0.0, metavar="TIME", help="wait that long for a busy device, such as 10m"
+)
 
 device = Shell(
     "device",
@@ -21,14 +27,18 @@ device = Shell(
         "Commands": {
             "probe": "edgeq.cli.device:probe",
             "provision": "edgeq.cli.device:provision",
+            "lease": "edgeq.cli.device:lease",
+            "release": "edgeq.cli.device:release",
+            "list": "edgeq.cli.device:leases",
             "emulator": "edgeq.cli.device:emulator",
         }
     },
-    help="""Look at a device, put a runtime on it, or make an emulated one.
+    help="""Look at a device, put a runtime on it, lease it, or make an emulated one.
 
     \b
     edgeq device probe pi@raspberrypi
     edgeq device provision pi@raspberrypi --runtime litert
+    edgeq device lease pi@raspberrypi --for 30m --why "looking at heat"
     edgeq device emulator --create
     """,
 )
@@ -74,7 +84,7 @@ def probe(name: str, program: Path | None, as_json: bool, wait: float) -> None:
     name = full_name(name)
     facts: dict[str, Any] = {}
     for runtime in transport_of(name).environments:
-        with open_device(name, runtime=runtime, patience=wait) as opened:
+        with open_device(name, runtime=runtime, patience=wait, why="edgeq device probe", say=say) as opened:
             found = look(opened, program=program)
         if facts:
             found["runtimes"] = {
@@ -105,7 +115,7 @@ def provision(name: str, runtime: str, wait: float) -> None:
     from edgeq.device.open import open_device
     from edgeq.device.provision import provision as put
 
-    with open_device(name, runtime=runtime, patience=wait) as opened:
+    with open_device(name, runtime=runtime, patience=wait, why="edgeq device provision", say=say) as opened:
         folder = put(opened, look(opened), runtime)
         works = look(opened)["runtimes"][runtime]
     if not works["works"]:
@@ -132,6 +142,91 @@ def emulator(create: bool, as_json: bool) -> None:
         print_json({"folder": str(userland.folder)})
     else:
         echo(f"{userland.folder}\nuse it with --device emulator:cortex-a72 or --device emulator:cortex-a76")
+
+
+@click.command()
+@click.argument("name", metavar="DEVICE")
+@click.option("--for", "seconds", type=SECONDS, default=1800.0, metavar="TIME", help="how long [default: 30m]")
+@_wait
+@click.option("--why", default="", metavar="TEXT", help="what others are told who want it")
+@_json
+def lease(name: str, seconds: float, wait: float, why: str, as_json: bool) -> None:
+    """Keep everybody else off DEVICE for a while. What you run on it from this machine goes on as usual.
+
+    \b
+    edgeq device lease pi@pi5-01 --for 30m --why "looking at heat"
+    edgeq device lease adb:R58M1 --for 2h --wait 10m
+    """
+    from edgeq.device.leases import LONGEST
+    from edgeq.device.open import open_device, transport_of
+
+    if not 1 <= seconds <= LONGEST:
+        raise ConfigError("--for takes between 1s and 168h", hint="edgeq device lease DEVICE --for 30m")
+    if not transport_of(name).shared:
+        raise ConfigError(f"{name} cannot be leased", why="no other machine uses it", hint="lease a board or a phone")
+    with open_device(name, patience=wait, why=why, reserve=seconds, say=say) as opened:
+        record, notes = opened.held.record, opened.held.notes()
+    if record is None:  # its transport is of no board after all
+        raise ConfigError(f"{name} cannot be leased", hint="edgeq devices shows what can")
+    for note in notes:
+        say(note)
+    if as_json:
+        print_json(_lease_facts(record))
+    else:
+        echo(f"{record.device} is yours until {record.until}; edgeq device release {record.device} ends it")
+
+
+@click.command()
+@click.argument("name", metavar="DEVICE")
+@click.option("--force", is_flag=True, help="also where somebody else holds it")
+def release(name: str, force: bool) -> None:
+    """End your lease of DEVICE before its time.
+
+    \b
+    edgeq device release pi@pi5-01
+    """
+    from edgeq.device.exclusive import end_lease, open_leases
+    from edgeq.device.open import open_device
+    from edgeq.device.transport import cache_folder
+    from edgeq.errors import DeviceBusyError
+
+    opened, known = open_device(name), open_leases(cache_folder())
+    record = known.find(opened.name)
+    if record is None:
+        raise ConfigError(f"{opened.name} is not leased", hint="edgeq device list shows what is")
+    if not (force or (known.is_mine(record) and record.by_hand)):
+        raise DeviceBusyError(f"{opened.name} is leased", why=record.holder, hint="--force ends it all the same")
+    end_lease(opened, cache_folder(), record)
+    echo(f"{opened.name} is free")
+
+
+@click.command("list")
+@_json
+def leases(as_json: bool) -> None:
+    """Show which boards are leased: by whom, until when, and why. EDGEQ_CACHE names the store that a team shares.
+
+    \b
+    edgeq device list
+    edgeq device list --json
+    """
+    from edgeq.device.exclusive import open_leases
+    from edgeq.device.transport import cache_folder
+
+    records = open_leases(cache_folder()).records()
+    if as_json:
+        print_json([_lease_facts(record) for record in records])
+        return
+    if not records:
+        echo("no board is leased")
+        return
+    rows = [["device", "holder", "since", "until", "why"]]
+    rows += [[r.device, r.who, r.since, r.until or "its command ends", r.why or "-"] for r in records]
+    columns(rows)
+
+
+def _lease_facts(record: Record) -> dict[str, Any]:
+    names = ("device", "who", "since", "until", "why", "by_hand")
+    return {name: getattr(record, name) for name in names}
 
 
 def _show(name: str, facts: dict[str, Any], steps: list[str]) -> None:

@@ -25,7 +25,7 @@ __all__ = ["evaluate"]
 @click.option("--limit", type=click.IntRange(1), help="that many images, evenly spaced")
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="threads of the runtime")
 @click.option("--timeout", type=SECONDS, default=3600.0, show_default=True, help="seconds the device may take")
-@click.option("--wait", type=SECONDS, default=0.0, metavar="SECONDS", help="wait that long for a busy device")
+@click.option("--wait", type=SECONDS, default=0.0, metavar="TIME", help="wait that long for a busy device, such as 10m")
 @program_option
 @click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
 def evaluate(paths: tuple[Path, ...], devices: tuple[str, ...], as_json: bool, **options: Any) -> None:

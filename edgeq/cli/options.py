@@ -38,7 +38,19 @@ class _FiniteRange(click.FloatRange):
         return number
 
 
-SECONDS = _FiniteRange(0, MOST_SECONDS)
+class _Duration(_FiniteRange):
+    """A duration: a number of seconds, or one with a unit, as in ``90s``, ``30m`` or ``2h``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        unit = {"s": 1, "m": 60, "h": 3600}.get(value[-1:].lower()) if isinstance(value, str) else None
+        if unit is None:
+            return super().convert(value, param, ctx)
+        return super().convert(value[:-1], param, ctx) * unit
+
+
+SECONDS = _Duration(0, MOST_SECONDS)
 """The type of an option that is a duration."""
 
 AMOUNT = _FiniteRange(0, 1e9)

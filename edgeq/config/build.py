@@ -40,6 +40,7 @@ ALIKE = 0.88
 """Similarity above which an unknown variable counts as a typo: a letter or two in a dozen."""
 VARIABLES: Mapping[str, str] = {
     "EDGEQ_BENCHMARK_MODEL": "path of the program that runs TFLite files on Android phones",
+    "EDGEQ_BOARD_LOCK": "on a board, or on the machine a phone is plugged into: the folder that stands for the lock",
     "EDGEQ_DEBIAN": "address of the Debian archive that the emulated Arm is fetched from",
     "EDGEQ_DEVICE_CACHE": "on a board: the folder in which edgeq makes its own; without it ~/.cache",
     "EDGEQ_LARGEST_FILE": "largest file, or unpacked contents of one, that edgeq reads, such as 16G",

@@ -64,7 +64,19 @@ def bench(
     """
     runner = runner_of(device)
     runner.check(setup)
-    return runner.bench(model, baseline, setup, pace or Pace())
+    return _with_hold(device, runner.bench(model, baseline, setup, pace or Pace()))
+
+
+def _with_hold(device: ShellTransport, facts: dict[str, Any]) -> dict[str, Any]:
+    """`facts` of a timing, doubted where others may have used the device meanwhile."""
+    reasons, notes = device.held.doubts(), device.held.notes()
+    if notes:
+        facts["notes"] = [*facts.get("notes", ()), *notes]
+    if reasons:
+        facts["doubts"], facts["valid"] = [*facts["doubts"], *reasons], False
+        if facts["latency"] is not None:
+            facts["latency"] |= {"valid": False, "reason": "; ".join(facts["doubts"])}
+    return facts
 
 
 def bench_here(model: Path, baseline: Path | None, setup: Setup, pace: Pace | None = None) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
+from edgeq.device.exclusive import Hold, share
 from edgeq.device.transport import TRANSPORTS, ShellTransport
 from edgeq.errors import UnknownDeviceError
 from edgeq.registry import closest
 
-__all__ = ["full_name", "open_device", "transport_of"]
+__all__ = ["full_name", "lease", "open_device", "transport_of"]
 
 
 def transport_of(name: str) -> type[ShellTransport]:
@@ -29,11 +33,37 @@ def full_name(name: str) -> str:
     return transport_of(name).full_name(name)
 
 
-def open_device(name: str, *, runtime: str = "litert", patience: float = 0.0) -> ShellTransport:
+def open_device(
+    name: str,
+    *,
+    runtime: str = "litert",
+    patience: float = 0.0,
+    why: str = "",
+    reserve: float = 0.0,
+    say: Callable[[str], None] = lambda _: None,
+) -> ShellTransport:
     """The device called `name`, not yet connected. `runtime` decides which wheels an emulated one sees.
+
+    Inside its block nobody else uses it (`edgeq.device.exclusive`): others who wait are told `why`, `say` hears who is
+    waited for, for at most `patience` seconds. With `reserve` a shared one stays leased for so many seconds.
 
     Raises `DeviceError` for a name that is none, and for an emulated device nobody has created; `ConfigError` for
     ``adb`` where several are connected.
     """
     kind = transport_of(name)
-    return kind.open(kind.full_name(name), runtime=runtime, patience=patience)
+    device = kind.open(kind.full_name(name), runtime=runtime, patience=patience)
+    device.why, device.reserve, device.say = why, reserve, say
+    return device
+
+
+@contextlib.contextmanager
+def lease(
+    name: str, *, patience: float = 0.0, why: str = "", say: Callable[[str], None] = lambda _: None
+) -> Iterator[Hold]:
+    """Keep everybody else off the device `name` over several commands.
+
+    What this thread does on it inside the block shares the one lease and the one lock. Raises as `open_device` and its
+    block do.
+    """
+    with open_device(name, patience=patience, why=why, say=say) as device, share(device.name, device.held):
+        yield device.held

@@ -19,16 +19,16 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar
 
 import platformdirs
-from filelock import FileLock, Timeout
 
-from edgeq.errors import DeviceBusyError, DeviceError, UnreachableError
+from edgeq.device.exclusive import Hold, hold
+from edgeq.errors import DeviceError, UnreachableError
 from edgeq.files import write_atomic
 from edgeq.registry import Registry
 
@@ -204,7 +204,8 @@ class Listed:
 class ShellTransport(ABC):
     """A device that runs shell commands. `name` is as the user wrote it; `python` starts Python on the device.
 
-    Use as a context manager: entering takes the device's lock, leaving removes the job's folder and every connection.
+    Use as a context manager: entering keeps everybody else off the device (`edgeq.device.exclusive`), leaving removes
+    the job's folder and every connection.
 
     Register a subclass with ``TRANSPORTS.register``, or name it in another package's entry points of the group
     ``edgeq.transports``. It states which names of devices are its own (`matches`) and makes a transport of one
@@ -218,7 +219,18 @@ class ShellTransport(ABC):
     environments: ClassVar[tuple[str, ...]] = ("litert",)
     """Runtimes that have to be looked for one by one, because each is in an environment of its own."""
 
+    shared: ClassVar[bool] = False
+    """Whether other machines may use it too: then it is leased, and locked where `lock_words` can."""
+
     name: str
+    why: str = ""
+    """What it is used for, for others who wait."""
+    say: Callable[[str], None] = staticmethod(lambda _: None)
+    """Hears who is waited for."""
+    reserve: float = 0.0
+    """Seconds for which it is leased past the end of the block, where it is `shared`."""
+    held: Hold
+    """What keeps others off, inside the block."""
     python: tuple[str, ...] = ("python3",)
     environment: Mapping[str, str] = {}
     folder = "${EDGEQ_DEVICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}}/edgeq"
@@ -232,6 +244,7 @@ class ShellTransport(ABC):
         self.name = name
         self._patience = patience
         self._root = self._job = ""
+        self._connected = False
         self._cleanup = contextlib.ExitStack()
 
     @classmethod
@@ -272,12 +285,23 @@ class ShellTransport(ABC):
         the command, fails, after `timeout` seconds, and beyond `limit` bytes of output.
         """
 
+    def lock_words(self, script: str) -> Sequence[str] | None:
+        """The words that run `script` here where the lock of a `shared` device is; it ends with its standard input.
+
+        They are for after `connect`. None where there is no such place.
+        """
+        return None
+
+    @property
+    def lock_place(self) -> str:
+        """What tells this device's lock apart where one machine has several."""
+        return ""
+
     def __enter__(self) -> ShellTransport:
         try:
-            self._cleanup.enter_context(_lock(self.name, self._patience))
-            self.connect()
+            self.held = self._cleanup.enter_context(hold(self, cache_folder(), self._patience))
         except BaseException:
-            self._cleanup.close()
+            self._disconnect()
             raise
         return self
 
@@ -288,6 +312,25 @@ class ShellTransport(ABC):
             with contextlib.suppress(DeviceError):  # a lost connection is being reported already
                 self.execute(f"rm -rf {shlex.quote(self._job)}")
             self._job = ""
+        self._disconnect()
+
+    @contextlib.contextmanager
+    def reached(self) -> Iterator[None]:
+        """Connected, inside the block, with nobody kept off. Raises `DeviceError`."""
+        try:
+            self.reach()
+            yield
+        finally:
+            self._disconnect()
+
+    def reach(self) -> None:
+        """Connect, unless it is connected. Raises `DeviceError`."""
+        if not self._connected:
+            self.connect()
+            self._connected = True
+
+    def _disconnect(self) -> None:
+        self._connected = False
         self._cleanup.close()
 
     def connect(self) -> None:  # noqa: B027  # most transports have nothing to hold open
@@ -403,27 +446,6 @@ def _plain(name: str) -> str:
     if not name or "/" in name or name.startswith(".") or "\0" in name:
         raise DeviceError(f"{name!r} cannot be a file name on a device")
     return name
-
-
-@contextlib.contextmanager
-def _lock(device: str, patience: float) -> Iterator[None]:
-    """Hold the device: two jobs at once would disturb each other's timing. The kernel lets go when we die."""
-    folder = cache_folder() / "devices"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{hashlib.sha256(device.encode()).hexdigest()[:16]}.lock", poll_interval=0.2)
-        held = lock.acquire(timeout=patience)
-    except Timeout as error:
-        raise DeviceBusyError(
-            f"{device} is busy",
-            why="another edgeq on this machine is using it",
-            hint="wait for it, or give --wait SECONDS",
-        ) from error
-    except OSError:  # then no other edgeq of this user can hold the lock either
-        yield
-        return
-    with held:
-        yield
 
 
 TRANSPORTS: Registry[type[ShellTransport]] = Registry(

@@ -37,7 +37,7 @@ def bench_artifact(
     setup = setup_for(artifact, runtime, threads, program)
     name = full_name(device)
     say(f"{artifact.name} on {name}")
-    with open_device(name, runtime=setup.runtime, patience=wait) as opened:
+    with open_device(name, runtime=setup.runtime, patience=wait, why=f"timing {artifact.name}", say=say) as opened:
         pace = Pace(seconds=seconds, cooldown=cooldown, timeout=timeout)
         facts = bench(opened, artifact.model, artifact.baseline, setup, pace)
     kept = {key: value for key, value in facts.items() if key != "edgeq"}

@@ -232,7 +232,7 @@ def _device(name: str) -> Iterator[Line]:
     from edgeq.device.provision import plan
 
     name = full_name(name)
-    with open_device(name) as opened:
+    with open_device(name, why="edgeq doctor") as opened:
         facts = probe(opened)
     works = [f"{runtime} {found['version']}" for runtime, found in facts["runtimes"].items() if found["works"]]
     steps = plan(name, facts)

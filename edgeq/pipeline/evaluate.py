@@ -46,7 +46,8 @@ def evaluate_artifact(
     setup = setup_for(artifact, runtime, threads, program)
     name = full_name(device)
     say(f"{artifact.name}: {len(images)} images on {name}")
-    with open_device(name, runtime=setup.runtime, patience=wait) as opened:
+    why = f"evaluating {artifact.name}"
+    with open_device(name, runtime=setup.runtime, patience=wait, why=why, say=say) as opened:
         return {**eval_on(opened, artifact, setup, spec, images, timeout=timeout), "device": name}
 
 

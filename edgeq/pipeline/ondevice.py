@@ -166,7 +166,7 @@ def expect_device(name: str, targets: Sequence[Target], program: Path | None = N
     """
     name = full_name(name)
     for target in targets:
-        with open_device(name, runtime=target.runtime, patience=60) as device:
+        with open_device(name, runtime=target.runtime, patience=60, why="a look before a build") as device:
             can_run(device, Setup(target.runtime, target.kernels, program=program))
     return name
 
@@ -194,7 +194,8 @@ def measure_build(
     found: dict[str, Facts] = {}
     for name in devices:
         say(f"measuring on {name}")
-        with open_device(name, runtime=setup.runtime, patience=60) as device:
+        why = f"measuring {artifact.name}"
+        with open_device(name, runtime=setup.runtime, patience=60, why=why, say=say) as device:
             found[name] = {"bench": bench(device, artifact.model, artifact.baseline, setup), "eval": None}
             if images is not None:
                 found[name]["eval"] = eval_on(device, artifact, setup, spec, images)

@@ -58,7 +58,8 @@ def board_at(folder: Path) -> Iterator[Board]:
     # Everything the client asks for runs in an environment of our making, as on a board of its own.
     executable(
         folder / "login",
-        f"export HOME={home} PATH={shims}:$PATH; unset EDGEQ_DEVICE_CACHE XDG_CACHE_HOME; cd; "
+        f"export HOME={home} EDGEQ_BOARD_LOCK={folder}/lock PATH={shims}:$PATH; "
+        "unset EDGEQ_DEVICE_CACHE XDG_CACHE_HOME; cd; "
         'exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"',
     )
     port = _free_port()

@@ -7,6 +7,7 @@ guesses. Bytes go there as files: the client does not reliably pass on the end o
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import shlex
@@ -103,6 +104,7 @@ class AdbTransport(ShellTransport):
     """The Android device with this serial. It needs a shell that passes exit codes on: Android 7 or later."""
 
     forms: ClassVar = {"adb:SERIAL": "an Android device, over the system's adb; adb alone where one is connected"}
+    shared = True
     runner = "benchmark_model"
     folder = f"{FOLDER}/edgeq"
 
@@ -112,6 +114,13 @@ class AdbTransport(ShellTransport):
             raise ConfigError(f"no serial {serial!r}", hint="adb:SERIAL, as adb devices lists it")
         self.serial = serial
         self.remedy = f"remove that folder if another user made it: {self.by_hand(f'rm -rf {self.folder}')}"
+
+    def lock_words(self, script: str) -> list[str]:
+        return ["/bin/sh", "-c", script]  # on the machine that its cable is plugged into
+
+    @property
+    def lock_place(self) -> str:
+        return f"-{hashlib.sha256(self.serial.encode()).hexdigest()[:12]}"
 
     @classmethod
     def matches(cls, name: str) -> bool:

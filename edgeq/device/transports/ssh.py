@@ -49,6 +49,7 @@ _REMEDIES = (
 class SshTransport(ShellTransport):
     """A device reached as `ssh HOST` would. ``EDGEQ_SSH_CONFIG`` names a configuration file other than the user's."""
 
+    shared = True
     forms: ClassVar = {"USER@HOST": "a board, over the system's ssh; also ssh:NAME with a name out of ~/.ssh/config"}
 
     @classmethod
@@ -99,13 +100,15 @@ class SshTransport(ShellTransport):
     ) -> Completed:
         # The user's shell may be any; the command is for a POSIX one. 255 belongs to the client.
         guarded = f"( {command}\n); s=$?; [ $s -eq {LOST} ] && s=254; exit $s"
-        # Without its connection a client would quietly open another; ProxyCommand=false lets it say so instead.
-        alone = ["-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
-        words = [*self._client(), *alone, "-T", self._host, "--", f"exec sh -c {_quote(guarded)}"]
-        done = call(words, data=data, timeout=timeout, where=self.name, held=True, limit=limit)
+        done = call(self.lock_words(guarded), data=data, timeout=timeout, where=self.name, held=True, limit=limit)
         if done.status == LOST:
             raise self._unreachable(done.stderr)
         return done
+
+    def lock_words(self, script: str) -> list[str]:
+        # Without its connection a client would quietly open another; ProxyCommand=false lets it say so instead.
+        alone = ["-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
+        return [*self._client(), *alone, "-T", self._host, "--", f"exec sh -c {_quote(script)}"]
 
     def _client(self) -> list[str]:
         options = {
