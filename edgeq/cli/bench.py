@@ -104,6 +104,14 @@ def _show(results: list[dict[str, Any]]) -> None:
         f"{r['artifact']} on {r['device']}: {note}" for r in results for note in r.get("notes", ())
     ):
         echo(line)
+    from edgeq.measure.energy import energy_text
+
+    for result in results:
+        if "mj" in result.get("energy", ()):
+            echo(f"{result['artifact']} on {result['device']}: {energy_text(result['energy'])}")
+    unknown = {r["device"]: r["energy"]["reason"] for r in results if r.get("energy", {}).get("reason")}
+    for name, reason in unknown.items():
+        echo(f"{name}: energy is not known: {reason}")
     for name in sorted({result["device"] for result in results if result["expect_no_gain"]}):
         echo(f"{name} has no dot-product instructions: int8 may not beat float there")
 

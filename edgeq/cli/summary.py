@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeq.cli.terminal import console, join_styled
+from edgeq.measure.energy import energy_text
 from edgeq.measure.latency import latency_text
 from edgeq.report.loss import loss_of
 from edgeq.report.metric import metric_of, score_of
@@ -184,6 +185,8 @@ def _device(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         parts.append(f"{scored}{100 * answers['equal']:.2f} % of output values equal")
     if times:
         parts.append(latency_text(times))
+    if "mj" in row.get("energy", ()):
+        parts.append(energy_text(row["energy"]))
     before = ", by an earlier build of this very file" if row.get("earlier") else ""
     lines = [f"{row['runtime']} on {row['machine']['cpu']}{before}", *parts]
     if not row["valid"]:

@@ -214,7 +214,25 @@ _MOMENT = _record(
 )
 
 _ops = _table(r"[^\0]{1,200}", _number(0, 1 << 31, whole=True))
+_watts = _list(_number(0, 1000), 3)
 _times = _list(_number(0, 1e9, above=True), 1)
+
+_LOAD = _record(
+    {
+        "watts": _watts,
+        "inferences": _number(1, 1 << 40, whole=True),
+        "seconds": _number(0, 1e6, above=True),
+    }
+)
+
+
+def _power(value: Any) -> Any:
+    """Why it is not known, or readings at rest and under load of the same files that were timed."""
+    if isinstance(value, dict) and "why" in value:
+        return _record({"why": _text()})(value)
+    loads = _record({"model": _LOAD, "float": _LOAD}, optional=("float",))
+    return _record({"rails": _list(_text(r"[A-Z0-9_]{1,40}"), 1), "idle": _watts, "loads": loads})(value)
+
 
 _ANSWERS: Mapping[str, Check] = {
     "probe": _record(
@@ -262,6 +280,7 @@ _ANSWERS: Mapping[str, Check] = {
         {
             "samples": _record({"model": _times, "float": _times}, optional=("float",)),
             "inferences_per_run": _number(1, 1 << 31, whole=True),
+            "power": _maybe(_power),
             "threads": _number(1, 1 << 16, whole=True),
             "before": _MOMENT,
             "after": _MOMENT,

@@ -6,6 +6,7 @@ The runner that its transport names answers: the agent where there is Python, `b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,8 @@ def bench(
 
     Returns `latency` (milliseconds, see `edgeq.measure.latency.latency_facts`), `valid` and the `doubts`, and the
     conditions: `machine`, what it did right `before` and `after`, `runtime`, `kernels`, `threads`, `affinity`, `ops`,
-    `peak_bytes`. An emulated device gives no times at all, nor memory, which would be its emulator's too: `latency` and
-    `peak_bytes` are None.
+    `peak_bytes`, and `energy` (see `edgeq.measure.energy`) where the board was asked for it. An emulated device gives
+    no times at all, nor memory, which would be its emulator's too: `latency` and `peak_bytes` are None.
 
     Raises `DeviceError`.
     """
@@ -82,4 +83,4 @@ def _with_hold(device: ShellTransport, facts: dict[str, Any]) -> dict[str, Any]:
 def bench_here(model: Path, baseline: Path | None, setup: Setup, pace: Pace | None = None) -> dict[str, Any]:
     """`bench` on this machine, which needs no folder of edgeq's for it. Raises `DeviceError`."""
     with scratch() as folder, LocalTransport(patience=PATIENCE, folder=folder) as device:
-        return bench(device, model, baseline, setup, pace)
+        return bench(device, model, baseline, setup, replace(pace or Pace(), energy=0.0))

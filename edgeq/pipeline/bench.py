@@ -13,6 +13,9 @@ from edgeq.report.device import slow_here
 
 __all__ = ["bench_artifact"]
 
+ENERGY = 3.0
+"""Seconds under load, at most, in which a board's power is read."""
+
 
 def bench_artifact(
     path: Path,
@@ -38,7 +41,7 @@ def bench_artifact(
     name = full_name(device)
     say(f"{artifact.name} on {name}")
     with open_device(name, runtime=setup.runtime, patience=wait, why=f"timing {artifact.name}", say=say) as opened:
-        pace = Pace(seconds=seconds, cooldown=cooldown, timeout=timeout)
+        pace = Pace(seconds=seconds, cooldown=cooldown, energy=min(seconds, ENERGY), timeout=timeout)
         facts = bench(opened, artifact.model, artifact.baseline, setup, pace)
     kept = {key: value for key, value in facts.items() if key != "edgeq"}
     form, activations = artifact.model.suffix.removeprefix("."), "int8" if artifact.entry.signed else "uint8"

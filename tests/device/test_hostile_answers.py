@@ -72,6 +72,13 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "bench": {
         "samples": {"model": [0.001] * 50, "float": [0.002] * 50},
         "inferences_per_run": 1,
+        "power": {
+            "rails": ["VDD_CORE"],
+            "idle": [1.0, 1.0, 1.0],
+            "loads": {
+                name: {"watts": [2.0, 2.0, 2.0], "inferences": 9, "seconds": 0.001} for name in ("model", "float")
+            },
+        },
         "threads": 1,
         "before": MOMENT,
         "after": MOMENT | {"clock": 12.0, "own": 3.0, "busy": 7.0},
@@ -130,7 +137,7 @@ def test_every_place_of_an_answer_is_checked(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["probe", "eval", "bench"])
 def test_a_missing_key_is_named(kind: str) -> None:
-    open_tables = ("ops", "samples", "frequency_khz", "governors")
+    open_tables = ("ops", "samples", "loads", "frequency_khz", "governors")
     for path in places(ANSWERS[kind]):
         if isinstance(path[-1], str) and path[-2:-1] not in [(name,) for name in open_tables]:
             sent = line(changed(ANSWERS[kind], path, lambda inner, key: inner.pop(key)))
@@ -249,6 +256,12 @@ def test_times_are_not_believed_on_a_devices_word(model: Path, monkeypatch: pyte
         _answering(monkeypatch, "bench", samples={"model": [0.001] * 50})
         with pytest.raises(DeviceError, match="did not time each file"):
             bench(device, model, model, quick)
+        given = ANSWERS["bench"]["power"]
+        longer = {"model": given["loads"]["model"] | {"seconds": 1e5}, "float": given["loads"]["float"]}
+        for loads in ({"model": given["loads"]["model"]}, longer):
+            _answering(monkeypatch, "bench", power=given | {"loads": loads})
+            with pytest.raises(DeviceError, match="power it gives is not that"):
+                bench(device, model, model, quick)
 
 
 @pytest.mark.parametrize("command", ["yes", "yes >&2", "cat /dev/zero"])

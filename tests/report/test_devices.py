@@ -297,3 +297,23 @@ def test_signed_activations_in_onnx_are_slow_on_x86_only() -> None:
     assert not slow_here("x86_64", "onnx", "uint8")
     assert not slow_here("x86_64", "tflite", "int8")
     assert not slow_here("aarch64", "onnx", "int8")
+
+
+def test_energy_is_shown_with_its_conditions_or_the_reason(report: Report) -> None:
+    known = {
+        "reason": None,
+        "mj": 60.0,
+        "float_mj": 160.0,
+        "idle_w": 2.0,
+        "load_w": 5.0,
+        "float_load_w": 6.0,
+        "rails": 12,
+        "readings": 15,
+        "source": "vcgencmd pmic_read_adc",
+    }
+    rows = [device_row("pi@five", bench(energy=known)), device_row("pi@four", bench(energy={"reason": ATTACK}))]
+    text = with_devices(report(), rows)
+    assert validate(text) == []
+    page = render(text)
+    assert "60 mJ per inference, float 160 mJ (5.00 W less 2.00 W at rest, 12 rails" in page
+    assert "not known: &lt;script&gt;" in page

@@ -38,12 +38,14 @@ class Setup:
 @dataclass(frozen=True)
 class Pace:
     """How long a file is timed: `least` pairs, and up to `most` while they fit into `seconds`, after `cooldown` seconds
-    of rest. The device must be done after `timeout` seconds."""
+    of rest. Then each file runs for `energy` seconds more where the board can tell its power; 0 leaves that out. The
+    device must be done after `timeout` seconds."""
 
     least: int = ENOUGH_RUNS
     most: int = 400
     seconds: float = 4.0
     cooldown: float = 0.0
+    energy: float = 3.0
     timeout: float = 900.0
 
     @property

@@ -23,6 +23,7 @@ from edgeq.device.runners import agent
 from edgeq.device.runners.base import RUNNERS, Pace, Runner, Setup, damaged_error
 from edgeq.device.transport import ShellTransport
 from edgeq.errors import DeviceError, NoRuntimeError
+from edgeq.measure.energy import energy_facts
 from edgeq.measure.latency import latency_facts
 from edgeq.measure.validity import doubts
 
@@ -109,6 +110,7 @@ class PythonRunner(Runner):
             "longest": pace.timeout / 2,
             "warmup": pace.warmup,
             "cooldown": pace.cooldown,
+            "energy": pace.energy,
         }
         began = time.monotonic()
         facts = self._ask(["bench"], pace.timeout, request)
@@ -121,6 +123,11 @@ class PythonRunner(Runner):
         timed = facts["inferences_per_run"] * sum(map(sum, samples.values())) / 1000
         if timed > elapsed:
             reasons.append(f"its timings add up to {timed:.1f} s, and {elapsed:.1f} s passed here")
+        if power := facts.pop("power"):
+            loads = power.get("loads", {})
+            if loads and (set(loads) != set(samples) or sum(load["seconds"] for load in loads.values()) > elapsed):
+                raise damaged_error(device, "the power it gives is not that of the files it timed")
+            facts["energy"] = energy_facts(power)
         latency = latency_facts(
             base, own, inferences=facts["inferences_per_run"], threads=facts["threads"], doubts=reasons
         )

@@ -76,6 +76,20 @@ class DeviceLatency(Times, kw_only=True):
     conditions: Maybe[Activity] = UNSET
 
 
+class Energy(Section, kw_only=True):
+    """Energy of one inference, the board's draw at rest subtracted; absent where nothing was asked, as on Android."""
+
+    reason: Annotated[Text | None, says("why it is not known; then the other keys are absent")]
+    mj: Maybe[Annotated[Amount, says("integer file, millijoules of one inference")]] = UNSET
+    float_mj: Maybe[Annotated[Amount, says("the same of the float file")]] = UNSET
+    idle_w: Maybe[Annotated[Amount, says("watts at rest, right before; all rails added up")]] = UNSET
+    load_w: Maybe[Annotated[Amount, says("watts while the integer file runs")]] = UNSET
+    float_load_w: Maybe[Annotated[Amount, says("watts while the float file runs")]] = UNSET
+    rails: Maybe[Annotated[Positive, says("supply rails that were added up")]] = UNSET
+    readings: Maybe[Annotated[Positive, says("readings of each phase, at least")]] = UNSET
+    source: Maybe[Annotated[Text, says("what was asked on the board")]] = UNSET
+
+
 class DeviceMoment(Section):
     """A device right before or after the timed part."""
 
@@ -100,6 +114,7 @@ class Device(Section, kw_only=True):
     ops: Annotated[dict[Text, Count], says("what ran there, by the runtime's own names; empty where it does not tell")]
     accuracy: DeviceAccuracy | None
     latency: DeviceLatency | None
+    energy: Maybe[Energy] = UNSET
     threads: Annotated[Positive, says("threads of the runtime while timed")]
     valid: Annotated[bool, says("whether its timings may be believed; never in an emulator")]
     doubts: Annotated[list[Text], says("why not")]

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from edgeq.errors import printable
+from edgeq.measure.energy import energy_text
 from edgeq.report.advice import steps
 from edgeq.report.lock import portable
 from edgeq.report.loss import loss_of
@@ -149,6 +150,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "bytes": bytes_text,
         "count": count_text,
+        "energy": energy_text,
         "ms": ms_text,
         "share": share_text,
         "signed": signed_text,

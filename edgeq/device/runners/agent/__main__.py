@@ -28,6 +28,7 @@ from typing import Any
 
 from . import MARK, RUNTIMES
 from .machine import machine, moment, pin, text
+from .power import power
 from .runtimes import load, runtime_version
 from .timing import timed_in_turns
 
@@ -101,10 +102,13 @@ def bench(request: dict[str, Any]) -> None:
     sessions = {name: load(request, request[name]) for name in ("float", "model") if request.get(name)}
     for session in sessions.values():
         session.prepare(session.empty(numpy))
-    timed = timed_in_turns({name: session.invoke for name, session in sessions.items()}, request)
+    runs = {name: session.invoke for name, session in sessions.items()}
+    timed = timed_in_turns(runs, request)
+    drawn = power(runs, request["energy"]) if request["energy"] and not facts["emulated"] else None
     say(
         "result",
         **timed,
+        power=drawn,
         threads=request["threads"],
         machine=facts,
         affinity=affinity,
