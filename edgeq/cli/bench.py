@@ -57,7 +57,11 @@ def bench(
     """
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--html {page}", why="is written as a page, so its name must end in .html")
-    results = [_measure(path, device, options) for path in paths for device in devices for _ in range(repeat)]
+    from edgeq.measure.boards import with_comparison
+
+    runs = [(path, device) for path in paths for device in devices for _ in range(repeat)]
+    results = [_measure(path, device, options) for path, device in runs]
+    results = with_comparison([str(path) for path, _ in runs], results)
     if as_json:
         print_json(results)
     else:

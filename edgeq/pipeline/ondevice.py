@@ -28,6 +28,7 @@ from edgeq.formats.contents import Entry
 from edgeq.formats.foreign import ForeignSession
 from edgeq.formats.read import find_model, read_entry
 from edgeq.limits import read_json
+from edgeq.measure.boards import with_comparison
 from edgeq.measure.tasks import Measured, compare_predictions, measure_predictions
 from edgeq.model.spec import ModelSpec
 from edgeq.pipeline.rewrite import rewrite_report
@@ -199,6 +200,9 @@ def measure_build(
             found[name] = {"bench": bench(device, artifact.model, artifact.baseline, setup), "eval": None}
             if images is not None:
                 found[name]["eval"] = eval_on(device, artifact, setup, spec, images)
+    timed = [{**facts["bench"], "device": name} for name, facts in found.items()]
+    for facts, compared in zip(found.values(), with_comparison([artifact.name] * len(timed), timed), strict=True):
+        facts["bench"] = compared
     earlier = [row for row in before.get("devices", ()) if row["name"] not in found]
     rows = [device_row(name, facts["bench"], facts["eval"]) for name, facts in found.items()]
     report = with_devices(before, [*earlier, *rows])

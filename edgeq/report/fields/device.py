@@ -90,6 +90,19 @@ class Energy(Section, kw_only=True):
     source: Maybe[Annotated[Text, says("what was asked on the board")]] = UNSET
 
 
+class Beside(Section):
+    """The same file on the fastest board of the same kind; absent where there was no other, and for the fastest."""
+
+    fastest: Annotated[Text, says("that board, as `--device` names it")]
+    boards: Annotated[Positive, says("boards of the kind")]
+    total: Annotated[Amount, says("time here as a multiple of the time there")]
+    board: Annotated[
+        Amount | None, says("the same of other files: the board's own slowness; null where there are none")
+    ]
+    own: Annotated[Amount | None, says("what is left of `total`: the file's own; null where there are no other files")]
+    cause: Annotated[Text, says("of a difference of 10 % or more: none, board, file, both or unknown")]
+
+
 class DeviceMoment(Section):
     """A device right before or after the timed part."""
 
@@ -115,6 +128,7 @@ class Device(Section, kw_only=True):
     accuracy: DeviceAccuracy | None
     latency: DeviceLatency | None
     energy: Maybe[Energy] = UNSET
+    beside: Maybe[Beside] = UNSET
     threads: Annotated[Positive, says("threads of the runtime while timed")]
     valid: Annotated[bool, says("whether its timings may be believed; never in an emulator")]
     doubts: Annotated[list[Text], says("why not")]
