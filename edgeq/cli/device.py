@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,8 +221,16 @@ def leases(as_json: bool) -> None:
         echo("no board is leased")
         return
     rows = [["device", "holder", "since", "until", "why"]]
-    rows += [[r.device, r.who, r.since, r.until or "its command ends", r.why or "-"] for r in records]
+    rows += [[r.device, r.who, r.since, _until(r), r.why or "-"] for r in records]
     columns(rows)
+
+
+def _until(record: Record) -> str:
+    """When it ends, in words. By this machine's clock, which decides nothing."""
+    if record.until is None:
+        return "its command ends"
+    over = record.until < datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return record.until + (" (over)" if over else "")
 
 
 def _lease_facts(record: Record) -> dict[str, Any]:

@@ -36,8 +36,8 @@ note() {{ rm -f "$d/holder"; ( umask 022; set -C; printf '%s\\n' {token} $1 {tex
 first() {{ head -c 1000 "$d/holder" 2>/dev/null | sed -n "$1p"; }}
 command -v flock >/dev/null 2>&1 || {{ say 'none the board has no flock'; read -r l; exit 0; }}
 ( umask 0; mkdir "$d" ) 2>/dev/null
-if [ -L "$d" ] || [ ! -d "$d" ]; then say "none $d cannot be made there"; read -r l; exit 0; fi
-exec 9<"$d" || {{ say "none $d cannot be opened there"; read -r l; exit 0; }}
+if [ -L "$d" ] || [ ! -r "$d" ]; then say "none $d cannot be used there"; read -r l; exit 0; fi
+exec 9<"$d"
 if ! flock -n 9; then
   if [ "$(first 1)" = {own} ]; then say held; read -r l; exit 0; fi
   if [ "$(first 1)" = {ended} ]; then

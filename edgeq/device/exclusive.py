@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from edgeq.device.boardlock import BoardLock, lock_board
 from edgeq.device.leasefolder import LeaseFolder
 from edgeq.device.leases import Lease, Leases, Record, owner_of
-from edgeq.errors import DeviceBusyError, DeviceError
+from edgeq.errors import ConfigError, DeviceBusyError, DeviceError
 
 if TYPE_CHECKING:
     from edgeq.device.transport import ShellTransport
@@ -64,8 +64,12 @@ _held: contextvars.ContextVar[dict[str, Hold]] = contextvars.ContextVar("_held")
 
 
 def open_leases(folder: Path) -> Leases:
-    """The leases in the store that `EDGEQ_CACHE` names, else in `folder`, edgeq's own on this machine."""
+    """The leases in the store that `EDGEQ_CACHE` names, else in `folder`, edgeq's own here. Raises `ConfigError`."""
     shared = os.environ.get("EDGEQ_CACHE")
+    if shared and "://" in shared:
+        raise ConfigError(
+            f"leases of boards cannot be kept in {shared}", why="they need a folder", hint="EDGEQ_CACHE=/path/all/mount"
+        )
     store = Path(shared) if shared else folder
     return Leases(LeaseFolder(store / "leases"), owner_of(folder / "devices"))
 

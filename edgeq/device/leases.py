@@ -155,9 +155,10 @@ class Leases:
             held = _parse(found)
             if found != seen:
                 alive, seen, seen_at = seen is not None, found, now
-            if held is not None and self.is_mine(held) and held.by_hand and not by_hand:
+            mine = held is not None and self.is_mine(held)
+            if held is not None and mine and held.by_hand and not by_hand and not over(held):
                 return Lease(self._store, key, held, self._clock, borrowed=True)
-            mine = held is not None and self.is_mine(held)  # its process is dead, or it is replaced by hand
+            # A lease of ours: its process is dead, its time is over, or another by hand takes its place.
             ended = mine or now - seen_at >= (held.silence if held else SILENCE)
             if not ended and held is not None and held.by_hand and now - asked >= SILENCE:
                 asked, ended = now, over(held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -15,11 +16,13 @@ from click.testing import CliRunner
 
 from edgeq.cli import cli
 from edgeq.device import leases, transport
+from edgeq.device.job import Pace, Setup, bench
 from edgeq.device.leasefolder import LeaseFolder
 from edgeq.device.open import lease, open_device
-from edgeq.errors import DeviceBusyError, DeviceError
+from edgeq.errors import ConfigError, DeviceBusyError, DeviceError
 from tests.device.daemon import Phone
 from tests.device.loopback import Board
+from tests.device.tiny import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -203,3 +206,51 @@ def test_a_phone_is_locked_where_its_cable_is(phone: Phone, tmp_path: Path) -> N
 def test_what_is_no_board_cannot_be_leased() -> None:
     done = CliRunner().invoke(cli, ["device", "lease", "local"])
     assert done.exit_code == 2
+
+
+def test_a_holder_that_hangs_loses_lease_and_lock(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection stands, as after a power cut: whoever takes over its lease ends what still holds the lock."""
+    monkeypatch.setenv("EDGEQ_CACHE", str(tmp_path / "store"))
+    with holder(board.host, tmp_path / "bob", "theirs") as other:
+        assert said(other) == "held"
+        other.send_signal(signal.SIGSTOP)
+        (path,) = (tmp_path / "store/leases").glob("*.json")
+        path.write_text(path.read_text().replace('"silence":30.0', '"silence":1.0'))
+        with open_device(board.host, patience=120) as device:
+            assert device.held.lease is not None
+            assert device.held.lease.ended
+            assert device.held.doubts() == []
+
+
+def test_a_lease_by_hand_is_renewed_and_used_again_after_its_time(board: Board) -> None:
+    run = CliRunner().invoke
+    for _ in range(2):
+        assert run(cli, ["device", "lease", board.host, "--for", "1h"]).exit_code == 0
+    assert run(cli, ["device", "lease", board.host, "--for", "1s"]).exit_code == 0
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        with open_device(board.host) as device:
+            assert device.held.lease is not None
+            if not device.held.lease.borrowed:  # the board has said that its time is over
+                break
+        time.sleep(0.2)
+    assert run(cli, ["device", "list"]).stdout.strip() == "no board is leased"
+
+
+def test_times_are_doubted_where_the_lock_was_lost(board: Board, tmp_path: Path) -> None:
+    artifact = tiny_model(tmp_path / "tiny-tflite")
+    with open_device(board.host) as device:
+        assert device.held.lock is not None
+        device.held.lock.release()
+        found = bench(device, artifact / "model.tflite", None, Setup("litert", "xnnpack"), Pace(1, 1, seconds=0.01))
+    assert "the lock on the board was lost meanwhile: others may have used it" in found["doubts"]
+    assert (found["valid"], found["latency"]["valid"]) == (False, False)
+
+
+@pytest.mark.parametrize("value", ["s3://bucket", "gs://bucket/x"])
+def test_a_store_without_folders_is_refused(board: Board, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("EDGEQ_CACHE", value)
+    with pytest.raises(ConfigError, match="need a folder"), open_device(board.host):
+        pass
