@@ -14,10 +14,12 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
 
 from edgeq.errors import ArtifactError
 from edgeq.files import beside
@@ -33,6 +35,9 @@ BUSY = 3600.0
 FACTS = "facts.json"
 LARGEST_FACTS = 64 * 2**20
 """Bytes of a ``facts.json`` that are read: real ones have a few kilobytes."""
+
+NO_LOCK = (OSError, NotImplementedError, RuntimeError)
+"""What filelock raises where there can be no lock, or where waiting for it would never end."""
 
 _NAME = re.compile(r"([a-z]+)-[0-9a-f]{24}")
 """Name of an entry: its stage and `key_of` what it read."""
@@ -91,16 +96,55 @@ class StageCache:
         """
         name = f"{stage}-{key_of(inputs)}"
         entry = self.folder / name
+        found = self._found(stage, entry, read)
+        if found is not None:
+            return found
+        checkpoint = self.folder / "unfinished" / name
+        with self._alone(stage, checkpoint) as waited:
+            # Another build may have made it meanwhile.
+            found = self._found(stage, entry, read) if waited else None
+            return found or self._make(stage, name, inputs, work, read)
+
+    def _found(self, stage: str, entry: Path, read: Reader) -> Result | None:
+        """The result in the cache, where it is sound and may be used."""
         found = None if stage in self.forced else _sound(entry, read)
         if found is not None:
             with contextlib.suppress(OSError):  # a cache that may only be read
                 os.utime(entry)  # when it was last of use
             self.progress.done(stage, found.seconds, cached=True)
-            return found
+        return found
+
+    @contextlib.contextmanager
+    def _alone(self, stage: str, checkpoint: Path) -> Iterator[bool]:
+        """Hold the lock of a stage, so that builds that run at once compute it once; whether that meant waiting.
+
+        The lock is one of the system's: it ends with the process that holds it, however that ends. Where there can be
+        none, such as on some network drives, the stage runs without.
+        """
+        lock = FileLock(f"{checkpoint}.lock")
+        waited = False
+        with contextlib.suppress(*NO_LOCK):
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                waited = True
+                self.progress.note(f"{stage}: another build computes the same; waiting for it")
+                lock.acquire()
+        try:
+            yield waited
+        finally:
+            if lock.is_locked:
+                with contextlib.suppress(OSError):  # who waits for it looks into the cache next, and needs it no more
+                    os.unlink(lock.lock_file)
+                lock.release()
+            with contextlib.suppress(OSError):
+                checkpoint.parent.rmdir()  # where it is empty
+
+    def _make(self, stage: str, name: str, inputs: T, work: Work[T], read: Reader) -> Result:
+        entry, checkpoint = self.folder / name, self.folder / "unfinished" / name
         if stage not in self.forced and os.path.lexists(entry):
             self.progress.note(f"the cached result of {stage} was damaged and is made anew")
         self.progress.stage(stage)
-        checkpoint = self.folder / "unfinished" / name
         with beside(entry) as filling:
             try:
                 started = time.monotonic()

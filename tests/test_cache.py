@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -225,3 +227,41 @@ def test_facts_that_no_json_can_say_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         StageCache(tmp_path, Silent()).run("measure", {}, lambda *_: {"ms": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+ONCE = """
+import sys, time
+from pathlib import Path
+from edgeq.cache import StageCache
+from edgeq.progress import Silent
+
+def work(inputs, space):
+    with Path("times").open("a") as file:
+        file.write("x")
+    time.sleep(0.5)
+    (space.folder / "made.txt").write_text("made")
+    if sys.argv[1:] == ["die"]:
+        import os, signal
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+print(StageCache(Path("cache"), Silent()).run("write", {}, work).cached)
+"""
+
+
+def test_builds_at_once_compute_a_stage_once(tmp_path):
+    run = [sys.executable, "-c", ONCE]
+    at_once = [subprocess.Popen(run, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = sorted(process.communicate(timeout=120)[0].strip() for process in at_once)
+    assert said == ["False", "True", "True"]
+    assert (tmp_path / "times").read_text() == "x"
+    assert [path.name for path in (tmp_path / "cache").iterdir() if not path.name.startswith("write-")] == []
+
+
+def test_a_killed_build_keeps_no_other_waiting(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", ONCE, "die"], cwd=tmp_path, check=False)
+    assert killed.returncode < 0
+    after = subprocess.run(
+        [sys.executable, "-c", ONCE], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert after.stdout.strip() == "False"

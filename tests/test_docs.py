@@ -18,6 +18,7 @@ import pytest
 from edgeq.cli import cli
 from edgeq.config.budget import read_budgets
 from edgeq.config.build import resolve
+from edgeq.config.sweep import read_sweep
 from edgeq.config.targets import load_target
 from edgeq.model.modeltoml import read_model_file
 from tests.pages import FENCE, MANUAL, PAGES, ROOT, Block, blocks, text_of
@@ -116,18 +117,20 @@ READERS: dict[str, Callable[[Block, Path], object]] = {
 
 
 def read_toml_block(block: Block, folder: Path) -> None:
-    """Read a block as edgeq does: as (part of) a model.toml, a target, a budget.toml or an edgeq.toml.
+    """Read a block as edgeq does: as (part of) a model.toml, a target, a sweep.toml, a budget.toml or an edgeq.toml.
 
     What is of another program (a pyproject.toml) only has to parse.
     """
     table = tomllib.loads(block.text)
     if "project" in table:
         return
-    if not MODEL_TABLES & set(table):
+    if "axes" in table or not MODEL_TABLES & set(table):
         file = folder / "own.toml"
         file.write_text(block.text)
         if "machine" in table:
             load_target(str(file))
+        elif "axes" in table:
+            read_sweep(file, {})
         elif block.title == "budget.toml":
             read_budgets({}, {}, None, file)
         else:

@@ -29,6 +29,7 @@ cli = Shell(
             "init": "edgeq.cli.init:init",
             "build": "edgeq.cli.build:build",
             "synth": "edgeq.cli.synth:synth",
+            "sweep": "edgeq.cli.sweep:sweep",
         },
         "Check": {
             "check": "edgeq.cli.check:check",

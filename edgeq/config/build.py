@@ -32,6 +32,7 @@ __all__ = [
     "Setting",
     "refuse_misspelt",
     "resolve",
+    "resolve_table",
     "settings_of",
 ]
 
@@ -333,8 +334,20 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     one. Raises `ConfigError` naming the flag, variable or file that is wrong.
     """
     read = find_config(Path.cwd()) if file is None else file
-    path = read or Path(CONFIG_FILE)
-    table = read_toml(path) if read is not None else None
+    effective = resolve_table(
+        read_toml(read) if read is not None else None, flags, environment, read or Path(CONFIG_FILE)
+    )
+    if file is None and read is not None and effective.origin["cache"] == "default":
+        # One cache for the project, wherever in it one works.
+        config = dataclasses.replace(effective.config, cache=read.parent / effective.config.cache)
+        effective = dataclasses.replace(effective, config=config)
+    return dataclasses.replace(effective, file=read)
+
+
+def resolve_table(
+    table: Mapping[str, Any] | None, flags: Mapping[str, Any], environment: Mapping[str, str], path: Path
+) -> Effective:
+    """Apply precedence, as `resolve` does, where `table` is what the file `path` says; None where there is no file."""
     origin: dict[str, str] = {}
     values: dict[str, Any] = {}
     budget: dict[str, Any] = {}
@@ -362,9 +375,7 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     ):
         for name, setting in settings_of(kind).items():
             into[name], origin[prefix + name] = _pick(setting, flags, environment, given, path)
-    if file is None and read is not None and origin["cache"] == "default":
-        values["cache"] = read.parent / values["cache"]  # one cache for the project, wherever in it one works
-    return Effective(BuildConfig(**values), Budget(**budget), origin, unused, read)
+    return Effective(BuildConfig(**values), Budget(**budget), origin, unused)
 
 
 def refuse_misspelt(environment: Mapping[str, str]) -> None:
