@@ -67,14 +67,14 @@ def lock_script(
 
     It prints `mark` and a word: ``held``, ``busy`` with what the holder wrote, or ``none`` and why there is no lock.
     `place` tells apart the boards of one machine. A lock that the lease `own` holds is used; what still holds it for
-    the lease `ended`, which is over, is ended.
+    the lease `ended`, which is over, is ended. `mark` is a word that no holder's note has.
     """
     words = {"token": shlex.quote(token), "text": shlex.quote(text), "seconds": max(1, round(seconds))}
     return _SCRIPT.format(
         folder=FOLDER % place,
         mark=mark,
-        own=shlex.quote(own or "-"),
-        ended=shlex.quote(ended or "-"),
+        own=shlex.quote(own or mark),
+        ended=shlex.quote(ended or mark),
         wait="flock 9" if wait else "exit 0",
         hold=(_BY_HAND if seconds else _SESSION).format(**words),
         **words,

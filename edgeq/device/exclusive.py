@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import hashlib
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -131,9 +132,11 @@ def end_lease(device: ShellTransport, folder: Path, record: Record) -> None:
 
 def _is_free(device: ShellTransport) -> bool:
     """Whether nobody holds the lock on the board: then a lease by hand is over, whose time is counted there."""
+    if device.lock_words("") is None:
+        return False
     try:
         device.reach()
-        lock = lock_board(device.lock_words, device.name, "-", "", place=device.lock_place)
+        lock = lock_board(device.lock_words, device.name, secrets.token_hex(16), "", place=device.lock_place)
     except DeviceError:
         return False
     lock.release()

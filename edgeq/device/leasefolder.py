@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from filelock import FileLock
@@ -41,7 +42,12 @@ class LeaseFolder(LeaseStore):
         return self._change(key, None, before)
 
     def keys(self) -> list[str]:
-        return sorted(path.name for path in self.folder.glob("*.json"))
+        try:
+            return sorted(name for name in os.listdir(self.folder) if name.endswith(".json"))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._refused(error) from error
 
     def _change(self, key: str, data: bytes | None, before: bytes | None) -> bool:
         try:

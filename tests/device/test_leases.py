@@ -10,7 +10,7 @@ import pytest
 from edgeq.device import leases as leasing
 from edgeq.device.leasefolder import LeaseFolder
 from edgeq.device.leases import HEARTBEAT, SILENCE, Lease, Leases
-from edgeq.errors import DeviceBusyError
+from edgeq.errors import ArtifactError, DeviceBusyError
 
 BOARD = "pi@board"
 
@@ -75,6 +75,14 @@ def test_a_dead_holder_loses_it_whatever_the_clocks_say(tmp_path: Path, start: f
     assert SILENCE <= clock.now - start < SILENCE + 2
     assert lease.ended
     assert lease.record.owner == "b"
+
+
+def test_a_folder_that_is_a_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    known = machine(tmp_path / "file", "a", Clock())
+    for use in (known.records, lambda: known.take(BOARD, "")):
+        with pytest.raises(ArtifactError, match=r"leases of boards cannot be kept.*EDGEQ_CACHE"):
+            use()
 
 
 def test_one_of_two_who_wait_gets_it(tmp_path: Path) -> None:

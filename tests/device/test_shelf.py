@@ -19,6 +19,7 @@ from edgeq.device import leases, transport
 from edgeq.device.job import Pace, Setup, bench
 from edgeq.device.leasefolder import LeaseFolder
 from edgeq.device.open import lease, open_device
+from edgeq.device.transports.local import LocalTransport
 from edgeq.errors import ConfigError, DeviceBusyError, DeviceError
 from tests.device.daemon import Phone
 from tests.device.loopback import Board
@@ -253,4 +254,26 @@ def test_times_are_doubted_where_the_lock_was_lost(board: Board, tmp_path: Path)
 def test_a_store_without_folders_is_refused(board: Board, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("EDGEQ_CACHE", value)
     with pytest.raises(ConfigError, match="need a folder"), open_device(board.host):
+        pass
+
+
+def test_a_transport_without_a_place_for_a_lock_is_leased_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEQ_CACHE", str(tmp_path / "store"))
+
+    class Plain(LocalTransport):
+        shared = True
+
+    with Plain("plain", folder=tmp_path / "own") as device:
+        assert device.held.notes() == [
+            "there is no lock on the board, only a lease: its transport has no place for one"
+        ]
+    by_hand = Plain("plain", folder=tmp_path / "own")
+    by_hand.reserve = 600
+    with by_hand:
+        pass
+    with Plain("plain", folder=tmp_path / "own") as device:
+        assert device.held.lease is not None
+        assert device.held.lease.borrowed
+    monkeypatch.setattr(transport, "cache_folder", lambda: tmp_path / "bob")
+    with pytest.raises(DeviceBusyError, match="until 20"), Plain("plain", folder=tmp_path / "own"):
         pass
