@@ -25,6 +25,7 @@ _SETTINGS = (
     "std",
     "task",
     "method",
+    "bits",
     "seed",
     "effort",
     "recipe",

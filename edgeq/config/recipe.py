@@ -21,7 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["RECIPE", "recipe_tables", "recipe_toml", "replaced", "tables"]
+__all__ = ["RECIPE", "laid_over", "recipe_tables", "recipe_toml", "replaced", "tables"]
 
 Settings = TypeVar("Settings")
 
@@ -37,14 +37,15 @@ def replaced(base: Settings, table: Mapping[str, Any], where: str) -> Settings:
     if not table:
         return base
     whole = dataclasses.asdict(base)  # type: ignore[call-overload]
-    return read(_laid_over(whole, table), type(base), where)
+    return read(laid_over(whole, table), type(base), where)
 
 
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `below`, tables within tables, with those of `above` in their place."""
     both = {key: _plain(value) for key, value in below.items()}
     for key, value in above.items():
         inner = both.get(key)
-        both[key] = _laid_over(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+        both[key] = laid_over(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
     return both
 
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeq.config.build import BuildConfig
-from edgeq.config.recipe import recipe_tables, replaced, tables
+from edgeq.config.recipe import laid_over, recipe_tables, replaced, tables
 from edgeq.errors import ConflictError
 from edgeq.finetune.settings import Settings, settings_for
 from edgeq.graph.ir import Graph
+from edgeq.quant.rounding import COMPENSATED
+from edgeq.quant.scheme import Scheme
 from edgeq.registry import nearest
 from edgeq.synth.base import RECIPES, SYNTHESIZERS, settled, shares
 
@@ -21,10 +23,16 @@ Tables = Mapping[str, Mapping[str, Any]]
 
 
 def synthesis_recipe(method: str, config: BuildConfig) -> Tables:
-    """What `config` puts in place of the settings of `method`, a synthesizer or several joined."""
+    """What stands in place of an effort's settings of `method`, a synthesizer or several joined: what `config` says,
+    and what the method asks for where weights have few bits."""
     list(SYNTHESIZERS)  # the modules that add to RECIPES are imported on first use
-    given = tables(config.recipe)
-    return {part: given[part] for part, _ in shares(config.images, method) if part in RECIPES and part in given}
+    given, result = tables(config.recipe), {}
+    few = Scheme.of(config.bits, layers=config.layer_bits).fewest_weights <= COMPENSATED
+    for part, _ in shares(config.images, method):
+        if part in RECIPES:
+            below = RECIPES[part].few_bits(config.effort) if few else {}
+            result[part] = laid_over(below, given.get(part, {}))
+    return {part: table for part, table in result.items() if table}
 
 
 def tuning_settings(tuning: str, config: BuildConfig, graph: Graph) -> Settings:

@@ -62,11 +62,14 @@ class Recipe:
 
     `settings` gives the method's settings, a frozen dataclass, for an effort (``fast``, ``balanced``, ``best``).
     `passes` counts forward and backward passes of one image for such settings and a number of images; the estimate of
-    ``edgeq build --plan`` reads it.
+    ``edgeq build --plan`` reads it. `few_bits` gives what an effort sets otherwise where weights are rounded with
+    compensation (`edgeq.quant.rounding.COMPENSATED` bits and fewer): that fits the images far more closely than ranges
+    do, so a method may have to look longer for them.
     """
 
     settings: Callable[[str], Any]
     passes: Callable[[Any, int], int]
+    few_bits: Callable[[str], Mapping[str, Any]] = lambda effort: {}
 
 
 RECIPES: dict[str, Recipe] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +96,16 @@ def settings_for(effort: str) -> Settings:
     return Settings(coarse=coarse, fine=fine, loose=LOOSE)
 
 
+def _few_bits(effort: str) -> dict[str, Any]:
+    """More iterations, most of them where they are cheap, and statistics that count for more.
+
+    Rounded weights follow the correlations of their inputs, which come right only as the moments do. Chosen on
+    photographs that no table measures on.
+    """
+    coarse, fine = {"fast": (80, 20), "balanced": (160, 40), "best": (240, 90)}[effort]
+    return {"coarse": coarse, "fine": fine, "pull": {"statistics_weight": 3.0}}
+
+
 def generator_settings(effort: str) -> GeneratorSettings:
     """Settings of `gznq-generator` for an effort: `fast`, `balanced` or `best`."""
     return GeneratorSettings(fine={"fast": 60, "balanced": 120, "best": 400}[effort])
@@ -105,7 +116,7 @@ def _passes(settings: Settings, images: int) -> int:
     return pulled * (settings.fine + settings.coarse // (4 if settings.small else 1))
 
 
-RECIPES["gznq"] = Recipe(settings_for, _passes)
+RECIPES["gznq"] = Recipe(settings_for, _passes, _few_bits)
 RECIPES["gznq-generator"] = Recipe(generator_settings, _passes)
 
 

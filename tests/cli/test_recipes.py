@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ from edgeq.pipeline.prepare import prepare
 from edgeq.pipeline.recipe import tuning_settings
 from edgeq.synth import passes_needed
 from edgeq.synth.base import RECIPES, SYNTHESIZERS, settled
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -91,3 +97,31 @@ def test_every_recipe_counts_its_passes_and_survives_its_own_printing() -> None:
 def test_a_setting_of_another_method_is_no_setting() -> None:
     with pytest.raises(ConfigError, match="unknown key 'fine'"):
         settled("inversion", "fast", {"inversion": {"fine": 1}})
+
+
+def test_weights_of_few_bits_get_closer_images_unless_a_recipe_says_otherwise() -> None:
+    def printed(*words: str) -> dict[str, object]:
+        done = edgeq("build", "model.toml", "--print-recipe", *words)
+        assert done.exit_code == 0, done.stderr
+        return tomllib.loads(done.stdout)["gznq"]
+
+    plain = printed()
+    assert printed("--bits", "w7a8") == plain
+    few = printed("--bits", "w4a8")
+    assert few["coarse"] > plain["coarse"]
+    assert few["fine"] > plain["fine"]
+    assert {key: few[key] for key in ("batch", "loose")} == {key: plain[key] for key in ("batch", "loose")}
+    assert printed("--layer-bits", "*=w4a8") == few
+    own = printed("--bits", "w4a8", "--recipe", "gznq.fine=3", "--recipe", "gznq.pull.rate=0.5")
+    assert (own["fine"], own["coarse"]) == (3, few["coarse"])
+    assert own["pull"] == {**few["pull"], "rate": 0.5}
+
+
+def test_synth_makes_the_images_of_a_build_with_the_same_bits() -> None:
+    quick = ["--recipe", "gznq.coarse=2", "--recipe", "gznq.fine=1"]
+    made = edgeq("build", "model.toml", "--bits", "w4a8", "--images", "4", "-o", "built", *quick)
+    assert made.exit_code == 0, made.stderr
+    few = edgeq("synth", "model.toml", "--bits", "w4a8", "-n", "4", "-o", "few", *quick)
+    assert "synthesize cached" in few.stderr
+    plain = edgeq("synth", "model.toml", "-n", "4", "-o", "plain", *quick)
+    assert "synthesize cached" not in plain.stderr

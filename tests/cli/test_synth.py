@@ -67,7 +67,7 @@ def test_help_imports_no_torch() -> None:
     assert done.stdout.strip() == "[]"
     text = run("--help").output
     assert all(flag in text for flag in ("-n, --images", "-o, --output", "--method", "--weights", "--mean", "--cache"))
-    assert not any(flag in text for flag in ("--target", "--bits", "--observer", "--strict"))
+    assert not any(flag in text for flag in ("--target", "--io", "--observer", "--strict"))
 
 
 def test_folder_holds_the_set_in_every_form(here: Path) -> None:
