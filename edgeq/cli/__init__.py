@@ -29,6 +29,7 @@ cli = Shell(
             "init": "edgeq.cli.init:init",
             "build": "edgeq.cli.build:build",
             "synth": "edgeq.cli.synth:synth",
+            "tune": "edgeq.cli.tune:tune",
             "sweep": "edgeq.cli.sweep:sweep",
         },
         "Check": {

@@ -132,6 +132,13 @@ class SimulatedNetwork:
             effects[node.name] = LayerEffect(by_weights, by_value, both, spared, whole)
         return effects
 
+    @torch.no_grad()
+    def weight_noises(self) -> dict[str, float]:
+        """The noise of the answers when only the weights of one layer are rounded, by the layer's name."""
+        return {
+            node.name: self._compare(node.inputs[1:2], frozenset(), self._correct).noise for node in self.graph.layers()
+        }
+
     def _compare(self, weights: Collection[str], values: Collection[str], correct: Correction) -> Effect:
         return distance(self.real, self._run(weights, values, correct), ranked=self.ranked)
 

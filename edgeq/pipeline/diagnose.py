@@ -37,7 +37,7 @@ from edgeq.report.schema import pick
 from edgeq.synth.statistics import layer_gaps, observe_moments, references
 from edgeq.threads import threads_restored
 
-__all__ = ["diagnose", "diagnose_job"]
+__all__ = ["diagnose", "diagnose_job", "held_out_images"]
 
 HELD_OUT = 32
 """Held-out synthetic images, unless the network is large."""
@@ -82,7 +82,7 @@ def diagnose(
         return synthesize(of.config, of.loaded, of.raw, of.method, cache, forbidden=kept)[1]
 
     images(job)
-    held_out = _held_out(job, cache)
+    held_out = held_out_images(job, cache)
     progress.stage("diagnose")
     found = diagnose_job(job, images, held_out, progress)
     if folder is not None and before is not None:
@@ -144,7 +144,7 @@ def diagnose_job(
     }
 
 
-def _held_out(job: Job, cache: StageCache) -> CalibrationSet:
+def held_out_images(job: Job, cache: StageCache) -> CalibrationSet:
     """Synthetic images that calibrate nothing: of another seed, and of the network's own making whatever calibrates."""
     method, _ = choose_method("auto", job.raw, job.loaded.spec.task)
     layers = 4 * len(job.graph.nodes)

@@ -105,7 +105,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calibration and held-out images of the renderer, and weights rounded to the nearest integer: all quick."""
     monkeypatch.setattr(layerwise, "COMPENSATED", 0)
     monkeypatch.setattr(diagnosing, "synthesize", lambda *_, **__: (None, pictures(0, 4, "train")))
-    monkeypatch.setattr(diagnosing, "_held_out", lambda *_: pictures(4, 4, "train"))
+    monkeypatch.setattr(diagnosing, "held_out_images", lambda *_: pictures(4, 4, "train"))
     monkeypatch.setattr(remedies, "TAKEN", (0.5,))
 
 
