@@ -6,6 +6,7 @@
     python benchmarks/defaults.py --networks squeezenet1.1 --bits w4a8 --seeds 0 --write
 
 Every setting but the named ones is the default that a user gets. `--write` also writes benchmarks/results/defaults.md.
+The page keeps its lines about what was not measured here, with their commits.
 `efficientnet-lite0` needs two packages beside edgeq's own (benchmarks/networks/efficientnet_lite0.py).
 """
 
@@ -14,8 +15,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +48,8 @@ def main() -> None:
         for bits, method, effort in itertools.product(options.bits, options.methods, options.efforts):
             for seed in options.seeds:
                 measure(network, bits, method, effort, seed)
-    page = "\n".join(table(json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))))
+    before = PAGE.read_text().splitlines() if PAGE.exists() else []
+    page = "\n".join(table((json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))), before))
     print(page)
     if options.write:
         PAGE.write_text(page + "\n")
@@ -93,8 +96,8 @@ def measure(network: str, bits: str, method: str, effort: str, seed: int) -> Non
     print(f"{path.stem}: {row['accuracy']['integer']['top1']:.2f}", flush=True)
 
 
-def table(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """The page: one line for each network, bits, method and effort."""
+def table(rows: Iterable[dict[str, Any]], before: Sequence[str]) -> list[str]:
+    """The page: one line for each network, bits, method and effort. `before` is the page as it was."""
     from edgeq.quant.scheme import parse_bits
 
     cells: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
@@ -102,6 +105,8 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
         bits = row.get("bits", "w8a8")
         cells.setdefault((row["network"], bits, row["method"], row["effort"]), []).append(row)
     known = [row for seeds in cells.values() for row in seeds]
+    kept = {cell: line for line in before if (cell := _cell(line)) is not None and cell not in cells}
+    earlier = re.findall(r"\b[0-9a-f]{7}\b", next((line for line in before if "Commit: " in line), "")) if kept else []
     lines = [
         "# What a plain build gets",
         "",
@@ -111,7 +116,7 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
         "that makes the images, and of the processor for the whole build (without child processes), beside other work.",
         "",
         f"Machine: {'; '.join(sorted({row['machine'] for row in known}))}. "
-        f"Commit: {', '.join(sorted({row['commit'] for row in known}))}.",
+        f"Commit: {', '.join(sorted({*earlier, *(row['commit'] for row in known)}))}.",
         "",
         HEAD,
         "|---" * (HEAD.count("|") - 1) + "|",
@@ -122,7 +127,11 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
         weights, activations = parse_bits(cell[1])
         return -weights, -activations, order[cell[0]], cell
 
-    for (network, bits, method, effort), seeds in sorted(cells.items(), key=lambda cell: place(cell[0])):
+    for cell in sorted({*cells, *kept}, key=place):
+        if cell in kept:
+            lines.append(kept[cell])
+            continue
+        (network, bits, method, effort), seeds = cell, cells[cell]
         accuracy = [row["accuracy"] for row in seeds]
         tops = np.array([one["integer"]["top1"] for one in accuracy])
         whole = accuracy[0]["float"]["top1"]
@@ -134,6 +143,12 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
         measured = (f"{whole - tops.mean():+.2f}", drops, f"{100 * agreed:.1f} %", f"{images:.0f}", f"{processor:.0f}")
         lines.append(f"| {' | '.join(map(str, (*named, *measured)))} |")
     return lines
+
+
+def _cell(line: str) -> tuple[str, str, str, str] | None:
+    """What a line of the page is about: network, bits, method, effort."""
+    words = [word.strip() for word in line.strip("|").split("|")]
+    return (words[0], words[1], words[2], words[3]) if words[0] in COLUMNS and len(words) > 4 else None
 
 
 if __name__ == "__main__":
