@@ -28,6 +28,7 @@ from latency import machine_line
 from edgeq.cache import StageCache
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
+from edgeq.errors import TargetLimitError
 from edgeq.files import write_atomic
 from edgeq.graph.ir import Graph
 from edgeq.graph.ops import BatchNorm, Clamp
@@ -265,7 +266,10 @@ def main() -> None:
         for network in () if options.advice else options.network or NETWORKS:
             healthy = None
             for fault in FAULTS:
-                row, noise = examine(network, fault, healthy, cache)
+                try:
+                    row, noise = examine(network, fault, healthy, cache)
+                except TargetLimitError as error:  # some values of this network cannot have so few bits
+                    row, noise = f"| {network} | {fault.name} | cannot be planted: {error} |" + " – |" * 5, 0.0
                 healthy = noise if healthy is None else healthy
                 text.append(row)
                 print(row, flush=True)
