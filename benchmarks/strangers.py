@@ -5,8 +5,9 @@
     python benchmarks/strangers.py --networks resnet18 --again --write
 
 It needs packages that edgeq does not: `pip install timm ultralytics segmentation-models-pytorch facenet-pytorch
-torchcrepe efficientnet-lite-pytorch`, in an environment of one's own. (torchcrepe imports librosa, resampy and
-torchaudio, which its network does not use: empty modules of these names do.)
+torchcrepe efficientnet-lite-pytorch kornia facexlib torchreid spandrel easyocr python-doctr torchaudio speechbrain
+torchvggish pytorch-tcn conformer openunmix transformers`, in an environment of one's own. (torchcrepe imports librosa
+and resampy, which its network does not use: empty modules of these names do.)
 
 Each network is captured in a process of its own, with limits of time and memory. Its weights are random, its batch
 norms have the statistics of random pictures. A row is one JSON below build/benchmarks/strangers; it is not made again
@@ -54,7 +55,11 @@ from edgeq.versions import PACKAGES, package_versions
 
 FOLDER = ROWS / "strangers"
 PAGE = ROOT / "benchmarks" / "results" / "strangers.md"
-BEYOND = ("timm", "ultralytics", "segmentation-models-pytorch", "facenet-pytorch", "torchcrepe", "torchvision")
+BEYOND = (
+    *("timm", "ultralytics", "segmentation-models-pytorch", "facenet-pytorch", "torchcrepe", "torchvision", "kornia"),
+    *("facexlib", "torchreid", "spandrel", "easyocr", "python-doctr", "torchaudio", "speechbrain", "torchvggish"),
+    *("pytorch-tcn", "conformer", "openunmix", "transformers"),
+)
 SECONDS = 240
 """Largest time for one network, from making it to its row."""
 GIGABYTES = 14

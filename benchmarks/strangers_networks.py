@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from strangers_packages import PACKAGED, made
 from torch import Tensor, nn
 
 from edgeq.model.timm import import_timm
@@ -423,7 +424,8 @@ def _table() -> list[Stranger]:
         )
         for decoder, encoder in _SMP
     ]
-    return rows + [Stranger("others", name, make, (shape,)) for name, make, shape in _OTHERS]
+    rows += [Stranger("others", name, make, (shape,)) for name, make, shape in _OTHERS]
+    return rows + [Stranger("others", row[0], made(row), (row[3],)) for row in PACKAGED]
 
 
 SOURCES = ("timm", "ultralytics", "torchvision", "segmentation-models-pytorch", "others")

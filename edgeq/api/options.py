@@ -150,8 +150,8 @@ def refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def library_work() -> Iterator[None]:
-    """Give torch's threads and random state back as they were."""
-    with threads_restored(), torch.random.fork_rng(devices=[]):
+    """Give torch's threads and random state back as they were, and have gradients, whatever the caller has."""
+    with threads_restored(), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         yield
 
 

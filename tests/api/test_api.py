@@ -139,6 +139,14 @@ def test_progress_goes_to_the_logger_and_nowhere_else(
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_a_build_finds_gradients_where_the_caller_has_none(model: edgeq.Model, without: type) -> None:
+    with without():
+        images = edgeq.synthesize(model, "gzsq", count=2, effort="fast")
+        assert not torch.is_grad_enabled()
+    assert np.isfinite(images.inputs).all()
+
+
 def test_show_prints_the_table_of_a_graph(net: IntegerGraph) -> None:
     Path("integer.safetensors").write_bytes(net.to_bytes())
     result = run("show", ".")

@@ -255,6 +255,14 @@ def test_call(name: str) -> None:
     close(got, expected)
 
 
+def test_a_batch_norm_reads_variables_that_were_moved_into_the_batch() -> None:
+    norm = settled(nn.BatchNorm1d(4))
+    module = nn.Sequential(nn.Flatten(0, 1), norm, nn.Unflatten(0, (1, 3))).eval()
+    x = torch.randn((1, 3, 4, 8), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        close(GraphModule(optimize(capture(module, (3, 4, 8), "net")))(x), module(x))
+
+
 def test_a_call_without_a_rule_is_read_by_the_calls_it_is_made_of() -> None:
     assert "aten.tensor_split" not in ATEN
     graph = capture(Forward(lambda x: F.relu(x.tensor_split(2, 1)[0])), (4, 3, 2), "net")

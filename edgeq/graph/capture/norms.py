@@ -36,10 +36,13 @@ def _batch_norm(call: Call) -> Value:
     axis = call.axis(1, value)
     if axis == 1:
         return call.emit(norm, value, gamma, beta, mean, variance)
-    if axis != len(value.shape) - 1:
+    if axis == 0:
         raise call.unsupported(f"the batch was moved into {list(value.seen)}", "keep the batch in front")
-    picture, back = as_channels(call, value)  # of tokens, which torch takes for so many samples
-    return back(call.emit(norm, picture, gamma, beta, mean, variance), value.shape[-1:])
+    order = (*(place for place in range(len(value.shape)) if place != axis), axis)
+    moved = permute(call, value, order)  # of tokens or variables, which torch takes for so many samples
+    picture, back = as_channels(call, moved)
+    made = back(call.emit(norm, picture, gamma, beta, mean, variance), moved.shape[-1:])
+    return permute(call, made, tuple(order.index(place) for place in range(len(order))))
 
 
 @aten("softmax", "_softmax", anywhere=True)
