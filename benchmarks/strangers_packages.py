@@ -43,7 +43,7 @@ PACKAGED: tuple[Row, ...] = (
      {"num_layers": 50, "drop_ratio": 0.4, "mode": "ir_se"}, (3, 112, 112)),
     ("kornia YuNet", "kornia.models.yunet:YuNet", {"phase": "test", "pretrained": False}, (3, 96, 96)),
     # persons
-    ("torchreid HACNN", "torchreid.reid.models.hacnn:HACNN", {"num_classes": 751}, (3, 160, 64)),
+    ("torchreid HACNN", "torchreid.reid.models.hacnn:HACNN", {"num_classes": 751, "use_gpu": False}, (3, 160, 64)),
     *((f"torchreid {name}", f"torchreid.reid.models.{module}:{name}", _PLAIN | {"num_classes": 751}, (3, 256, 128))
       for module, name in (("osnet", "osnet_x0_25"), ("osnet", "osnet_ibn_x1_0"), ("osnet_ain", "osnet_ain_x0_25"),
                            ("mlfn", "mlfn"), ("pcb", "pcb_p6"), ("mudeep", "MuDeep"))),
