@@ -13,7 +13,8 @@ import click
 
 from edgeq.cli.shell import Shell, columns, echo, print_json, say
 from edgeq.config.build import Budget
-from edgeq.config.sweep import Sweep, read_sweep
+from edgeq.config.sweep import CSV, JSON, JUNIT, PAGE, Sweep, read_sweep
+from edgeq.errors import ArtifactError
 from edgeq.threads import available
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["cancel", "report", "run", "status", "sweep"]
 
 FILE = click.Path(path_type=Path)
-
-PAGE, JSON, CSV, JUNIT = "index.html", "sweep.json", "sweep.csv", "junit.xml"
-"""Files in a sweep's folder."""
 
 _json = click.option("--json", "as_json", is_flag=True, help="print as JSON on standard output")
 _file = click.argument("file", metavar="[SWEEP.TOML]", type=FILE, default=Path("sweep.toml"))
@@ -83,6 +81,7 @@ def run(ctx: click.Context, /, file: Path, workers: int | None, plan: bool, as_j
         return
     from edgeq.pipeline.sweep.run import run_sweep
 
+    planned.check_place()
     count = min(workers or min(8, available()), len(planned.builds))
     outcomes = run_sweep(planned, count, _Lines(quiet))
     rows, verdict = _write(planned, outcomes)
@@ -133,6 +132,8 @@ def report(ctx: click.Context, /, file: Path, as_json: bool) -> None:
     from edgeq.pipeline.sweep.state import outcomes
 
     planned = read_sweep(file, os.environ)
+    if not planned.state.is_dir():
+        raise ArtifactError(f"no sweep has run in {planned.output}", hint=f"edgeq sweep run {file}")
     found = outcomes(planned)
     rows, verdict = _write(planned, found)
     if as_json:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,15 +29,18 @@ from typing import Any
 from edgeq.config.build import BuildConfig, resolve_table, settings_of
 from edgeq.config.tomlfile import read_toml
 from edgeq.config.typed import refuse_unknown, shown
-from edgeq.errors import ConfigError, TomlError
+from edgeq.errors import ConfigError, OccupiedError, TomlError
 
-__all__ = ["LOGS", "MOST_BUILDS", "STATE", "Planned", "Sweep", "read_sweep"]
+__all__ = ["CSV", "JSON", "JUNIT", "LOGS", "MOST_BUILDS", "PAGE", "STATE", "Planned", "Sweep", "read_sweep"]
 
 MOST_BUILDS = 10_000
 """More builds than this are a slip of the pen."""
 
 STATE, LOGS = ".sweep", "logs"
 """Folders within a sweep's: what each build came to, and what it said."""
+
+PAGE, JSON, CSV, JUNIT = "index.html", "sweep.json", "sweep.csv", "junit.xml"
+"""Files of the report, in the sweep's folder."""
 
 NOT_SWEPT = ("output", "cache", "force", "threads", "strict", "show_images")
 """Settings that are no axis: they do not change what is built."""
@@ -74,6 +78,14 @@ class Sweep:
     def folder(self, name: str) -> Path:
         """The folder of the build called `name`."""
         return self.output / name
+
+    def check_place(self) -> None:
+        """Raise `OccupiedError` where the folder holds something that no sweep has made."""
+        if self.state.is_dir() or not os.path.lexists(self.output):
+            return
+        if not self.output.is_dir() or any(self.output.iterdir()):
+            hint = f'name another folder: output = "..." in {self.file}'
+            raise OccupiedError(f"{self.output} is not the folder of a sweep", why="its files would be lost", hint=hint)
 
 
 def read_sweep(path: Path, environment: Mapping[str, str]) -> Sweep:
@@ -191,7 +203,7 @@ def _free_name(
     whole = "-".join(word for word in plain if word)[:LONGEST] or "build"
     for number in itertools.count(1):
         name = whole if number == 1 else f"{whole}-{number}"
-        if name.casefold() not in taken:
+        if name.casefold() not in (*taken, LOGS, PAGE, JSON, CSV, JUNIT):
             return name
     raise ConfigError("no name is left")  # never: numbers do not end
 

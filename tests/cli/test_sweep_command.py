@@ -180,3 +180,21 @@ def test_the_plan_does_nothing() -> None:
     plan = json.loads(edgeq("sweep", "run", "--plan", "--json").stdout)
     assert [one["axes"] for one in plan["builds"]] == [{"bits": "w8a8"}, {"bits": "w4a8"}]
     assert not Path("build").exists()
+
+
+def test_files_of_others_are_not_lost() -> None:
+    planned = write('bits = ["w8a8"]')
+    assert "no sweep has run" in edgeq("sweep", "report").stderr
+    planned.output.mkdir(parents=True)
+    mine = planned.output / "index.html"
+    mine.write_text("mine")
+    for verb in ("run", "report"):
+        refused = edgeq("sweep", verb)
+        assert refused.exit_code == 2, refused.stderr
+        assert mine.read_text() == "mine"
+    mine.unlink()
+    planned.output.rmdir()
+    planned.output.write_text("a file")
+    refused = edgeq("sweep", "run")
+    assert refused.exit_code == 2
+    assert "not the folder of a sweep" in refused.stderr

@@ -64,6 +64,7 @@ def test_names_that_would_be_one_folder_are_told_apart() -> None:
     assert all(len(one.name) < 100 for one in sweep(f'[axes]\nmodels = ["{"n" * 300}.py:m"]\n').builds)
     odd = sweep('[axes]\nmodels = [{ name = "../../x y\\n", model = "signs-fixup" }]\n').builds[0]
     assert odd.name == "x-y"
+    assert sweep('[axes]\nmodels = [{ name = "Logs", model = "signs-fixup" }]\n').builds[0].name == "Logs-2"
 
 
 def test_paths_are_relative_to_the_file() -> None:

@@ -61,7 +61,7 @@ def run_sweep(sweep: Sweep, workers: int, watch: Watch, executor: Executor | Non
             waiting = [pool.submit(run_task, task_of(sweep, _undisturbed(one), threads)) for one in _in_turns(sweep)]
             _follow(sweep, waiting, watch)
             _measure_alone(sweep, watch)
-        except KeyboardInterrupt:
+        except BaseException:  # interrupted, or ended by a signal: no build goes on by itself
             ask_to_cancel(sweep)
             raise
         finally:
