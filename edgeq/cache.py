@@ -26,15 +26,13 @@ from edgeq.files import beside
 from edgeq.fingerprint import file_sha256, fingerprint
 from edgeq.progress import Progress
 from edgeq.sealed import open_json, seal_json
+from edgeq.sharedcache import FACTS, LARGEST_FACTS, SharedCache
+from edgeq.store import Bucket, is_address
 
-__all__ = ["BUSY", "CacheEntry", "Result", "StageCache", "Workspace", "clear", "contents", "key_of"]
+__all__ = ["BUSY", "CacheEntry", "Result", "StageCache", "Workspace", "clear", "contents", "key_of", "open_cache"]
 
 BUSY = 3600.0
 """Seconds since its last change within which an unfinished stage may be a running one."""
-
-FACTS = "facts.json"
-LARGEST_FACTS = 64 * 2**20
-"""Bytes of a ``facts.json`` that are read: real ones have a few kilobytes."""
 
 NO_LOCK = (OSError, NotImplementedError, RuntimeError)
 """What filelock raises where there can be no lock, or where waiting for it would never end."""
@@ -83,10 +81,19 @@ Reader = Callable[[Result], Any]
 
 
 class StageCache:
-    """Runs stages or finds them done. `forced` names stages that run again whatever the cache holds."""
+    """Runs stages or finds them done. `forced` names stages that run again whatever the cache holds.
 
-    def __init__(self, folder: Path, progress: Progress, forced: frozenset[str] = frozenset()) -> None:
-        self.folder, self.progress, self.forced = folder, progress, forced
+    What the folder lacks is looked for in `shared`, and offered to it once made.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        progress: Progress,
+        forced: frozenset[str] = frozenset(),
+        shared: SharedCache | None = None,
+    ) -> None:
+        self.folder, self.progress, self.forced, self.shared = folder, progress, forced, shared
 
     def run(self, stage: str, inputs: T, work: Work[T], read: Reader = lambda _: None) -> Result:
         """The result of ``work(inputs, ...)``, from the cache where it has finished before for equal `inputs`.
@@ -103,7 +110,27 @@ class StageCache:
         with self._alone(stage, checkpoint) as waited:
             # Another build may have made it meanwhile.
             found = self._found(stage, entry, read) if waited else None
-            return found or self._make(stage, name, inputs, work, read)
+            found = found or self._fetched(stage, entry, read)
+            if found is not None:
+                return found
+            made = self._make(stage, name, inputs, work, read)
+            if self.shared is not None:
+                with contextlib.suppress(OSError):  # somebody clears the cache this moment
+                    self.shared.offer(entry)
+            return made
+
+    def _fetched(self, stage: str, entry: Path, read: Reader) -> Result | None:
+        """The result in the shared store, where it is sound; the local cache has it then."""
+        if self.shared is None or stage in self.forced:
+            return None
+        try:
+            with beside(entry) as filling:
+                if not self.shared.fetch(entry.name, filling):
+                    return None
+                _put(filling, entry)
+        except (OSError, ArtifactError):  # no space, say: `_make` says what is wrong
+            return None
+        return self._found(stage, entry, read)
 
     def _found(self, stage: str, entry: Path, read: Reader) -> Result | None:
         """The result in the cache, where it is sound and may be used."""
@@ -165,6 +192,16 @@ class StageCache:
         result = replace(result, cached=False, value=read(result))
         self.progress.done(stage, result.seconds, cached=False)
         return result
+
+
+def open_cache(folder: Path, progress: Progress, forced: frozenset[str] = frozenset()) -> StageCache:
+    """The cache in `folder`, and behind it the store where ``EDGEQ_CACHE`` is an address.
+
+    Raises `ConfigError` for an address that cannot be used.
+    """
+    address = os.environ.get("EDGEQ_CACHE", "")
+    shared = SharedCache(Bucket(address), progress.note) if is_address(address) else None
+    return StageCache(folder, progress, forced, shared)
 
 
 def _seal_entry(folder: Path, name: str, facts: Mapping[str, Any], seconds: float) -> None:

@@ -53,16 +53,33 @@ def cache(clearing: bool, days: float | None, folder: str | None, file: Path | N
     if folder is not None and not where.is_dir():
         raise ConfigError(f"--cache {where}", why="there is no such folder", hint="name the one that builds were given")
     kept = contents(where)
+    shared = _shared()
     gone = clear(kept, (days or 0.0) * DAY) if clearing else []
     left = [one for one in kept if one not in gone]
     if as_json:
-        print_json(_facts(where, left, gone if clearing else None))
+        print_json(_facts(where, left, gone if clearing else None) | ({"shared": shared} if shared else {}))
         return
     if clearing:
         echo(f"removed {_amount(gone)}")
     echo(f"{where}: {_amount(left)}")
     if left:
         columns([["stage", "entries", "MB", "last used"], *_rows(left)])
+    if shared:
+        echo(
+            f"{shared['address']}: {shared['entries']} shared, {shared['bytes'] / 1e6:.1f} MB; never cleared from here"
+        )
+
+
+def _shared() -> dict[str, Any] | None:
+    """What the shared store holds, where there is one. Raises `EdgeqError` where it does not answer."""
+    from edgeq.store import Bucket, is_address
+
+    address = os.environ.get("EDGEQ_CACHE", "")
+    if not is_address(address):
+        return None
+    store = Bucket(address)
+    sizes = store.sizes("blobs").values()
+    return {"address": store.address, "entries": len(store.sizes("entries")), "bytes": sum(sizes)}
 
 
 def _facts(where: Path, left: Sequence[CacheEntry], gone: Sequence[CacheEntry] | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from edgeq.config.tomlfile import read_toml
 from edgeq.config.typed import refuse_unknown
 from edgeq.errors import ConfigError, ConflictError, TomlError, VariableError
 from edgeq.registry import OBSERVERS, closest
+from edgeq.store import is_address
 
 __all__ = [
     "CONFIG_FILE",
@@ -392,7 +393,7 @@ def _pick(
 ) -> tuple[Any, str]:
     for source, value, where in (
         (setting.flag if setting.name != "model" else "MODEL", flags.get(setting.name), ""),
-        (setting.variable, environment.get(setting.variable) or None, ""),
+        (setting.variable, _folder_or_value(setting, environment.get(setting.variable)), ""),
         (str(path), given.get(setting.name), f"{path} "),
     ):
         if value is not None and value != ():  # click's word for an option that may be repeated, and was not given
@@ -401,6 +402,11 @@ def _pick(
                 parsed = _resolve_relative(setting, parsed, path.parent)
             return parsed, source
     return setting.default, "default"
+
+
+def _folder_or_value(setting: Setting, value: str | None) -> str | None:
+    """What a variable says; EDGEQ_CACHE may be the address of a shared store, which is no folder (`edgeq.store`)."""
+    return None if not value or (setting.name == "cache" and is_address(value)) else value
 
 
 _SINGULAR = {"target": "targets", "device": "devices"}

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from edgeq.cache import Result, StageCache
+from edgeq.cache import Result, open_cache
 from edgeq.config.build import FORCEABLE, BuildConfig
 from edgeq.data.evaluation import check_images, load_images
 from edgeq.finetune.budget import minutes_for
@@ -77,7 +77,7 @@ def build(
     if locked is not None:
         locked.check_inputs(inputs, training_device().type)
     forced = {*FORCEABLE} if "all" in config.force else {*config.force, *(MAKING if locked else ())}
-    cache = StageCache(config.cache, progress, frozenset(forced))
+    cache = open_cache(config.cache, progress, frozenset(forced))
 
     def locked_threads(stage: str) -> Job:
         """The job, with as many threads as the lock's build had in this stage."""

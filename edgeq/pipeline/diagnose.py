@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeq.cache import StageCache
+from edgeq.cache import StageCache, open_cache
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import UnsupportedError
@@ -74,7 +74,7 @@ def diagnose(
     before = None if folder is None else read_report(folder)
     torch.manual_seed(config.seed)
     job = prepare(open_job(config, loaded), progress)
-    cache = StageCache(config.cache, progress)
+    cache = open_cache(config.cache, progress)
     forbidden = forbidden_images(config, job.loaded, job.method)
 
     def images(of: Job) -> CalibrationSet:

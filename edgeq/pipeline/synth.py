@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from edgeq.cache import Result, StageCache, Workspace
+from edgeq.cache import Result, StageCache, Workspace, open_cache
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.data.evaluation import EvaluationSet, load_images
@@ -83,7 +83,7 @@ def synth(config: BuildConfig, progress: Progress | None = None, loaded: LoadedM
     raw = capture_model(loaded)
     progress.done("capture", time.monotonic() - started, cached=False)
     progress.note(str(work_with(choose(config.threads, raw.macs(), config.images))))
-    cache = StageCache(config.cache, progress, frozenset(STAGES if "all" in config.force else config.force))
+    cache = open_cache(config.cache, progress, frozenset(STAGES if "all" in config.force else config.force))
     method, why = choose_method(config.method, raw, loaded.spec.task)
     recipe = whole_recipe(config, method, "", raw)
     folder = config.output or Path("build") / f"{loaded.spec.name}-{_file_name(method)}"

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeq.cache import StageCache
+from edgeq.cache import StageCache, open_cache
 from edgeq.config.build import BuildConfig
 from edgeq.data.calibration import CalibrationSet
 from edgeq.errors import ConflictError, EdgeqError
@@ -100,7 +100,7 @@ def tune(
     torch.manual_seed(config.seed)
     job = prepare(open_job(config, loaded), progress)
     _check(promise, job)
-    search = _Search(job, promise, StageCache(config.cache, progress), progress)
+    search = _Search(job, promise, open_cache(config.cache, progress), progress)
     best = search.run()
     kept = promise.accurate(best.trial) and promise.small(best.trial)
     front = [one for one in search.tried if not any(_beats(other.trial, one.trial) for other in search.tried)]
