@@ -7,7 +7,7 @@ import pytest
 
 from edgeq.cache import StageCache
 from edgeq.config.build import resolve_table
-from edgeq.errors import ArtifactError, VariableError
+from edgeq.errors import ArtifactError, ConfigError, VariableError
 from edgeq.sealed import open_json, seal_json
 from edgeq.sharedcache import SharedCache
 from edgeq.store import Bucket
@@ -155,3 +155,7 @@ def test_an_address_that_is_none_is_refused_without_its_secret(address):
 def test_an_address_is_no_folder(tmp_path):
     plain, shared = (resolve_table(None, {}, given, tmp_path) for given in ({}, {"EDGEQ_CACHE": "s3://team/edgeq"}))
     assert shared.config.cache == plain.config.cache
+    with pytest.raises(ConfigError, match="names a folder"):
+        resolve_table(None, {"cache": "s3://team/edgeq"}, {}, tmp_path)
+    with pytest.raises(ConfigError, match="names a folder"):
+        resolve_table({"cache": "s3://team/edgeq"}, {}, {}, tmp_path)

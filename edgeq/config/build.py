@@ -397,6 +397,10 @@ def _pick(
         (str(path), given.get(setting.name), f"{path} "),
     ):
         if value is not None and value != ():  # click's word for an option that may be repeated, and was not given
+            if setting.name == "cache" and is_address(str(value)):
+                what = f"{where}{setting.name if where else source} is an address"
+                hint = "EDGEQ_CACHE names a store that machines share"
+                raise ConfigError(what, why="it names a folder on this machine", hint=hint)
             parsed = setting.kind.parse(value, where + (setting.name if where else source))
             if where and path.parent != Path():
                 parsed = _resolve_relative(setting, parsed, path.parent)

@@ -19,6 +19,7 @@ from edgeq.config.sweep import LOGS, Planned, Sweep
 from edgeq.errors import printable
 from edgeq.files import write_atomic
 from edgeq.pipeline.sweep.state import Outcome, Word, cancelled, keep
+from edgeq.store import is_address
 
 __all__ = ["Task", "run_task", "task_of"]
 
@@ -62,9 +63,9 @@ def run_task(task: Task) -> Outcome:
         return outcome
     keep(task.state, outcome)
     task.log.parent.mkdir(parents=True, exist_ok=True)
-    # The sweep's file, which has read these variables, is the only one that counts.
+    # The sweep's file, which has read these variables, is the only one that counts; but for a shared store.
     settings = {setting.variable for setting in settings_of(BuildConfig).values()}
-    surrounding = {name: value for name, value in os.environ.items() if name not in settings}
+    surrounding = {name: value for name, value in os.environ.items() if name not in settings or _is_shared(name, value)}
     surrounding |= {"OMP_NUM_THREADS": str(task.threads), "NO_COLOR": "1"}
     nothing = task.state / "edgeq.toml"
     write_atomic(nothing, "# Each build of this sweep is told everything on its command line.\n")
@@ -93,6 +94,10 @@ def run_task(task: Task) -> Outcome:
     )
     keep(task.state, outcome)
     return outcome
+
+
+def _is_shared(name: str, value: str) -> bool:
+    return name == "EDGEQ_CACHE" and is_address(value)
 
 
 def _await(process: subprocess.Popen[str], state: Path) -> Word | None:
