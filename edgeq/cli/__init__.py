@@ -35,6 +35,7 @@ cli = Shell(
         "Check": {
             "check": "edgeq.cli.check:check",
             "compare": "edgeq.cli.compare:compare",
+            "history": "edgeq.cli.history:history",
             "verify": "edgeq.cli.verify:verify",
         },
         "Look": {
