@@ -33,6 +33,8 @@ INSERT = (
     "INSERT INTO builds (hash, name, score, bytes, ms, ratio, images, n, answers) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
+Blob = bytes  # the class has a field of the name bytes
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -50,7 +52,7 @@ class Entry:
     ratio: float | None
     images: str = ""
     n: int = 0
-    answers: bytes = b""
+    answers: Blob = b""
 
     def __post_init__(self) -> None:
         numbers = (self.score, self.bytes, self.ms, self.ratio)
@@ -83,12 +85,12 @@ def entry_of(folder: Path, commit: str) -> Entry:
         answers = Answers.load(folder / ANSWERS)
         right, images = answers.right(), answers.images
     ms, ratio = (None, None) if row.doubt else (row.milliseconds, row.ratio)
-    numbers = [None if value is None else float(value) for value in (row.score, row.bytes, ms, ratio)]
+    score, size, ms, ratio = (None if value is None else float(value) for value in (row.score, row.bytes, ms, ratio))
     name = " ".join(text for text in (row.model, row.target, row.bits) if text)
     try:
         if right is None:
-            return Entry(commit, name, *numbers)
-        return Entry(commit, name, *numbers, images, len(right), np.packbits(right).tobytes())
+            return Entry(commit, name, score, size, ms, ratio)
+        return Entry(commit, name, score, size, ms, ratio, images, len(right), np.packbits(right).tobytes())
     except ValueError as error:
         raise ArtifactError(f"the build in {folder} cannot be kept", why=str(error)) from error
 
