@@ -18,6 +18,7 @@ from edgeq.errors import ArtifactError
 from edgeq.limits import check_regular
 from edgeq.measure.answers import ANSWERS, MOST, Answers
 from edgeq.report.pages.index import index_rows
+from edgeq.report.reading import read_report
 
 __all__ = ["Entry", "add_entries", "entry_of", "read_entries"]
 
@@ -77,9 +78,8 @@ class Entry:
 
 def entry_of(folder: Path, commit: str) -> Entry:
     """What the build in `folder` came to. A time that must not be believed is left out. Raises `ArtifactError`."""
+    read_report(folder)
     row = index_rows([folder])[0]
-    if row.error:
-        raise ArtifactError(row.error)
     right, images = None, ""
     if (folder / ANSWERS).exists():
         answers = Answers.load(folder / ANSWERS)
