@@ -50,6 +50,7 @@ def synthesize(
     method: str = "auto",
     count: int = 32,
     *,
+    bits: str = "w8a8",
     seed: int = 0,
     effort: str = "balanced",
     recipe: Recipe = (),
@@ -59,7 +60,8 @@ def synthesize(
 ) -> CalibrationSet:
     """Make `count` calibration images from the network alone, or take them from ``images:PATH``.
 
-    `edgeq methods` lists the methods; ``auto`` chooses by whether there are batch norms. `effort` is ``fast``,
+    `edgeq methods` lists the methods; ``auto`` chooses by whether there are batch norms. `bits` are those that the
+    network will have: for weights of few bits the images fit more closely. `effort` is ``fast``,
     ``balanced`` or ``best``; `recipe` replaces settings of it, as ``{"gznq": {"fine": 60}}`` or as ``edgeq build
     --recipe`` takes them. `cache` is a folder of finished stages, shared with builds; None keeps nothing. With
     `output`, the folder that ``edgeq synth`` writes is written there, too. Raises `ConfigError`, `UnsupportedError`.
@@ -68,7 +70,7 @@ def synthesize(
     """
     _expect_model(model)
     given = {"method": method, "images": count, "seed": seed, "effort": effort, "recipe": recipe, "threads": threads}
-    given["output"] = output
+    given |= {"bits": bits, "output": output}
     with workspace(cache) as folder:
         config = replace(settings({**model.given, **given}).config, cache=folder)
         if config.output is not None:
