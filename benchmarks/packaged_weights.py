@@ -74,7 +74,7 @@ class Built(nn.Module):
         model = edgeq.trace(
             self.network, shape, task="regression", name=self.name, **(PIXELS if len(shape) == 3 else {})
         )
-        report = edgeq.build(model, target=self.target, output=folder, effort="fast", images=16)
+        report = edgeq.build(model, target=self.target, output=folder)
         self.facts.append({"shape": shape, "bytes": report["artifact"]["bytes"], "exactness": report["exactness"]})
         with torch.no_grad():
             outputs = self.network(torch.zeros(1, *shape))
@@ -198,7 +198,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Networks with the weights of their packages",
         "",
-        "Printed by `benchmarks/packaged_weights.py`: w8a8, `--effort fast --images 16`, calibrated without data.",
+        "Printed by `benchmarks/packaged_weights.py`: plain builds in w8a8, calibrated without data.",
         "Each file ran in its own runtime.",
         f"Machine: {machine_line()}, one thread. {', '.join(f'{n} {v}' for n, v in packages.items())}. "
         f"Commit: {commits}.",
